@@ -1,0 +1,61 @@
+"""Applies a dynamic list of learning rates to an optimizer that was made with a plain number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core._checks import check_choice
+from ..core._schedule import Plan, Schedule, checked_rates
+
+__all__ = ["DynamicLR"]
+
+
+class DynamicLR(Schedule):
+    """Sets the learning rate from a list, one entry a step or an epoch, without rebuilding the optimizer.
+
+    The list is such as `nn.cosine_decay_lr`, `nn.piecewise_constant_lr` or NumPy make. The optimizer keeps its
+    moments. Where its parameter groups have rates of their own, the list is followed in proportion: a group's own rate
+    stands for the largest entry of the list. On a run with `initial_epoch` the list is entered at that place.
+
+    Args:
+        lr_list: the rates, each finite and above 0, as long as the run or longer.
+        by: `"step"` for an entry a step, `"epoch"` for an entry an epoch. Default: "step".
+
+    Attributes:
+        lr_list_ (list[float]): the list as applied, to the first parameter group where there are several.
+
+    Raises:
+        ValueError: a rate that is not finite and above 0, or none at all; before the first step: the list is too
+            short for the run (the message says how long it must be), the optimizer already holds a list or a schedule,
+            another callback sets the rate too, or `by="step"` in sink mode, where steps cannot be told apart.
+        TypeError: before the first step: there is no optimizer of `mindspore.nn`.
+
+    Example:
+        >>> rates = nn.piecewise_constant_lr([2, 4], [0.01, 0.001])
+        >>> model.train(2, train_dataset, callbacks=[DynamicLR(rates, by="epoch")])
+        >>> optimizer.learning_rate.asnumpy().round(4).item()
+        0.01
+    """
+
+    def __init__(self, lr_list: Any, *, by: str = "step") -> None:
+        super().__init__()
+        self.lr_list = lr_list
+        self.by = check_choice("DynamicLR", "by", by, ("step", "epoch"))
+        self._checked = checked_rates("DynamicLR", "lr_list", lr_list)
+
+    @property
+    def by_step(self) -> bool:
+        """Whether the list has one rate a step, rather than one an epoch."""
+        return self.by == "step"
+
+    def rates_for(self, base: float, plan: Plan) -> list[float]:
+        """The list itself; scaled to `base` where there are parameter groups."""
+        needed = plan.epochs * plan.steps_per_epoch if self.by_step else plan.epochs
+        if len(self._checked) < needed:
+            raise ValueError(
+                f"DynamicLR: lr_list holds {len(self._checked)} rates, but {plan.epochs} epochs of "
+                f"{plan.steps_per_epoch} steps need {needed}, one {'a step' if self.by_step else 'an epoch'}; "
+                f"make the list {needed} long"
+            )
+        scale = base / max(self._checked) if plan.is_grouped else 1.0
+        return [rate * scale for rate in self._checked]

@@ -1,0 +1,202 @@
+"""Stops a run that no longer gets better, and can give the best weights back."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Optional
+
+from ..core._callback import TrainCallback
+from ..core._checks import check_bool, check_choice, check_int, check_number
+from ..core._context import Run
+from ..core._monitor import Monitor, Tracker
+from ..core._weights import Snapshot
+
+__all__ = ["EarlyStopping"]
+
+
+class EarlyStopping(TrainCallback):
+    """Stops training when a monitored value has not become better for `patience` observations.
+
+    The decisions are those of Keras 3 for every argument shared with its `EarlyStopping`, and those of Lightning for
+    `stopping_threshold`, `divergence_threshold` and `check_finite`, with one exception to each: a value that is not
+    finite is never the best, not even the first; and a value that reaches `stopping_threshold` counts as the best
+    where it is. A tie is not better. An epoch without evaluation is not an observation.
+
+    Args:
+        monitor: the value to watch: `"loss"` (the mean training loss of the epoch), `"eval_loss"`, or a metric of the
+            Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under `Model.fit` alone `eval_loss` is
+            MindSpore's, which is that of the last batch only; `Validate` beside it, or a metric `loss`, puts it right.
+            Default: "eval_loss".
+        patience: how many observations without a better value to wait for before stopping; 0 stops at the first.
+            The first epoch never stops a run. Default: 3.
+        mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
+        min_delta: by how much a value must be better to count, at least 0. Default: 0.0.
+        baseline: patience starts anew only with values better than this too. Default: None.
+        start_from_epoch: how many epochs to leave out at the start. Default: 0.
+        restore_best_weights: writes the best epoch's weights back when the run is over, however it ends: stopped,
+            finished, or broken off by an exception. Only the network's parameters: the optimizer keeps its state, and
+            training can go on. Default: False.
+        stopping_threshold: stops at once when the value is better than this. Default: None.
+        divergence_threshold: stops at once when the value is worse than this. Default: None.
+        check_finite: stops at once when the value is NaN or infinite; otherwise such a value is one that is not
+            better. Default: True.
+        verbose: 1 prints why the run stopped and what was restored, 0 nothing. Default: 1.
+
+    Attributes:
+        stopped_epoch_ (int): the epoch that it stopped in; 0 if it did not.
+        best_ (float | None): the best value.
+        best_epoch_ (int): the epoch of the best value; 0 before the first.
+        wait_ (int): how many observations have passed since `best_` (or, with a baseline, since it was last beaten).
+        stop_reason_ (str): why it stopped; empty if it did not.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; at the start of the run, where it can be seen, or at
+            the first evaluation: the run will not have such a value, or `mode="auto"` cannot tell which way is better.
+
+    Example:
+        >>> stopping = EarlyStopping("acc", patience=3, restore_best_weights=True, verbose=0)
+        >>> model.train(2, train_dataset, callbacks=[Validate(model, valid_dataset), stopping])
+        >>> stopping.best_epoch_ in (1, 2)
+        True
+    """
+
+    baseline: Optional[float]
+    stopping_threshold: Optional[float]
+    divergence_threshold: Optional[float]
+    _snapshot: Optional[Snapshot]
+
+    def __init__(
+        self,
+        monitor: str = "eval_loss",
+        *,
+        patience: int = 3,
+        mode: str = "auto",
+        min_delta: float = 0.0,
+        baseline: Optional[float] = None,
+        start_from_epoch: int = 0,
+        restore_best_weights: bool = False,
+        stopping_threshold: Optional[float] = None,
+        divergence_threshold: Optional[float] = None,
+        check_finite: bool = True,
+        verbose: int = 1,
+    ) -> None:
+        super().__init__()
+        owner = "EarlyStopping"
+        self._monitor = Monitor.checked(owner, monitor, mode, min_delta)
+        self.monitor = monitor
+        self.mode = mode
+        self.min_delta = min_delta
+        self.patience = check_int(owner, "patience", patience, 0)
+        self.start_from_epoch = check_int(owner, "start_from_epoch", start_from_epoch, 0)
+        self.restore_best_weights = check_bool(owner, "restore_best_weights", restore_best_weights)
+        self.check_finite = check_bool(owner, "check_finite", check_finite)
+        self.verbose = check_choice(owner, "verbose", verbose, (0, 1))
+        for name, value in (
+            ("baseline", baseline),
+            ("stopping_threshold", stopping_threshold),
+            ("divergence_threshold", divergence_threshold),
+        ):
+            setattr(self, name, None if value is None else check_number(owner, name, value))
+        self._reset(self._monitor)
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Settles which way is better, and begins anew."""
+        super().on_train_begin(run_context)
+        run = Run.of(run_context)
+        metric = run.metric("EarlyStopping", self.monitor)
+        self._reset(self._monitor.settled("EarlyStopping", metric))
+        if self.restore_best_weights:
+            self._snapshot = Snapshot(run.network)
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        """Keeps the step's loss where the training loss is watched."""
+        if self.monitor == "loss":
+            Run.of(run_context).add_loss()
+
+    def on_train_epoch_end(self, run_context: Any) -> None:
+        """Observes the epoch's value and decides."""
+        run = Run.of(run_context)
+        value = run.value("EarlyStopping", self.monitor)
+        if value is None or run.epoch <= self.start_from_epoch:
+            return
+        if self._observe(value, run.epoch) and self._snapshot is not None:
+            self._snapshot.take()
+        self.stop_reason_ = self._reason(value, run.epoch)
+        if self.stop_reason_:
+            self.stopped_epoch_ = run.epoch
+            run.request_stop()
+
+    def on_train_end(self, run_context: Any) -> None:
+        """Says why it stopped, and restores."""
+        if self.stop_reason_ and self.verbose:
+            self.say(f"stopped after epoch {self.stopped_epoch_}: {self.stop_reason_}")
+        self._restore()
+
+    def on_exit(self) -> None:
+        """Restores where an exception ended the run."""
+        self._restore()
+
+    @property
+    def best_(self) -> Optional[float]:
+        """The best value observed; `None` before the first."""
+        return self._tracker.best
+
+    @property
+    def best_epoch_(self) -> int:
+        """The epoch of the best value; 0 before the first."""
+        return self._tracker.best_epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far, the wait, and why it stopped."""
+        return {
+            **self._tracker.state_dict(),
+            "wait": self.wait_,
+            "stopped_epoch": self.stopped_epoch_,
+            "stop_reason": self.stop_reason_,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a state that `state_dict` returned."""
+        self._tracker.load_state_dict(state)
+        self.wait_ = state["wait"]
+        self.stopped_epoch_ = state["stopped_epoch"]
+        self.stop_reason_ = state["stop_reason"]
+
+    def _reset(self, monitor: Monitor) -> None:
+        self._tracker = Tracker(monitor)
+        self._snapshot = None
+        self.wait_ = 0
+        self.stopped_epoch_ = 0
+        self.stop_reason_ = ""
+
+    def _observe(self, value: float, epoch: int) -> bool:
+        self._is_best = self._tracker.observe(value, epoch)
+        self.wait_ += 1
+        # Better than before but not than the baseline: the best, and yet patience goes on running.
+        if self._is_best and (self.baseline is None or self._tracker.monitor.is_better(value, self.baseline)):
+            self.wait_ = 0
+        return self._is_best
+
+    def _reason(self, value: float, epoch: int) -> str:
+        monitor, name = self._tracker.monitor, self.monitor
+        if self.check_finite and not math.isfinite(value):
+            return f"{name} is {value}"
+        if self.stopping_threshold is not None and monitor.is_beyond(value, self.stopping_threshold):
+            return f"{name} reached {value:.6g}, better than the stopping threshold {self.stopping_threshold:g}"
+        if self.divergence_threshold is not None and monitor.is_beyond(self.divergence_threshold, value):
+            return f"{name} is {value:.6g}, worse than the divergence threshold {self.divergence_threshold:g}"
+        if not self._is_best and self.wait_ >= self.patience and epoch > 1:
+            if self.best_ is None:
+                return f"{name} has not been finite in {self.wait_} observations"
+            return f"{name} was not better than {self.best_:.6g} (epoch {self.best_epoch_}) {self.wait_} times in a row"
+        return ""
+
+    def _restore(self) -> None:
+        snapshot, self._snapshot = self._snapshot, None
+        if snapshot is None or self.best_ is None:
+            return
+        snapshot.restore()
+        if self.verbose:
+            self.say(
+                f"the network has its weights of epoch {self.best_epoch_} again ({self.monitor}: {self.best_:.6g})"
+            )

@@ -1,0 +1,88 @@
+"""Lowers the learning rate in steps: the schedule of PyTorch's `StepLR`, through a dynamic list of rates."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from ..core._checks import check_int, check_number
+from ..core._schedule import Plan, Schedule
+
+__all__ = ["LRStepDecay"]
+
+
+class LRStepDecay(Schedule):
+    r"""Multiplies the learning rate by `gamma` every `step_size` epochs.
+
+    In epoch :math:`t` (from 1) the rate is :math:`\eta_0 \gamma^{\lfloor (t-1) / s \rfloor}`, as with PyTorch's
+    `StepLR`. The optimizer is not rebuilt and keeps its moments; parameter groups are scaled alike.
+
+    Args:
+        step_size: how many epochs a rate lasts.
+        gamma: what the rate is multiplied by, above 0. Default: 0.1.
+        learning_rate: the rate to begin with. Default: None, the optimizer's own.
+        min_lr: the rate never goes below this. Default: 0.0.
+
+    Attributes:
+        lr_list_ (list[float]): the rate of every epoch, of the first parameter group where there are several.
+
+    Raises:
+        ValueError, TypeError: an argument is not as described; before the first step: the optimizer already holds a
+            list or a schedule, another callback sets the rate too, or `learning_rate` is given for an optimizer whose
+            parameter groups have rates of their own.
+
+    Example:
+        >>> decay = LRStepDecay(step_size=1, gamma=0.5)
+        >>> model.train(3, train_dataset, callbacks=[decay])
+        >>> decay.lr_list_
+        [0.01, 0.005, 0.0025]
+    """
+
+    def __init__(
+        self, step_size: int, gamma: float = 0.1, *, learning_rate: Optional[float] = None, min_lr: float = 0.0
+    ) -> None:
+        super().__init__()
+        owner = "LRStepDecay"
+        self.step_size = check_int(owner, "step_size", step_size, 1)
+        self.gamma = check_number(owner, "gamma", gamma, above=0)
+        self.learning_rate = (
+            None if learning_rate is None else check_number(owner, "learning_rate", learning_rate, above=0)
+        )
+        self.min_lr = check_number(owner, "min_lr", min_lr, minimum=0)
+
+    def rates_for(self, base: float, plan: Plan) -> list[float]:
+        """One rate an epoch."""
+        if self.learning_rate is not None:
+            if plan.is_grouped:
+                raise ValueError(
+                    f"LRStepDecay: learning_rate={self.learning_rate} cannot be shared by parameter groups with rates "
+                    f"of their own; leave it out, and each group starts from its own"
+                )
+            base = self.learning_rate
+        lowest = min(self.min_lr, base)
+        return [max(base * self.gamma ** (epoch // self.step_size), lowest) for epoch in range(plan.epochs)]
+
+    @staticmethod
+    def lr_list(learning_rate: float, step_size: int, gamma: float, epochs: int, steps_per_epoch: int) -> list[float]:
+        """The same schedule as a list with one rate a step, for those who would rather hand it to the optimizer.
+
+        Args:
+            learning_rate: the rate to begin with.
+            step_size: how many epochs a rate lasts.
+            gamma: what the rate is multiplied by.
+            epochs: how many epochs the list is for.
+            steps_per_epoch: how many entries an epoch has, `dataset.get_dataset_size()`.
+
+        Returns:
+            `epochs * steps_per_epoch` rates.
+
+        Example:
+            >>> LRStepDecay.lr_list(0.1, step_size=1, gamma=0.5, epochs=2, steps_per_epoch=2)
+            [0.1, 0.1, 0.05, 0.05]
+        """
+        check_int("LRStepDecay.lr_list", "epochs", epochs, 1)
+        check_int("LRStepDecay.lr_list", "steps_per_epoch", steps_per_epoch, 1)
+        schedule = LRStepDecay(step_size, gamma)
+        base = check_number("LRStepDecay.lr_list", "learning_rate", learning_rate, above=0)
+        return [
+            rate for rate in schedule.rates_for(base, Plan(epochs, steps_per_epoch)) for _ in range(steps_per_epoch)
+        ]

@@ -1,0 +1,143 @@
+"""Lowers the learning rate when a value has stopped getting better."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core._checks import check_choice, check_int, check_number
+from ..core._context import Run
+from ..core._monitor import Monitor, Tracker
+from ..core._rates import shortest
+from ..core._schedule import RateSetter
+
+__all__ = ["ReduceLROnPlateau"]
+
+
+class ReduceLROnPlateau(RateSetter):
+    """Multiplies the learning rate by `factor` when a monitored value has stopped getting better.
+
+    That is when `patience` observations in a row were not better than the best before them. The decisions are those
+    of Keras 3, with one exception: a value that is not finite is never the best, not even the first. A tie is not
+    better. An epoch without evaluation is not an observation. The optimizer is not rebuilt and keeps its moments;
+    parameter groups are scaled alike.
+
+    Args:
+        monitor: the value to watch: `"loss"` (the mean training loss of the epoch), `"eval_loss"`, or a metric of the
+            Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under `Model.fit` alone `eval_loss` is
+            MindSpore's, which is that of the last batch only; `Validate` beside it, or a metric `loss`, puts it right.
+            Default: "eval_loss".
+        factor: what the rate is multiplied by, above 0 and below 1. Default: 0.1.
+        patience: how many observations without a better value to wait for. Default: 10.
+        mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
+        min_delta: by how much a value must be better to count, at least 0. Default: 1e-4.
+        cooldown: how many observations to let pass after lowering before waiting begins again. Default: 0.
+        min_lr: the rate never goes below this. Default: 0.0.
+        verbose: 1 prints a line when the rate is lowered, 0 nothing. Default: 1.
+
+    Attributes:
+        best_ (float | None): the best value.
+        wait_ (int): how many observations have passed since, or since the rate was lowered.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; at the start of the run, where it can be seen, or at
+            the first evaluation: the run will not have such a value, or `mode="auto"` cannot tell which way is better;
+            before the first step: the optimizer already holds a list or a schedule, or another callback sets the rate.
+
+    Example:
+        >>> plateau = ReduceLROnPlateau("loss", factor=0.5, patience=2)
+        >>> model.train(2, train_dataset, callbacks=[plateau])
+    """
+
+    def __init__(
+        self,
+        monitor: str = "eval_loss",
+        *,
+        factor: float = 0.1,
+        patience: int = 10,
+        mode: str = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+        verbose: int = 1,
+    ) -> None:
+        super().__init__()
+        owner = "ReduceLROnPlateau"
+        self._monitor = Monitor.checked(owner, monitor, mode, min_delta)
+        self.monitor = monitor
+        self.mode = mode
+        self.min_delta = min_delta
+        self.factor = check_number(owner, "factor", factor, above=0, below=1)
+        self.patience = check_int(owner, "patience", patience, 0)
+        self.cooldown = check_int(owner, "cooldown", cooldown, 0)
+        self.min_lr = check_number(owner, "min_lr", min_lr, minimum=0)
+        self.verbose = check_choice(owner, "verbose", verbose, (0, 1))
+        self._reset(self._monitor)
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Settles which way is better, and begins anew."""
+        super().on_train_begin(run_context)
+        metric = Run.of(run_context).metric("ReduceLROnPlateau", self.monitor)
+        self._reset(self._monitor.settled("ReduceLROnPlateau", metric))
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        """Keeps the step's loss where the training loss is watched."""
+        if self.monitor == "loss":
+            Run.of(run_context).add_loss()
+
+    def on_train_epoch_end(self, run_context: Any) -> None:
+        """Observes the epoch's value and lowers the rate where patience is at its end."""
+        run = Run.of(run_context)
+        value = run.value("ReduceLROnPlateau", self.monitor)
+        if value is not None and self._observe(value, run.epoch) and self._lower(run.epoch):
+            self._cooling = self.cooldown
+            self._tracker.wait = 0
+
+    @property
+    def best_(self) -> Any:
+        """The best value observed; `None` before the first."""
+        return self._tracker.best
+
+    @property
+    def wait_(self) -> int:
+        """How many observations have passed since the best, or since the rate was lowered."""
+        return self._tracker.wait
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far, the wait and the cooldown."""
+        return {**self._tracker.state_dict(), "cooling": self._cooling}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a state that `state_dict` returned."""
+        self._tracker.load_state_dict(state)
+        self._cooling = state["cooling"]
+
+    def _reset(self, monitor: Monitor) -> None:
+        self._tracker = Tracker(monitor)
+        self._cooling = 0
+
+    def _observe(self, value: float, epoch: int) -> bool:
+        """Takes one value in; returns whether patience is at its end."""
+        if self._cooling > 0:
+            self._cooling -= 1
+            self._tracker.wait = 0
+        if self._tracker.observe(value, epoch):
+            return False
+        if self._cooling > 0:
+            self._tracker.wait = 0
+            return False
+        return self._tracker.wait >= self.patience
+
+    def _lower(self, epoch: int) -> bool:
+        assert self._rates is not None
+        old = self._rates.read()
+        new = [max(rate * self.factor, self.min_lr) if rate > shortest(self.min_lr) else rate for rate in old]
+        if new == old:
+            return False
+        self._rates.set(new)
+        if self.verbose:
+            rates = "/".join(f"{rate:.6g}" for rate in new)
+            self.say(
+                f"learning rate {rates} from epoch {epoch + 1} on: {self.monitor} was not better than "
+                f"{self.best_} for {self._tracker.wait} epochs"
+            )
+        return True

@@ -1,0 +1,116 @@
+"""Gives `Model.train` what `Model.fit` has: validation at the end of an epoch, published for every callback.
+
+`Model.fit` takes `eval_loss` from the last batch of the evaluation alone (MindSpore 2.0 to 2.10); here it is the mean
+over all samples.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import numpy as np
+from mindspore import Tensor
+from mindspore.train import Model
+
+from ..core._callback import TrainCallback, only_one
+from ..core._checks import check_bool, check_int
+from ..core._context import Evaluator, Run, metrics_of
+
+__all__ = ["Validate"]
+
+
+class Validate(TrainCallback, Evaluator):
+    """Evaluates the Model at the end of an epoch, once, before any other callback of this package looks.
+
+    The results are published as `Model.fit` publishes them (`cb_params["eval_results"]` and `["metrics"]`), so that
+    MindSpore's own callbacks find them too if they stand **after** `Validate` in the list. Among the callbacks of this
+    package the order does not matter. `eval_loss` is the mean over all samples; a metric that the Model itself calls
+    `loss` appears as `eval_loss`. Training goes on as if there had been no evaluation: each cell's `training` flag
+    comes back, and neither weights nor BatchNorm's statistics change.
+
+    In `Model.fit` with a `valid_dataset`, no second evaluation is made: the one of `fit` serves, with `eval_loss` put
+    right.
+
+    Args:
+        model: the Model that trains; it must have been made with `metrics`.
+        dataset: the validation set, as `Model.eval` takes it.
+        every_n_epochs: evaluates in every n-th epoch. Default: 1.
+        on_last: evaluates in the last epoch too, whatever `every_n_epochs`: the last one planned, or one in which a
+            stop was asked for during its steps. Default: True.
+
+    Attributes:
+        results_ (dict): the latest results by name, `eval_loss` among them.
+
+    Raises:
+        TypeError: `model` is not a Model.
+        ValueError: the Model has no metrics, or the dataset is empty (both before the first step).
+
+    Example:
+        >>> model.train(1, train_dataset, callbacks=[Validate(model, valid_dataset), LossMonitor(per_print_times=0)])
+        Epoch time: ... ms, per step time: ... ms, avg loss: ...
+        Validation: acc: ..., eval_loss: ...
+    """
+
+    def __init__(self, model: Model, dataset: Any, *, every_n_epochs: int = 1, on_last: bool = True) -> None:
+        super().__init__()
+        if not isinstance(model, Model):
+            raise TypeError(f"Validate: model must be a mindspore.train.Model, but got {type(model).__name__}")
+        if not hasattr(dataset, "get_dataset_size"):
+            raise TypeError(f"Validate: dataset must be a MindSpore dataset, but got {type(dataset).__name__}")
+        self.model = model
+        self.dataset = dataset
+        self.every_n_epochs = check_int("Validate", "every_n_epochs", every_n_epochs, 1)
+        self.on_last = check_bool("Validate", "on_last", on_last)
+        self.results_: dict[str, Any] = {}
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Checks that there is something to evaluate, and with what."""
+        super().on_train_begin(run_context)
+        only_one("Validate", Run.of(run_context).callbacks, (Evaluator,), "evaluate the Model")
+        if not metrics_of(self.model):
+            raise ValueError(
+                "Validate: the Model has no metrics and cannot evaluate; make it with metrics, "
+                "such as Model(network, loss_fn, optimizer, metrics={'acc'})"
+            )
+        if self.dataset.get_dataset_size() == 0:
+            raise ValueError("Validate: the validation dataset is empty; a batch_size above its length drops it all")
+        self.results_ = {}
+
+    def on_train_epoch_end(self, run_context: Any) -> None:
+        """Evaluates, unless another callback has already asked for this epoch's results."""
+        self.results_ = Run.of(run_context).results or self.results_
+
+    def evaluate(self, run: Run) -> None:
+        """Evaluates where this epoch is to be, and publishes the results."""
+        fit_results = run.fit_results
+        if fit_results is not None:
+            fit_results.pop("eval_loss", None)
+            run.publish(fit_results, self._eval_loss)
+        elif run.epoch % self.every_n_epochs == 0 or (self.on_last and (run.epoch == run.epochs or run.is_stopping)):
+            flags = [(cell, cell.training) for _, cell in run.train_network.cells_and_names()]
+            metrics = self.model.eval(self.dataset, callbacks=[self])
+            # The Model would set every cell to training at the next step, frozen ones too; let it do so now.
+            self.model._check_network_mode(run.train_network, True)
+            for cell, training in flags:
+                cell.add_flags(training=training)
+            run.publish(metrics, self._eval_loss)
+
+    def on_eval_begin(self, run_context: Any) -> None:
+        """Begins the mean loss anew."""
+        self._loss_sum = 0.0
+        self._samples = 0
+
+    def on_eval_step_end(self, run_context: Any) -> None:
+        """Adds a batch to the mean loss."""
+        indexes = self.model._eval_indexes
+        if indexes is None:  # an evaluation network of the user's own: its outputs have no fixed order
+            return
+        outputs = run_context.original_args()["net_outputs"]
+        label: Tensor = outputs[indexes[2]]
+        samples = label.shape[0] if label.shape else 1
+        self._loss_sum += float(np.mean(outputs[indexes[0]].asnumpy())) * samples
+        self._samples += samples
+
+    @property
+    def _eval_loss(self) -> Optional[float]:
+        return self._loss_sum / self._samples if self._samples else None

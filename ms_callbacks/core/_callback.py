@@ -1,0 +1,72 @@
+"""What every callback of ours is: a MindSpore `Callback` that knows its run and can serve a second one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mindspore.train import Callback
+
+from ._context import Run
+
+__all__ = ["TrainCallback", "only_one"]
+
+
+class TrainCallback(Callback):
+    """Base of our callbacks: finds the run, refuses to stand in a list twice, and learns when the run is over.
+
+    MindSpore calls `on_train_end` only where nothing was raised, and `__exit__` always; but `Model.fit` also enters
+    and leaves callbacks around each evaluation, so the depth is counted.
+    """
+
+    _depth = 0
+
+    def __enter__(self) -> TrainCallback:
+        self._depth += 1
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self.on_exit()
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Checks the list of callbacks."""
+        name = type(self).__name__
+        if sum(callback is self for callback in Run.of(run_context).callbacks) > 1:
+            raise ValueError(f"{name}: the same {name} stands in the list of callbacks twice; remove one")
+
+    def on_train_epoch_begin(self, run_context: Any) -> None:
+        """Takes note that an epoch begins."""
+        Run.of(run_context).begin_epoch()
+
+    def on_exit(self) -> None:
+        """Called once when the run is over, however it ended."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the callback has learnt in its run, as plain numbers, strings, lists and `None`.
+
+        Example:
+            >>> stopping = EarlyStopping("acc")
+            >>> stopping.load_state_dict(stopping.state_dict())
+        """
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a state that `state_dict` returned."""
+
+    def say(self, line: str) -> None:
+        """Prints a line of the callback's own, at once."""
+        print(f"{type(self).__name__}: {line}", flush=True)
+
+    def on_train_step_begin(self, run_context: Any) -> None:
+        """Nothing; saves MindSpore's detour over the old name of the hook at every step."""
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        """Nothing; saves MindSpore's detour over the old name of the hook at every step."""
+
+
+def only_one(owner: str, callbacks: list[Any], kinds: tuple[type, ...], what: str) -> None:
+    """Raises where more than one of `callbacks` is of `kinds`."""
+    names = [type(callback).__name__ for callback in callbacks if isinstance(callback, kinds)]
+    if len(names) > 1:
+        raise ValueError(f"{owner}: {' and '.join(names)} both {what}; keep one of them")

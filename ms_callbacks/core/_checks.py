@@ -1,0 +1,85 @@
+"""Checks of arguments, so that a wrong one is found when a callback is made and every error reads alike.
+
+Each message says what was received, what was expected and, where it can, how to mend it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+from collections.abc import Iterable, Sequence
+from typing import Any, Optional
+
+__all__ = ["check_bool", "check_choice", "check_int", "check_number", "check_text", "nearest", "quoted"]
+
+
+def check_int(owner: str, name: str, value: Any, minimum: int) -> int:
+    """Returns `value` as an `int`; raises unless it is a whole number of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{owner}: {name} must be a whole number, but got {value!r} ({type(value).__name__})")
+    if value < minimum:
+        raise ValueError(f"{owner}: {name} must be at least {minimum}, but got {value}")
+    return int(value)
+
+
+def check_number(
+    owner: str,
+    name: str,
+    value: Any,
+    *,
+    minimum: Optional[float] = None,
+    above: Optional[float] = None,
+    below: Optional[float] = None,
+) -> float:
+    """Returns `value` as a `float`; raises unless it is finite and within the given bounds."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{owner}: {name} must be a number, but got {value!r} ({type(value).__name__})")
+    number = float(value)
+    bounds = []
+    if minimum is not None:
+        bounds.append((number >= minimum, f"at least {minimum:g}"))
+    if above is not None:
+        bounds.append((number > above, f"above {above:g}"))
+    if below is not None:
+        bounds.append((number < below, f"below {below:g}"))
+    if not math.isfinite(number) or not all(holds for holds, _ in bounds):
+        expected = " and ".join(["finite"] + [text for _, text in bounds])
+        raise ValueError(f"{owner}: {name} must be {expected}, but got {value}")
+    return number
+
+
+def check_bool(owner: str, name: str, value: Any) -> bool:
+    """Returns `value`; raises unless it is `True` or `False`."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{owner}: {name} must be True or False, but got {value!r} ({type(value).__name__})")
+    return value
+
+
+def check_choice(owner: str, name: str, value: Any, choices: Sequence[Any]) -> Any:
+    """Returns `value`; raises unless it is one of `choices`."""
+    if value not in choices or isinstance(value, bool):
+        raise ValueError(
+            f"{owner}: {name} must be one of {quoted(choices)}, but got {value!r}{nearest(value, choices)}"
+        )
+    return value
+
+
+def check_text(owner: str, name: str, value: Any) -> str:
+    """Returns `value`; raises unless it is a string with something in it."""
+    if not isinstance(value, str):
+        raise TypeError(f"{owner}: {name} must be a string, but got {value!r} ({type(value).__name__})")
+    if not value:
+        raise ValueError(f"{owner}: {name} must not be empty")
+    return value
+
+
+def nearest(name: Any, options: Iterable[Any]) -> str:
+    """`"; did you mean 'acc'?"` for the option most like `name`, or `""` where none is alike."""
+    close = difflib.get_close_matches(str(name), [str(option) for option in options], n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def quoted(names: Iterable[Any]) -> str:
+    """The names as they would be typed, in order: `'acc', 'eval_loss'`."""
+    return ", ".join(repr(name) for name in names)

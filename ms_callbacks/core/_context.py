@@ -1,0 +1,301 @@
+"""The only reader of MindSpore's `RunContext`: where a training run stands, in plain numbers and tensors.
+
+All callbacks of one run share one `Run`, kept in the run's own parameters, so that whatever costs anything (an
+evaluation, a read from the device) happens once an epoch, whoever asks first. That is why the order of our callbacks
+in the list does not matter.
+"""
+
+from __future__ import annotations
+
+import numbers
+import sys
+from abc import abstractmethod
+from typing import Any, Optional
+
+import numpy as np
+from mindspore import Tensor, nn
+from mindspore.train import Model
+
+from ._checks import nearest, quoted
+from ._losses import Losses
+from ._rates import Rates
+
+__all__ = ["Evaluator", "Run", "metrics_of"]
+
+_KEY = "_ms_callbacks_run"
+_TRAIN_LOSS = "loss"
+_EVAL_LOSS = "eval_loss"
+_KERAS_PREFIX = "val_"
+
+
+class Evaluator:
+    """Who evaluates the Model at the end of an epoch; at most one in a list of callbacks."""
+
+    model: Model
+
+    @abstractmethod
+    def evaluate(self, run: Run) -> None:
+        """Sees to it that this epoch's results, where it is to have any, are published in the run's parameters."""
+
+
+class Run:
+    """One call of `Model.train` or `Model.fit`.
+
+    Epochs and steps count from 1; `epoch` is absolute, so that a run with `initial_epoch=5` begins at epoch 6.
+    """
+
+    def __init__(self, run_context: Any) -> None:
+        self._context = run_context
+        self._args = run_context.original_args()
+        self._started = False
+        self._evaluated_epoch = 0
+        self._results: dict[str, Any] = {}
+        self._epoch_rates: list[float] = []
+        self._first_step = 0
+        self._steps_per_epoch = 0
+        self.losses = Losses()
+        self.initial_epoch = 0
+        self._caller = _calling_model()
+
+    @classmethod
+    def of(cls, run_context: Any) -> Run:
+        """The run that `run_context` belongs to."""
+        args = run_context.original_args()
+        run = args.get(_KEY)
+        if run is None:
+            run = args[_KEY] = cls(run_context)
+        return run
+
+    # Where the run stands
+
+    def begin_epoch(self) -> None:
+        """Takes note that an epoch begins; the first callback to say so counts."""
+        if not self._started:
+            self._started = True
+            self.initial_epoch = self.epoch - 1  # MindSpore tells it to nobody before the first epoch
+        if self._first_step != self._args["cur_step_num"] + 1:
+            self._first_step = self._args["cur_step_num"] + 1
+            self.losses.reset()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under way."""
+        return int(self._args["cur_epoch_num"])
+
+    @property
+    def epochs(self) -> int:
+        """The last epoch planned."""
+        return self.initial_epoch + int(self._args["epoch_num"])  # `epoch_num` counts from `initial_epoch`
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The steps of an epoch."""
+        if self._steps_per_epoch == 0:
+            # With sink mode asked for on a CPU, `batch_num` is `sink_size` while the whole dataset runs.
+            sinks = self.is_sinking
+            self._steps_per_epoch = self._args["batch_num"] if sinks else self._args["train_dataset"].get_dataset_size()
+        return self._steps_per_epoch
+
+    @property
+    def step_in_epoch(self) -> int:
+        """The step under way, within its epoch."""
+        step: int = self._args["cur_step_num"] - self._first_step + 1
+        return step
+
+    @property
+    def step(self) -> int:
+        """The step under way, since the first step of epoch 1."""
+        # `cur_step_num` counts from the start of this call, whatever `initial_epoch`.
+        return self.initial_epoch * self.steps_per_epoch + int(self._args["cur_step_num"])
+
+    @property
+    def is_sinking(self) -> bool:
+        """Whether steps run on the device without coming back one by one."""
+        return bool(self._args.get("dataset_sink_mode", False))
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether somebody has asked for the run to stop."""
+        return bool(self._context.get_stop_requested())
+
+    def request_stop(self) -> None:
+        """Asks MindSpore to stop after this step or epoch."""
+        self._context.request_stop()
+
+    # What takes part in it
+
+    @property
+    def callbacks(self) -> list[Any]:
+        """Every callback of the run, MindSpore's own and the user's included."""
+        return list(self._args["list_callback"])
+
+    @property
+    def network(self) -> nn.Cell:
+        """The network that the Model was made with."""
+        return self._args["network"]
+
+    @property
+    def train_network(self) -> nn.Cell:
+        """The network with its loss and optimizer."""
+        return self._args["train_network"]
+
+    @property
+    def has_loss_fn(self) -> bool:
+        """Whether the loss is computed outside the network."""
+        return self._args.get("loss_fn") is not None
+
+    @property
+    def batch(self) -> Optional[tuple[Any, ...]]:
+        """The columns of the step's batch; `None` where they go to the device unseen."""
+        element = self._args.get("train_dataset_element")
+        return tuple(element) if element else None
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer; `None` where neither the Model nor its network holds one."""
+        optimizer = self._args.get("optimizer")
+        return optimizer if optimizer is not None else getattr(self.train_network, "optimizer", None)
+
+    # What it yields
+
+    def add_loss(self) -> None:
+        """Hands this step's output to `losses`, without waiting for the device."""
+        self.losses.add(self.step_in_epoch, self._args.get("net_outputs"))
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """The epoch's validation values by name; empty where it was not evaluated. For the end of an epoch."""
+        self._end_epoch()
+        return self._results
+
+    @property
+    def rates(self) -> list[float]:
+        """The learning rates of the epoch's last step. For the end of an epoch."""
+        self._end_epoch()
+        return self._epoch_rates
+
+    def value(self, owner: str, name: str) -> Optional[float]:
+        """The epoch's value of a monitor; `None` where the epoch was not evaluated. For the end of an epoch."""
+        results = self.results
+        if name == _TRAIN_LOSS:
+            return self.losses.mean
+        if not results:
+            return None
+        key = _key_among(name, results)
+        if key is None:
+            raise _unknown(owner, name, results)
+        return _as_number(owner, name, results[key])
+
+    def publish(self, metrics: dict[str, Any], eval_loss: Optional[float]) -> None:
+        """Sets this epoch's results where `Model.fit` sets them, for MindSpore's own callbacks as for ours."""
+        self._args["metrics"] = metrics
+        self._args["eval_results"] = _with_eval_loss(metrics, eval_loss)
+
+    @property
+    def fit_results(self) -> Optional[dict[str, Any]]:
+        """What `Model.fit`, or our evaluator, has published for this epoch."""
+        results = self._args.get("eval_results")
+        return None if results is None else dict(results)
+
+    def metrics_ahead(self, owner: str, name: str) -> Optional[dict[str, Any]]:
+        """The validation values that this run will have, each with its metric, seen from the start of the run.
+
+        `None` where that cannot be seen; an error where the run will never evaluate, for `name` needs it.
+        """
+        evaluators = [callback for callback in self.callbacks if isinstance(callback, Evaluator)]
+        if evaluators:
+            model = evaluators[0].model
+        elif self._caller is None:
+            return None
+        elif self._caller[1]:
+            model = self._caller[0]
+        else:
+            raise ValueError(
+                f"{owner}: {name!r} needs an evaluation, but this run never evaluates; add "
+                f"Validate(model, valid_dataset) to the callbacks, or use Model.fit with valid_dataset, "
+                f"or watch the training loss as 'loss'"
+            )
+        return {_EVAL_LOSS: None, **_with_eval_loss(metrics_of(model), None)}
+
+    def metric(self, owner: str, name: str) -> object:
+        """Checks at the start that the run will have a monitor `name`; returns its metric where that can be seen."""
+        metrics = None if name == _TRAIN_LOSS else self.metrics_ahead(owner, name)
+        if metrics is None:
+            return None
+        key = _key_among(name, metrics)
+        if key is None:
+            raise _unknown(owner, name, metrics)
+        return metrics[key]
+
+    def _end_epoch(self) -> None:
+        if self._evaluated_epoch == self.epoch:
+            return
+        self._evaluated_epoch = self.epoch
+        # The rate is read first: a callback may lower it for the next epoch before another looks.
+        self._epoch_rates = Rates(self.optimizer).read() if isinstance(self.optimizer, nn.Optimizer) else []
+        for callback in self.callbacks:
+            if isinstance(callback, Evaluator):
+                callback.evaluate(self)
+        self._results = _with_eval_loss(self.fit_results or {}, None)
+
+
+def metrics_of(model: Model) -> dict[str, Any]:
+    """The metrics that a Model was made with, by name."""
+    return dict(getattr(model, "_metric_fns", None) or {})
+
+
+def _calling_model() -> Optional[tuple[Model, bool]]:
+    """The Model whose `train` or `fit` is under way, and whether it evaluates by itself; `None` where none is found.
+
+    MindSpore 2.0 to 2.10 give a callback neither, so the calling frames are asked: a wrong monitor can then be
+    refused before the first step instead of after the first epoch.
+    """
+    frame = sys._getframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, Model) and "valid_infos" in frame.f_locals:
+            valid_infos = frame.f_locals["valid_infos"]
+            return caller, bool(valid_infos and valid_infos[0])
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def _with_eval_loss(metrics: dict[str, Any], eval_loss: Optional[float]) -> dict[str, Any]:
+    """`metrics` with the validation loss under its one name, whatever the Model calls it."""
+    results = dict(metrics)
+    own = results.pop(_TRAIN_LOSS, None)
+    if eval_loss is not None:
+        results[_EVAL_LOSS] = eval_loss
+    elif own is not None:
+        results[_EVAL_LOSS] = own  # `fit` computes its own from the last batch alone; the metric covers all
+    return results
+
+
+def _key_among(name: str, results: dict[str, Any]) -> Optional[str]:
+    if name in results:
+        return name
+    if name.startswith(_KERAS_PREFIX):
+        bare = name[len(_KERAS_PREFIX) :]
+        key = _EVAL_LOSS if bare == _TRAIN_LOSS else bare
+        return key if key in results else None
+    return None
+
+
+def _unknown(owner: str, name: str, results: dict[str, Any]) -> ValueError:
+    names = sorted({*results, _TRAIN_LOSS})
+    return ValueError(
+        f"{owner}: monitor {name!r} is not among this run's values ({quoted(names)}){nearest(name, names)}"
+    )
+
+
+def _as_number(owner: str, name: str, value: Any) -> float:
+    if isinstance(value, Tensor):
+        value = value.asnumpy()
+    if isinstance(value, (np.ndarray, np.generic)) and value.size == 1 and np.issubdtype(value.dtype, np.number):
+        return float(value.item())
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return float(value)
+    raise TypeError(
+        f"{owner}: monitor {name!r} must be a single number, but the metric returned {value!r} "
+        f"({type(value).__name__}); monitor another, or make the metric return its mean"
+    )

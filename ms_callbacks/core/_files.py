@@ -1,0 +1,135 @@
+"""Whole files or none: what stands under a final name is always complete, whatever is killed and whenever.
+
+A file is written beside its place under a name of its own, flushed to the disk, and only then renamed over the old
+one; the folder is flushed after. The rename is atomic on every POSIX file system and on NTFS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, Callable
+
+__all__ = ["check_folder", "read_json", "remove_orphans", "sha256", "staged", "write_json"]
+
+# A record is a few hundred bytes; anything far larger was not written here.
+_MOST_JSON_BYTES = 1 << 20
+
+
+def check_folder(owner: str, path: str) -> None:
+    """Raises unless a file can be made beside `path` now: its folder must exist and take files."""
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"{owner}: the folder {folder!r} of {path!r} does not exist; make it first")
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{owner}: {path!r} is a folder; pass the path of a file")
+    temporary = _temporary(path)
+    try:
+        with open(temporary, "wb"):
+            pass
+        os.remove(temporary)
+    except OSError as error:
+        raise PermissionError(f"{owner}: cannot write in the folder {folder!r} of {path!r}: {error}") from error
+
+
+@contextlib.contextmanager
+def staged(path: str, write: Callable[[str], None]) -> Iterator[str]:
+    """Writes a file beside `path` and, when the block ends well, renames it there.
+
+    Args:
+        path: where the file shall be.
+        write: writes the whole file to the path that it is given, which ends as `path` does.
+
+    Yields:
+        The SHA-256 of the file, in hexadecimal, which is on the disk by then but not yet under its name.
+    """
+    temporary = _temporary(path)
+    try:
+        with open(temporary, "wb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+        write(temporary)
+        os.chmod(temporary, mode)  # MindSpore leaves its checkpoints at mode 0400
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        yield sha256(temporary)
+        os.replace(temporary, path)
+        _flush_folder(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+        raise
+
+
+def write_json(path: str, content: dict[str, Any]) -> None:
+    """Writes `content` as a JSON file, whole or not at all."""
+
+    def write(temporary: str) -> None:
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=2, allow_nan=False)
+            file.write("\n")
+
+    with staged(path, write):
+        pass
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """Reads a JSON file that holds one object; raises `ValueError` where it does not."""
+    if os.path.getsize(path) > _MOST_JSON_BYTES:
+        raise ValueError(f"{path!r} is larger than any record written here ({_MOST_JSON_BYTES} bytes)")
+    with open(path, encoding="utf-8") as file:
+        content = json.load(file)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path!r} does not hold a JSON object")
+    return content
+
+
+def sha256(path: str) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def remove_orphans(folder: str) -> None:
+    """Removes what processes that are gone were still writing in `folder` when they were killed."""
+    for name in os.listdir(folder or "."):
+        match = _TEMPORARY.fullmatch(name)
+        if match and not _is_alive(int(match["pid"])):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(folder, name))
+
+
+_TEMPORARY = re.compile(r"\.partial-(?P<pid>\d+)-.+")
+
+
+def _temporary(path: str) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".partial-{os.getpid()}-{name}")
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name == "nt":  # there, signal 0 is Ctrl-C and would reach the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _flush_folder(path: str) -> None:
+    if os.name == "nt":  # Windows cannot open a folder to flush it
+        return
+    descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,78 @@
+"""Looks inside a network while one batch runs through it, and leaves no trace.
+
+In GRAPH mode MindSpore compiles forward hooks (2.8 to 2.10) or ignores them (2.0). What works everywhere is to run the
+batch in PYNATIVE mode with evaluation flags, and to put mode, flags and hooks back after: weights, statistics, random
+state and later losses are then what they would have been.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any, Callable, Optional
+
+import mindspore as ms
+from mindspore import nn
+
+__all__ = ["layers_of", "observe"]
+
+Seer = Callable[[str, nn.Cell, tuple[Any, ...], Any], None]
+
+
+def layers_of(network: nn.Cell, depth: Optional[int] = None) -> dict[str, nn.Cell]:
+    """The layers by name: cells without cells of their own, or those at `depth` whatever they hold."""
+    layers = {}
+    for name, cell in network.cells_and_names():
+        level = name.count(".") + 1 if name else 0
+        if level and (depth == level or (not cell.name_cells() and (depth is None or level < depth))):
+            layers[name] = cell
+    return layers or {type(network).__name__: network}
+
+
+def observe(network: nn.Cell, inputs: tuple[Any, ...], layers: dict[str, nn.Cell], see: Seer) -> None:
+    """Runs one batch and calls `see(name, cell, inputs, output)` for each of `layers`, as each call of it ends.
+
+    Operators that a network calls as functions have no cell and are not seen; a cell called twice is seen twice.
+    """
+    handles: list[Any] = []
+    with _untouched(network):
+        try:
+            for name, layer in layers.items():
+                handles.append(layer.register_forward_hook(_hook(name, layer, see)))
+            network(*inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _hook(name: str, layer: nn.Cell, see: Seer) -> Callable[..., None]:
+    def hook(cell: Any, inputs: Any, output: Any) -> None:
+        # MindSpore 2.0 passes a string for the cell, and an only input without its tuple.
+        see(name, layer, inputs if isinstance(inputs, tuple) else (inputs,), output)
+
+    return hook
+
+
+@contextlib.contextmanager
+def _untouched(network: nn.Cell) -> Iterator[None]:
+    """PYNATIVE mode and evaluation flags for the block; afterwards all as it was."""
+    mode = ms.get_context("mode")
+    phase, requires_grad = network._phase, network.requires_grad
+    flags = [(cell, cell.training) for _, cell in network.cells_and_names()]
+    jit = os.environ.get("MS_JIT")
+    os.environ["MS_JIT"] = "0"  # runs `@ms.jit` methods as plain Python, hooks and all
+    try:
+        ms.set_context(mode=ms.PYNATIVE_MODE)
+        network.set_train(False)
+        network.set_grad(False)
+        yield
+    finally:
+        for cell, training in flags:
+            cell.add_flags(training=training)
+        network._phase, network.requires_grad = phase, requires_grad
+        if jit is None:
+            del os.environ["MS_JIT"]
+        else:
+            os.environ["MS_JIT"] = jit
+        ms.set_context(mode=mode)

@@ -1,0 +1,88 @@
+"""The training losses of one epoch, read from the device together and only when somebody asks.
+
+A step hands over its output as it is, without waiting for the device. The read happens where a line is printed or a
+decision is taken: then all that have gathered are read in one go.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Optional
+
+import numpy as np
+from mindspore import Tensor
+from mindspore import dtype as mstype
+
+__all__ = ["Losses"]
+
+# A bound on what waits unread, so that memory does not grow with the length of an epoch.
+_MOST_UNREAD = 1024
+
+
+class Losses:
+    """The losses of the epoch under way."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all: a new epoch begins."""
+        self._unread: list[tuple[int, Any]] = []
+        self._step = 0
+        self._sum = 0.0
+        self._count = 0
+        self._last: Optional[float] = None
+        self._nonfinite_step: Optional[int] = None
+
+    def add(self, step: int, net_outputs: Any) -> None:
+        """Takes the output of the epoch's step `step` (from 1), once, whoever hands it over."""
+        if step == self._step:
+            return
+        self._step = step
+        self._unread.append((step, net_outputs if type(net_outputs) is Tensor else _loss_and_overflow(net_outputs)))
+        if len(self._unread) >= _MOST_UNREAD:
+            self._read()
+
+    @property
+    def mean(self) -> Optional[float]:
+        """The mean loss of the epoch's steps so far; `None` before the first."""
+        self._read()
+        return self._sum / self._count if self._count else None
+
+    @property
+    def last(self) -> Optional[float]:
+        """The loss of the last step; `None` before the first."""
+        self._read()
+        return self._last
+
+    @property
+    def nonfinite_step(self) -> Optional[int]:
+        """The first step of the epoch whose loss was NaN or infinite; `None` where there was none."""
+        self._read()
+        return self._nonfinite_step
+
+    def _read(self) -> None:
+        for step, output in self._unread:
+            loss, overflow = output if isinstance(output, tuple) else (output, None)
+            if overflow is not None and bool(np.any(overflow.asnumpy())):
+                continue  # the step was dropped by loss scaling: nothing was learnt from its loss
+            self._last = _as_float(loss)
+            self._sum += self._last
+            self._count += 1
+            if self._nonfinite_step is None and not math.isfinite(self._last):
+                self._nonfinite_step = step
+        self._unread.clear()
+
+
+def _loss_and_overflow(net_outputs: Any) -> Any:
+    """The loss of a tuple output, with the overflow flag that loss scaling puts second."""
+    if not isinstance(net_outputs, (tuple, list)):
+        return net_outputs
+    flag = net_outputs[1] if len(net_outputs) > 1 else None
+    if isinstance(flag, Tensor) and flag.dtype == mstype.bool_:
+        return net_outputs[0], flag
+    return net_outputs[0]
+
+
+def _as_float(loss: Any) -> float:
+    return float(np.mean(loss.asnumpy() if isinstance(loss, Tensor) else loss))

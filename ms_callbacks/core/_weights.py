@@ -1,0 +1,134 @@
+"""Parameters read and written safely, in memory and on disk. Never through pickle.
+
+`Parameter.asnumpy()` is a live view of the weights, so whatever is kept is copied. In PYNATIVE mode of MindSpore 2.8
+and newer, `set_data` and `load_param_into_net` detach a parameter from an optimizer that has stepped: the weights then
+freeze without a word. `ops.assign` does not, so every write here goes through it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, Optional
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+__all__ = ["Snapshot", "check_format", "first_nonfinite", "load", "named_parameters", "save", "to_save", "write"]
+
+FORMATS = (".ckpt", ".safetensors")
+
+
+class Snapshot:
+    """A copy of a cell's parameters that can be taken again and again into the same memory."""
+
+    def __init__(self, cell: nn.Cell) -> None:
+        self._parameters = named_parameters(cell)
+        self.arrays: dict[str, np.ndarray[Any, Any]] = {}
+
+    def take(self) -> None:
+        """Copies the parameters as they are now."""
+        for name, parameter in self._parameters.items():
+            if name in self.arrays:
+                np.copyto(self.arrays[name], parameter.asnumpy())
+            else:
+                self.arrays[name] = np.array(parameter.asnumpy())
+
+    def restore(self) -> None:
+        """Writes the copy back, so that training can go on from it."""
+        _assign(self._parameters, self.arrays)
+
+
+def named_parameters(cell: nn.Cell) -> dict[str, Parameter]:
+    """The parameters of a cell by name: weights, and statistics such as BatchNorm's."""
+    return {parameter.name: parameter for parameter in cell.get_parameters()}
+
+
+def write(owner: str, cell: nn.Cell, arrays: dict[str, np.ndarray[Any, Any]], source: str) -> None:
+    """Writes `arrays` into the parameters of `cell`: all of them, or none and an error.
+
+    Entries that the cell has no parameter for are left out, so that weights saved with an optimizer load into a
+    network alone. The learning rate of an optimizer is not expected among them: the schedule stays the user's.
+    """
+    parameters = _without_rates(cell)
+    missing = sorted(set(parameters) - set(arrays))
+    misshapen = [
+        f"{name} is {arrays[name].shape} in the file and {tuple(parameter.shape)} in the network"
+        for name, parameter in parameters.items()
+        if name in arrays and arrays[name].shape != tuple(parameter.shape)
+    ]
+    if missing or misshapen:
+        problems = [f"the file lacks {', '.join(missing)}"] if missing else []
+        raise ValueError(
+            f"{owner}: {source!r} holds the weights of another network: {'; '.join(problems + misshapen)}. "
+            f"Nothing was loaded; pass the network that the file was saved from"
+        )
+    _assign(parameters, arrays)
+
+
+def to_save(cell: nn.Cell) -> dict[str, np.ndarray[Any, Any]]:
+    """Live views of what a checkpoint of `cell` holds: all parameters but the optimizer's learning rate."""
+    return {name: parameter.asnumpy() for name, parameter in _without_rates(cell).items()}
+
+
+def check_format(owner: str, path: str) -> None:
+    """Raises unless the ending of `path` names a format that can be written here."""
+    ending = os.path.splitext(path)[1]
+    if ending not in FORMATS:
+        raise ValueError(f"{owner}: filepath must end in one of {FORMATS}, but got {path!r}")
+    if ending == ".safetensors":
+        _safetensors()
+
+
+def save(path: str, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+    """Writes `arrays` to `path`, in the format that its ending names."""
+    if path.endswith(".safetensors"):
+        # Made contiguous: safetensors writes the memory as it lies.
+        _safetensors().save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    else:
+        ms.save_checkpoint([{"name": name, "data": Tensor(array)} for name, array in arrays.items()], path)
+
+
+def load(path: str) -> dict[str, np.ndarray[Any, Any]]:
+    """Reads what `save` wrote."""
+    if path.endswith(".safetensors"):
+        content: dict[str, np.ndarray[Any, Any]] = _safetensors().load_file(path)
+        return content
+    return {name: parameter.asnumpy() for name, parameter in ms.load_checkpoint(path).items()}
+
+
+def first_nonfinite(cell: nn.Cell) -> Optional[str]:
+    """The name of the first parameter that holds NaN or an infinity; `None` where all are finite."""
+    for name, array in _floats(cell):
+        if not np.isfinite(array).all():
+            return name
+    return None
+
+
+def _without_rates(cell: nn.Cell) -> dict[str, Parameter]:
+    # An optimizer's rates are parameters of its own; loading them would override a new schedule without a word.
+    return {name: one for name, one in named_parameters(cell).items() if not name.startswith("learning_rate")}
+
+
+def _floats(cell: nn.Cell) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+    for name, parameter in named_parameters(cell).items():
+        array = parameter.asnumpy()
+        if np.issubdtype(array.dtype, np.floating):
+            yield name, array
+
+
+def _assign(parameters: dict[str, Parameter], arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+    for name, parameter in parameters.items():
+        ops.assign(parameter, Tensor(arrays[name], parameter.dtype))
+
+
+def _safetensors() -> Any:
+    try:
+        from safetensors import numpy as safetensors
+    except ImportError as error:
+        raise ImportError(
+            "a filepath that ends in '.safetensors' needs the package safetensors: "
+            "pip install 'ms-callbacks[safetensors]'"
+        ) from error
+    return safetensors

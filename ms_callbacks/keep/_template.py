@@ -1,0 +1,62 @@
+"""File names made of a run's values: `"{epoch:02d}-{acc:.4f}.ckpt"`, and nothing that could leave its folder."""
+
+from __future__ import annotations
+
+import os
+import string
+from collections.abc import Iterable
+from typing import Any
+
+from ..core._checks import nearest, quoted
+
+__all__ = ["PathTemplate"]
+
+
+class PathTemplate:
+    """A path whose last part may hold fields in braces."""
+
+    def __init__(self, owner: str, path: str) -> None:
+        self._owner = owner
+        self._folder, self._name = os.path.split(path)
+        try:
+            parsed = list(string.Formatter().parse(self._name))
+            in_folder = [field for _, field, _, _ in string.Formatter().parse(self._folder) if field is not None]
+        except ValueError as error:
+            raise ValueError(f"{owner}: filepath {path!r} is not a valid template: {error}") from None
+        self.fields: set[str] = set()
+        for _, field, spec, conversion in parsed:
+            if field is None:
+                continue
+            # A name alone: attributes and indexes would reach into objects, and a nested field into the format.
+            if not field.isidentifier() or conversion or "{" in (spec or ""):
+                raise ValueError(
+                    f"{owner}: filepath {path!r} holds the field {field!r}, which is not a plain name; "
+                    f"write names with a format, such as '{{epoch:02d}}' or '{{acc:.4f}}'"
+                )
+            self.fields.add(field)
+        if in_folder:
+            raise ValueError(f"{owner}: filepath {path!r} has fields in its folder; they may stand in the name only")
+        self._fill({field: 1 if field in ("epoch", "step") else 0.5 for field in self.fields})
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raises where a field is none of the run's values."""
+        known = ["epoch", "step", "loss", *names]
+        for field in sorted(self.fields - set(known)):
+            raise ValueError(
+                f"{self._owner}: filepath {self._name!r} holds the unknown field {field!r}{nearest(field, known)}; "
+                f"this run has {quoted(known)}"
+            )
+
+    def path(self, values: dict[str, Any]) -> str:
+        """The path with the values filled in."""
+        self.check(values)
+        return os.path.join(self._folder, self._fill(values))
+
+    def _fill(self, values: dict[str, Any]) -> str:
+        try:
+            name = self._name.format_map(values)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{self._owner}: filepath {self._name!r} cannot be filled in: {error}") from None
+        if os.path.basename(name) != name or "\0" in name:
+            raise ValueError(f"{self._owner}: filepath {self._name!r} makes {name!r}, which leaves its folder")
+        return name

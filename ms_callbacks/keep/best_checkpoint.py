@@ -1,0 +1,321 @@
+"""Keeps the best weights on disk, always whole, and loads them back only where they are what was saved."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn
+
+from ..core import _files, _weights
+from ..core._callback import TrainCallback
+from ..core._checks import check_bool, check_choice, check_int, check_number, check_text
+from ..core._context import Run
+from ..core._monitor import Monitor
+from ._template import PathTemplate
+
+__all__ = ["BestCheckpoint"]
+
+_OWNER = "BestCheckpoint"
+_RECORD_VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A checkpoint on disk."""
+
+    path: str
+    record: dict[str, Any]
+
+    @property
+    def value(self) -> float:
+        return float(self.record["value"])
+
+
+class BestCheckpoint(TrainCallback):
+    """Saves the weights whenever a monitored value is the best so far.
+
+    A file on disk is always whole, whatever is killed and whenever: it is written beside its place, flushed to the
+    disk and renamed, and an older one is deleted only after. Beside each stands a small record, `<file>.json`, with
+    monitor, value, epoch, step, learning rate, SHA-256 and versions; `load_into` verifies against it. Weights are
+    never read through pickle. A value that is not finite is never the best; a tie is not better, the first stays. An
+    epoch without evaluation saves nothing but the last checkpoint.
+
+    Args:
+        filepath: where to save; `.ckpt` or `.safetensors` by its ending (the latter needs
+            `pip install 'ms-callbacks[safetensors]'`). The folder must exist. The name may be a template of `epoch`,
+            `step`, `loss` and the run's validation values, `"{epoch:02d}-{acc:.4f}.ckpt"`. Default: "best.ckpt".
+        monitor: the value to watch: `"loss"` (the mean training loss of the epoch), `"eval_loss"`, or a metric of the
+            Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under `Model.fit` alone `eval_loss` is
+            MindSpore's, which is that of the last batch only; `Validate` beside it, or a metric `loss`, puts it right.
+            Default: "eval_loss".
+        mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
+        min_delta: by how much a value must be better to count, at least 0. Default: 0.0.
+        save_top_k: how many of the best to keep; -1 keeps all that were ever evaluated. Other than 1 needs a
+            template with `{epoch}` or `{step}`, so that each has a name of its own. Default: 1.
+        save_last: saves the weights of every epoch's end as `last.ckpt` (or `last.safetensors`) beside. Default: False.
+        save_optimizer: saves the optimizer's state too (moments and steps, not the learning rate: the schedule stays
+            the user's). `load_into(model.train_network)` loads all, `load_into(network)` the weights. Default: False.
+        initial_value_threshold: only values better than this are saved. Default: None.
+        verbose: 1 prints a line for each best, 0 nothing. Default: 1.
+
+    Attributes:
+        best_path_ (str | None): the best checkpoint, once it is on disk.
+        best_ (float | None): its value.
+        best_epoch_ (int): its epoch; 0 before the first.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; at the start of the run, where it can be seen, or at
+            the first evaluation: the run will not have such a value, or `mode="auto"` cannot tell which way is better.
+        OSError: before the first step: the folder does not exist or cannot be written. Later: a save failed, as on a
+            full disk; the last good file is still there.
+
+    Example:
+        >>> best = BestCheckpoint(folder + "/best.ckpt", monitor="acc", verbose=0)
+        >>> model.train(2, train_dataset, callbacks=[Validate(model, valid_dataset), best])
+        >>> best.load_into(network)["monitor"]
+        'acc'
+    """
+
+    def __init__(
+        self,
+        filepath: str = "best.ckpt",
+        *,
+        monitor: str = "eval_loss",
+        mode: str = "auto",
+        min_delta: float = 0.0,
+        save_top_k: int = 1,
+        save_last: bool = False,
+        save_optimizer: bool = False,
+        initial_value_threshold: Optional[float] = None,
+        verbose: int = 1,
+    ) -> None:
+        super().__init__()
+        self.filepath = check_text(_OWNER, "filepath", os.fspath(filepath))
+        self._template = PathTemplate(_OWNER, self.filepath)
+        _weights.check_format(_OWNER, self.filepath)
+        self._monitor = Monitor.checked(_OWNER, monitor, mode, min_delta)
+        self.monitor = monitor
+        self.mode = mode
+        self.min_delta = min_delta
+        self.save_top_k = check_int(_OWNER, "save_top_k", save_top_k, -1)
+        if self.save_top_k not in (0, 1) and not self._template.fields & {"epoch", "step"}:
+            raise ValueError(
+                f"{_OWNER}: save_top_k={save_top_k} needs a filepath with {{epoch}} or {{step}} in its name, "
+                f"such as 'best-{{epoch:02d}}.ckpt', but got {self.filepath!r}"
+            )
+        self.save_last = check_bool(_OWNER, "save_last", save_last)
+        self.save_optimizer = check_bool(_OWNER, "save_optimizer", save_optimizer)
+        self.initial_value_threshold = (
+            None
+            if initial_value_threshold is None
+            else check_number(_OWNER, "initial_value_threshold", initial_value_threshold)
+        )
+        self.verbose = check_choice(_OWNER, "verbose", verbose, (0, 1))
+        self._settled = self._monitor
+        self._kept: list[_Kept] = []
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Settles which way is better, checks the folder and the template, and begins anew."""
+        super().on_train_begin(run_context)
+        run = Run.of(run_context)
+        self._settled = self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
+        if self._template.fields - {"epoch", "step", "loss"}:
+            ahead = run.metrics_ahead(_OWNER, self.filepath)
+            if ahead is not None:
+                self._template.check(ahead)
+        _files.check_folder(_OWNER, self.filepath)
+        _files.remove_orphans(os.path.dirname(self.filepath))
+        self._kept = []
+        self._run_id = uuid.uuid4().hex
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        """Keeps the step's loss where the training loss is watched or part of the name."""
+        if self.monitor == "loss" or "loss" in self._template.fields:
+            Run.of(run_context).add_loss()
+
+    def on_train_epoch_end(self, run_context: Any) -> None:
+        """Saves where the epoch's value is among the best."""
+        run = Run.of(run_context)
+        value = run.value(_OWNER, self.monitor)
+        if value is not None and self._is_kept(value):
+            self._keep(run, value)
+        if self.save_last:
+            self._save(self._last_path, run, self._record(run, value))
+
+    @property
+    def best_path_(self) -> Optional[str]:
+        """The best checkpoint, once it is on disk."""
+        return self._kept[0].path if self._kept else None
+
+    @property
+    def best_(self) -> Optional[float]:
+        """The value of the best checkpoint."""
+        return self._kept[0].value if self._kept else None
+
+    @property
+    def best_epoch_(self) -> int:
+        """The epoch of the best checkpoint; 0 before the first."""
+        return int(self._kept[0].record["epoch"]) if self._kept else 0
+
+    def load_into(self, network: nn.Cell) -> dict[str, Any]:
+        """Loads the best checkpoint into a network, after verifying it against its record.
+
+        Those of this object's own run are tried, the best first; in a new process, those that the latest run with the
+        same `filepath` left on disk. A file that is damaged or incomplete is refused by name and the next best is
+        loaded instead. The weights are written so that training can go on from them, in both modes.
+
+        Args:
+            network: a network with the same parameters; with `save_optimizer=True`, `model.train_network` too.
+
+        Returns:
+            The record of the checkpoint that was loaded: `"path"`, `"monitor"`, `"value"`, `"epoch"`, `"step"`, ...
+
+        Raises:
+            FileNotFoundError: there is no checkpoint.
+            ValueError: none is whole, or they are of another network; nothing was loaded.
+        """
+        if not isinstance(network, nn.Cell):
+            raise TypeError(f"{_OWNER}: load_into takes a network (nn.Cell), but got {type(network).__name__}")
+        refused: list[str] = []
+        for kept in self._kept or self._on_disk(refused):
+            try:
+                record = _verified(kept)
+            except (OSError, ValueError) as error:
+                refused.append(str(error))
+                self.say(f"refused {error}")
+                continue
+            _weights.write(_OWNER, network, _weights.load(kept.path), kept.path)
+            return {"path": kept.path, **record}
+        if refused:
+            raise ValueError(f"{_OWNER}: no whole checkpoint is left; refused: {'; '.join(refused)}")
+        raise FileNotFoundError(f"{_OWNER}: there is no checkpoint {self.filepath!r}; train with this callback first")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The checkpoints that are kept, the best first."""
+        return {"kept": [{"path": kept.path, "record": kept.record} for kept in self._kept]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a state that `state_dict` returned."""
+        self._kept = [_Kept(each["path"], each["record"]) for each in state["kept"]]
+
+    # Saving
+
+    def _is_kept(self, value: float) -> bool:
+        if self.save_top_k == 0 or not self._settled.is_better(value, self.initial_value_threshold):
+            return False
+        if self.save_top_k == -1 or len(self._kept) < self.save_top_k:
+            return True
+        return self._settled.is_better(value, self._kept[-1].value)
+
+    def _keep(self, run: Run, value: float) -> None:
+        fields = {**run.results, "epoch": run.epoch, "step": run.step}
+        if "loss" in self._template.fields:
+            fields["loss"] = run.losses.mean
+        kept = _Kept(self._template.path(fields), self._record(run, value))
+        self._save(kept.path, run, kept.record)
+        previous = self.best_path_
+        others = [other for other in self._kept if other.path != kept.path]
+        # Sorting is stable: of equal values the earlier stays before the later.
+        ranked = sorted([*others, kept], key=lambda each: each.value, reverse=self._settled.mode == "max")
+        most = len(ranked) if self.save_top_k == -1 else self.save_top_k
+        self._kept = ranked[:most]
+        for outdone in ranked[most:]:
+            _remove(outdone.path)
+        if self.verbose and self._kept[0] is kept:
+            instead = f" instead of {previous}" if previous and previous != kept.path else ""
+            self.say(f"{self.monitor} {value:.6g} in epoch {run.epoch} is the best so far: saved {kept.path}{instead}")
+
+    def _record(self, run: Run, value: Optional[float]) -> dict[str, Any]:
+        return {
+            "format": _RECORD_VERSION,
+            "run": self._run_id,
+            "filepath": os.path.basename(self.filepath),
+            "monitor": self.monitor,
+            "mode": self._settled.mode,
+            "value": value if value is not None and np.isfinite(value) else None,
+            "epoch": run.epoch,
+            "step": run.step,
+            "learning_rate": run.rates,
+            "saved_at": time.time(),
+            "versions": {"mindspore": ms.__version__, "numpy": np.__version__},
+        }
+
+    def _save(self, path: str, run: Run, record: dict[str, Any]) -> None:
+        cell = run.train_network if self.save_optimizer else run.network
+        arrays = _weights.to_save(cell)
+        try:
+            with _files.staged(path, lambda temporary: _weights.save(temporary, arrays)) as digest:
+                record["sha256"] = digest
+                # The record comes first and tells the old file's digest too: between the two renames the old file is
+                # still there, and still verifies.
+                _files.write_json(_record_path(path), {**record, "previous": _previous(path)})
+        except (OSError, RuntimeError, ValueError) as error:
+            raise OSError(
+                f"{_OWNER}: could not save {path!r} in epoch {run.epoch}: {error}; an earlier file there is untouched"
+            ) from error
+
+    @property
+    def _last_path(self) -> str:
+        return os.path.join(os.path.dirname(self.filepath), "last" + os.path.splitext(self.filepath)[1])
+
+    # Loading
+
+    def _on_disk(self, refused: list[str]) -> list[_Kept]:
+        """What the latest run with the same `filepath` left in its folder, the best first."""
+        folder = os.path.dirname(self.filepath) or "."
+        found = []
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+            path = os.path.join(folder, name[: -len(".json")])
+            if not name.endswith(".json") or path == self._last_path:
+                continue
+            try:
+                record = _files.read_json(_record_path(path))
+                if record.get("filepath") == os.path.basename(self.filepath):
+                    found.append((float(record["saved_at"]), _Kept(path, record)))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                if path == self.filepath:
+                    refused.append(f"{path!r}: its record cannot be read ({error})")
+        if not found:
+            if os.path.exists(self.filepath) and not refused:
+                refused.append(f"{self.filepath!r}: the record {_record_path(self.filepath)!r} is missing")
+            return []
+        latest = max(found, key=lambda each: each[0])[1].record["run"]
+        of_run = [kept for _, kept in found if kept.record["run"] == latest]
+        return sorted(of_run, key=lambda each: each.value, reverse=of_run[0].record["mode"] == "max")
+
+
+def _record_path(path: str) -> str:
+    return path + ".json"
+
+
+def _previous(path: str) -> Optional[dict[str, Any]]:
+    """The record of the file that stands at `path` now; `None` where none does or it is not what was saved."""
+    try:
+        record = _verified(_Kept(path, _files.read_json(_record_path(path))))
+    except (OSError, ValueError):
+        return None
+    return {name: value for name, value in record.items() if name != "previous"}
+
+
+def _verified(kept: _Kept) -> dict[str, Any]:
+    """The record of a file that is just what was saved; raises where it is not."""
+    if not os.path.exists(kept.path):
+        raise FileNotFoundError(f"{kept.path!r}: the file is missing")
+    digest = _files.sha256(kept.path)
+    for record in (kept.record, kept.record.get("previous")):
+        if isinstance(record, dict) and record.get("sha256") == digest:
+            return record
+    raise ValueError(f"{kept.path!r}: damaged or incomplete, its SHA-256 is not the one in its record")
+
+
+def _remove(path: str) -> None:
+    for each in (path, _record_path(path)):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(each)

@@ -1,0 +1,176 @@
+"""Prints loss, time and learning rate at an interval, and stops a run whose loss is no longer a number."""
+
+from __future__ import annotations
+
+import math
+import time
+import weakref
+from typing import Any, Optional
+
+import numpy as np
+
+from ..core._callback import TrainCallback
+from ..core._checks import check_choice, check_int
+from ..core._context import Run
+from ..core._rates import Rates, shortest
+from ..core._weights import first_nonfinite
+
+__all__ = ["LossMonitor"]
+
+
+class LossMonitor(TrainCallback):
+    """Prints the training loss at an interval, and epoch by epoch with the validation results.
+
+    The lines are those of mindvision's `LossMonitor`, so that replacing the import is enough, except that epochs count
+    from 1 and the learning rate is read from the optimizer:
+
+    .. code-block:: text
+
+        Epoch:[  1/ 10], step:[ 1875/ 1875], loss:[0.189/1.176], time:2.254 ms, lr:0.01000
+        Epoch time: 4286.163 ms, per step time: 2.286 ms, avg loss: 1.176
+        Validation: acc: 0.9811, eval_loss: 0.0593
+
+    In a line, the losses are the last step's and the mean of the epoch so far; the time is the mean of a step since
+    the line before. The epoch's time is that of its training steps: evaluation does not count. Losses are read from
+    the device together when a line is printed, not at every step. Of a tuple output the first element is the loss; of
+    a vector, the mean; a step that loss scaling dropped for its overflow does not count. In sink mode on GPU and
+    Ascend only the last loss of each sink is known, and means are of those.
+
+    Args:
+        learning_rate: accepted because mindvision's takes it: the rate (or list of rates) that the optimizer was made
+            with. One that differs is an error. Default: None.
+        per_print_times: prints a line every so many steps; 0 prints the epoch's lines only. Default: 1.
+        on_nonfinite: what to do when the loss is NaN or infinite: `"raise"` an error that names epoch, step and the
+            first parameter that is not finite, `"stop"` the run with a line that says the same, or `"warn"` with that
+            line once an epoch and go on. It is found when the losses are read. Default: "raise".
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; before the first step: `learning_rate` is not the
+            optimizer's; while training: the loss is not finite.
+
+    Example:
+        >>> model.train(1, train_dataset, callbacks=[LossMonitor(0.01, 4)])
+        Epoch:[  1/  1], step:[    4/    4], loss:[...], time:... ms, lr:0.01000
+        Epoch time: ... ms, per step time: ... ms, avg loss: ...
+    """
+
+    def __init__(self, learning_rate: Any = None, per_print_times: int = 1, *, on_nonfinite: str = "raise") -> None:
+        super().__init__()
+        self.learning_rate = learning_rate
+        self._given = None if learning_rate is None else _numbers(learning_rate)
+        self.per_print_times = check_int("LossMonitor", "per_print_times", per_print_times, 0)
+        self.on_nonfinite = check_choice("LossMonitor", "on_nonfinite", on_nonfinite, ("raise", "stop", "warn"))
+        self._verified: Optional[weakref.ref[Any]] = None
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Checks the rate that was passed."""
+        super().on_train_begin(run_context)
+        run = Run.of(run_context)
+        # A Model without an optimizer of MindSpore's trains by means of its own, and no rate is printed.
+        self._rates = None if run.optimizer is None else Rates(run.optimizer)
+        self._steps_since_line = 0
+        if self._given is not None:
+            self._check_given(self._given)
+
+    def on_train_epoch_begin(self, run_context: Any) -> None:
+        """Starts the clocks."""
+        super().on_train_epoch_begin(run_context)
+        self._has_warned = False
+        self._epoch_began = self._now = self._line_printed = time.perf_counter()
+        self._steps_at_line = 0
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        """Keeps the loss; prints at the interval."""
+        run = Run.of(run_context)
+        run.add_loss()
+        self._steps_since_line += 1
+        step = run.step_in_epoch
+        if self._steps_since_line == self.per_print_times:
+            self._steps_since_line = 0
+            self._print_step(run, step)
+        elif step == run.steps_per_epoch:
+            self._check_finite(run)  # waits for the epoch's work, so that its time is whole
+        self._now = time.perf_counter()
+
+    def on_train_epoch_end(self, run_context: Any) -> None:
+        """Prints the epoch's lines."""
+        run = Run.of(run_context)
+        self._check_finite(run)
+        milliseconds = (self._now - self._epoch_began) * 1000
+        print(
+            f"Epoch time: {milliseconds:5.3f} ms, per step time: {milliseconds / run.step_in_epoch:5.3f} ms, "
+            f"avg loss: {_loss_text(run.losses.mean)}",
+            flush=True,
+        )
+        results = ", ".join(f"{name}: {_metric_text(value)}" for name, value in sorted(run.results.items()))
+        if results:
+            print(f"Validation: {results}", flush=True)
+
+    def on_exit(self) -> None:
+        """Lets the optimizer go."""
+        self._rates = None
+
+    def _print_step(self, run: Run, step: int) -> None:
+        last, mean = run.losses.last, run.losses.mean  # the device is waited for here
+        now = time.perf_counter()
+        milliseconds = (now - self._line_printed) * 1000 / (step - self._steps_at_line)
+        self._line_printed, self._steps_at_line = now, step
+        rates = "/".join(_rate_text(rate) for rate in self._rates.read()) if self._rates is not None else "-"
+        print(
+            f"Epoch:[{run.epoch:3d}/{run.epochs:3d}], step:[{step:5d}/{run.steps_per_epoch:5d}], "
+            f"loss:[{_loss_text(last)}/{_loss_text(mean)}], time:{milliseconds:5.3f} ms, lr:{rates}",
+            flush=True,
+        )
+        self._check_finite(run)
+
+    def _check_finite(self, run: Run) -> None:
+        step = run.losses.nonfinite_step
+        if step is None or self._has_warned:
+            return
+        self._has_warned = True
+        parameter = first_nonfinite(run.network)
+        finding = (
+            f"the loss is not finite in epoch {run.epoch}, step {step}; "
+            + (f"the first parameter that is not finite is {parameter!r}" if parameter else "all parameters are finite")
+            + "; a lower learning rate, gradient clipping or a look at that batch may mend it"
+        )
+        if self.on_nonfinite == "raise":
+            raise ValueError(f"LossMonitor: {finding}")
+        self.say(finding)
+        if self.on_nonfinite == "stop":
+            run.request_stop()
+
+    def _check_given(self, given: list[float]) -> None:
+        if self._rates is None:
+            raise ValueError("LossMonitor: a learning_rate was passed, but the Model has no optimizer; leave it out")
+        if self._verified is not None and self._verified() is self._rates.optimizer:
+            return  # a second run: a schedule may have moved the rate since
+        own = self._rates.as_given()
+        if given != own and not (len(given) == 1 and given[0] in self._rates.read()):
+            raise ValueError(
+                f"LossMonitor: learning_rate {self.learning_rate!r} is not the optimizer's, which is "
+                f"{own[0] if len(own) == 1 else own}; leave it out, and the optimizer's is printed"
+            )
+        self._verified = weakref.ref(self._rates.optimizer)
+
+
+def _numbers(learning_rate: Any) -> list[float]:
+    try:
+        values = np.asarray(getattr(learning_rate, "asnumpy", lambda: learning_rate)(), dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        values = np.array([math.nan])
+    if not values.size or not np.isfinite(values).all():
+        raise TypeError(f"LossMonitor: learning_rate must be a number or a list of numbers, but got {learning_rate!r}")
+    return [shortest(value) for value in values]
+
+
+def _loss_text(loss: Optional[float]) -> str:
+    return "-" if loss is None else f"{loss:5.3f}"
+
+
+def _rate_text(rate: float) -> str:
+    return f"{rate:5.5f}" if rate >= 1e-4 or rate == 0 else f"{rate:.3e}"
+
+
+def _metric_text(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, (float, np.floating)) else str(value)
