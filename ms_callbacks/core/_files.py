@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from typing import Any, Callable
 
@@ -27,11 +28,9 @@ def check_folder(owner: str, path: str) -> None:
         raise FileNotFoundError(f"{owner}: the folder {folder!r} of {path!r} does not exist; make it first")
     if os.path.isdir(path):
         raise IsADirectoryError(f"{owner}: {path!r} is a folder; pass the path of a file")
-    temporary = _temporary(path)
     try:
-        with open(temporary, "wb"):
+        with _workshop(path):
             pass
-        os.remove(temporary)
     except OSError as error:
         raise PermissionError(f"{owner}: cannot write in the folder {folder!r} of {path!r}: {error}") from error
 
@@ -42,13 +41,12 @@ def staged(path: str, write: Callable[[str], None]) -> Iterator[str]:
 
     Args:
         path: where the file shall be.
-        write: writes the whole file to the path that it is given, which ends as `path` does.
+        write: writes the whole file to the path that it is given, whose last part is that of `path`.
 
     Yields:
         The SHA-256 of the file, in hexadecimal, which is on the disk by then but not yet under its name.
     """
-    temporary = _temporary(path)
-    try:
+    with _workshop(path) as temporary:
         with open(temporary, "wb") as file:
             mode = os.fstat(file.fileno()).st_mode
         write(temporary)
@@ -58,10 +56,6 @@ def staged(path: str, write: Callable[[str], None]) -> Iterator[str]:
         yield sha256(temporary)
         os.replace(temporary, path)
         _flush_folder(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
-        raise
 
 
 def write_json(path: str, content: dict[str, Any]) -> None:
@@ -99,18 +93,28 @@ def sha256(path: str) -> str:
 def remove_orphans(folder: str) -> None:
     """Removes what processes that are gone were still writing in `folder` when they were killed."""
     for name in os.listdir(folder or "."):
-        match = _TEMPORARY.fullmatch(name)
+        match = _WORKSHOP.fullmatch(name)
         if match and not _is_alive(int(match["pid"])):
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(os.path.join(folder, name))
+            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
 
 
-_TEMPORARY = re.compile(r"\.partial-(?P<pid>\d+)-.+")
+_WORKSHOP = re.compile(r"\.partial-(?P<pid>\d+)-.+")
 
 
-def _temporary(path: str) -> str:
+@contextlib.contextmanager
+def _workshop(path: str) -> Iterator[str]:
+    """A path to write at: in a folder of its own beside `path`, on the same disk, that is gone after.
+
+    A folder, because MindSpore writes other files beside a checkpoint and leaves them there when it fails.
+    """
     folder, name = os.path.split(path)
-    return os.path.join(folder, f".partial-{os.getpid()}-{name}")
+    workshop = os.path.join(folder, f".partial-{os.getpid()}-{name}")
+    shutil.rmtree(workshop, ignore_errors=True)
+    os.mkdir(workshop)
+    try:
+        yield os.path.join(workshop, name)
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
 
 
 def _is_alive(pid: int) -> bool:

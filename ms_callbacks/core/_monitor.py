@@ -1,10 +1,13 @@
 """Which value is watched, which way is better, and the best so far. The standard library only.
 
-The comparison is written positively, so that NaN and infinities are never better than anything.
+The comparison is written positively, so that NaN and infinities are never better than anything. It is made in single
+precision, as Keras makes it: a metric is the outcome of a computation in single precision at best, and a value that is
+better by exactly `min_delta` must not count or count as the last bit of a double falls.
 """
 
 from __future__ import annotations
 
+import ctypes
 import math
 from dataclasses import dataclass, replace
 from typing import Any, Optional
@@ -81,12 +84,18 @@ class Monitor:
             return False
         if best is None:
             return True
-        # The margin is added to the value, not taken from the best, so that rounding falls as it does in Keras.
-        return value + self.min_delta < best if self.mode == "min" else value - self.min_delta > best
+        margin = self.min_delta if self.mode == "min" else -self.min_delta
+        return self.is_beyond(value + margin, best)
 
     def is_beyond(self, value: float, threshold: float) -> bool:
         """Whether `value` is strictly on the better side of `threshold`, whatever `min_delta`."""
-        return value < threshold if self.mode == "min" else value > threshold
+        one, other = _single(value), _single(threshold)
+        return one < other if self.mode == "min" else one > other
+
+
+def _single(value: float) -> float:
+    """The nearest number of single precision."""
+    return ctypes.c_float(value).value
 
 
 class Tracker:

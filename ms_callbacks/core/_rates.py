@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
@@ -34,6 +35,13 @@ class Rates:
         self.optimizer = optimizer
         distinct = {id(one): one for one in (rate if optimizer.is_group_lr else (rate,))}
         self._sources: list[Any] = list(distinct.values())
+        # A schedule is compiled, as the optimizer compiles it: run operator by operator, some of MindSpore 2.10's fail
+        # with NumPy 2.
+        self._schedules = {
+            index: ms.jit(source.construct)
+            for index, source in enumerate(self._sources)
+            if not isinstance(_table_of(source), Parameter)
+        }
 
     @property
     def is_dynamic(self) -> bool:
@@ -44,13 +52,13 @@ class Rates:
         """The rates that the last step used; before the first step, those that it will use."""
         # `Optimizer.get_lr` must not be called for this: on MindSpore 2.0 it advances `global_step`.
         step = max(int(self.optimizer.global_step.asnumpy().item()) - 1, 0) if self.is_dynamic else 0
-        return [shortest(_rate_at(source, step)) for source in self._sources]
+        return [self._read_one(index, step) for index in range(len(self._sources))]
 
     def as_given(self) -> list[float]:
         """The rates that the optimizer was made with: a list where it holds one, else those of `read`."""
-        inner = getattr(self._sources[0], "learning_rate", None)
-        if len(self._sources) == 1 and isinstance(inner, Parameter):
-            return [shortest(rate) for rate in inner.asnumpy().reshape(-1)]
+        table = _table_of(self._sources[0])
+        if len(self._sources) == 1 and isinstance(table, Parameter):
+            return [shortest(rate) for rate in table.asnumpy().reshape(-1)]
         return self.read()
 
     def set(self, values: Sequence[float]) -> None:
@@ -59,12 +67,14 @@ class Rates:
             # Assigning works in both modes without recompiling; `set_data` detaches the parameter in PYNATIVE mode.
             ops.assign(parameter, Tensor(value, mstype.float32))
 
+    def _read_one(self, index: int, step: int) -> float:
+        schedule = self._schedules.get(index)
+        if schedule is not None:
+            return shortest(schedule(Tensor([step], mstype.int32)).asnumpy().item())
+        values = _table_of(self._sources[index]).asnumpy().reshape(-1)
+        return shortest(values[min(step, values.size - 1)])
 
-def _rate_at(source: Any, step: int) -> Any:
-    if isinstance(source, Parameter):
-        return source.asnumpy()
-    inner = getattr(source, "learning_rate", None)
-    if isinstance(inner, Parameter):  # a list, or a plain rate beside other groups' schedules
-        values = inner.asnumpy().reshape(-1)
-        return values[min(step, values.size - 1)]
-    return source(Tensor([step], mstype.int32)).asnumpy().reshape(-1)[0]
+
+def _table_of(source: Any) -> Any:
+    """The Parameter that holds a rate or a list of them; `None` for a schedule that computes it."""
+    return source if isinstance(source, Parameter) else getattr(source, "learning_rate", None)

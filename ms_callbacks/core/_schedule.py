@@ -137,7 +137,10 @@ class Schedule(RateSetter):
 
 def checked_rates(owner: str, name: str, rates: Any) -> list[float]:
     """The rates as a list of floats; raises unless there is at least one and all are finite and above 0."""
-    values = [shortest(rate) for rate in getattr(rates, "asnumpy", lambda: rates)()]
+    try:
+        values = [shortest(rate) for rate in getattr(rates, "asnumpy", lambda: rates)()]
+    except (TypeError, ValueError):
+        raise TypeError(f"{owner}: {name} must be a list of numbers, but got {rates!r}") from None
     if not values:
         raise ValueError(f"{owner}: {name} must hold at least one learning rate, but it is empty")
     for index, value in enumerate(values):

@@ -84,8 +84,11 @@ def check_format(owner: str, path: str) -> None:
 def save(path: str, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
     """Writes `arrays` to `path`, in the format that its ending names."""
     if path.endswith(".safetensors"):
-        # Made contiguous: safetensors writes the memory as it lies.
-        _safetensors().save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # written as memory lies
+        try:
+            _safetensors().numpy.save_file(contiguous, path)
+        except _safetensors().SafetensorError as error:
+            raise OSError(str(error)) from error
     else:
         ms.save_checkpoint([{"name": name, "data": Tensor(array)} for name, array in arrays.items()], path)
 
@@ -93,7 +96,7 @@ def save(path: str, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
 def load(path: str) -> dict[str, np.ndarray[Any, Any]]:
     """Reads what `save` wrote."""
     if path.endswith(".safetensors"):
-        content: dict[str, np.ndarray[Any, Any]] = _safetensors().load_file(path)
+        content: dict[str, np.ndarray[Any, Any]] = _safetensors().numpy.load_file(path)
         return content
     return {name: parameter.asnumpy() for name, parameter in ms.load_checkpoint(path).items()}
 
@@ -125,7 +128,7 @@ def _assign(parameters: dict[str, Parameter], arrays: dict[str, np.ndarray[Any, 
 
 def _safetensors() -> Any:
     try:
-        from safetensors import numpy as safetensors
+        import safetensors.numpy
     except ImportError as error:
         raise ImportError(
             "a filepath that ends in '.safetensors' needs the package safetensors: "

@@ -1,0 +1,30 @@
+"""What all tests share: MindSpore's real speed, both modes, and tiny data that needs no download."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings are not ours to test
+
+import mindspore as ms
+import pytest
+
+from ms_callbacks.cpu import fast_cpu
+
+MODES = {"graph": ms.GRAPH_MODE, "pynative": ms.PYNATIVE_MODE}
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    """Every test begins in GRAPH mode, fast and seeded."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    fast_cpu()
+    ms.set_context(mode=ms.GRAPH_MODE)
+    ms.set_seed(1)
+
+
+@pytest.fixture(params=list(MODES))
+def mode(request: pytest.FixtureRequest) -> str:
+    """Runs the test in GRAPH mode and again in PYNATIVE mode."""
+    ms.set_context(mode=MODES[request.param])
+    return request.param

@@ -1,0 +1,416 @@
+"""BestCheckpoint: what is on disk is whole, and what is loaded is what was saved."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import resource
+import shutil
+import string
+import subprocess
+import sys
+
+import mindspore as ms
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mindspore import nn
+from training import Network, Recorder, Script, assert_same_weights, dataset, make_model, valid_dataset, weights
+
+from ms_callbacks import BestCheckpoint, Validate
+from ms_callbacks.keep._template import PathTemplate
+
+FORMATS = ["ckpt", "safetensors"]
+
+
+def scripted(folder, values, name="best.ckpt", **arguments):
+    """Runs with written values of `x`; the network's weight is the epoch's number."""
+    best = BestCheckpoint(str(folder / name), **{"monitor": "x", "mode": "min", "verbose": 0, **arguments})
+    script = Script()
+
+    class Number(ms.train.Callback):
+        def on_train_epoch_begin(self, run_context):
+            epoch = run_context.original_args()["cur_epoch_num"]
+            script.network.weight.set_data(ms.Tensor([[float(epoch)]], ms.float32))
+
+        def on_train_begin(self, run_context):
+            pass
+
+    script.run([Number(), best], [None if value is None else {"x": value} for value in values])
+    return best
+
+
+def loaded_epoch(best):
+    """The epoch whose weights are loaded into a fresh network."""
+    network = nn.Dense(1, 1)
+    best.load_into(network)
+    return int(network.weight.asnumpy().item())
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize(
+    ("values", "arguments", "epoch"),
+    [
+        ([3.0, 1.0, 2.0], {}, 2),
+        ([3.0, 1.0, 2.0], {"mode": "max"}, 1),
+        ([1.0, 1.0, 1.0], {}, 1),  # a tie stays with the first
+        ([1.0, 0.95, 0.8], {"min_delta": 0.1}, 3),
+        ([1.0, 0.95, 0.93], {"min_delta": 0.1}, 1),
+        ([0.0, 0.0], {"mode": "max"}, 1),
+        ([-1.0, -2.0], {}, 2),
+        ([float("nan"), 5.0, float("-inf")], {}, 2),
+        ([5.0, 4.0, 3.0], {"initial_value_threshold": 3.5}, 3),
+        ([None, 4.0, None], {}, 2),
+    ],
+)
+def test_the_best_is_on_disk(tmp_path, ending, values, arguments, epoch):
+    """Bit for bit, in both formats, with its record beside it."""
+    best = scripted(tmp_path, values, f"best.{ending}", **arguments)
+    assert (best.best_epoch_, best.best_, best.best_path_) == (
+        epoch,
+        values[epoch - 1],
+        str(tmp_path / f"best.{ending}"),
+    )
+    assert loaded_epoch(best) == epoch
+    assert sorted(os.listdir(tmp_path)) == [f"best.{ending}", f"best.{ending}.json"]
+    record = json.loads((tmp_path / f"best.{ending}.json").read_text())
+    assert (record["monitor"], record["value"], record["epoch"], record["step"]) == (
+        "x",
+        values[epoch - 1],
+        epoch,
+        epoch,
+    )
+    assert record["learning_rate"] == [0.1]
+    assert record["versions"] == {"mindspore": ms.__version__, "numpy": np.__version__}
+
+
+def test_nothing_is_saved_where_nothing_is_good_enough(tmp_path):
+    """Only NaN, or nothing beyond the threshold: no file, and loading says there is none."""
+    for arguments in ({}, {"initial_value_threshold": 0.5}):
+        best = scripted(tmp_path, [float("nan")] if not arguments else [0.6], **arguments)
+        assert (best.best_path_, best.best_, best.best_epoch_) == (None, None, 0)
+        with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
+            loaded_epoch(best)
+    assert os.listdir(tmp_path) == []
+
+
+def test_top_k_keeps_the_best_and_deletes_the_rest(tmp_path):
+    """By value, with the values in their names; the rest go only after."""
+    values = [5.0, 3.0, 4.0, 9.0, 1.0, 3.5]
+    best = scripted(tmp_path, values, "{epoch:02d}-{x:.1f}.ckpt", save_top_k=3)
+    assert sorted(each for each in os.listdir(tmp_path) if not each.endswith(".json")) == [
+        "02-3.0.ckpt",
+        "05-1.0.ckpt",
+        "06-3.5.ckpt",
+    ]
+    assert best.best_path_ == str(tmp_path / "05-1.0.ckpt")
+    all_of_them = scripted(tmp_path, values, "all-{epoch}.ckpt", save_top_k=-1)
+    assert len(all_of_them.state_dict()["kept"]) == 6
+    assert loaded_epoch(all_of_them) == 5
+
+
+def test_the_last_is_saved_every_epoch(tmp_path):
+    """Beside the best, or instead of it; also where the epoch was not evaluated."""
+    best = scripted(tmp_path, [1.0, 2.0, None], save_last=True)
+    assert sorted(os.listdir(tmp_path)) == ["best.ckpt", "best.ckpt.json", "last.ckpt", "last.ckpt.json"]
+    assert json.loads((tmp_path / "last.ckpt.json").read_text())["epoch"] == 3
+    assert loaded_epoch(best) == 1
+    assert loaded_epoch(BestCheckpoint(str(tmp_path / "best.ckpt"))) == 1
+    shutil.rmtree(tmp_path)
+    tmp_path.mkdir()
+    scripted(tmp_path, [1.0, 2.0], save_last=True, save_top_k=0)
+    assert sorted(os.listdir(tmp_path)) == ["last.ckpt", "last.ckpt.json"]
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_real_run_in_both_modes(tmp_path, ending, mode):
+    """The weights in a fresh network are those of the best epoch to the last bit, statistics too; and it scores the same."""
+    model, recorder = make_model(), Recorder()
+    best = BestCheckpoint(str(tmp_path / f"best.{ending}"), monitor="acc", verbose=0)
+    validate = Validate(model, valid_dataset())
+    model.train(3, dataset(), callbacks=[recorder, best, validate])
+    fresh = make_model()
+    record = best.load_into(fresh.predict_network)
+    assert_same_weights(weights(fresh.predict_network), recorder.weights[best.best_epoch_ - 1])
+    assert fresh.eval(valid_dataset())["acc"] == best.best_ == record["value"]
+
+
+def test_training_goes_on_from_loaded_weights(tmp_path, mode):
+    """Loaded into the network that is training, they are where the optimizer goes on from.
+
+    In PYNATIVE mode of MindSpore 2.8 and newer, weights loaded by `load_param_into_net` would be frozen from then on.
+    """
+    model, first = make_model(), Recorder()
+    best = BestCheckpoint(str(tmp_path / "best.ckpt"), monitor="loss", mode="max", verbose=0)
+    model.train(3, dataset(), callbacks=[best, first])
+    best.load_into(model.predict_network)
+    assert_same_weights(weights(model.predict_network), first.weights[0])
+    second = Recorder()
+    model.train(2, dataset(), callbacks=[second])
+    for name in ("hidden.weight", "head.weight"):
+        assert not np.array_equal(second.weights[0][name], first.weights[0][name])
+        assert not np.array_equal(second.weights[1][name], second.weights[0][name])
+
+
+def test_the_optimizer_comes_along_without_its_rate(tmp_path):
+    """Its moments are loaded into the whole train network; the schedule stays the user's; the network alone loads too."""
+    model = make_model(learning_rate=0.05)
+    best = BestCheckpoint(str(tmp_path / "best.ckpt"), monitor="loss", save_optimizer=True, verbose=0)
+    model.train(2, dataset(), callbacks=[best])
+    other = make_model(learning_rate=0.7)
+    best.load_into(other.train_network)
+    assert_same_weights(
+        {name: each for name, each in weights(other.train_network).items() if name != "learning_rate"},
+        {name: each for name, each in weights(model.train_network).items() if name != "learning_rate"},
+    )
+    assert float(other.train_network.optimizer.learning_rate.asnumpy()) == pytest.approx(0.7)
+    best.load_into(make_model().predict_network)
+
+
+def test_a_new_process_finds_the_latest_run(tmp_path):
+    """An object that has not trained loads what the latest run with the same filepath left, the best first."""
+    scripted(tmp_path, [0.5, 0.1], "{epoch}-{x:.1f}.ckpt", save_top_k=2)
+    scripted(tmp_path, [0.9, 0.8, 0.85], "{epoch}-{x:.1f}.ckpt", save_top_k=2)
+    fresh = BestCheckpoint(str(tmp_path / "{epoch}-{x:.1f}.ckpt"), save_top_k=2)
+    assert loaded_epoch(fresh) == 2
+    with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
+        loaded_epoch(BestCheckpoint(str(tmp_path / "other.ckpt")))
+
+
+def test_a_second_run_begins_anew(tmp_path):
+    """Its best is its own, even where the first run's was better."""
+    script = Script()
+    best = BestCheckpoint(str(tmp_path / "best.ckpt"), monitor="x", mode="min", verbose=0)
+    script.run([best], [{"x": 1.0}])
+    script.run([best], [{"x": 2.0}])
+    assert best.best_ == 2.0
+
+
+def test_says_what_was_saved(tmp_path, capsys):
+    """One line for each best."""
+    scripted(tmp_path, [2.0, 3.0, 1.0], "{epoch}.ckpt", verbose=1)
+    folder = str(tmp_path)
+    assert capsys.readouterr().out == (
+        f"BestCheckpoint: x 2 in epoch 1 is the best so far: saved {folder}/1.ckpt\n"
+        f"BestCheckpoint: x 1 in epoch 3 is the best so far: saved {folder}/3.ckpt instead of {folder}/1.ckpt\n"
+    )
+
+
+# Damage
+
+
+def damage(path, how):
+    content = bytearray(path.read_bytes())
+    if how == "truncated":
+        content = content[: len(content) // 2]
+    elif how == "emptied":
+        content = bytearray()
+    elif how == "flipped":
+        content[len(content) // 2] ^= 1
+    elif how == "pickled":
+        content = bytearray(pickle.dumps({"weight": 1}))
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("how", ["truncated", "emptied", "flipped", "pickled"])
+def test_a_damaged_file_is_refused_by_name_and_the_next_best_is_loaded(tmp_path, ending, how, capsys):
+    """A flipped bit too, which MindSpore loads without a word."""
+    best = scripted(tmp_path, [3.0, 1.0, 2.0], f"{{epoch}}.{ending}", save_top_k=2)
+    damage(tmp_path / f"2.{ending}", how)
+    assert loaded_epoch(best) == 3
+    assert f"refused '{tmp_path}/2.{ending}': damaged or incomplete" in capsys.readouterr().out
+    damage(tmp_path / f"3.{ending}", how)
+    for loader in (best, BestCheckpoint(str(tmp_path / f"{{epoch}}.{ending}"))):
+        network = nn.Dense(1, 1)
+        before = weights(network)
+        with pytest.raises(ValueError, match=r"no whole checkpoint is left; refused: .*2\.\w+.*3\.\w+"):
+            loader.load_into(network)
+        assert_same_weights(weights(network), before)
+
+
+def test_a_file_cut_at_the_edge_of_a_record_is_refused(tmp_path):
+    """MindSpore loads such a file with fewer parameters, without a word."""
+    best = scripted(tmp_path, [1.0])
+    path = tmp_path / "best.ckpt"
+    whole = path.read_bytes()
+    accepted = []
+    for length in range(1, len(whole)):
+        path.write_bytes(whole[:length])
+        try:
+            if ms.load_checkpoint(str(path)):
+                accepted.append(length)
+        except ValueError:
+            pass
+        with pytest.raises(ValueError, match="damaged or incomplete"):
+            best.load_into(nn.Dense(1, 1))
+    assert accepted, "the trap is no longer one: MindSpore refuses every cut"
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"filepath": "best.ckpt"}'])
+def test_a_record_that_is_missing_or_broken_is_named(tmp_path, content):
+    """Without its record a file cannot be verified."""
+    scripted(tmp_path, [1.0])
+    record = tmp_path / "best.ckpt.json"
+    record.unlink() if content is None else record.write_text(content)
+    with pytest.raises(ValueError, match=r"no whole checkpoint is left; refused: .*best.ckpt.*record"):
+        loaded_epoch(BestCheckpoint(str(tmp_path / "best.ckpt")))
+
+
+def test_the_weights_of_another_network_are_refused(tmp_path):
+    """With what is missing and what has another shape; nothing is loaded."""
+    best = scripted(tmp_path, [1.0])
+    network = nn.Dense(2, 1)
+    before = weights(network)
+    with pytest.raises(
+        ValueError, match=r"another network: weight is \(1, 1\) in the file and \(1, 2\) in the network"
+    ):
+        best.load_into(network)
+    assert_same_weights(weights(network), before)
+    with pytest.raises(ValueError, match="another network: the file lacks .*head.weight"):
+        best.load_into(Network())
+    with pytest.raises(TypeError, match="load_into takes a network"):
+        best.load_into("best.ckpt")
+
+
+# Saves that fail
+
+
+def test_between_the_two_renames_the_old_file_still_verifies(tmp_path, monkeypatch):
+    """The record is renamed first; killed before the weights follow, the old best is loaded as what it is."""
+    best = scripted(tmp_path, [2.0])
+    replace = os.replace
+
+    def only_the_record(source, target):
+        if target.endswith(".ckpt"):
+            raise OSError("killed here")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", only_the_record)
+    with pytest.raises(OSError, match=r"could not save .* in epoch 1: killed here; an earlier file there is untouched"):
+        scripted(tmp_path, [1.0])
+    monkeypatch.undo()
+    network = nn.Dense(1, 1)
+    record = BestCheckpoint(str(tmp_path / "best.ckpt")).load_into(network)
+    assert (record["value"], best.best_) == (2.0, 2.0)
+
+
+FULL_DISK = """
+import resource, signal, sys
+sys.path[:0] = [{tests!r}]
+import conftest, mindspore as ms
+from mindspore import nn
+from training import Script
+from ms_callbacks import BestCheckpoint
+
+class Fill(ms.train.Callback):
+    def on_train_epoch_begin(self, run_context):
+        if run_context.original_args()["cur_epoch_num"] == 2:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+script = Script()
+script.network = nn.Dense(100, 100)
+best = BestCheckpoint({path!r}, monitor="x", mode="min", verbose=0)
+try:
+    script.run([Fill(), best], [{{"x": 2.0}}, {{"x": 1.0}}])
+except OSError as error:
+    print("OSError:", error)
+print("best:", best.best_, best.best_epoch_)
+"""
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_disk_that_fills_while_saving_leaves_the_old_best(tmp_path, ending):
+    """The save raises, nothing half-written stays, and the old best loads."""
+    path = str(tmp_path / f"best.{ending}")
+    code = FULL_DISK.format(tests=os.path.dirname(__file__), path=path)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert "OSError: BestCheckpoint: could not save" in done.stdout, done.stdout + done.stderr
+    assert "best: 2.0 1" in done.stdout
+    assert sorted(os.listdir(tmp_path)) == [f"best.{ending}", f"best.{ending}.json"]
+    assert BestCheckpoint(path).load_into(nn.Dense(100, 100))["value"] == 2.0
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 20_000
+
+
+class NoStep(ms.train.Callback):
+    """Fails the test if a step runs."""
+
+    def on_train_step_begin(self, run_context):
+        raise AssertionError("a step ran")
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        ("missing/best.ckpt", FileNotFoundError, "the folder '.*missing' of .* does not exist"),
+        ("{accuracy:.2f}.ckpt", ValueError, r"holds the unknown field 'accuracy'; did you mean 'acc'\?; this run has"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused_before_the_first_step(tmp_path, path, error, message):
+    """A folder that is not there, a field that the run does not have."""
+    model = make_model()
+    best = BestCheckpoint(str(tmp_path / path), monitor="acc")
+    with pytest.raises(error, match=message):
+        model.train(1, dataset(), callbacks=[best, Validate(model, valid_dataset()), NoStep()])
+
+
+@pytest.mark.parametrize(
+    ("filepath", "arguments", "message"),
+    [
+        ("best.pth", {}, r"filepath must end in one of \('.ckpt', '.safetensors'\), but got 'best.pth'"),
+        ("best", {}, "filepath must end in one of"),
+        ("", {}, "filepath must not be empty"),
+        ("{0}.ckpt", {}, "holds the field '0', which is not a plain name"),
+        ("{}.ckpt", {}, "holds the field '', which is not a plain name"),
+        ("{epoch.__class__}.ckpt", {}, "holds the field 'epoch.__class__', which is not a plain name"),
+        ("{acc[0]}.ckpt", {}, "which is not a plain name"),
+        ("{acc!r}.ckpt", {}, "which is not a plain name"),
+        ("{acc:{epoch}}.ckpt", {}, "which is not a plain name"),
+        ("{epoch.ckpt", {}, "is not a valid template"),
+        ("{epoch:/>9}.ckpt", {}, "is not a valid template"),
+        ("{acc:d}.ckpt", {}, "cannot be filled in"),
+        ("{epoch}/best.ckpt", {}, "has fields in its folder"),
+        ("best.ckpt", {"save_top_k": 3}, r"save_top_k=3 needs a filepath with {epoch} or {step}"),
+        ("best.ckpt", {"save_top_k": -2}, "save_top_k must be at least -1"),
+        ("best.ckpt", {"save_top_k": 1.0}, "save_top_k must be a whole number"),
+        ("best.ckpt", {"save_last": 1}, "save_last must be True or False"),
+        ("best.ckpt", {"save_optimizer": None}, "save_optimizer must be True or False"),
+        ("best.ckpt", {"initial_value_threshold": float("nan")}, "initial_value_threshold must be finite"),
+        ("best.ckpt", {"mode": "best"}, "mode must be one of"),
+        ("best.ckpt", {"min_delta": -1}, "min_delta must be finite and at least 0"),
+    ],
+)
+def test_wrong_arguments_are_refused_where_it_is_made(filepath, arguments, message):
+    """With what was received and what was expected."""
+    with pytest.raises((TypeError, ValueError), match=f"BestCheckpoint: .*{message}"):
+        BestCheckpoint(filepath, **arguments)
+
+
+def test_making_one_touches_no_file(tmp_path):
+    """Only a run does."""
+    BestCheckpoint(str(tmp_path / "new" / "best.ckpt"))
+    assert os.listdir(tmp_path) == []
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    text=st.text(alphabet=string.printable + "é{}/\\.:0", max_size=20), epoch=st.integers(1, 10**6), acc=st.floats(0, 1)
+)
+def test_no_template_leaves_its_folder(text, epoch, acc):
+    """Whatever the name, it is refused, or makes a file right in the folder."""
+    try:
+        path = PathTemplate("T", "folder/" + text.replace("/", "")).path({"epoch": epoch, "acc": acc})
+    except ValueError:
+        return
+    assert os.path.dirname(path) == "folder"
+
+
+def test_state_goes_on_where_it_was(tmp_path):
+    """A new object with the old one's state knows what is on disk."""
+    one = scripted(tmp_path, [2.0, 1.0])
+    other = BestCheckpoint(str(tmp_path / "best.ckpt"))
+    other.load_state_dict(json.loads(json.dumps(one.state_dict())))
+    assert (other.best_, other.best_epoch_, other.best_path_) == (1.0, 2, one.best_path_)

@@ -1,0 +1,240 @@
+"""LossMonitor: mindvision's lines, with the truth in them."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from mindspore import Tensor, nn
+from training import Recorder, Script, dataset, loss_fn, make_model, valid_dataset
+
+import mindspore as ms
+from ms_callbacks import LossMonitor, LRStepDecay, Validate
+
+NUMBER = r"-?\d+\.\d{3}"
+STEP = re.compile(
+    rf"Epoch:\[ *(\d+)/ *(\d+)\], step:\[ *(\d+)/ *(\d+)\], loss:\[ *({NUMBER})/ *({NUMBER})\], "
+    rf"time: *{NUMBER} ms, lr:(\S+)"
+)
+EPOCH = re.compile(rf"Epoch time: *{NUMBER} ms, per step time: *{NUMBER} ms, avg loss: *({NUMBER})")
+
+
+def lines(capsys):
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_tutorials_lines(capsys, mode):
+    """LossMonitor(0.01, interval) prints as in the tutorial: last and mean loss, the rate, the epoch's mean."""
+    recorder = Recorder()
+    make_model(learning_rate=0.01).train(2, dataset(), callbacks=[LossMonitor(0.01, 2), recorder])
+    printed = lines(capsys)
+    assert len(printed) == 6
+    for index, (line, epoch, step) in enumerate(zip([*printed[:2], *printed[3:5]], [1, 1, 2, 2], [2, 4, 2, 4])):
+        found = STEP.fullmatch(line)
+        assert found, line
+        assert found.group(1, 2, 3, 4, 7) == (str(epoch), "2", str(step), "4", "0.01000")
+        of_epoch = recorder.losses[(epoch - 1) * 4 : (epoch - 1) * 4 + step]
+        assert float(found[5]) == pytest.approx(of_epoch[-1], abs=6e-4), index
+        assert float(found[6]) == pytest.approx(np.mean(of_epoch), abs=6e-4)
+    for line, of_epoch in ((printed[2], recorder.losses[:4]), (printed[5], recorder.losses[4:])):
+        assert float(EPOCH.fullmatch(line)[1]) == pytest.approx(np.mean(of_epoch), abs=6e-4)
+
+
+def test_an_interval_runs_on_over_the_epochs(capsys):
+    """As mindvision counts: every third step, whatever epoch it falls in."""
+    make_model().train(2, dataset(), callbacks=[LossMonitor(per_print_times=3)])
+    found = [STEP.fullmatch(line) for line in lines(capsys)]
+    assert [(each[1], each[3]) for each in found if each] == [("1", "3"), ("2", "2")]
+
+
+def test_zero_prints_the_epochs_only(capsys):
+    """One line an epoch."""
+    make_model().train(2, dataset(), callbacks=[LossMonitor(per_print_times=0)])
+    assert [bool(EPOCH.fullmatch(line)) for line in lines(capsys)] == [True, True]
+
+
+def test_validation_results_are_printed(capsys):
+    """After the epoch's line, where the epoch was evaluated."""
+    model = make_model()
+    callbacks = [LossMonitor(per_print_times=0), Validate(model, valid_dataset(), every_n_epochs=2, on_last=False)]
+    model.train(3, dataset(), callbacks=callbacks)
+    printed = lines(capsys)
+    assert len(printed) == 4
+    assert re.fullmatch(r"Validation: acc: \d\.\d{4}, eval_loss: \d\.\d{4}", printed[2])
+
+
+def grouped(network):
+    head = network.head.trainable_params()
+    rest = [one for one in network.trainable_params() if not one.name.startswith("head")]
+    return nn.Momentum([{"params": head, "lr": 0.4}, {"params": rest}], 0.1, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("rate", "callbacks", "printed"),
+    [
+        (0.02, [], ["0.02000"] * 8),
+        (0.02, [LRStepDecay(1, 0.5)], ["0.02000"] * 4 + ["0.01000"] * 4),
+        ([0.1, 0.09, 0.08, 0.07, 0.06, 0.05, 0.04, 0.03], [], [f"0.{n:02d}000" for n in (10, 9, 8, 7, 6, 5, 4, 3)]),
+        (nn.PolynomialDecayLR(0.1, 0.02, 8, 1.0), [], [f"0.{n:02d}000" for n in (10, 9, 8, 7, 6, 5, 4, 3)]),
+        (2.5e-6, [], ["2.500e-06"] * 8),
+        (grouped, [], ["0.40000/0.10000"] * 8),
+    ],
+    ids=["float", "scheduled", "list", "schedule", "tiny", "groups"],
+)
+def test_the_rate_is_the_one_that_the_step_used(capsys, mode, rate, callbacks, printed):
+    """Read from the optimizer, without moving a list on (reading it does on MindSpore 2.0)."""
+    with np.printoptions(precision=1):  # which makes MindSpore's own scheduler read 0.0
+        model = make_model(rate) if callable(rate) and not isinstance(rate, nn.Cell) else make_model(learning_rate=rate)
+        model.train(2, dataset(), callbacks=[LossMonitor(), *callbacks])
+    assert [found[7] for found in map(STEP.fullmatch, lines(capsys)) if found] == printed
+
+
+def test_watching_changes_nothing(mode):
+    """Losses with and without it are the same, under a list of rates too."""
+    listed = [0.1, 0.09, 0.08, 0.07, 0.06, 0.05, 0.04, 0.03]
+    with_, without = Recorder(), Recorder()
+    make_model(learning_rate=listed).train(2, dataset(), callbacks=[LossMonitor(), with_])
+    make_model(learning_rate=listed).train(2, dataset(), callbacks=[without])
+    assert with_.losses == without.losses
+
+
+def test_a_rate_that_is_not_the_optimizers_is_refused_before_the_first_step():
+    """What is printed would otherwise be a lie; a list is compared as a list."""
+    with pytest.raises(ValueError, match=r"learning_rate 0.1 is not the optimizer's, which is 0.05; leave it out"):
+        make_model(learning_rate=0.05).train(1, dataset(), callbacks=[LossMonitor(0.1)])
+    listed = [0.1, 0.05, 0.02, 0.01]
+    make_model(learning_rate=listed).train(1, dataset(), callbacks=[LossMonitor(listed)])
+    with pytest.raises(ValueError, match="is not the optimizer's"):
+        make_model(learning_rate=listed).train(1, dataset(), callbacks=[LossMonitor([0.1, 0.2])])
+    make_model(learning_rate=0.05).train(1, dataset(), callbacks=[LossMonitor(Tensor(0.05))])
+
+
+def test_a_second_run_with_a_schedule_is_no_error(capsys):
+    """The rate has moved since it was verified, and that is the schedule's doing."""
+    model, monitor, decay = make_model(learning_rate=0.1), LossMonitor(0.1, 4), LRStepDecay(1, 0.5)
+    for _ in range(2):
+        model.train(2, dataset(), callbacks=[monitor, decay])
+        assert [found[7] for found in map(STEP.fullmatch, lines(capsys)) if found] == ["0.10000", "0.05000"]
+
+
+class Vector(nn.Cell):
+    """A loss of one number a sample."""
+
+    def __init__(self):
+        super().__init__()
+        self.loss = loss_fn("none")
+
+    def construct(self, logits, labels):
+        return self.loss(logits, labels)
+
+
+def test_a_vector_of_losses_shows_its_mean(capsys):
+    """reduction='none' gives a loss a sample."""
+    model = make_model()
+    recorder = []
+
+    class Peek(ms.train.Callback):
+        def on_train_step_end(self, run_context):
+            recorder.append(run_context.original_args()["net_outputs"].asnumpy())
+
+    model = ms.Model(model.predict_network, Vector(), nn.SGD(model.predict_network.trainable_params(), 0.01))
+    model.train(1, dataset(), callbacks=[LossMonitor(per_print_times=0), Peek()])
+    assert recorder[0].shape == (12,)
+    assert float(EPOCH.fullmatch(lines(capsys)[0])[1]) == pytest.approx(np.mean(recorder), abs=6e-4)
+
+
+def test_loss_scaling_is_understood(capsys):
+    """The outputs are then loss, overflow and scale; a step dropped for its overflow neither counts nor raises."""
+    scale = Tensor(1024.0)
+    outputs = [
+        (Tensor(2.0), Tensor(False), scale),
+        (Tensor(float("inf")), Tensor(True), scale),
+        (Tensor(3.0), Tensor(False), scale),
+    ]
+    Script().run([LossMonitor(per_print_times=3)], [None], [outputs], steps=3)
+    assert STEP.fullmatch(lines(capsys)[0]).group(5, 6) == ("3.000", "2.500")
+
+
+# Losses that are no numbers
+
+
+class Spoil(ms.train.Callback):
+    """Makes a weight NaN before a step."""
+
+    def __init__(self, epoch, step):
+        self.at = (epoch - 1) * 4 + step
+
+    def on_train_step_begin(self, run_context):
+        args = run_context.original_args()
+        if args["cur_step_num"] == self.at:
+            head = args["network"].head.weight
+            ms.ops.assign(head, Tensor(np.full(head.shape, np.nan, np.float32)))
+
+
+@pytest.mark.parametrize("interval", [0, 1, 3])
+def test_a_loss_that_is_not_finite_raises(mode, interval):
+    """With epoch, step and parameter, at whatever interval the lines come."""
+    callbacks = [Spoil(2, 3), LossMonitor(per_print_times=interval)]
+    with pytest.raises(
+        ValueError, match=r"LossMonitor: the loss is not finite in epoch 2, step 3; the first .* is '"
+    ) as e:
+        make_model().train(3, dataset(), callbacks=callbacks)
+    # The step has spread it over the network: the first parameter in the network's order is named.
+    assert "'hidden.weight'" in str(e.value)
+
+
+def test_it_can_stop_or_go_on_instead(capsys):
+    """A line says the same; it comes once an epoch."""
+    recorder = Recorder()
+    make_model().train(
+        3, dataset(), callbacks=[Spoil(2, 1), LossMonitor(per_print_times=0, on_nonfinite="stop"), recorder]
+    )
+    assert len(recorder.losses) == 8
+    assert lines(capsys)[1].startswith("LossMonitor: the loss is not finite in epoch 2, step 1; the first parameter")
+    recorder = Recorder()
+    make_model().train(3, dataset(), callbacks=[Spoil(2, 1), LossMonitor(on_nonfinite="warn"), recorder])
+    assert len(recorder.losses) == 12
+    assert [line for line in lines(capsys) if line.startswith("LossMonitor")][1:] == [
+        "LossMonitor: the loss is not finite in epoch 3, step 1; the first parameter that is not finite is "
+        "'hidden.weight'; a lower learning rate, gradient clipping or a look at that batch may mend it"
+    ]
+
+
+def test_a_loss_that_is_not_finite_in_a_tuple_is_seen():
+    """MindSpore's own monitor does not look there."""
+    losses = [[(Tensor(1.0), Tensor([1.0])), (Tensor(float("inf")), Tensor([1.0]))]]
+    with pytest.raises(ValueError, match="not finite in epoch 1, step 2; all parameters are finite"):
+        Script().run([LossMonitor(per_print_times=0)], [None], losses, steps=2)
+
+
+def test_losses_are_read_at_the_interval_only(monkeypatch):
+    """Between two lines nothing waits for the device."""
+    reads, read = [], Tensor.asnumpy
+    monkeypatch.setattr(Tensor, "asnumpy", lambda self: reads.append(script_step[0]) or read(self))
+    script_step = [0]
+
+    class Step(ms.train.Callback):
+        def on_train_step_begin(self, run_context):
+            script_step[0] = run_context.original_args()["cur_step_num"]
+
+    losses = [[Tensor(1.0) for _ in range(12)]]
+    Script().run([Step(), LossMonitor(per_print_times=5)], [None], losses, steps=12)
+    assert set(reads) == {0, 5, 10, 12}  # the rate at the start, two lines, the epoch
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"per_print_times": -1}, "per_print_times must be at least 0, but got -1"),
+        ({"per_print_times": 1.5}, "per_print_times must be a whole number"),
+        ({"on_nonfinite": "ignore"}, "on_nonfinite must be one of 'raise', 'stop', 'warn', but got 'ignore'"),
+        ({"learning_rate": "fast"}, "learning_rate must be a number or a list of numbers, but got 'fast'"),
+        ({"learning_rate": []}, "learning_rate must be a number"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number"),
+    ],
+)
+def test_wrong_arguments_are_refused_where_it_is_made(arguments, message):
+    """With what was received and what was expected."""
+    with pytest.raises((TypeError, ValueError), match=f"LossMonitor: {message}"):
+        LossMonitor(**arguments)

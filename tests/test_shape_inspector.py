@@ -1,0 +1,252 @@
+"""ShapeInspector: the table says the truth, and looking changes nothing."""
+
+from __future__ import annotations
+
+import io
+import pathlib
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor, nn, ops
+from training import Network, Recorder, assert_same_weights, dataset, make_model, weights
+
+from ms_callbacks import ShapeInspector
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+
+class LeNet(nn.Cell):
+    """mindvision's LeNet, layer by layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 6, 5, pad_mode="valid")
+        self.conv2 = nn.Conv2d(6, 16, 5, pad_mode="valid")
+        self.relu = nn.ReLU()
+        self.max_pool2d = nn.MaxPool2d(kernel_size=2, stride=2)
+        self.flatten = nn.Flatten()
+        self.fc1 = nn.Dense(400, 120)
+        self.fc2 = nn.Dense(120, 84)
+        self.fc3 = nn.Dense(84, 10)
+
+    def construct(self, x):
+        x = self.max_pool2d(self.relu(self.conv1(x)))
+        x = self.max_pool2d(self.relu(self.conv2(x)))
+        return self.fc3(self.relu(self.fc2(self.relu(self.fc1(self.flatten(x))))))
+
+
+def zeros(*shape):
+    return Tensor(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize("batch", [1, 32])
+def test_lenets_totals(mode, batch):
+    """61,684 parameters and 416,520 multiply-adds a sample, whatever the batch; the columns add up to them."""
+    inspector = ShapeInspector().inspect(LeNet(), zeros(batch, 1, 32, 32))
+    assert sum(row.parameters for row in inspector.rows_) == 61_684
+    assert sum(row.multiply_adds for row in inspector.rows_) == 416_520
+    assert "Parameters: 61,684 (61,684 trainable)\nMultiply-adds: 416,520 (one sample)\n" in str(inspector)
+    assert [row.output_shape for row in inspector.rows_][:3] == [
+        (batch, 6, 28, 28),
+        (batch, 6, 28, 28),
+        (batch, 6, 14, 14),
+    ]
+    assert [row.name for row in inspector.rows_].count("relu") == 4
+
+
+def test_the_printed_table(mode):
+    """To the letter; the totals are computed again from its rows."""
+    printed = str(ShapeInspector().inspect(LeNet(), zeros(2, 1, 32, 32)))
+    assert printed + "\n" == (GOLDEN / "lenet_table.txt").read_text()
+    rows = [line.split() for line in printed.splitlines()[2:-4]]
+    assert sum(int(row[-2].replace(",", "")) for row in rows) == 61_684
+    assert sum(int(row[-1].replace(",", "")) for row in rows) == 416_520
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_looking_changes_nothing(mode, shuffle):
+    """Losses, weights, statistics and flags with it are those without it, at every step, also where values are shown."""
+    outcomes = []
+    for callbacks in ([], [ShapeInspector(show_values_at=(1, 3, 6), file=io.StringIO())]):
+        model, recorder = make_model(), Recorder()
+        ms.set_seed(5)
+        model.train(2, dataset(shuffle=shuffle), callbacks=[*callbacks, recorder])
+        outcomes.append((recorder, weights(model.train_network)))
+        assert all(cell.training for _, cell in model.train_network.cells_and_names())
+    assert outcomes[0][0].losses == outcomes[1][0].losses
+    assert_same_weights(outcomes[0][1], outcomes[1][1])
+
+
+def test_the_context_is_put_back(mode):
+    """Mode, flags and phase are what they were, and no hook is left; also where the network raises."""
+    network = Network()
+    network.set_train(True)
+    network.norm.set_train(False)
+    before = ms.get_context("mode"), network.phase, [cell.training for _, cell in network.cells_and_names()]
+    ShapeInspector().inspect(network, zeros(2, 1, 4, 4))
+    with pytest.raises(Exception, match=r"."):
+        ShapeInspector().inspect(network, zeros(2, 7))
+    after = ms.get_context("mode"), network.phase, [cell.training for _, cell in network.cells_and_names()]
+    assert before == after
+    inspector = ShapeInspector().inspect(network, zeros(2, 1, 4, 4))
+    assert len(inspector.rows_) == 5
+
+
+def test_it_prints_once_before_the_first_step(capsys):
+    """The table is of the first batch."""
+    make_model().train(2, dataset(), callbacks=[ShapeInspector()])
+    printed = capsys.readouterr().out
+    assert printed.count("Layer ") == 1
+    assert "(12, 1, 4, 4)" in printed
+
+
+def test_a_second_run_looks_again(capsys):
+    """At whatever network it then meets."""
+    inspector = ShapeInspector(show_values_at=(2,))
+    for _ in range(2):
+        make_model().train(1, dataset(), callbacks=[inspector])
+        assert capsys.readouterr().out.count("Layer ") == 2
+        assert list(inspector.values_) == [2]
+
+
+class Deep(nn.Cell):
+    """A cell of cells, with a functional operator between."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.SequentialCell(nn.Conv2d(1, 2, 3, pad_mode="pad", padding=1, stride=2), nn.Sigmoid())
+        self.head = nn.SequentialCell(nn.Flatten(), nn.Dense(8, 3))
+
+    def construct(self, x):
+        return self.head(ops.relu(self.backbone(x)))
+
+
+def test_depth_folds_layers_into_their_cells(mode):
+    """A row then stands for all that it holds."""
+    inner = ShapeInspector().inspect(Deep(), zeros(3, 1, 4, 4))
+    assert [row.name for row in inner.rows_] == ["backbone.0", "backbone.1", "head.0", "head.1"]
+    outer = ShapeInspector(depth=1).inspect(Deep(), zeros(3, 1, 4, 4))
+    assert [(row.name, row.parameters, row.multiply_adds) for row in outer.rows_] == [
+        ("backbone", 18, 2 * 2 * 2 * 9),
+        ("head", 27, 24),
+    ]
+    assert (inner.rows_[0].kernel, inner.rows_[0].stride, inner.rows_[0].padding) == ("3x3", "2", "1")
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "cost"),
+    [
+        (nn.Dense(5, 7), (2, 5), 35),
+        (nn.Dense(5, 7), (2, 3, 5), 3 * 35),
+        (nn.Conv2d(4, 6, 3, pad_mode="valid"), (2, 4, 5, 5), 6 * 3 * 3 * 4 * 9),
+        (nn.Conv2d(4, 4, 3, pad_mode="same", group=4), (2, 4, 5, 5), 4 * 5 * 5 * 9),
+        (nn.Conv1d(4, 6, 3, pad_mode="valid"), (2, 4, 5), 6 * 3 * 4 * 3),
+        (nn.Conv2dTranspose(4, 6, 2, stride=2, pad_mode="valid"), (2, 4, 3, 3), 4 * 9 * 6 * 4),
+        (nn.BatchNorm2d(4), (2, 4, 3, 3), 0),
+        (nn.ReLU(), (2, 4), 0),
+        (nn.LayerNorm((4,)), (2, 4), 0),
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, nn.Cell) else str(each),
+)
+def test_multiply_adds(layer, shape, cost):
+    """For one sample, counted by hand."""
+    row = ShapeInspector().inspect(nn.SequentialCell(layer), zeros(*shape)).rows_[0]
+    assert row.multiply_adds == cost
+
+
+def test_what_cannot_be_counted_is_said(mode):
+    """A layer with a matrix of a kind that is not known shows a question mark, and the total says so."""
+
+    class Product(nn.Cell):
+        def __init__(self):
+            super().__init__()
+            self.matrix = ms.Parameter(Tensor(np.ones((4, 4), np.float32)), name="matrix")
+
+        def construct(self, x):
+            return ops.matmul(x, self.matrix)
+
+    inspector = ShapeInspector().inspect(nn.SequentialCell(Product(), nn.Dense(4, 2)), zeros(3, 4))
+    assert [row.multiply_adds for row in inspector.rows_] == [None, 8]
+    assert "Multiply-adds: 8 (one sample, without Product)" in str(inspector)
+
+
+def test_values_name_dead_and_saturated_layers(mode):
+    """A ReLU whose inputs are all negative is dead; a sigmoid far from zero is saturated."""
+
+    class Broken(nn.Cell):
+        def __init__(self):
+            super().__init__()
+            self.low = nn.Dense(4, 4, weight_init="zeros", bias_init=Tensor(np.full(4, -1.0, np.float32)))
+            self.relu = nn.ReLU()
+            self.high = nn.Dense(4, 3, weight_init="zeros", bias_init=Tensor(np.full(3, 20.0, np.float32)))
+            self.sigmoid = nn.Sigmoid()
+            self.healthy = nn.Dense(3, 3)
+
+        def construct(self, x):
+            return self.healthy(self.sigmoid(self.high(self.relu(self.low(x)))))
+
+    class Flat(nn.Cell):
+        def __init__(self):
+            super().__init__()
+            self.flatten = nn.Flatten()
+            self.shrink = nn.Dense(16, 4)
+            self.broken = Broken()
+
+        def construct(self, x):
+            return self.broken(self.shrink(self.flatten(x)))
+
+    file = io.StringIO()
+    inspector = ShapeInspector(show_values_at=[2], file=file)
+    network = Flat()
+    model = ms.Model(network, nn.SoftmaxCrossEntropyWithLogits(True, "mean"), nn.SGD(network.trainable_params(), 1e-9))
+    model.train(1, dataset(), callbacks=[inspector])
+    found = {each.name: each.finding for each in inspector.values_[2]}
+    assert found["broken.relu"] == "dead"
+    assert found["broken.sigmoid"] == "saturated"
+    assert found["broken.healthy"] == found["shrink"] == ""
+    by_name = {each.name: each for each in inspector.values_[2]}
+    assert (by_name["broken.relu"].zeros, by_name["broken.low"].maximum) == (1.0, pytest.approx(-1.0))
+    assert "Outputs in epoch 1, step 2:" in file.getvalue()
+
+
+def test_a_network_that_computes_its_own_loss():
+    """Without a loss function in the Model, the network takes all columns."""
+
+    class WithLoss(nn.Cell):
+        def __init__(self):
+            super().__init__()
+            self.network = Network()
+            self.loss = nn.SoftmaxCrossEntropyWithLogits(True, "mean")
+
+        def construct(self, images, labels):
+            return self.loss(self.network(images), labels)
+
+    network, inspector = WithLoss(), ShapeInspector(file=io.StringIO())
+    ms.Model(network, None, nn.SGD(network.trainable_params(), 0.1)).train(1, dataset(), callbacks=[inspector])
+    assert "network.hidden" in [row.name for row in inspector.rows_]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"depth": 0}, "depth must be at least 1"),
+        ({"depth": 1.5}, "depth must be a whole number"),
+        ({"show_values_at": 3}, "show_values_at must be steps"),
+        ({"show_values_at": "3"}, "show_values_at must be steps"),
+        ({"show_values_at": (0,)}, "show_values_at must be at least 1"),
+        ({"inputs": np.zeros((1, 4))}, "inputs must be a Tensor or a tuple of Tensors, but got ndarray"),
+        ({"inputs": ()}, "inputs must hold at least one Tensor"),
+    ],
+)
+def test_wrong_arguments_are_refused_where_it_is_made(arguments, message):
+    """With what was received and what was expected."""
+    with pytest.raises((TypeError, ValueError), match=f"ShapeInspector: {message}"):
+        ShapeInspector(**arguments)
+
+
+def test_without_inputs_there_is_nothing_to_look_at():
+    """And an inspector that has not looked says so."""
+    assert str(ShapeInspector()) == "ShapeInspector: no network has been looked at yet"
+    with pytest.raises(ValueError, match="inspect needs inputs"):
+        ShapeInspector().inspect(LeNet())

@@ -1,0 +1,165 @@
+"""Validate: Model.train gets what Model.fit has."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mindspore.train import Callback
+from mindspore.train import EarlyStopping as MindSporesEarlyStopping
+from training import Network, Recorder, assert_same_weights, dataset, loss_fn, make_model, valid_dataset
+
+from ms_callbacks import BestCheckpoint, EarlyStopping, LossMonitor, ReduceLROnPlateau, Validate
+
+
+class Counter(Callback):
+    """Counts evaluations from outside."""
+
+    def __init__(self, model):
+        self.count = 0
+        evaluate = model.eval
+
+        def counted(*args, **kwargs):
+            self.count += 1
+            return evaluate(*args, **kwargs)
+
+        model.eval = counted
+
+
+def mean_loss(model):
+    """The mean loss over all samples, computed one by one."""
+    network, loss = model.predict_network, loss_fn("none")
+    network.set_train(False)
+    losses = [loss(network(images), labels).asnumpy() for images, labels in valid_dataset()]
+    return float(np.concatenate(losses).mean())
+
+
+def test_eval_loss_is_the_mean_over_all_samples(mode):
+    """Batches count by their size, and the last one is not all there is."""
+    model = make_model()
+    validate = Validate(model, valid_dataset())
+    model.train(1, dataset(), callbacks=[validate])
+    assert validate.results_["eval_loss"] == pytest.approx(mean_loss(model), rel=1e-5)
+    assert validate.results_["acc"] == pytest.approx(model.eval(valid_dataset())["acc"])
+
+
+def test_fit_alone_takes_the_last_batch_and_validate_puts_it_right():
+    """In Model.fit no second evaluation is made; its own serves, with eval_loss over all samples."""
+    model, seen = make_model(), {}
+
+    class Peek(Callback):
+        def on_train_epoch_end(self, run_context):
+            seen.update(run_context.original_args()["eval_results"])
+
+    counter = Counter(model)
+    model.fit(1, dataset(), valid_dataset(), callbacks=[Peek()])
+    assert seen["eval_loss"] != pytest.approx(mean_loss(model), rel=1e-3)
+    model = make_model()
+    counter = Counter(model)
+    model.fit(1, dataset(), valid_dataset(), callbacks=[Validate(model, valid_dataset()), Peek()])
+    assert seen["eval_loss"] == pytest.approx(mean_loss(model), rel=1e-5)
+    assert counter.count == 0
+
+
+def test_a_metric_called_loss_appears_as_eval_loss():
+    """The Model's own name for it would be mistaken for the training loss."""
+    model = make_model(metrics=("acc", "loss"))
+    validate = Validate(model, valid_dataset())
+    model.train(1, dataset(), callbacks=[validate])
+    assert sorted(validate.results_) == ["acc", "eval_loss"]
+
+
+def test_one_evaluation_an_epoch_whoever_needs_it(tmp_path):
+    """Four callbacks that look at the results share one evaluation, in any order of the list."""
+    outcomes = []
+    for order in (1, -1):
+        model = make_model()
+        counter = Counter(model)
+        best = BestCheckpoint(str(tmp_path / "best.ckpt"), monitor="acc", verbose=0)
+        stopping = EarlyStopping("eval_loss", patience=9, verbose=0)
+        plateau = ReduceLROnPlateau("eval_loss", patience=0, min_delta=1.0, verbose=0)
+        monitor = LossMonitor(per_print_times=0)
+        model.train(
+            3, dataset(), callbacks=[Validate(model, valid_dataset()), best, stopping, plateau, monitor][::order]
+        )
+        assert counter.count == 3
+        outcomes.append(
+            (best.best_, best.best_epoch_, stopping.best_, plateau.wait_, best._kept[0].record["learning_rate"])
+        )
+    assert outcomes[0] == outcomes[1]
+
+
+def test_training_goes_on_as_if_there_had_been_no_evaluation(mode):
+    """Losses and weights are the same to the last bit, BatchNorm's statistics too."""
+    with_, without = Recorder(), Recorder()
+    model = make_model()
+    model.train(3, dataset(), callbacks=[with_, Validate(model, valid_dataset())])
+    make_model().train(3, dataset(), callbacks=[without])
+    assert with_.losses == without.losses
+    assert_same_weights(with_.weights[-1], without.weights[-1])
+
+
+def test_frozen_layers_stay_in_evaluation_mode():
+    """A layer that the user has put into evaluation mode is still there after an evaluation."""
+    network = Network()
+    model = make_model(network=network)
+    flags = []
+
+    class Freeze(Callback):
+        def on_train_begin(self, run_context):
+            network.norm.set_train(False)
+
+        def on_train_step_end(self, run_context):
+            flags.append((network.norm.training, network.hidden.training))
+
+    model.train(2, dataset(), callbacks=[Freeze(), Validate(model, valid_dataset())])
+    assert set(flags) == {(False, True)}
+
+
+@pytest.mark.parametrize(("on_last", "epochs"), [(True, [2, 4, 5]), (False, [2, 4])])
+def test_every_n_epochs(on_last, epochs):
+    """Evaluates in every n-th epoch, and in the last one if asked to."""
+    model = make_model()
+    evaluated = []
+
+    class Peek(Callback):
+        def on_train_epoch_end(self, run_context):
+            args = run_context.original_args()
+            if "eval_results" in args:
+                evaluated.append(args["cur_epoch_num"])
+
+    validate = Validate(model, valid_dataset(), every_n_epochs=2, on_last=on_last)
+    model.train(5, dataset(), callbacks=[validate, Peek()])
+    assert evaluated == epochs
+
+
+def test_mindspores_own_callbacks_work_under_train():
+    """They find the results where Model.fit puts them, if they stand after Validate."""
+    model = make_model()
+    theirs = MindSporesEarlyStopping("eval_loss", patience=100)
+    model.train(1, dataset(), callbacks=[Validate(model, valid_dataset()), theirs])
+    assert np.isfinite(theirs.best)
+
+
+def test_wrong_configuration_is_refused_before_the_first_step():
+    """A Model without metrics, an empty dataset, two evaluators."""
+
+    class NoStep(Callback):
+        def on_train_step_begin(self, run_context):
+            raise AssertionError("a step ran")
+
+    bare = make_model(metrics=None)
+    with pytest.raises(ValueError, match="Validate: the Model has no metrics.*metrics={'acc'}"):
+        bare.train(1, dataset(), callbacks=[Validate(bare, valid_dataset()), NoStep()])
+    model = make_model()
+    empty = dataset(4, 12).batch(100, drop_remainder=True)
+    with pytest.raises(ValueError, match="Validate: the validation dataset is empty"):
+        model.train(1, dataset(), callbacks=[Validate(model, empty), NoStep()])
+    two = [Validate(model, valid_dataset()), Validate(model, valid_dataset()), NoStep()]
+    with pytest.raises(ValueError, match="Validate and Validate both evaluate the Model"):
+        model.train(1, dataset(), callbacks=two)
+    with pytest.raises(TypeError, match=r"model must be a mindspore.train.Model, but got Network"):
+        Validate(Network(), valid_dataset())
+    with pytest.raises(TypeError, match="dataset must be a MindSpore dataset, but got list"):
+        Validate(model, [])
+    with pytest.raises(ValueError, match="every_n_epochs must be at least 1, but got 0"):
+        Validate(model, valid_dataset(), every_n_epochs=0)
