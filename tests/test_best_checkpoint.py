@@ -126,7 +126,7 @@ def test_the_last_is_saved_every_epoch(tmp_path):
 
 @pytest.mark.parametrize("ending", FORMATS)
 def test_a_real_run_in_both_modes(tmp_path, ending, mode):
-    """The weights in a fresh network are those of the best epoch to the last bit, statistics too; and it scores the same."""
+    """A fresh network gets the weights of the best epoch to the last bit, statistics too, and scores the same."""
     model, recorder = make_model(), Recorder()
     best = BestCheckpoint(str(tmp_path / f"best.{ending}"), monitor="acc", verbose=0)
     validate = Validate(model, valid_dataset())
@@ -155,7 +155,7 @@ def test_training_goes_on_from_loaded_weights(tmp_path, mode):
 
 
 def test_the_optimizer_comes_along_without_its_rate(tmp_path):
-    """Its moments are loaded into the whole train network; the schedule stays the user's; the network alone loads too."""
+    """Its moments are loaded into the train network; the schedule stays the user's; the network alone loads too."""
     model = make_model(learning_rate=0.05)
     best = BestCheckpoint(str(tmp_path / "best.ckpt"), monitor="loss", save_optimizer=True, verbose=0)
     model.train(2, dataset(), callbacks=[best])

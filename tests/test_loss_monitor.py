@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
+import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
 from training import Recorder, Script, dataset, loss_fn, make_model, valid_dataset
 
-import mindspore as ms
 from ms_callbacks import LossMonitor, LRStepDecay, Validate
 
 NUMBER = r"-?\d+\.\d{3}"

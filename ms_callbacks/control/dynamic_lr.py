@@ -31,10 +31,10 @@ class DynamicLR(Schedule):
         TypeError: before the first step: there is no optimizer of `mindspore.nn`.
 
     Example:
-        >>> rates = nn.piecewise_constant_lr([2, 4], [0.01, 0.001])
-        >>> model.train(2, train_dataset, callbacks=[DynamicLR(rates, by="epoch")])
-        >>> optimizer.learning_rate.asnumpy().round(4).item()
-        0.01
+        >>> dynamic = DynamicLR(nn.piecewise_constant_lr([1, 3], [0.01, 0.001]), by="epoch")
+        >>> model.train(3, train_dataset, callbacks=[dynamic])
+        >>> dynamic.lr_list_
+        [0.01, 0.001, 0.001]
     """
 
     def __init__(self, lr_list: Any, *, by: str = "step") -> None:

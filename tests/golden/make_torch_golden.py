@@ -44,7 +44,8 @@ if __name__ == "__main__":
             step(0.01, 5, 0.5), step(0.1, 1, 0.9), step(1.0, 7, 0.1), step(0.003, 30, 0.1), step(0.01, 3, 1.5)
         ],
         "CosineAnnealingLR": [
-            cosine(0.001, 10, 1e-4), cosine(0.1, 20, 0.0), cosine(0.1, 7, 0.01), cosine(0.001, 25, 0.0), cosine(1.0, 1, 0.1)
+            cosine(0.001, 10, 1e-4), cosine(0.1, 20, 0.0), cosine(0.1, 7, 0.01), cosine(0.001, 25, 0.0),
+            cosine(1.0, 1, 0.1)
         ],
     }  # fmt: skip
     pathlib.Path(__file__).with_name("torch.json").write_text(json.dumps(golden, indent=1) + "\n")

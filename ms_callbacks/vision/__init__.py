@@ -1,0 +1,19 @@
+"""mindvision's `Mnist` and `lenet`, working on every MindSpore from 2.0 to 2.10, and fast.
+
+mindvision 0.1.0 imports modules that MindSpore has since merged into others, hands out numpy scalars that MindSpore
+refuses under numpy 2, and downloads from an address that no longer serves MNIST. This module imports it all the same,
+without changing anything global:
+
+- `lenet(num_classes=10, pretrained=False, ckpt_file=None, num_channel=1)` is mindvision's own function, untouched:
+  LeNet-5 for images of shape (n, 1, 32, 32), with 61,684 parameters.
+- `Mnist` is a subclass of mindvision's, with the same arguments and the same samples.
+
+Install both with `pip install "ms-callbacks[vision]"`.
+"""
+
+from ._mindvision import models
+from .mnist import Mnist
+
+__all__ = ["Mnist", "lenet"]
+
+lenet = models.lenet

@@ -1,0 +1,191 @@
+"""What holds for every public callback."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import pathlib
+
+import mindspore as ms
+import pytest
+from mindspore.train import Callback
+from mindspore.train.callback import __all__ as mindspores
+from training import dataset, make_model, valid_dataset
+
+import ms_callbacks
+from ms_callbacks import (
+    BestCheckpoint,
+    DynamicLR,
+    EarlyStopping,
+    LossMonitor,
+    LRCosineAnnealing,
+    LRStepDecay,
+    LRWarmup,
+    ReduceLROnPlateau,
+    ShapeInspector,
+    Validate,
+)
+
+MAKE = {
+    BestCheckpoint: lambda model, folder: BestCheckpoint(str(folder / "best.ckpt"), monitor="acc"),
+    DynamicLR: lambda model, folder: DynamicLR([0.1] * 12),
+    EarlyStopping: lambda model, folder: EarlyStopping("acc", restore_best_weights=True),
+    LossMonitor: lambda model, folder: LossMonitor(),
+    LRCosineAnnealing: lambda model, folder: LRCosineAnnealing(5),
+    LRStepDecay: lambda model, folder: LRStepDecay(1),
+    LRWarmup: lambda model, folder: LRWarmup(1, after=LRStepDecay(1)),
+    ReduceLROnPlateau: lambda model, folder: ReduceLROnPlateau("acc"),
+    ShapeInspector: lambda model, folder: ShapeInspector(show_values_at=(2,)),
+    Validate: lambda model, folder: Validate(model, valid_dataset()),
+}
+OLD_HOOKS = {"begin", "end", "epoch_begin", "epoch_end", "step_begin", "step_end"}
+ROOT = pathlib.Path(__file__).parent.parent
+
+every = pytest.mark.parametrize("kind", MAKE, ids=lambda kind: kind.__name__)
+
+
+def test_every_public_callback_is_under_this_contract():
+    """And nothing else is public at the top but callbacks."""
+    public = {getattr(ms_callbacks, name) for name in ms_callbacks.__all__}
+    assert public == set(MAKE)
+    assert all(issubclass(kind, Callback) for kind in public)
+
+
+@every
+def test_no_old_hook(kind):
+    """The old names are called for evaluation too, and Model.fit refuses classes that have them."""
+    own = {name for cls in kind.__mro__ if cls.__module__.startswith("ms_callbacks") for name in cls.__dict__}
+    assert not own & OLD_HOOKS
+
+
+@every
+@pytest.mark.parametrize("how", ["train", "fit", "train in sink mode"])
+def test_it_serves_a_first_and_a_second_run(kind, how, mode, tmp_path):
+    """The same object, in train and fit, in both modes, with and without sink mode; alone or with Validate."""
+    model = make_model()
+    callback = MAKE[kind](model, tmp_path)
+    for _ in range(2):
+        if how == "fit":
+            model.fit(2, dataset(), valid_dataset(), callbacks=[callback])
+        else:
+            validate = [] if kind is Validate else [Validate(model, valid_dataset())]
+            model.train(2, dataset(), callbacks=[callback, *validate], dataset_sink_mode=how == "train in sink mode")
+        for name in [name for name in vars(callback) if name.endswith("_") and not name.startswith("_")]:
+            assert getattr(callback, name) is not None
+
+
+@every
+def test_alone_it_may_stand_without_a_list(kind, tmp_path):
+    """`callbacks=callback` is what a user with one writes."""
+    model = make_model()
+    model.fit(1, dataset(), valid_dataset(), callbacks=MAKE[kind](model, tmp_path))
+
+
+@every
+def test_the_same_one_twice_is_refused(kind, tmp_path):
+    """Before the first step."""
+    model = make_model()
+    callback = MAKE[kind](model, tmp_path)
+
+    class NoStep(Callback):
+        def on_train_step_begin(self, run_context):
+            raise AssertionError("a step ran")
+
+    with pytest.raises(ValueError, match=f"{kind.__name__}: .*(twice; remove one|both)"):
+        model.fit(1, dataset(), valid_dataset(), callbacks=[callback, callback, NoStep()])
+
+
+@every
+def test_arguments_are_kept_under_their_names_and_never_changed(kind, tmp_path):
+    """Configuration is one thing, and what a run learns is another: it ends in an underscore."""
+    model = make_model()
+    callback = MAKE[kind](model, tmp_path)
+    arguments = list(inspect.signature(kind.__init__).parameters)[1:]
+    before = {name: getattr(callback, name) for name in arguments}
+    model.fit(2, dataset(), valid_dataset(), callbacks=[callback])
+    assert {name: getattr(callback, name) for name in arguments} == before
+
+
+@every
+def test_arguments_after_the_first_are_by_keyword(kind):
+    """Except where an existing interface is kept."""
+    kept = {
+        LossMonitor: ["learning_rate", "per_print_times"],
+        LRStepDecay: ["step_size", "gamma"],
+        Validate: ["model", "dataset"],
+    }
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    positional = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
+    assert positional == kept.get(kind, positional[:1])
+
+
+@every
+def test_state_is_plain_and_comes_back(kind, tmp_path):
+    """Through JSON into a new object, and out of it the same."""
+    model = make_model()
+    callback = MAKE[kind](model, tmp_path)
+    model.fit(2, dataset(), valid_dataset(), callbacks=[callback])
+    state = json.loads(json.dumps(callback.state_dict()))
+    other = MAKE[kind](model, tmp_path)
+    other.load_state_dict(state)
+    assert json.loads(json.dumps(other.state_dict())) == state
+
+
+@every
+def test_nonsense_is_refused(kind):
+    """An argument that does not exist, and one that makes no sense."""
+    with pytest.raises(TypeError):
+        kind(nonsense=1)
+
+
+@every
+def test_it_is_documented(kind):
+    """Arguments, what a run learns, errors and an example, in the class; and a row in both READMEs."""
+    doc = inspect.getdoc(kind)
+    for section in ("Args:", "Raises:", "Example:"):
+        assert section in doc
+    for name in list(inspect.signature(kind.__init__).parameters)[1:]:
+        assert f"    {name}: " in doc, name
+    for readme in ("README.md", "README.zh-CN.md"):
+        assert f"| `{kind.__name__}` |" in (ROOT / readme).read_text(encoding="utf-8")
+
+
+def test_all_of_them_together_in_any_order(tmp_path):
+    """One rate setter, everything else, forwards and backwards: the same decisions."""
+    outcomes = []
+    for order in (1, -1):
+        model = make_model()
+        kinds = [kind for kind in MAKE if kind not in (DynamicLR, LRCosineAnnealing, LRWarmup, ReduceLROnPlateau)]
+        callbacks = [MAKE[kind](model, tmp_path) for kind in kinds][::order]
+        model.train(3, dataset(), callbacks=callbacks)
+        by_kind = {type(callback): callback for callback in callbacks}
+        best, stopping = by_kind[BestCheckpoint], by_kind[EarlyStopping]
+        outcomes.append((best.best_, best.best_epoch_, stopping.best_, stopping.wait_, by_kind[Validate].results_))
+    assert outcomes[0] == outcomes[1]
+
+
+def test_names_that_mindspore_takes_for_its_own_get_by_without_evaluation_hooks():
+    """Model.fit calls no evaluation hook of a class with such a name; ours that share one have none to be called."""
+    for kind in MAKE:
+        if kind.__name__ in mindspores:
+            own = {name for cls in kind.__mro__ if cls.__module__.startswith("ms_callbacks") for name in cls.__dict__}
+            assert not {name for name in own if name.startswith("on_eval")}, kind
+
+
+def test_a_user_exception_leaves_everything_in_order(tmp_path):
+    """After one in a step, a new run with the same objects works."""
+
+    class Fail(Callback):
+        def on_train_step_end(self, run_context):
+            if run_context.original_args()["cur_step_num"] == 6:
+                raise RuntimeError("mine")
+
+    model = make_model()
+    callbacks = [
+        MAKE[kind](model, tmp_path) for kind in (BestCheckpoint, EarlyStopping, LossMonitor, LRStepDecay, Validate)
+    ]
+    with pytest.raises(RuntimeError, match="mine"):
+        model.train(3, dataset(), callbacks=[*callbacks, Fail()])
+    model.train(3, dataset(), callbacks=callbacks)
+    assert callbacks[1].best_epoch_ >= 1
+    assert ms.get_context("mode") == ms.GRAPH_MODE
