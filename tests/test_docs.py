@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import pathlib
+import re
 
 import mindspore as ms
 import numpy as np
@@ -14,6 +16,7 @@ from training import dataset
 import ms_callbacks
 from ms_callbacks import cpu
 
+ROOT = pathlib.Path(__file__).parent.parent
 DOCUMENTED = [*(getattr(ms_callbacks, name) for name in ms_callbacks.__all__), cpu.fast_cpu]
 
 
@@ -46,3 +49,58 @@ def test_docstring_examples_run(documented, tmp_path):
         examples += result.attempted
         assert result.failed == 0, "".join(output)
     assert examples, inspect.getdoc(documented)
+
+
+READMES = ["README.md", "README.zh-CN.md"]
+
+
+def blocks(readme, language):
+    """The code blocks of a README in one language."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / readme).read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_the_readmes_python_runs(readme, tmp_path, monkeypatch):
+    """With a Model, its network and two datasets, which the reader has."""
+    monkeypatch.chdir(tmp_path)
+    network = nn.SequentialCell(nn.Flatten(), nn.Dense(16, 3))
+    loss_fn = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+    model = ms.Model(network, loss_fn, nn.Momentum(network.trainable_params(), 0.01, 0.9), metrics={"acc"})
+    names = {"model": model, "network": network, "train_dataset": dataset(), "valid_dataset": dataset(seed=1)}
+    (code,) = blocks(readme, "python")
+    exec(compile(code, readme, "exec"), names)
+    assert model.eval(dataset(seed=1))["acc"] == names["best"].best_
+
+
+def test_the_readmes_error_is_the_real_one():
+    """To the letter."""
+    with pytest.raises(ValueError, match="did you mean") as error:
+        network = nn.SequentialCell(nn.Flatten(), nn.Dense(16, 3))
+        loss_fn = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+        model = ms.Model(network, loss_fn, nn.SGD(network.trainable_params(), 0.01), metrics={"acc"})
+        model.fit(1, dataset(), dataset(seed=1), callbacks=[ms_callbacks.EarlyStopping("accuracy", mode="max")])
+    for readme in READMES:
+        assert blocks(readme, "text")[-1] == f"{error.value}\n"
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_the_readmes_commands_are_those_that_are_run(readme):
+    """The first runs the example, which test_examples runs; the second is the one that runs these tests."""
+    setup = "python3 -m venv .venv && .venv/bin/pip install -q "
+    assert blocks(readme, "sh") == [
+        f'{setup}".[examples]" && .venv/bin/python examples/train_lenet.py\n',
+        f'{setup}".[test]" && .venv/bin/pytest\n',
+    ]
+
+
+def test_the_readmes_say_the_same():
+    """Blocks but for comments, tables row by row, and every name in code, in the same order."""
+    english, chinese = ((ROOT / readme).read_text(encoding="utf-8") for readme in READMES)
+    code = [re.sub(r" *#.*", "", "".join(re.findall(r"```.*?```", text, re.DOTALL))) for text in (english, chinese)]
+    assert code[0] == code[1]
+    rows = [[line.count("|") for line in text.splitlines() if line.startswith("|")] for text in (english, chinese)]
+    assert rows[0] == rows[1]
+    names = [sorted(re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)) for text in (english, chinese)]
+    assert names[0] == names[1]
+    headings = [[line.split()[0] for line in text.splitlines() if line.startswith("#")] for text in (english, chinese)]
+    assert headings[0] == headings[1]

@@ -26,7 +26,7 @@ def stop_epoch(values, **arguments):
 
 
 def test_decides_as_keras_does():
-    """For every argument shared with Keras 3, the stop epoch and the best are what Keras itself gave, 600 times over."""
+    """For every argument shared with Keras 3, stop epoch and best are what Keras itself gave, 600 times over."""
     cases = json.loads((GOLDEN / "keras.json").read_text())["early_stopping"]
     assert len(cases) == 600
     for case in cases:
@@ -106,7 +106,7 @@ class Scramble(Callback):
 
 
 def test_best_weights_come_back_bit_for_bit_and_training_goes_on(mode):
-    """The network ends with the weights of the best epoch, BatchNorm's statistics too; the optimizer learns on from them.
+    """The network ends with the best epoch's weights, BatchNorm's statistics too; the optimizer learns on from them.
 
     In PYNATIVE mode of MindSpore 2.8 and newer, weights restored by `set_data` would be frozen from then on.
     """

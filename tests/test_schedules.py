@@ -82,7 +82,7 @@ def test_moments_are_those_of_a_run_without(callback, mode):
 
 
 def test_moments_survive_a_change_of_rate(mode):
-    """As with an optimizer that was made with the list: the same weights, where rebuilding it would lose the moments."""
+    """The weights are those of an optimizer made with the list; rebuilding it would have lost the moments."""
     listed = LRStepDecay.lr_list(0.1, 1, 0.5, 3, STEPS)
     ours, theirs = make_model(learning_rate=0.1), make_model(learning_rate=listed)
     ours.train(3, dataset(), callbacks=[LRStepDecay(1, 0.5)])

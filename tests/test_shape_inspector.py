@@ -66,7 +66,7 @@ def test_the_printed_table(mode):
 
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_looking_changes_nothing(mode, shuffle):
-    """Losses, weights, statistics and flags with it are those without it, at every step, also where values are shown."""
+    """Losses, weights, statistics and flags are those of a run without it, also where values are shown."""
     outcomes = []
     for callbacks in ([], [ShapeInspector(show_values_at=(1, 3, 6), file=io.StringIO())]):
         model, recorder = make_model(), Recorder()

@@ -1,0 +1,59 @@
+"""The examples, as a newcomer runs them: from the command line, on the digits that the project carries."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+from test_docs import READMES, blocks
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def run(folder, *options):
+    """What `examples/train_lenet.py` prints."""
+    command = [sys.executable, str(ROOT / "examples" / "train_lenet.py"), *options]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def masked(line):
+    """A line without what differs from machine to machine."""
+    return re.sub(r"\s*\d+(\.\d+)?", "#", line)
+
+
+def test_train_lenet_does_what_the_readme_shows(tmp_path):
+    """95 % at least, the same in a fresh network; the rate steps, the run stops early; lines are as in the README."""
+    printed = run(tmp_path)
+    accuracy = re.fullmatch(r"Best epoch (\d+): accuracy (0\.\d{4}); in a fresh network: (0\.\d{4})", printed[-1])
+    assert accuracy[2] == accuracy[3]
+    assert float(accuracy[2]) >= 0.95
+    rates = [line.rpartition("lr:")[2] for line in printed if "lr:" in line]
+    assert rates[:10] == ["0.03000"] * 5 + ["0.01500"] * 5
+    stopped = re.fullmatch(r"EarlyStopping: stopped after epoch (\d+): .* 3 times in a row", printed[-2])
+    assert int(stopped[1]) == int(accuracy[1]) + 3 < 20
+    kinds = {masked(line) for line in printed}
+    for readme in READMES:
+        shown = [line for line in blocks(readme, "text")[0].splitlines() if line != "..."]
+        assert not [line for line in shown if masked(line) not in kinds]
+    assert sorted(path.name for path in (tmp_path / "output").iterdir()) == ["best.ckpt", "best.ckpt.json"]
+
+
+def test_train_lenet_takes_its_options(tmp_path):
+    """In PYNATIVE mode, with other numbers, into another folder."""
+    options = "--mode pynative --epochs 1 --batch-size 400 --learning-rate 0.1 --patience 1 --seed 7 --output-dir other"
+    printed = run(tmp_path, *options.split())
+    assert any(
+        line.startswith("Epoch:[  1/  1], step:[   10/   10]") and line.endswith("lr:0.10000") for line in printed
+    )
+    assert (tmp_path / "other" / "best.ckpt").exists()
+
+
+def test_train_lenet_says_what_is_missing(tmp_path):
+    """A folder without digits is an error that names the file."""
+    with pytest.raises(AssertionError, match=r"Mnist: neither 'train-images-idx3-ubyte' nor .* is in 'nowhere/train'"):
+        run(tmp_path, "--data-dir", "nowhere")
