@@ -357,6 +357,13 @@ def test_a_place_that_cannot_be_is_refused_before_the_first_step(tmp_path, path,
         model.train(1, dataset(), callbacks=[best, Validate(model, valid_dataset()), NoStep()])
 
 
+def test_two_that_save_to_one_place_are_refused_before_the_first_step(tmp_path):
+    """Each would overwrite the other's best."""
+    two = [BestCheckpoint(str(tmp_path / "best.ckpt"), monitor=monitor) for monitor in ("loss", "acc")]
+    with pytest.raises(ValueError, match="two callbacks save to '.*best.ckpt'; give each a filepath of its own"):
+        make_model().fit(1, dataset(), valid_dataset(), callbacks=[*two, NoStep()])
+
+
 @pytest.mark.parametrize(
     ("filepath", "arguments", "message"),
     [
@@ -377,6 +384,7 @@ def test_a_place_that_cannot_be_is_refused_before_the_first_step(tmp_path, path,
         ("best.ckpt", {"save_top_k": -2}, "save_top_k must be at least -1"),
         ("best.ckpt", {"save_top_k": 1.0}, "save_top_k must be a whole number"),
         ("best.ckpt", {"save_last": 1}, "save_last must be True or False"),
+        ("last.ckpt", {"save_last": True}, "'last.ckpt' is for the last; name the best otherwise"),
         ("best.ckpt", {"save_optimizer": None}, "save_optimizer must be True or False"),
         ("best.ckpt", {"initial_value_threshold": float("nan")}, "initial_value_threshold must be finite"),
         ("best.ckpt", {"mode": "best"}, "mode must be one of"),

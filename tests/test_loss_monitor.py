@@ -11,6 +11,7 @@ from mindspore import Tensor, nn
 from training import Recorder, Script, dataset, loss_fn, make_model, valid_dataset
 
 from ms_callbacks import LossMonitor, LRStepDecay, Validate
+from ms_callbacks.watch import loss_monitor
 
 NUMBER = r"-?\d+\.\d{3}"
 STEP = re.compile(
@@ -46,6 +47,47 @@ def test_an_interval_runs_on_over_the_epochs(capsys):
     make_model().train(2, dataset(), callbacks=[LossMonitor(per_print_times=3)])
     found = [STEP.fullmatch(line) for line in lines(capsys)]
     assert [(each[1], each[3]) for each in found if each] == [("1", "3"), ("2", "2")]
+
+
+def test_epochs_and_steps_of_a_resumed_run_and_of_sink_mode(capsys):
+    """MindSpore counts a resumed run "6/5", and takes the size of a sink for an epoch's where a CPU does not sink."""
+    model = make_model()
+    model.train(6, dataset(), callbacks=[LossMonitor(per_print_times=4)], initial_epoch=4)
+    model.train(1, dataset(), callbacks=[LossMonitor(per_print_times=4)], dataset_sink_mode=True, sink_size=2)
+    found = [STEP.fullmatch(line) for line in lines(capsys)]
+    assert [each.group(1, 2, 3, 4) for each in found if each] == [
+        ("5", "6", "4", "4"),
+        ("6", "6", "4", "4"),
+        ("1", "1", "4", "4"),
+    ]
+
+
+@pytest.mark.parametrize("how", ["train", "fit"])
+def test_evaluation_does_not_count_as_the_epochs_time(capsys, monkeypatch, how):
+    """By a clock that stands still but for each step and each evaluation."""
+    clock = [0.0]
+    monkeypatch.setattr(loss_monitor.time, "perf_counter", lambda: clock[0])
+
+    class Clock(ms.train.Callback):
+        def on_train_step_begin(self, run_context):
+            clock[0] += 0.25
+
+        def on_eval_begin(self, run_context):
+            clock[0] += 1000
+
+    model = make_model()
+    evaluate = model.eval
+    model.eval = lambda dataset, callbacks=None: evaluate(dataset, callbacks=[*callbacks, Clock()])
+    if how == "fit":
+        model.fit(2, dataset(), valid_dataset(), callbacks=[Clock(), LossMonitor(per_print_times=2)])
+    else:
+        model.train(2, dataset(), callbacks=[Clock(), LossMonitor(per_print_times=2), Validate(model, valid_dataset())])
+    printed = lines(capsys)
+    assert clock[0] == 2000 + 8 * 0.25
+    assert [line.split(", avg")[0] for line in printed if line.startswith("Epoch time")] == [
+        "Epoch time: 1000.000 ms, per step time: 250.000 ms"
+    ] * 2
+    assert sum("time:250.000 ms" in line for line in printed if STEP.fullmatch(line)) == 4
 
 
 def test_zero_prints_the_epochs_only(capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mindspore import Tensor, ops
 from mindspore.train import Callback
 from mindspore.train import EarlyStopping as MindSporesEarlyStopping
 from training import Network, Recorder, assert_same_weights, dataset, loss_fn, make_model, valid_dataset
@@ -113,6 +114,24 @@ def test_frozen_layers_stay_in_evaluation_mode():
 
     model.train(2, dataset(), callbacks=[Freeze(), Validate(model, valid_dataset())])
     assert set(flags) == {(False, True)}
+
+
+def test_an_evaluation_whose_loss_is_nan_counts_as_nan(tmp_path):
+    """MindSpore makes a plausible accuracy of logits that are NaN; nothing here takes it for the best."""
+    model = make_model()
+    head = model.predict_network.head.weight
+    best = BestCheckpoint(str(tmp_path / "best.ckpt"), monitor="acc", verbose=0)
+    stopping = EarlyStopping("acc", verbose=0)
+
+    class Spoil(Callback):
+        def on_train_step_end(self, run_context):
+            ops.assign(head, Tensor(np.full(head.shape, np.nan, np.float32)))
+
+    validate = Validate(model, valid_dataset())
+    model.train(3, dataset(), callbacks=[Spoil(), validate, best, stopping])
+    assert np.isfinite(validate.results_["acc"])
+    assert (best.best_, stopping.best_, stopping.stopped_epoch_) == (None, None, 1)
+    assert stopping.stop_reason_ == "acc is nan"
 
 
 @pytest.mark.parametrize(("on_last", "epochs"), [(True, [2, 4, 5]), (False, [2, 4])])

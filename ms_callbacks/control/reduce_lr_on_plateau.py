@@ -88,7 +88,7 @@ class ReduceLROnPlateau(RateSetter):
         """Observes the epoch's value and lowers the rate where patience is at its end."""
         run = Run.of(run_context)
         value = run.value("ReduceLROnPlateau", self.monitor)
-        if value is not None and self._observe(value, run.epoch) and self._lower(run.epoch):
+        if value is not None and self._observe(value, run.epoch) and self._lower(run):
             self._cooling = self.cooldown
             self._tracker.wait = 0
 
@@ -127,9 +127,9 @@ class ReduceLROnPlateau(RateSetter):
             return False
         return self._tracker.wait >= self.patience
 
-    def _lower(self, epoch: int) -> bool:
+    def _lower(self, run: Run) -> bool:
         assert self._rates is not None
-        old = self._rates.read()
+        old = run.rates
         new = [max(rate * self.factor, self.min_lr) if rate > shortest(self.min_lr) else rate for rate in old]
         if new == old:
             return False
@@ -137,7 +137,7 @@ class ReduceLROnPlateau(RateSetter):
         if self.verbose:
             rates = "/".join(f"{rate:.6g}" for rate in new)
             self.say(
-                f"learning rate {rates} from epoch {epoch + 1} on: {self.monitor} was not better than "
+                f"learning rate {rates} from epoch {run.epoch + 1} on: {self.monitor} was not better than "
                 f"{self.best_} for {self._tracker.wait} epochs"
             )
         return True

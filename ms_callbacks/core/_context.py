@@ -7,6 +7,7 @@ in the list does not matter.
 
 from __future__ import annotations
 
+import math
 import numbers
 import sys
 from abc import abstractmethod
@@ -50,6 +51,8 @@ class Run:
         self._started = False
         self._evaluated_epoch = 0
         self._results: dict[str, Any] = {}
+        self._rates: Optional[Rates] = None
+        self._rates_epoch = 0
         self._epoch_rates: list[float] = []
         self._first_step = 0
         self._steps_per_epoch = 0
@@ -165,17 +168,31 @@ class Run:
     @property
     def results(self) -> dict[str, Any]:
         """The epoch's validation values by name; empty where it was not evaluated. For the end of an epoch."""
-        self._end_epoch()
+        if self._evaluated_epoch != self.epoch:
+            self._evaluated_epoch = self.epoch
+            for callback in self.callbacks:
+                if isinstance(callback, Evaluator):
+                    callback.evaluate(self)
+            self._results = _with_eval_loss(self.fit_results or {}, None)
         return self._results
 
     @property
     def rates(self) -> list[float]:
-        """The learning rates of the epoch's last step. For the end of an epoch."""
-        self._end_epoch()
+        """The learning rates of the epoch's last step; none without an optimizer. For the end of an epoch.
+
+        Who changes the rate at the end of an epoch asks for them first, so that they are the same for all.
+        """
+        if self._rates_epoch != self.epoch and isinstance(self.optimizer, nn.Optimizer):
+            self._rates_epoch = self.epoch
+            self._rates = self._rates or Rates(self.optimizer)
+            self._epoch_rates = self._rates.read()
         return self._epoch_rates
 
     def value(self, owner: str, name: str) -> Optional[float]:
-        """The epoch's value of a monitor; `None` where the epoch was not evaluated. For the end of an epoch."""
+        """The epoch's value of a monitor; `None` where the epoch was not evaluated. For the end of an epoch.
+
+        Where the evaluation's loss is NaN, so is each of its values.
+        """
         results = self.results
         if name == _TRAIN_LOSS:
             return self.losses.mean
@@ -184,7 +201,10 @@ class Run:
         key = _key_among(name, results)
         if key is None:
             raise _unknown(owner, name, results)
-        return _as_number(owner, name, results[key])
+        value = _as_number(owner, name, results[key])
+        # Of logits that are NaN, MindSpore's metrics make a plausible accuracy; the loss tells.
+        eval_loss = results.get(_EVAL_LOSS)
+        return math.nan if isinstance(eval_loss, float) and math.isnan(eval_loss) else value
 
     def publish(self, metrics: dict[str, Any], eval_loss: Optional[float]) -> None:
         """Sets this epoch's results where `Model.fit` sets them, for MindSpore's own callbacks as for ours."""
@@ -226,17 +246,6 @@ class Run:
         if key is None:
             raise _unknown(owner, name, metrics)
         return metrics[key]
-
-    def _end_epoch(self) -> None:
-        if self._evaluated_epoch == self.epoch:
-            return
-        self._evaluated_epoch = self.epoch
-        # The rate is read first: a callback may lower it for the next epoch before another looks.
-        self._epoch_rates = Rates(self.optimizer).read() if isinstance(self.optimizer, nn.Optimizer) else []
-        for callback in self.callbacks:
-            if isinstance(callback, Evaluator):
-                callback.evaluate(self)
-        self._results = _with_eval_loss(self.fit_results or {}, None)
 
 
 def metrics_of(model: Model) -> dict[str, Any]:

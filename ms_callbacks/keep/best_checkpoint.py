@@ -118,6 +118,10 @@ class BestCheckpoint(TrainCallback):
             else check_number(_OWNER, "initial_value_threshold", initial_value_threshold)
         )
         self.verbose = check_choice(_OWNER, "verbose", verbose, (0, 1))
+        if self.save_last and self.filepath == self._last_path:
+            raise ValueError(
+                f"{_OWNER}: with save_last=True, {self.filepath!r} is for the last; name the best otherwise"
+            )
         self._settled = self._monitor
         self._kept: list[_Kept] = []
 
@@ -130,6 +134,9 @@ class BestCheckpoint(TrainCallback):
             ahead = run.metrics_ahead(_OWNER, self.filepath)
             if ahead is not None:
                 self._template.check(ahead)
+        twins = [one for one in run.callbacks if isinstance(one, BestCheckpoint) and one.filepath == self.filepath]
+        if len(twins) > 1:
+            raise ValueError(f"{_OWNER}: two callbacks save to {self.filepath!r}; give each a filepath of its own")
         _files.check_folder(_OWNER, self.filepath)
         _files.remove_orphans(os.path.dirname(self.filepath))
         self._kept = []
