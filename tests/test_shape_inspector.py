@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import pathlib
+import subprocess
+import sys
 
 import mindspore as ms
 import numpy as np
@@ -243,6 +245,24 @@ def test_wrong_arguments_are_refused_where_it_is_made(arguments, message):
     """With what was received and what was expected."""
     with pytest.raises((TypeError, ValueError), match=f"ShapeInspector: {message}"):
         ShapeInspector(**arguments)
+
+
+FIRST_OPERATOR = """
+import os
+os.environ["GLOG_v"] = "3"
+import mindspore as ms, numpy as np
+from mindspore import nn
+from ms_callbacks import ShapeInspector
+network = nn.SequentialCell(nn.Dense(5, 7))
+print(ShapeInspector().inspect(network, ms.Tensor(np.zeros((2, 3, 5), np.float32))).rows_[0].multiply_adds)
+"""
+
+
+def test_the_first_look_of_a_process_works_and_says_nothing_strange():
+    """With NumPy 2, MindSpore 2.10 fails at the first operator of a process that takes a tuple in PYNATIVE mode."""
+    done = subprocess.run([sys.executable, "-c", FIRST_OPERATOR], capture_output=True, text=True)
+    assert done.stdout == "105\n", done.stderr
+    assert "NumPy" not in done.stderr
 
 
 def test_without_inputs_there_is_nothing_to_look_at():

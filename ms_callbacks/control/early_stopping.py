@@ -111,7 +111,7 @@ class EarlyStopping(TrainCallback):
     def on_train_step_end(self, run_context: Any) -> None:
         """Keeps the step's loss where the training loss is watched."""
         if self.monitor == "loss":
-            Run.of(run_context).add_loss()
+            Run.of(run_context).end_step()
 
     def on_train_epoch_end(self, run_context: Any) -> None:
         """Observes the epoch's value and decides."""

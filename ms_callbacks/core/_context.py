@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import numbers
 import sys
+import time
 from abc import abstractmethod
 from typing import Any, Optional
 
@@ -56,6 +57,8 @@ class Run:
         self._epoch_rates: list[float] = []
         self._first_step = 0
         self._steps_per_epoch = 0
+        self._epoch_began = self._stepped = 0.0
+        self._record: dict[str, Any] = {}
         self.losses = Losses()
         self.initial_epoch = 0
         self._caller = _calling_model()
@@ -78,6 +81,7 @@ class Run:
             self.initial_epoch = self.epoch - 1  # MindSpore tells it to nobody before the first epoch
         if self._first_step != self._args["cur_step_num"] + 1:
             self._first_step = self._args["cur_step_num"] + 1
+            self._epoch_began = self._stepped = time.perf_counter()
             self.losses.reset()
 
     @property
@@ -161,9 +165,43 @@ class Run:
 
     # What it yields
 
-    def add_loss(self) -> None:
-        """Hands this step's output to `losses`, without waiting for the device."""
-        self.losses.add(self.step_in_epoch, self._args.get("net_outputs"))
+    def end_step(self) -> None:
+        """Takes note that a step has ended and hands its output to `losses`; the first callback to say so counts.
+
+        Nothing waits for the device but the epoch's last step, so that the epoch's time is that of all its work.
+        """
+        step = self.step_in_epoch
+        if self.losses.step == step:
+            return
+        self.losses.add(step, self._args.get("net_outputs"))
+        if step == self.steps_per_epoch:
+            self.losses.read()
+        self._stepped = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """The time that the epoch's steps have taken; evaluation does not count."""
+        return self._stepped - self._epoch_began
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What there is to tell of the epoch, in plain numbers. For the end of an epoch.
+
+        Its number, the mean training loss, the validation values that are numbers, the learning rate (of the first
+        parameter group), the seconds that its steps took, and the samples a second, where batches are seen.
+        """
+        if self._record.get("epoch") != self.epoch:
+            batch, rates = self.batch, self.rates
+            samples = self.step_in_epoch * batch[0].shape[0] if batch and batch[0].shape else None
+            self._record = {
+                "epoch": self.epoch,
+                "loss": self.losses.mean,
+                **{name: float(np.asarray(value).item()) for name, value in self.results.items() if _is_number(value)},
+                "learning_rate": rates[0] if rates else None,
+                "seconds": self.seconds,
+                "samples_per_second": samples / self.seconds if samples and self.seconds else None,
+            }
+        return self._record
 
     @property
     def results(self) -> dict[str, Any]:
@@ -300,11 +338,15 @@ def _unknown(owner: str, name: str, results: dict[str, Any]) -> ValueError:
 def _as_number(owner: str, name: str, value: Any) -> float:
     if isinstance(value, Tensor):
         value = value.asnumpy()
-    if isinstance(value, (np.ndarray, np.generic)) and value.size == 1 and np.issubdtype(value.dtype, np.number):
-        return float(value.item())
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        return float(value)
+    if _is_number(value):
+        return float(np.asarray(value).item())
     raise TypeError(
         f"{owner}: monitor {name!r} must be a single number, but the metric returned {value!r} "
         f"({type(value).__name__}); monitor another, or make the metric return its mean"
     )
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.size == 1 and np.issubdtype(value.dtype, np.number)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

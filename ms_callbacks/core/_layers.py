@@ -8,12 +8,14 @@ state and later losses are then what they would have been.
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import os
 from collections.abc import Iterator
 from typing import Any, Callable, Optional
 
 import mindspore as ms
-from mindspore import nn
+from mindspore import Tensor, nn, ops
 
 __all__ = ["layers_of", "observe"]
 
@@ -64,6 +66,7 @@ def _untouched(network: nn.Cell) -> Iterator[None]:
     os.environ["MS_JIT"] = "0"  # runs `@ms.jit` methods as plain Python, hooks and all
     try:
         ms.set_context(mode=ms.PYNATIVE_MODE)
+        _settle_numpy()
         network.set_train(False)
         network.set_grad(False)
         yield
@@ -76,3 +79,14 @@ def _untouched(network: nn.Cell) -> Iterator[None]:
         else:
             os.environ["MS_JIT"] = jit
         ms.set_context(mode=mode)
+
+
+@functools.lru_cache(maxsize=None)
+def _settle_numpy() -> None:
+    """Gets a failure over with that would otherwise hit the user's network.
+
+    MindSpore 2.10 was built against NumPy 1: with NumPy 2, the first operator of a process that takes a number or a
+    tuple in PYNATIVE mode raises SystemError with a page of text, and none after it. Goes when MindSpore is mended.
+    """
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemError):
+        ops.reshape(Tensor(0.0), (1,))

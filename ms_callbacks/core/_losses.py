@@ -28,40 +28,39 @@ class Losses:
     def reset(self) -> None:
         """Forgets all: a new epoch begins."""
         self._unread: list[tuple[int, Any]] = []
-        self._step = 0
+        self.step = 0  # the last that was handed over
         self._sum = 0.0
         self._count = 0
         self._last: Optional[float] = None
         self._nonfinite_step: Optional[int] = None
 
     def add(self, step: int, net_outputs: Any) -> None:
-        """Takes the output of the epoch's step `step` (from 1), once, whoever hands it over."""
-        if step == self._step:
-            return
-        self._step = step
+        """Takes the output of the epoch's step `step`, from 1."""
+        self.step = step
         self._unread.append((step, net_outputs if type(net_outputs) is Tensor else _loss_and_overflow(net_outputs)))
         if len(self._unread) >= _MOST_UNREAD:
-            self._read()
+            self.read()
 
     @property
     def mean(self) -> Optional[float]:
         """The mean loss of the epoch's steps so far; `None` before the first."""
-        self._read()
+        self.read()
         return self._sum / self._count if self._count else None
 
     @property
     def last(self) -> Optional[float]:
         """The loss of the last step; `None` before the first."""
-        self._read()
+        self.read()
         return self._last
 
     @property
     def nonfinite_step(self) -> Optional[int]:
         """The first step of the epoch whose loss was NaN or infinite; `None` where there was none."""
-        self._read()
+        self.read()
         return self._nonfinite_step
 
-    def _read(self) -> None:
+    def read(self) -> None:
+        """Reads all that wait, in one go."""
         for step, output in self._unread:
             loss, overflow = output if isinstance(output, tuple) else (output, None)
             if overflow is not None and bool(np.any(overflow.asnumpy())):

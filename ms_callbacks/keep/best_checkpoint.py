@@ -145,7 +145,7 @@ class BestCheckpoint(TrainCallback):
     def on_train_step_end(self, run_context: Any) -> None:
         """Keeps the step's loss where the training loss is watched or part of the name."""
         if self.monitor == "loss" or "loss" in self._template.fields:
-            Run.of(run_context).add_loss()
+            Run.of(run_context).end_step()
 
     def on_train_epoch_end(self, run_context: Any) -> None:
         """Saves where the epoch's value is among the best."""

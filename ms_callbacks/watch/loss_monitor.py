@@ -73,30 +73,25 @@ class LossMonitor(TrainCallback):
             self._check_given(self._given)
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
-        """Starts the clocks."""
+        """Starts the clock of the lines."""
         super().on_train_epoch_begin(run_context)
         self._has_warned = False
-        self._epoch_began = self._now = self._line_printed = time.perf_counter()
-        self._steps_at_line = 0
+        self._line_printed, self._steps_at_line = time.perf_counter(), 0
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Keeps the loss; prints at the interval."""
         run = Run.of(run_context)
-        run.add_loss()
+        run.end_step()
         self._steps_since_line += 1
-        step = run.step_in_epoch
         if self._steps_since_line == self.per_print_times:
             self._steps_since_line = 0
-            self._print_step(run, step)
-        elif step == run.steps_per_epoch:
-            self._check_finite(run)  # waits for the epoch's work, so that its time is whole
-        self._now = time.perf_counter()
+            self._print_step(run)
 
     def on_train_epoch_end(self, run_context: Any) -> None:
         """Prints the epoch's lines."""
         run = Run.of(run_context)
         self._check_finite(run)
-        milliseconds = (self._now - self._epoch_began) * 1000
+        milliseconds = run.seconds * 1000
         print(
             f"Epoch time: {milliseconds:5.3f} ms, per step time: {milliseconds / run.step_in_epoch:5.3f} ms, "
             f"avg loss: {_loss_text(run.losses.mean)}",
@@ -110,7 +105,8 @@ class LossMonitor(TrainCallback):
         """Lets the optimizer go."""
         self._rates = None
 
-    def _print_step(self, run: Run, step: int) -> None:
+    def _print_step(self, run: Run) -> None:
+        step = run.step_in_epoch
         last, mean = run.losses.last, run.losses.mean  # the device is waited for here
         now = time.perf_counter()
         milliseconds = (now - self._line_printed) * 1000 / (step - self._steps_at_line)
