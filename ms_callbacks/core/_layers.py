@@ -81,7 +81,7 @@ def _untouched(network: nn.Cell) -> Iterator[None]:
         ms.set_context(mode=mode)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _settle_numpy() -> None:
     """Gets a failure over with that would otherwise hit the user's network.
 

@@ -35,8 +35,8 @@ class Rates:
         self.optimizer = optimizer
         distinct = {id(one): one for one in (rate if optimizer.is_group_lr else (rate,))}
         self._sources: list[Any] = list(distinct.values())
-        # A schedule is compiled, as the optimizer compiles it: run operator by operator, the first of a process may fail
-        # on MindSpore 2.10 with NumPy 2.
+        # A schedule is compiled, as the optimizer compiles it: run operator by operator, the first of a process may
+        # fail on MindSpore 2.10 with NumPy 2.
         self._schedules = {
             index: ms.jit(source.construct)
             for index, source in enumerate(self._sources)
