@@ -7,14 +7,14 @@ from typing import Any, Optional
 
 from ..core._callback import TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number
-from ..core._context import Run
+from ..core._context import Restorer, Run
 from ..core._monitor import Monitor, Tracker
 from ..core._weights import Snapshot
 
 __all__ = ["EarlyStopping"]
 
 
-class EarlyStopping(TrainCallback):
+class EarlyStopping(TrainCallback, Restorer):
     """Stops training when a monitored value has not become better for `patience` observations.
 
     The decisions are those of Keras 3 for every argument shared with its `EarlyStopping`, and those of Lightning for
@@ -130,11 +130,11 @@ class EarlyStopping(TrainCallback):
         """Says why it stopped, and restores."""
         if self.stop_reason_ and self.verbose:
             self.say(f"stopped after epoch {self.stopped_epoch_}: {self.stop_reason_}")
-        self._restore()
+        self.restore()
 
     def on_exit(self) -> None:
         """Restores where an exception ended the run."""
-        self._restore()
+        self.restore()
 
     @property
     def best_(self) -> Optional[float]:
@@ -191,7 +191,8 @@ class EarlyStopping(TrainCallback):
             return f"{name} was not better than {self.best_:.6g} (epoch {self.best_epoch_}) {self.wait_} times in a row"
         return ""
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
+        """Gives the network its best weights back, once."""
         snapshot, self._snapshot = self._snapshot, None
         if snapshot is None or self.best_ is None:
             return

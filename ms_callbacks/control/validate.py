@@ -15,6 +15,7 @@ from mindspore.train import Model
 from ..core._callback import TrainCallback, only_one
 from ..core._checks import check_bool, check_int
 from ..core._context import Evaluator, Run, metrics_of
+from ..core._observer import EvalObserver
 
 __all__ = ["Validate"]
 
@@ -88,7 +89,8 @@ class Validate(TrainCallback, Evaluator):
             run.publish(fit_results, self._eval_loss)
         elif run.epoch % self.every_n_epochs == 0 or (self.on_last and (run.epoch == run.epochs or run.is_stopping)):
             flags = [(cell, cell.training) for _, cell in run.train_network.cells_and_names()]
-            metrics = self.model.eval(self.dataset, callbacks=[self])
+            observers = [callback for callback in run.callbacks if isinstance(callback, EvalObserver)]
+            metrics = self.model.eval(self.dataset, callbacks=[self, *observers])
             # The Model would set every cell to training at the next step, frozen ones too; let it do so now.
             self.model._check_network_mode(run.train_network, True)
             for cell, training in flags:

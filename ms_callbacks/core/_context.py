@@ -22,7 +22,7 @@ from ._checks import nearest, quoted
 from ._losses import Losses
 from ._rates import Rates
 
-__all__ = ["Evaluator", "Run", "metrics_of"]
+__all__ = ["Evaluator", "Restorer", "Run", "metrics_of"]
 
 _KEY = "_ms_callbacks_run"
 _TRAIN_LOSS = "loss"
@@ -38,6 +38,14 @@ class Evaluator:
     @abstractmethod
     def evaluate(self, run: Run) -> None:
         """Sees to it that this epoch's results, where it is to have any, are published in the run's parameters."""
+
+
+class Restorer:
+    """Who gives the network other weights when the run is over."""
+
+    @abstractmethod
+    def restore(self) -> None:
+        """Writes those weights, unless that is done already."""
 
 
 class Run:
@@ -128,6 +136,12 @@ class Run:
     def request_stop(self) -> None:
         """Asks MindSpore to stop after this step or epoch."""
         self._context.request_stop()
+
+    def settle(self) -> None:
+        """Lets the network have the weights that it is to end with; for whoever looks at it at the end of the run."""
+        for callback in self.callbacks:
+            if isinstance(callback, Restorer):
+                callback.restore()
 
     # What takes part in it
 
