@@ -25,8 +25,8 @@ class EvalObserver(TrainCallback):
         outputs = args["net_outputs"]
         if not isinstance(outputs, (tuple, list)) or len(outputs) < 3:
             raise ValueError(
-                f"{type(self).__name__}: needs an evaluation network with the outputs (loss, logits, labels), as a Model "
-                f"with a loss function makes it, but this one gives {type(outputs).__name__}"
+                f"{type(self).__name__}: needs an evaluation network with the outputs (loss, logits, labels), as a "
+                f"Model with a loss function makes it, but this one gives {type(outputs).__name__}"
             )
         element = args.get("eval_dataset_element")
         self.see_batch(outputs[1].asnumpy(), outputs[2].asnumpy(), element[0].asnumpy() if element else None)
