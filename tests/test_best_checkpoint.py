@@ -20,7 +20,7 @@ from mindspore import nn
 from training import Network, Recorder, Script, assert_same_weights, dataset, make_model, valid_dataset, weights
 
 from ms_callbacks import BestCheckpoint, Validate
-from ms_callbacks.keep._template import PathTemplate
+from ms_callbacks.core._template import PathTemplate
 
 FORMATS = ["ckpt", "safetensors"]
 

@@ -93,6 +93,20 @@ def test_says_why_it_stopped(capsys):
     )
 
 
+def test_a_line_an_epoch(capsys):
+    """With losses, validation, the rate as a number, the best so far and the misses."""
+    script = Script(0.05)
+    losses = [[ms.Tensor(value)] for value in (0.5, 0.25, 0.125, 0.1)]
+    results = [{"x": 1.0, "eval_loss": 2.0}, {"x": 0.5, "eval_loss": 1.0}, None, {"x": 0.75, "eval_loss": 1.5}]
+    script.run([EarlyStopping("x", mode="min", patience=3, verbose=2)], results, losses)
+    assert capsys.readouterr().out.splitlines() == [
+        "Epoch 1/4: loss 0.5, x 1, eval_loss 2, learning_rate 0.05; best x 1 (epoch 1), misses 0/3",
+        "Epoch 2/4: loss 0.25, x 0.5, eval_loss 1, learning_rate 0.05; best x 0.5 (epoch 2), misses 0/3",
+        "Epoch 3/4: loss 0.125, learning_rate 0.05; best x 0.5 (epoch 2), misses 0/3",
+        "Epoch 4/4: loss 0.1, x 0.75, eval_loss 1.5, learning_rate 0.05; best x 0.5 (epoch 2), misses 1/3",
+    ]
+
+
 class Scramble(Callback):
     """Replaces each epoch's validation accuracy by a written one, so that the best epoch is known."""
 
@@ -206,7 +220,7 @@ def test_loss_is_the_mean_of_the_epoch():
         ({"baseline": float("nan")}, "baseline must be finite"),
         ({"start_from_epoch": -2}, "start_from_epoch must be at least 0"),
         ({"restore_best_weights": 1}, "restore_best_weights must be True or False, but got 1"),
-        ({"verbose": 3}, "verbose must be one of 0, 1, but got 3"),
+        ({"verbose": 3}, "verbose must be one of 0, 1, 2, but got 3"),
         ({"monitor": ""}, "monitor must not be empty"),
         ({"monitor": None}, "monitor must be a string, but got None"),
     ],

@@ -9,6 +9,7 @@ from ..core._callback import TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number
 from ..core._context import Restorer, Run
 from ..core._monitor import Monitor, Tracker
+from ..core._output import emit
 from ..core._weights import Snapshot
 
 __all__ = ["EarlyStopping"]
@@ -40,7 +41,8 @@ class EarlyStopping(TrainCallback, Restorer):
         divergence_threshold: stops at once when the value is worse than this. Default: None.
         check_finite: stops at once when the value is NaN or infinite; otherwise such a value is one that is not
             better. Default: True.
-        verbose: 1 prints why the run stopped and what was restored, 0 nothing. Default: 1.
+        verbose: 1 prints why the run stopped and what was restored; 2 also a line an epoch with its losses, validation
+            and learning rate, the best so far and the misses out of `patience`; 0 nothing. Default: 1.
 
     Attributes:
         stopped_epoch_ (int): the epoch that it stopped in; 0 if it did not.
@@ -90,7 +92,7 @@ class EarlyStopping(TrainCallback, Restorer):
         self.start_from_epoch = check_int(owner, "start_from_epoch", start_from_epoch, 0)
         self.restore_best_weights = check_bool(owner, "restore_best_weights", restore_best_weights)
         self.check_finite = check_bool(owner, "check_finite", check_finite)
-        self.verbose = check_choice(owner, "verbose", verbose, (0, 1))
+        self.verbose = check_choice(owner, "verbose", verbose, (0, 1, 2))
         for name, value in (
             ("baseline", baseline),
             ("stopping_threshold", stopping_threshold),
@@ -109,19 +111,20 @@ class EarlyStopping(TrainCallback, Restorer):
             self._snapshot = Snapshot(run.network)
 
     def on_train_step_end(self, run_context: Any) -> None:
-        """Keeps the step's loss where the training loss is watched."""
-        if self.monitor == "loss":
+        """Keeps the step's loss where the training loss is watched or printed."""
+        if self.monitor == "loss" or self.verbose == 2:
             Run.of(run_context).end_step()
 
     def on_train_epoch_end(self, run_context: Any) -> None:
         """Observes the epoch's value and decides."""
         run = Run.of(run_context)
         value = run.value("EarlyStopping", self.monitor)
-        if value is None or run.epoch <= self.start_from_epoch:
-            return
-        if self._observe(value, run.epoch) and self._snapshot is not None:
-            self._snapshot.take()
-        self.stop_reason_ = self._reason(value, run.epoch)
+        if value is not None and run.epoch > self.start_from_epoch:
+            if self._observe(value, run.epoch) and self._snapshot is not None:
+                self._snapshot.take()
+            self.stop_reason_ = self._reason(value, run.epoch)
+        if self.verbose == 2:
+            emit(self._line(run))
         if self.stop_reason_:
             self.stopped_epoch_ = run.epoch
             run.request_stop()
@@ -176,6 +179,16 @@ class EarlyStopping(TrainCallback, Restorer):
         if self._is_best and (self.baseline is None or self._tracker.monitor.is_better(value, self.baseline)):
             self.wait_ = 0
         return self._is_best
+
+    def _line(self, run: Run) -> str:
+        shown = {
+            name: value for name, value in run.record.items() if name not in ("epoch", "seconds", "samples_per_second")
+        }
+        values = ", ".join(f"{name} {'-' if value is None else format(value, '.4g')}" for name, value in shown.items())
+        best = "none" if self.best_ is None else f"{self.best_:.4g} (epoch {self.best_epoch_})"
+        return (
+            f"Epoch {run.epoch}/{run.epochs}: {values}; best {self.monitor} {best}, misses {self.wait_}/{self.patience}"
+        )
 
     def _reason(self, value: float, epoch: int) -> str:
         monitor, name = self._tracker.monitor, self.monitor

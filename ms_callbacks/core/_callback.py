@@ -7,6 +7,7 @@ from typing import Any
 from mindspore.train import Callback
 
 from ._context import Run
+from ._output import emit
 
 __all__ = ["TrainCallback", "only_one"]
 
@@ -56,7 +57,7 @@ class TrainCallback(Callback):
 
     def say(self, line: str) -> None:
         """Prints a line of the callback's own, at once."""
-        print(f"{type(self).__name__}: {line}", flush=True)
+        emit(f"{type(self).__name__}: {line}")
 
     def on_train_step_begin(self, run_context: Any) -> None:
         """Nothing; saves MindSpore's detour over the old name of the hook at every step."""

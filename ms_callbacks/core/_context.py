@@ -161,15 +161,24 @@ class Run:
         return self._args["train_network"]
 
     @property
-    def has_loss_fn(self) -> bool:
-        """Whether the loss is computed outside the network."""
-        return self._args.get("loss_fn") is not None
+    def loss_fn(self) -> Any:
+        """The loss function; `None` where the network computes its own loss."""
+        return self._args.get("loss_fn")
 
     @property
     def batch(self) -> Optional[tuple[Any, ...]]:
         """The columns of the step's batch; `None` where they go to the device unseen."""
         element = self._args.get("train_dataset_element")
         return tuple(element) if element else None
+
+    def inputs(self, owner: str) -> tuple[Any, ...]:
+        """What the network takes of the step's batch: all columns, or those before the label."""
+        batch = self.batch
+        if batch is None:
+            raise ValueError(
+                f"{owner}: in sink mode batches go to the device unseen; train with dataset_sink_mode=False"
+            )
+        return batch[:-1] if self.loss_fn is not None else batch
 
     @property
     def optimizer(self) -> Any:
@@ -269,11 +278,27 @@ class Run:
         results = self._args.get("eval_results")
         return None if results is None else dict(results)
 
+    @property
+    def result_names(self) -> list[str]:
+        """The names of the validation values that the run will have, as far as that can be seen from its start."""
+        return list(self._metrics_ahead or {})
+
     def metrics_ahead(self, owner: str, name: str) -> Optional[dict[str, Any]]:
         """The validation values that this run will have, each with its metric, seen from the start of the run.
 
         `None` where that cannot be seen; an error where the run will never evaluate, for `name` needs it.
         """
+        metrics = self._metrics_ahead
+        if metrics is not None and not metrics:
+            raise ValueError(
+                f"{owner}: {name!r} needs an evaluation, but this run never evaluates; add "
+                f"Validate(model, valid_dataset) to the callbacks, or use Model.fit with valid_dataset, "
+                f"or watch the training loss as 'loss'"
+            )
+        return metrics
+
+    @property
+    def _metrics_ahead(self) -> Optional[dict[str, Any]]:
         evaluators = [callback for callback in self.callbacks if isinstance(callback, Evaluator)]
         if evaluators:
             model = evaluators[0].model
@@ -282,11 +307,7 @@ class Run:
         elif self._caller[1]:
             model = self._caller[0]
         else:
-            raise ValueError(
-                f"{owner}: {name!r} needs an evaluation, but this run never evaluates; add "
-                f"Validate(model, valid_dataset) to the callbacks, or use Model.fit with valid_dataset, "
-                f"or watch the training loss as 'loss'"
-            )
+            return {}
         return {_EVAL_LOSS: None, **_with_eval_loss(metrics_of(model), None)}
 
     def metric(self, owner: str, name: str) -> object:

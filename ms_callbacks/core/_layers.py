@@ -17,7 +17,7 @@ from typing import Any, Callable, Optional
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-__all__ = ["layers_of", "observe"]
+__all__ = ["first_tensor", "layers_of", "observe"]
 
 Seer = Callable[[str, nn.Cell, tuple[Any, ...], Any], None]
 
@@ -30,6 +30,13 @@ def layers_of(network: nn.Cell, depth: Optional[int] = None) -> dict[str, nn.Cel
         if level and (depth == level or (not cell.name_cells() and (depth is None or level < depth))):
             layers[name] = cell
     return layers or {type(network).__name__: network}
+
+
+def first_tensor(values: Any) -> Tensor:
+    """The tensor that a layer takes or gives, or the first of several."""
+    while isinstance(values, (tuple, list)):
+        values = values[0]
+    return values
 
 
 def observe(network: nn.Cell, inputs: tuple[Any, ...], layers: dict[str, nn.Cell], see: Seer) -> None:

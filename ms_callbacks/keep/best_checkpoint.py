@@ -18,7 +18,7 @@ from ..core._callback import TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number, check_text
 from ..core._context import Run
 from ..core._monitor import Monitor
-from ._template import PathTemplate
+from ..core._template import PathTemplate
 
 __all__ = ["BestCheckpoint"]
 

@@ -12,6 +12,7 @@ import numpy as np
 from ..core._callback import TrainCallback
 from ..core._checks import check_choice, check_int
 from ..core._context import Run
+from ..core._output import emit
 from ..core._rates import Rates, shortest
 from ..core._weights import first_nonfinite
 
@@ -92,14 +93,13 @@ class LossMonitor(TrainCallback):
         run = Run.of(run_context)
         self._check_finite(run)
         milliseconds = run.seconds * 1000
-        print(
+        emit(
             f"Epoch time: {milliseconds:5.3f} ms, per step time: {milliseconds / run.step_in_epoch:5.3f} ms, "
-            f"avg loss: {_loss_text(run.losses.mean)}",
-            flush=True,
+            f"avg loss: {_loss_text(run.losses.mean)}"
         )
         results = ", ".join(f"{name}: {_metric_text(value)}" for name, value in sorted(run.results.items()))
         if results:
-            print(f"Validation: {results}", flush=True)
+            emit(f"Validation: {results}")
 
     def on_exit(self) -> None:
         """Lets the optimizer go."""
@@ -112,10 +112,9 @@ class LossMonitor(TrainCallback):
         milliseconds = (now - self._line_printed) * 1000 / (step - self._steps_at_line)
         self._line_printed, self._steps_at_line = now, step
         rates = "/".join(_rate_text(rate) for rate in self._rates.read()) if self._rates is not None else "-"
-        print(
+        emit(
             f"Epoch:[{run.epoch:3d}/{run.epochs:3d}], step:[{step:5d}/{run.steps_per_epoch:5d}], "
-            f"loss:[{_loss_text(last)}/{_loss_text(mean)}], time:{milliseconds:5.3f} ms, lr:{rates}",
-            flush=True,
+            f"loss:[{_loss_text(last)}/{_loss_text(mean)}], time:{milliseconds:5.3f} ms, lr:{rates}"
         )
         self._check_finite(run)
 

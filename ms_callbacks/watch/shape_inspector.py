@@ -10,18 +10,18 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ..core._callback import TrainCallback
-from ..core._checks import check_int
+from ..core._checks import check_bool, check_int, check_text
 from ..core._context import Run
-from ..core._layers import layers_of, observe
+from ..core._files import check_folder
+from ..core._layers import first_tensor, layers_of, observe
+from ..core._pictures import check_matplotlib
 from ..core._table import render
+from ..core._template import PathTemplate
+from ._layer_contents import Contents
 from ._layer_facts import geometry, multiply_adds
+from ._layer_values import LayerValues, values_of, values_table
 
-__all__ = ["LayerRow", "LayerValues", "ShapeInspector"]
-
-# A bounded activation counts as saturated where nearly all of its outputs are at a bound.
-_SATURATED_SHARE = 0.95
-_SATURATED_MARGIN = 0.01
-_BOUNDS = {"Sigmoid": (0.0, 1.0), "HSigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0), "ReLU6": (0.0, 6.0)}
+__all__ = ["LayerRow", "ShapeInspector"]
 
 
 @dataclass(frozen=True)
@@ -45,22 +45,6 @@ class LayerRow:
     output_bytes: int
 
 
-@dataclass(frozen=True)
-class LayerValues:
-    """What a layer put out at a step, over all elements.
-
-    `finding` is `"dead"`, `"saturated"`, `"not finite"` or `""`.
-    """
-
-    name: str
-    type: str
-    minimum: float
-    maximum: float
-    mean: float
-    zeros: float
-    finding: str
-
-
 class ShapeInspector(TrainCallback):
     """Prints the table of layers before the first step, and the layers' values at the steps that are asked for.
 
@@ -81,6 +65,10 @@ class ShapeInspector(TrainCallback):
         show_values_at: steps (from 1, over all epochs) whose batch is run once more, to print minimum, maximum, mean
             and share of zeros of each layer's output, and to name layers that are dead (all outputs 0) or saturated
             (95 % of a sigmoid's or tanh's outputs within 1 % of its range of a bound). Default: ().
+        contents: prints, at those steps, the first kernel of each convolution, the first channel of its output for the
+            batch's first sample, and that sample's output of the last layer. Default: False.
+        picture: draws the same as a grid into a PNG (needs `pip install 'ms-callbacks[plots]'`); a path whose name may
+            hold `{step}` and `{epoch}`. Default: None.
         file: where to print, as in `print`. Default: None, the standard output.
 
     Attributes:
@@ -105,6 +93,8 @@ class ShapeInspector(TrainCallback):
         inputs: Any = None,
         depth: Optional[int] = None,
         show_values_at: Iterable[int] = (),
+        contents: bool = False,
+        picture: Optional[str] = None,
         file: Any = None,
     ) -> None:
         super().__init__()
@@ -115,6 +105,13 @@ class ShapeInspector(TrainCallback):
         if isinstance(show_values_at, (str, bytes)) or not isinstance(show_values_at, Iterable):
             raise TypeError(f"{owner}: show_values_at must be steps, such as (1, 401), but got {show_values_at!r}")
         self.show_values_at = tuple(check_int(owner, "show_values_at", step, 1) for step in show_values_at)
+        self.contents = check_bool(owner, "contents", contents)
+        self.picture = picture
+        self._picture = None if picture is None else PathTemplate(owner, check_text(owner, "picture", picture))
+        if self._picture is not None:
+            self._picture.check(())
+        if (contents or picture) and not self.show_values_at:
+            raise ValueError(f"{owner}: contents and picture show values; say at which steps: show_values_at=(1, 401)")
         self.file = file
         self.rows_: list[LayerRow] = []
         self.values_: dict[int, list[LayerValues]] = {}
@@ -125,6 +122,9 @@ class ShapeInspector(TrainCallback):
         super().on_train_begin(run_context)
         self.rows_, self.values_ = [], {}
         run = Run.of(run_context)
+        if self.picture is not None:
+            check_folder("ShapeInspector", self.picture)
+            check_matplotlib("ShapeInspector")
         if run.is_sinking and (self._given is None or self.show_values_at):
             raise ValueError(
                 "ShapeInspector: in sink mode batches go to the device unseen; pass inputs=Tensor(...) and no "
@@ -140,7 +140,7 @@ class ShapeInspector(TrainCallback):
             return
         run = Run.of(run_context)
         if not self.rows_:
-            self._show_table(run.network, _inputs_of(run))
+            self._show_table(run.network, run.inputs("ShapeInspector"))
             self._is_done = not self.show_values_at
         if run.step in self.show_values_at:
             self._show_values(run)
@@ -195,7 +195,7 @@ class ShapeInspector(TrainCallback):
         costs: list[Optional[int]] = []  # of the calls since the last row: a row is for all that ran within it
 
         def see(name: str, layer: nn.Cell, layer_inputs: tuple[Any, ...], output: Any) -> None:
-            first, out = _first_tensor(layer_inputs), _first_tensor(output)
+            first, out = first_tensor(layer_inputs), first_tensor(output)
             if not layer.name_cells():
                 costs.append(multiply_adds(layer, tuple(first.shape), tuple(out.shape)))
             if name not in shown:
@@ -222,28 +222,20 @@ class ShapeInspector(TrainCallback):
         self._totals = _totals(network, inputs, self.rows_)
 
     def _show_values(self, run: Run) -> None:
-        values: list[LayerValues] = []
+        self.values_[run.step], contents = [], Contents()
 
         def see(name: str, layer: nn.Cell, inputs: tuple[Any, ...], output: Any) -> None:
-            values.append(_values(name, type(layer).__name__, _first_tensor(output).asnumpy().astype(np.float64)))
+            array = first_tensor(output).asnumpy()
+            self.values_[run.step].append(values_of(name, type(layer).__name__, array))
+            contents.add(name, layer, array)
 
-        observe(run.network, _inputs_of(run), layers_of(run.network, self.depth), see)
-        self.values_[run.step] = values
-        header = "Layer Type Minimum Maximum Mean Zeros Finding".split()
-        cells = [
-            [
-                each.name,
-                each.type,
-                f"{each.minimum:.4g}",
-                f"{each.maximum:.4g}",
-                f"{each.mean:.4g}",
-                f"{each.zeros:.1%}",
-                each.finding,
-            ]
-            for each in values
-        ]
-        table = render(header, cells, right=("Minimum", "Maximum", "Mean", "Zeros"))
-        print(f"Outputs in epoch {run.epoch}, step {run.step}:\n{table}", file=self.file, flush=True)
+        observe(run.network, run.inputs("ShapeInspector"), layers_of(run.network, self.depth), see)
+        print(f"Outputs in epoch {run.epoch}, step {run.step}:", file=self.file)
+        print(values_table(self.values_[run.step]), file=self.file, flush=True)
+        if self.contents:
+            print(contents, file=self.file, flush=True)
+        if self._picture is not None:
+            contents.draw(self._picture.path({"epoch": run.epoch, "step": run.step}))
 
 
 def _as_tensors(inputs: Any) -> tuple[Tensor, ...]:
@@ -257,36 +249,6 @@ def _as_tensors(inputs: Any) -> tuple[Tensor, ...]:
     if not tensors:
         raise ValueError("ShapeInspector: inputs must hold at least one Tensor, but it is empty")
     return tensors
-
-
-def _inputs_of(run: Run) -> tuple[Tensor, ...]:
-    """What the network takes of the step's batch: all columns, or those before the label."""
-    batch = run.batch
-    if batch is None:
-        raise ValueError("ShapeInspector: this run shows no batch; pass inputs=Tensor(...)")
-    return batch[:-1] if run.has_loss_fn else batch
-
-
-def _first_tensor(values: Any) -> Tensor:
-    while isinstance(values, (tuple, list)):
-        values = values[0]
-    return values
-
-
-def _values(name: str, kind: str, output: np.ndarray[Any, Any]) -> LayerValues:
-    zeros = float((output == 0).mean())
-    finding = ""
-    if not np.isfinite(output).all():
-        finding = "not finite"
-    elif zeros == 1:
-        finding = "dead"
-    elif kind in _BOUNDS:
-        low, high = _BOUNDS[kind]
-        margin = _SATURATED_MARGIN * (high - low)
-        # ReLU6 rests at 0 by design, so that only its upper bound counts.
-        at_bound = (output >= high - margin) | (kind != "ReLU6" and output <= low + margin)
-        finding = "saturated" if at_bound.mean() >= _SATURATED_SHARE else ""
-    return LayerValues(name, kind, float(output.min()), float(output.max()), float(output.mean()), zeros, finding)
 
 
 def _totals(network: nn.Cell, inputs: tuple[Tensor, ...], rows: list[LayerRow]) -> str:

@@ -7,7 +7,7 @@ import string
 from collections.abc import Iterable
 from typing import Any
 
-from ..core._checks import nearest, quoted
+from ._checks import nearest, quoted
 
 __all__ = ["PathTemplate"]
 

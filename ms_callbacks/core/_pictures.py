@@ -1,0 +1,97 @@
+"""Pictures by matplotlib, which is imported only where one is asked for.
+
+Figures are made without pyplot, so that nothing of the user's own plots, styles or backend changes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import os
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import numpy as np
+
+from ._files import check_folder, staged
+
+__all__ = ["as_picture", "check_picture", "contact_sheet", "figure", "save"]
+
+_DOTS_PER_INCH = 120
+_CELL_INCHES = 1.7
+_CAPTION_LINE_INCHES = 0.16
+
+
+def check_picture(owner: str, picture: Any) -> Optional[str]:
+    """Returns the path of a PNG as a string, or `None`; raises where it is no such path or cannot be drawn."""
+    if picture is None:
+        return None
+    if not isinstance(picture, (str, os.PathLike)):
+        raise TypeError(
+            f"{owner}: picture must be the path of a PNG file, but got {picture!r} ({type(picture).__name__})"
+        )
+    path = os.fspath(picture)
+    if not isinstance(path, str) or not path.lower().endswith(".png"):
+        raise ValueError(f"{owner}: picture must end in '.png', but got {path!r}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ImportError(f"{owner}: a picture needs matplotlib; pip install 'ms-callbacks[plots]'")
+    return path
+
+
+def figure(width: float, height: float) -> Any:
+    """An empty matplotlib figure of that many inches, which lays itself out."""
+    try:
+        module = importlib.import_module("matplotlib.figure")
+    except ImportError as error:
+        raise ImportError("a picture needs matplotlib; pip install 'ms-callbacks[plots]'") from error
+    return module.Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, layout="constrained")
+
+
+def save(owner: str, drawn: Any, path: str) -> None:
+    """Writes a figure as a PNG, whole or not at all."""
+    check_folder(owner, path)
+    with staged(path, lambda temporary: drawn.savefig(temporary, format="png")):
+        pass
+
+
+def as_picture(owner: str, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """An image of shape (h, w), (1, h, w) or (3, h, w) as RGB of shape (h, w, 3), from its own darkest 0 to its own
+    brightest 1, whatever it was normalised by; what is not finite is black.
+    """  # noqa: D205
+    check_image_shape(owner, image.shape)
+    values = image.astype(np.float64)
+    if values.ndim == 3:
+        values = values.transpose(1, 2, 0) if len(values) == 3 else values[0]
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+    values = np.where(np.isfinite(values), (values - low) / ((high - low) or 1.0), 0.0)
+    return values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2)
+
+
+def check_image_shape(owner: str, shape: tuple[int, ...]) -> None:
+    """Raises unless an image of this shape can be drawn."""
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3)):
+        raise ValueError(
+            f"{owner}: picture needs images of shape (h, w), (1, h, w) or (3, h, w), but each is of shape {shape}; "
+            f"leave picture out"
+        )
+
+
+def contact_sheet(pictures: Sequence[np.ndarray[Any, Any]], captions: Sequence[str]) -> Any:
+    """A figure with all `pictures`, RGB of shape (h, w, 3) in [0, 1], in rows, each with its caption below."""
+    height, width = (max(each.shape[axis] for each in pictures) for axis in (0, 1))
+    shape = width / height
+    columns = max(1, min(len(pictures), round(math.sqrt(len(pictures) / shape) + 0.49)))
+    rows = math.ceil(len(pictures) / columns)
+    cell_height = _CELL_INCHES + _CAPTION_LINE_INCHES * (1 + max(caption.count("\n") + 1 for caption in captions))
+    sheet = figure(columns * max(_CELL_INCHES, _CELL_INCHES * shape), rows * cell_height)
+    for index, axes in enumerate(sheet.subplots(rows, columns, squeeze=False).flat):
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        if index < len(pictures):
+            axes.imshow(np.clip(pictures[index], 0, 1), interpolation="nearest")
+            axes.set_xlabel(captions[index], fontsize=8)
+    return sheet

@@ -1,0 +1,70 @@
+"""What is inside: kernels and feature maps themselves, as numbers and as a picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mindspore import nn
+
+from ..core._pictures import figure, save
+
+__all__ = ["Contents"]
+
+_COLUMNS = 4
+
+
+class Contents:
+    """The first kernel and the first output channel of each convolution, and the last layer's output.
+
+    All are of the batch's first sample, and of the first call of a layer that is called more than once.
+    """
+
+    def __init__(self) -> None:
+        self._kernels: dict[str, np.ndarray[Any, Any]] = {}
+        self._maps: dict[str, np.ndarray[Any, Any]] = {}
+        self._last: tuple[str, np.ndarray[Any, Any]] = ("", np.zeros(0))
+
+    def add(self, name: str, layer: nn.Cell, output: np.ndarray[Any, Any]) -> None:
+        """Takes in a call of a layer."""
+        if isinstance(layer, nn.Conv2d) and name not in self._kernels:
+            self._kernels[name] = layer.weight.asnumpy()[0, 0].copy()
+            self._maps[name] = output[0, 0].copy()
+        self._last = name, output[0].reshape(-1).copy()
+
+    def __str__(self) -> str:
+        blocks = []
+        for name, kernel in self._kernels.items():
+            blocks += [
+                f"{name}, kernel 1:\n{_numbers(kernel)}",
+                f"{name}, output channel 1:\n{_numbers(self._maps[name])}",
+            ]
+        blocks.append(f"{self._last[0]}, output:\n{_numbers(self._last[1])}")
+        return "\n".join(blocks)
+
+    def draw(self, path: str) -> None:
+        """Draws them into a PNG."""
+        pictures = []
+        for name, kernel in self._kernels.items():
+            pictures += [
+                (f"{name}\nkernel {kernel.shape}", kernel),
+                (f"{name}\noutput {self._maps[name].shape}", self._maps[name]),
+            ]
+        rows = -(-(len(pictures) + 1) // _COLUMNS)
+        canvas = figure(2.6 * _COLUMNS, 2.8 * rows)
+        for place, (title, picture) in enumerate(pictures, 1):
+            axes = canvas.add_subplot(rows, _COLUMNS, place)
+            shown = axes.imshow(picture, cmap="viridis")
+            canvas.colorbar(shown, ax=axes, fraction=0.046)
+            axes.set_title(title, fontsize=9)
+            axes.set_axis_off()
+        axes = canvas.add_subplot(rows, _COLUMNS, len(pictures) + 1)
+        axes.bar(range(self._last[1].size), self._last[1], color="0.35")
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.set_title(f"{self._last[0]}\noutput ({self._last[1].size},)", fontsize=9)
+        canvas.tight_layout()
+        save(canvas, path)
+
+
+def _numbers(array: np.ndarray[Any, Any]) -> str:
+    return np.array2string(array, precision=3, suppress_small=True, threshold=200, edgeitems=3)

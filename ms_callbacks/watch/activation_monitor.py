@@ -1,0 +1,99 @@
+"""Watches for layers that die or saturate while a network learns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mindspore import nn
+
+from ..core._callback import TrainCallback
+from ..core._checks import check_choice, check_int
+from ..core._context import Run
+from ..core._layers import first_tensor, layers_of, observe
+from ._layer_values import values_of
+
+__all__ = ["ActivationMonitor"]
+
+
+class ActivationMonitor(TrainCallback):
+    """Names the layers that have died or saturated, and the epoch in which they did.
+
+    At the end of an epoch its last batch runs through the network once more, in evaluation mode and without gradients,
+    which changes nothing. A layer is dead where all of its outputs are 0, and saturated where 95 % of a sigmoid's or
+    tanh's outputs are within 1 % of its range of a bound. A cell that is called more than once is watched call by
+    call: `relu`, `relu (call 2)`. On MindSpore 2.8 in GRAPH mode, the step after a look compiles the network anew.
+
+    Args:
+        every_n_epochs: looks at the end of every n-th epoch. Default: 1.
+        verbose: 1 prints a line when a layer dies, saturates or recovers, 0 nothing. Default: 1.
+
+    Attributes:
+        dead_ (dict[str, int]): the layers that are dead now, and the epoch in which they were first found so.
+        saturated_ (dict[str, int]): the same for saturated ones.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; before the first step: sink mode on GPU or Ascend,
+            where batches are not seen.
+
+    Example:
+        >>> monitor = ActivationMonitor()
+        >>> model.train(1, train_dataset, callbacks=[monitor])
+        >>> monitor.dead_
+        {}
+    """
+
+    def __init__(self, *, every_n_epochs: int = 1, verbose: int = 1) -> None:
+        super().__init__()
+        self.every_n_epochs = check_int("ActivationMonitor", "every_n_epochs", every_n_epochs, 1)
+        self.verbose = check_choice("ActivationMonitor", "verbose", verbose, (0, 1))
+        self.dead_: dict[str, int] = {}
+        self.saturated_: dict[str, int] = {}
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Begins anew."""
+        super().on_train_begin(run_context)
+        if Run.of(run_context).is_sinking:
+            raise ValueError(
+                "ActivationMonitor: in sink mode batches go to the device unseen; train with dataset_sink_mode=False"
+            )
+        self.dead_, self.saturated_ = {}, {}
+
+    def on_train_epoch_end(self, run_context: Any) -> None:
+        """Looks, and says what has changed."""
+        run = Run.of(run_context)
+        if run.epoch % self.every_n_epochs:
+            return
+        findings = self._look(run)
+        for finding, known in (("dead", self.dead_), ("saturated", self.saturated_)):
+            found = [name for name, each in findings.items() if each == finding]
+            for name in found:
+                if name not in known:
+                    known[name] = run.epoch
+                    self._tell(f"layer {name!r} is {finding} since epoch {run.epoch}")
+            for name in [name for name in known if name not in found]:
+                self._tell(f"layer {name!r} is no longer {finding} in epoch {run.epoch}")
+                del known[name]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The layers that are dead or saturated, and since when."""
+        return {"dead": dict(self.dead_), "saturated": dict(self.saturated_)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a state that `state_dict` returned."""
+        self.dead_, self.saturated_ = dict(state["dead"]), dict(state["saturated"])
+
+    def _look(self, run: Run) -> dict[str, str]:
+        findings: dict[str, str] = {}
+        calls: dict[str, int] = {}
+
+        def see(name: str, layer: nn.Cell, inputs: tuple[Any, ...], output: Any) -> None:
+            calls[name] = calls.get(name, 0) + 1
+            label = name if calls[name] == 1 else f"{name} (call {calls[name]})"
+            findings[label] = values_of(label, type(layer).__name__, first_tensor(output).asnumpy()).finding
+
+        observe(run.network, run.inputs("ActivationMonitor"), layers_of(run.network), see)
+        return findings
+
+    def _tell(self, line: str) -> None:
+        if self.verbose:
+            self.say(line)

@@ -1,0 +1,112 @@
+"""Writes what each epoch had to tell as a row of a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from typing import Any, Optional
+
+from ..core._callback import TrainCallback
+from ..core._checks import check_bool, check_text
+from ..core._context import Run
+from ..core._files import check_folder
+
+__all__ = ["CSVLogger"]
+
+
+class CSVLogger(TrainCallback):
+    """Adds a row to a CSV file at the end of each epoch: the values that `History` keeps, by column.
+
+    A row is written in one piece and flushed to the disk, so that after a crash it is whole or not there at all; a
+    torn last line of an earlier crash is removed when the file is appended to. A value that is not there is an empty
+    cell.
+
+    Args:
+        filename: the file; its folder must exist.
+        separator: what stands between two cells, one character. Default: ",".
+        append: goes on with the file where it is there, instead of beginning it anew. Its columns must be the same.
+            Default: False.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; before the first step: with `append`, the file has
+            other columns.
+        OSError: before the first step: the folder does not exist or cannot be written.
+
+    Example:
+        >>> logger = CSVLogger(folder + "/log.csv")
+        >>> model.train(1, train_dataset, callbacks=[Validate(model, valid_dataset), logger])
+        >>> print(open(folder + "/log.csv").readline().strip())
+        epoch,loss,acc,eval_loss,learning_rate,seconds,samples_per_second
+    """
+
+    def __init__(self, filename: str, separator: str = ",", append: bool = False) -> None:
+        super().__init__()
+        self.filename = check_text("CSVLogger", "filename", os.fspath(filename))
+        self.separator = check_text("CSVLogger", "separator", separator)
+        if len(separator) != 1 or separator in '\r\n"':
+            raise ValueError(
+                f"CSVLogger: separator must be one character, and no quote or line end, but got {separator!r}"
+            )
+        self.append = check_bool("CSVLogger", "append", append)
+        self._descriptor: Optional[int] = None
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Opens the file and writes or checks its header."""
+        super().on_train_begin(run_context)
+        check_folder("CSVLogger", self.filename)
+        names = Run.of(run_context).result_names
+        self._columns = ["epoch", "loss", *sorted(names), "learning_rate", "seconds", "samples_per_second"]
+        header = self._line(self._columns)
+        kept = self._kept(header) if self.append else 0
+        self._descriptor = os.open(self.filename, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        os.ftruncate(self._descriptor, kept)
+        if not kept:
+            self._write(header)
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        """Keeps the step's loss."""
+        Run.of(run_context).end_step()
+
+    def on_train_epoch_end(self, run_context: Any) -> None:
+        """Writes the epoch's row."""
+        record = Run.of(run_context).record
+        new = [key for key in record if key not in self._columns]
+        if new:
+            raise ValueError(f"CSVLogger: the evaluation gave {new}, which {self.filename!r} has no column for")
+        cells = [record.get(column) for column in self._columns]
+        self._write(self._line(["" if cell is None else cell for cell in cells]))
+
+    def on_exit(self) -> None:
+        """Closes the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _line(self, cells: list[Any]) -> bytes:
+        text = io.StringIO()
+        csv.writer(text, delimiter=self.separator, lineterminator="\n").writerow(cells)
+        return text.getvalue().encode("utf-8")
+
+    def _kept(self, header: bytes) -> int:
+        """How many bytes of a file that is there to keep: all but a line that was never finished."""
+        if not os.path.exists(self.filename):
+            return 0
+        with open(self.filename, "rb") as file:
+            content = file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole and not whole.startswith(header):
+            first = whole.split(b"\n", 1)[0].decode("utf-8", "replace")
+            raise ValueError(
+                f"CSVLogger: {self.filename!r} has other columns ({first}) than this run ({header.decode().strip()}); "
+                f"pass another filename, or append=False to begin it anew"
+            )
+        return len(whole)
+
+    def _write(self, line: bytes) -> None:
+        assert self._descriptor is not None
+        written = os.write(self._descriptor, line)
+        if written != len(line):  # the disk is full: take the piece of a row away again
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+            raise OSError(f"CSVLogger: could not write a whole row to {self.filename!r}; is the disk full?")
+        os.fsync(self._descriptor)

@@ -1,0 +1,71 @@
+"""Keeps what each epoch had to tell, as Keras's history does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core._callback import TrainCallback
+from ..core._context import Run
+
+__all__ = ["History"]
+
+
+class History(TrainCallback):
+    """Records one value per epoch and key.
+
+    The keys are `loss` (the mean training loss), each validation value that is a number (`acc`, `eval_loss`, ...),
+    `learning_rate` (of the first parameter group), `seconds` (of the training steps; evaluation does not count) and
+    `samples_per_second`. Where an epoch has no value for a key, as one without evaluation, it is `None`, so that all
+    lists are of one length and a value stands where its epoch stands.
+
+    Attributes:
+        history (dict[str, list]): the values by key, as Keras has them.
+        epoch (list[int]): the epochs, from 1.
+
+    Raises:
+        ValueError: before the first step: it stands in the list of callbacks twice.
+
+    Example:
+        >>> history = History()
+        >>> model.train(2, train_dataset, callbacks=[Validate(model, valid_dataset, every_n_epochs=2), history])
+        >>> sorted(history.history)
+        ['acc', 'eval_loss', 'learning_rate', 'loss', 'samples_per_second', 'seconds']
+        >>> history.history["acc"][0] is None
+        True
+    """
+
+    epoch: list[int]
+    history: dict[str, list[Any]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reset()
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Begins anew."""
+        super().on_train_begin(run_context)
+        self._reset()
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        """Keeps the step's loss."""
+        Run.of(run_context).end_step()
+
+    def on_train_epoch_end(self, run_context: Any) -> None:
+        """Adds the epoch."""
+        record = dict(Run.of(run_context).record)
+        self.epoch.append(record.pop("epoch"))
+        for key in [*self.history, *(key for key in record if key not in self.history)]:
+            values = self.history.setdefault(key, [None] * (len(self.epoch) - 1))
+            values.append(record.get(key))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epochs and values so far."""
+        return {"epoch": list(self.epoch), "history": {key: list(values) for key, values in self.history.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a state that `state_dict` returned."""
+        self.epoch = list(state["epoch"])
+        self.history = {key: list(values) for key, values in state["history"].items()}
+
+    def _reset(self) -> None:
+        self.epoch, self.history = [], {}

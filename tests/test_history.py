@@ -1,0 +1,169 @@
+"""History, CSVLogger and plot_history: the record of a run."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from training import Recorder, Script, dataset, make_model, valid_dataset
+
+from ms_callbacks import LRStepDecay, Validate
+from ms_callbacks.watch.csv_logger import CSVLogger
+from ms_callbacks.watch.history import History
+
+COLUMNS = ["epoch", "loss", "acc", "eval_loss", "learning_rate", "seconds", "samples_per_second"]
+
+
+def test_one_value_per_epoch_and_key(mode):
+    """Means and rates are those of the run; what an epoch does not have is None, and the lists are of one length."""
+    model, history, recorder = make_model(learning_rate=0.1), History(), Recorder()
+    validate = Validate(model, valid_dataset(), every_n_epochs=2)
+    model.train(3, dataset(), callbacks=[history, validate, LRStepDecay(1, 0.5), recorder])
+    kept = history.history
+    assert history.epoch == [1, 2, 3]
+    assert sorted(kept) == sorted(COLUMNS[1:])
+    assert {len(values) for values in kept.values()} == {3}
+    assert kept["loss"] == pytest.approx([np.mean(recorder.losses[at : at + 4]) for at in (0, 4, 8)], rel=1e-6)
+    assert kept["learning_rate"] == [0.1, 0.05, 0.025]
+    assert [value is None for value in kept["acc"]] == [True, False, False]
+    assert (kept["acc"][2], kept["eval_loss"][2]) == (validate.results_["acc"], validate.results_["eval_loss"])
+    for seconds, rate in zip(kept["seconds"], kept["samples_per_second"]):
+        assert rate == pytest.approx(48 / seconds)
+
+
+def test_a_second_run_begins_anew():
+    """MindSpore's own keeps an earlier run's values."""
+    history, model = History(), make_model()
+    for epochs in (3, 2):
+        model.train(epochs, dataset(), callbacks=[history])
+        assert history.epoch == list(range(1, epochs + 1))
+        assert len(history.history["loss"]) == epochs
+
+
+def test_values_that_are_no_numbers_are_left_out():
+    """A matrix has no place in a list of numbers."""
+    history = History()
+    Script().run([history], [{"acc": np.float32(0.5), "matrix": np.eye(2)}])
+    assert history.history["acc"] == [0.5]
+    assert "matrix" not in history.history
+
+
+def test_a_key_that_comes_late_stands_where_its_epoch_stands():
+    """As where the names of an evaluation cannot be seen before it."""
+    history = History()
+    Script().run([history], [None, {"acc": 0.5}, None])
+    assert history.history["acc"] == [None, 0.5, None]
+
+
+def rows(path, separator=","):
+    with open(path, newline="") as file:
+        return list(csv.reader(file, delimiter=separator))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_row_an_epoch(tmp_path, separator):
+    """The values are those that History keeps; an epoch without evaluation has empty cells."""
+    path = tmp_path / "log.csv"
+    model, history = make_model(), History()
+    validate = Validate(model, valid_dataset(), every_n_epochs=2, on_last=False)
+    model.train(3, dataset(), callbacks=[CSVLogger(str(path), separator), validate, history])
+    header, *lines = rows(path, separator)
+    assert header == COLUMNS
+    assert [line[0] for line in lines] == ["1", "2", "3"]
+    for column, name in enumerate(COLUMNS[1:], 1):
+        assert [float(line[column]) if line[column] else None for line in lines] == history.history[name]
+
+
+def test_append_goes_on_and_otherwise_it_begins_anew(tmp_path):
+    """With the same columns; other columns are refused before the first step, and the file stays as it is."""
+    path = str(tmp_path / "log.csv")
+    model = make_model()
+    for append, expected in ((False, 2), (True, 4), (True, 6), (False, 2)):
+        model.train(2, dataset(), callbacks=[CSVLogger(path, append=append)])
+        assert len(rows(path)) == 1 + expected
+    before = rows(path)
+    with pytest.raises(ValueError, match=r"CSVLogger: .* has other columns \(epoch,loss,learning_rate,.*append=False"):
+        model.fit(1, dataset(), valid_dataset(), callbacks=[CSVLogger(path, append=True)])
+    assert rows(path) == before
+
+
+def test_a_torn_last_line_is_removed(tmp_path):
+    """What a crash left of a row is no row."""
+    path = tmp_path / "log.csv"
+    model = make_model()
+    model.train(2, dataset(), callbacks=[CSVLogger(str(path))])
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"3,0.5,")
+    model.train(1, dataset(), callbacks=[CSVLogger(str(path), append=True)])
+    assert path.read_bytes().startswith(whole)
+    assert [len(row) for row in rows(path)] == [5] * 4
+
+
+CHILD = """
+import sys
+sys.path[:0] = [{tests!r}]
+import conftest, mindspore as ms
+from training import Script
+from ms_callbacks.watch.csv_logger import CSVLogger
+
+class Tell(ms.train.Callback):
+    def on_train_epoch_begin(self, run_context):
+        print(run_context.original_args()["cur_epoch_num"], flush=True)
+
+Script().run([Tell(), CSVLogger({path!r})], [{{"x": 0.5}}] * 100_000)
+"""
+
+
+def test_a_killed_run_leaves_whole_rows(tmp_path):
+    """Every row that was written is there, and none in part."""
+    path = str(tmp_path / "log.csv")
+    code = CHILD.format(tests=os.path.dirname(__file__), path=path).replace('[{"x": 0.5}]', "[None]")
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        for line in child.stdout:
+            if int(line) == 50:
+                break
+        child.kill()
+        begun = max([50, *(int(line) for line in child.stdout)])
+    with open(path, "rb") as file:
+        assert file.read().endswith(b"\n")
+    written = rows(path)[1:]
+    assert [int(row[0]) for row in written] == list(range(1, len(written) + 1))
+    assert begun - 1 <= len(written) <= begun
+
+
+def test_a_full_disk_raises_and_leaves_whole_rows(tmp_path, monkeypatch):
+    """A piece of a row is taken away again."""
+    path = str(tmp_path / "log.csv")
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, line: write(file, line if b"loss" in line else line[:5]))
+    with pytest.raises(OSError, match="could not write a whole row to .*; is the disk full"):
+        Script().run([CSVLogger(path)], [None])
+    monkeypatch.undo()
+    assert len(rows(path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"filename": ""}, "filename must not be empty"),
+        ({"filename": "x.csv", "separator": ";;"}, "separator must be one character"),
+        ({"filename": "x.csv", "separator": "\n"}, "separator must be one character"),
+        ({"filename": "x.csv", "separator": ""}, "separator must not be empty"),
+        ({"filename": "x.csv", "append": 1}, "append must be True or False"),
+    ],
+)
+def test_wrong_arguments_are_refused_where_it_is_made(arguments, message):
+    """With what was received and what was expected."""
+    with pytest.raises((TypeError, ValueError), match=f"CSVLogger: {message}"):
+        CSVLogger(**arguments)
+
+
+def test_a_folder_that_is_not_there_is_refused_before_the_first_step(tmp_path):
+    """And nothing is made in its place."""
+    with pytest.raises(FileNotFoundError, match="CSVLogger: the folder .*missing' of .* does not exist"):
+        make_model().train(1, dataset(), callbacks=[CSVLogger(str(tmp_path / "missing" / "log.csv"))])
+    assert not os.listdir(tmp_path)
