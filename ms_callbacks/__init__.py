@@ -11,21 +11,46 @@ from .control.lr_step_decay import LRStepDecay
 from .control.lr_warmup import LRWarmup
 from .control.reduce_lr_on_plateau import ReduceLROnPlateau
 from .control.validate import Validate
+from .explain.confusion_matrix import ConfusionMatrix
+from .explain.grad_cam import grad_cam
+from .explain.hard_examples import HardExamples
+from .explain.robustness import Robustness
 from .keep.best_checkpoint import BestCheckpoint
+from .keep.export_best import ExportBest
+from .keep.quantized_weights import load_int8_weights, save_int8_weights
+from .watch.activation_monitor import ActivationMonitor
+from .watch.batch_accuracy import BatchAccuracy
+from .watch.csv_logger import CSVLogger
+from .watch.history import History
 from .watch.loss_monitor import LossMonitor
+from .watch.plot_history import plot_history
+from .watch.progress_bar import ProgressBar
 from .watch.shape_inspector import ShapeInspector
 
 __all__ = [
+    "ActivationMonitor",
+    "BatchAccuracy",
     "BestCheckpoint",
+    "CSVLogger",
+    "ConfusionMatrix",
     "DynamicLR",
     "EarlyStopping",
+    "ExportBest",
+    "HardExamples",
+    "History",
     "LRCosineAnnealing",
     "LRStepDecay",
     "LRWarmup",
     "LossMonitor",
+    "ProgressBar",
     "ReduceLROnPlateau",
+    "Robustness",
     "ShapeInspector",
     "Validate",
+    "grad_cam",
+    "load_int8_weights",
+    "plot_history",
+    "save_int8_weights",
 ]
 
 __version__ = "0.1.0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import os
 import pathlib
 import re
 
@@ -30,7 +31,9 @@ def test_docstring_examples_run(documented, tmp_path):
     names = {
         **{name: getattr(ms_callbacks, name) for name in ms_callbacks.__all__},
         "fast_cpu": cpu.fast_cpu,
+        "loss_fn": loss_fn,
         "ms": ms,
+        "os": os,
         "nn": nn,
         "np": np,
         "Tensor": Tensor,

@@ -71,10 +71,10 @@ def test_orphans_of_dead_processes_are_removed_and_no_others(tmp_path):
     """What a killed process was writing goes; what a living one writes, and whatever else is there, stays."""
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     names = [
-        f".partial-{dead.stdout.strip()}-best.ckpt",
-        f".partial-{os.getpid()}-best.ckpt",
+        f"{_files._OURS}{dead.stdout.strip()}-best.ckpt",
+        f"{_files._OURS}{os.getpid()}-best.ckpt",
+        f".partial-another.host-{dead.stdout.strip()}-best.ckpt",
         "best.ckpt",
-        ".partial-x",
     ]
     for name in names:
         (tmp_path / name).mkdir()

@@ -66,4 +66,5 @@ def test_sigkill_while_saving_an_80_mb_network(tmp_path, ending):
         assert begun - 1 <= record["epoch"] <= begun
         np.testing.assert_array_equal(network.weight.asnumpy(), np.float32(record["epoch"]))
         assert isinstance(network.weight, ms.Parameter)
+    assert in_a_save, "none of the kills fell into a save; the test has tested nothing"
     print(f"\n{ending}: {KILLS} kills, {in_a_save} in the middle of a file, {KILLS} whole")

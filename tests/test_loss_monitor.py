@@ -160,6 +160,27 @@ def test_a_second_run_with_a_schedule_is_no_error(capsys):
         assert [found[7] for found in map(STEP.fullmatch, lines(capsys)) if found] == ["0.10000", "0.05000"]
 
 
+def test_a_rate_is_compared_once_a_schedule_has_set_it(capsys):
+    """A schedule with a rate of its own, and a new monitor beside a schedule that goes around again."""
+    model = make_model(learning_rate=0.01)
+    model.train(1, dataset(), callbacks=[LossMonitor(0.1, 4), LRStepDecay(1, 0.5, learning_rate=0.1)])
+    decay = LRStepDecay(1, 0.5)
+    model = make_model(learning_rate=0.01)
+    for _ in range(2):
+        model.train(2, dataset(), callbacks=[decay, LossMonitor(0.01, 4)])
+    found = [each[7] for each in map(STEP.fullmatch, lines(capsys)) if each]
+    assert found == ["0.10000"] + ["0.01000", "0.00500"] * 2
+
+
+def test_a_train_network_with_an_optimizer_of_ones_own_has_no_rate(capsys):
+    """It trains by means of its own; a dash stands for the rate."""
+    script = Script()
+    script.optimizer = object()
+    with pytest.raises(AttributeError, match="learning_rate"):  # the script's own look at the rate, after the lines
+        script.run([LossMonitor()], [None])
+    assert STEP.fullmatch(lines(capsys)[0])[7] == "-"
+
+
 class Vector(nn.Cell):
     """A loss of one number a sample."""
 
@@ -272,6 +293,7 @@ def test_losses_are_read_at_the_interval_only(monkeypatch):
         ({"per_print_times": 1.5}, "per_print_times must be a whole number"),
         ({"on_nonfinite": "ignore"}, "on_nonfinite must be one of 'raise', 'stop', 'warn', but got 'ignore'"),
         ({"learning_rate": "fast"}, "learning_rate must be a number or a list of numbers, but got 'fast'"),
+        ({"learning_rate": "0.1"}, "learning_rate must be a number or a list of numbers, but got '0.1'"),
         ({"learning_rate": []}, "learning_rate must be a number"),
         ({"learning_rate": float("nan")}, "learning_rate must be a number"),
     ],

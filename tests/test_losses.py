@@ -34,9 +34,11 @@ def test_mean_and_last():
         (tensor(2.0), tensor([9.0, 9.0])),
         [tensor(2.0), tensor(9.0)],
         (tensor(2.0), Tensor(False), tensor(1024.0)),
+        (tensor(2.0), Tensor([True, True])),
+        (tensor(2.0), Tensor([True, True]), tensor(1.0)),
         2.0,
     ],
-    ids=["scalar", "vector", "tuple", "list", "loss scaling", "number"],
+    ids=["scalar", "vector", "tuple", "list", "loss scaling", "with hits", "with hits and more", "number"],
 )
 def test_every_kind_of_output(output):
     """The loss is the first of a tuple, and the mean of a vector."""

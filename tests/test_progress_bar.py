@@ -50,7 +50,8 @@ from training import dataset, make_model, valid_dataset
 from ms_callbacks import LossMonitor, Validate
 from ms_callbacks.watch.progress_bar import ProgressBar
 model = make_model()
-model.train(3, dataset(), callbacks=[ProgressBar(refresh=0), LossMonitor(per_print_times=2), Validate(model, valid_dataset())])
+callbacks = [ProgressBar(refresh=0), LossMonitor(per_print_times=2), Validate(model, valid_dataset())]
+model.train(3, dataset(), callbacks=callbacks)
 print("after")
 """
 

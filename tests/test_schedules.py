@@ -139,6 +139,28 @@ def test_sink_mode_on_a_cpu_runs_step_by_step():
     assert rates == pytest.approx(listed)
 
 
+def test_a_new_schedule_on_a_resumed_run_begins_where_the_first_began():
+    """In the same process the optimizer's rate has decayed already; it does not decay twice."""
+    model = make_model(learning_rate=0.1)
+    model.train(2, dataset(), callbacks=[LRStepDecay(1, 0.5)])
+    recorder = Recorder()
+    model.train(3, dataset(), callbacks=[LRStepDecay(1, 0.5), recorder], initial_epoch=2)
+    assert recorder.rates == pytest.approx([0.025] * STEPS)
+
+
+def test_one_schedule_on_two_models():
+    """Each begins at its own optimizer's rate."""
+    decay = LRStepDecay(1, 0.5)
+    assert rates_of(decay, 2, learning_rate=0.1) == pytest.approx([0.1] * 4 + [0.05] * 4)
+    assert rates_of(decay, 2, learning_rate=0.05) == pytest.approx([0.05] * 4 + [0.025] * 4)
+
+
+def test_groups_follow_a_list_by_its_largest_entry():
+    """A group's own rate stands for the peak, also of a list that rises first."""
+    plan = Plan(3, 1, is_grouped=True)
+    assert DynamicLR([0.05, 0.1, 0.05], by="epoch").rates_for(0.4, plan) == pytest.approx([0.2, 0.4, 0.2])
+
+
 def test_min_lr_and_learning_rate():
     """The lowest rate holds, and a rate of one's own begins the schedule."""
     assert LRStepDecay(1, 0.1, min_lr=0.02).rates_for(0.1, Plan(3, 1)) == pytest.approx([0.1, 0.02, 0.02])
@@ -149,6 +171,12 @@ def test_the_list_for_the_optimizer():
     """lr_list has an entry for every step, and MindSpore's optimizer takes it."""
     listed = LRStepDecay.lr_list(0.1, step_size=1, gamma=0.5, epochs=3, steps_per_epoch=STEPS)
     assert listed == pytest.approx([0.1] * 4 + [0.05] * 4 + [0.025] * 4)
+
+
+def test_a_rate_beyond_any_number_is_refused():
+    """Before the first step."""
+    with pytest.raises(ValueError, match=r"gamma=1e\+300 makes a rate beyond any number within 3 epochs"):
+        rates_of(LRStepDecay(1, 1e300))
 
 
 class NoStep(Callback):
@@ -205,11 +233,13 @@ def test_an_optimizer_that_is_not_mindspores_is_refused():
     ("make", "message"),
     [
         (lambda: DynamicLR([]), "DynamicLR: lr_list must hold at least one learning rate, but it is empty"),
-        (lambda: DynamicLR([0.1, float("nan")]), r"lr_list must hold finite rates above 0, but lr_list\[1\] is nan"),
-        (lambda: DynamicLR([0.1, 0.0]), r"lr_list\[1\] is 0.0"),
-        (lambda: DynamicLR([-0.1]), r"lr_list\[0\] is -0.1"),
+        (lambda: DynamicLR([0.1, float("nan")]), r"lr_list\[1\] must be finite and above 0, but got nan"),
+        (lambda: DynamicLR([0.1, 0.0]), r"lr_list\[1\] must be finite and above 0, but got 0.0"),
+        (lambda: DynamicLR([-0.1]), r"lr_list\[0\] must be finite and above 0, but got -0.1"),
         (lambda: DynamicLR(0.1), "lr_list must be a list of numbers, but got 0.1"),
-        (lambda: DynamicLR(["a"]), "lr_list must be a list of numbers"),
+        (lambda: DynamicLR(["0.1"]), r"lr_list\[0\] must be a number, but got '0.1'"),
+        (lambda: DynamicLR([True]), r"lr_list\[0\] must be a number, but got True"),
+        (lambda: DynamicLR("0.1"), "lr_list must be a list of numbers"),
         (lambda: DynamicLR([0.1], by="batch"), "by must be one of 'step', 'epoch', but got 'batch'"),
         (lambda: LRStepDecay(0), "step_size must be at least 1, but got 0"),
         (lambda: LRStepDecay(1.5), "step_size must be a whole number, but got 1.5"),

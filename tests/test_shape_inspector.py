@@ -173,6 +173,99 @@ def test_what_cannot_be_counted_is_said(mode):
     assert "Multiply-adds: 8 (one sample, without Product)" in str(inspector)
 
 
+def test_random_numbers_drawn_by_functions_are_left_alone(mode):
+    """A network that draws noise itself draws the same later, whether it was looked at or not."""
+
+    class Noisy(nn.Cell):
+        def __init__(self):
+            super().__init__()
+            self.network = Network()
+
+        def construct(self, x):
+            return self.network(x + ops.standard_normal(x.shape))
+
+    losses = []
+    for callbacks in ([], [ShapeInspector(show_values_at=(1, 2), file=io.StringIO())]):
+        recorder = Recorder()
+        ms.set_seed(3)
+        make_model(network=Noisy()).train(1, dataset(), callbacks=[*callbacks, recorder])
+        losses.append(recorder.losses)
+    assert losses[0] == losses[1]
+
+
+def test_parameters_held_by_a_cell_of_cells_have_a_row(mode):
+    """As an LSTM's: the column adds up to the network, and a matrix of unknown use shows a question mark."""
+
+    class Recurrent(nn.Cell):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(8, 6, batch_first=True)
+            self.scale = ms.Parameter(Tensor(np.ones((6, 2), np.float32)), name="scale")
+
+        def construct(self, x):
+            return ops.matmul(self.lstm(x)[0], self.scale)
+
+    network = Recurrent()
+    inspector = ShapeInspector().inspect(network, zeros(2, 3, 8))
+    assert sum(row.parameters for row in inspector.rows_) == sum(one.size for one in network.get_parameters())
+    assert {row.name: row.multiply_adds for row in inspector.rows_ if row.parameters} == {
+        "lstm": None,
+        "Recurrent": None,
+    }
+    assert "without LSTM, Recurrent" in str(inspector)
+
+
+def test_calls_of_every_kind(mode):
+    """By keyword, without a Tensor, with a dictionary: shown as far as there is something to show."""
+
+    class Scale(nn.Cell):
+        def construct(self, factor, x=None):
+            return {"scaled": x * factor, "factor": factor}
+
+    class One(nn.Cell):
+        def construct(self):
+            return 1.0
+
+    class Odd(nn.Cell):
+        def __init__(self):
+            super().__init__()
+            self.one, self.scale, self.dense = One(), Scale(), nn.Dense(4, 2)
+
+        def construct(self, x):
+            return self.dense(x=self.scale(2.0 * self.one(), x)["scaled"])
+
+    inspector = ShapeInspector().inspect(Odd(), zeros(3, 4))
+    assert [(row.name, row.input_shape, row.output_shape) for row in inspector.rows_] == [
+        ("one", None, None),
+        ("scale", (3, 4), (3, 4)),
+        ("dense", None, (3, 2)),
+    ]
+    assert str(inspector).splitlines()[2].split()[:7] == ["one", "One", "-", "-", "-", "-", "-"]
+
+
+def test_steps_that_the_run_does_not_have_are_refused_before_the_first():
+    """Its last step is named."""
+    with pytest.raises(ValueError, match=r"show_values_at asks for \[99\], but 1 epochs of 4 steps end with step 4"):
+        make_model().train(1, dataset(), callbacks=[ShapeInspector(show_values_at=(1, 99))])
+
+
+def test_contents_as_numbers_and_as_a_picture(tmp_path):
+    """A kernel and a channel of each convolution and the last layer's output, in a file for each step."""
+    file = io.StringIO()
+    inspector = ShapeInspector(
+        show_values_at=(1, 3), contents=True, picture=str(tmp_path / "step-{step}.png"), file=file
+    )
+    model = make_model()
+    model.train(1, dataset(), callbacks=[inspector])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-1.png", "step-3.png"]
+    assert (tmp_path / "step-1.png").read_bytes().startswith(b"\x89PNG")
+    printed = file.getvalue()
+    for title in ("hidden, kernel 1:", "hidden, output channel 1:", "head, output:"):
+        assert printed.count(title) == 2
+    with pytest.raises(FileNotFoundError, match="ShapeInspector: the folder"):
+        model.train(1, dataset(), callbacks=[ShapeInspector(show_values_at=(1,), picture="missing/x.png")])
+
+
 def test_values_name_dead_and_saturated_layers(mode):
     """A ReLU whose inputs are all negative is dead; a sigmoid far from zero is saturated."""
 
@@ -239,6 +332,10 @@ def test_a_network_that_computes_its_own_loss():
         ({"show_values_at": (0,)}, "show_values_at must be at least 1"),
         ({"inputs": np.zeros((1, 4))}, "inputs must be a Tensor or a tuple of Tensors, but got ndarray"),
         ({"inputs": ()}, "inputs must hold at least one Tensor"),
+        ({"file": "table.txt"}, "file must be something to print to, such as an open file, but got 'table.txt'"),
+        ({"contents": True}, "contents and picture show values; say at which steps"),
+        ({"picture": "x.png"}, "contents and picture show values; say at which steps"),
+        ({"picture": "{loss}.png", "show_values_at": (1,)}, "the name of picture may hold {step} and {epoch} only"),
     ],
 )
 def test_wrong_arguments_are_refused_where_it_is_made(arguments, message):

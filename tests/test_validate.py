@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor, ops
-from mindspore.train import Callback
+from mindspore import Tensor, nn, ops
+from mindspore.train import Callback, Metric
 from mindspore.train import EarlyStopping as MindSporesEarlyStopping
 from training import Network, Recorder, assert_same_weights, dataset, loss_fn, make_model, valid_dataset
 
@@ -69,6 +70,83 @@ def test_a_metric_called_loss_appears_as_eval_loss():
     assert sorted(validate.results_) == ["acc", "eval_loss"]
 
 
+class Constant(Metric):
+    """A metric that always says the same."""
+
+    def clear(self):
+        pass
+
+    def update(self, *inputs):
+        pass
+
+    def eval(self):
+        return 42.0
+
+
+@pytest.mark.parametrize("name", ["loss", "eval_loss"])
+def test_the_models_own_loss_metric_wins(name):
+    """Whatever it computes, it is what the user asked for."""
+    model = make_model(metrics={name: Constant()})
+    validate = Validate(model, valid_dataset())
+    stopping = EarlyStopping("eval_loss", verbose=0)
+    model.train(1, dataset(), callbacks=[validate, stopping])
+    assert (validate.results_, stopping.best_) == ({"eval_loss": 42.0}, 42.0)
+
+
+def test_an_evaluation_network_of_ones_own_has_no_eval_loss():
+    """Its outputs have no fixed order; that is said before the first step, and other metrics work."""
+
+    class Evaluation(nn.Cell):
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def construct(self, images, labels):
+            return self.network(images), labels
+
+    plain = make_model()
+    network = plain.predict_network
+    model = ms.Model(
+        network, loss_fn(), nn.SGD(network.trainable_params(), 0.1), metrics={"acc"}, eval_network=Evaluation(network)
+    )
+    validate = Validate(model, valid_dataset())
+    with pytest.raises(ValueError, match=r"monitor 'eval_loss' is not among this run's values \('acc', 'loss'\)"):
+        model.train(1, dataset(), callbacks=[validate, EarlyStopping()])
+    model.train(1, dataset(), callbacks=[validate])
+    assert list(validate.results_) == ["acc"]
+
+
+def test_a_run_that_evaluates_in_none_of_its_epochs_is_refused_before_the_first_step():
+    """By Validate's interval or by Model.fit's."""
+
+    class NoStep(Callback):
+        def on_train_step_begin(self, run_context):
+            raise AssertionError("a step ran")
+
+    model = make_model()
+    validate = Validate(model, valid_dataset(), every_n_epochs=5, on_last=False)
+    with pytest.raises(ValueError, match="every_n_epochs=5 with on_last=False evaluates in none of the epochs 1 to 4"):
+        model.train(4, dataset(), callbacks=[validate, NoStep()])
+    for frequency in (5, [5, 6]):
+        with pytest.raises(ValueError, match="needs an evaluation, but this run never evaluates.*valid_frequency"):
+            model.fit(4, dataset(), valid_dataset(), frequency, callbacks=[EarlyStopping(), NoStep()])
+    model.fit(5, dataset(), valid_dataset(), 5, callbacks=[EarlyStopping(verbose=0)])
+
+
+def test_a_stop_during_an_epoch_makes_it_the_last():
+    """It is evaluated, whatever the interval."""
+    model = make_model()
+
+    class Stop(Callback):
+        def on_train_step_end(self, run_context):
+            if run_context.original_args()["cur_step_num"] == 2:
+                run_context.request_stop()
+
+    validate = Validate(model, valid_dataset(), every_n_epochs=4)
+    model.train(8, dataset(), callbacks=[Stop(), validate])
+    assert "acc" in validate.results_
+
+
 def test_one_evaluation_an_epoch_whoever_needs_it(tmp_path):
     """Four callbacks that look at the results share one evaluation, in any order of the list."""
     outcomes = []
@@ -116,7 +194,8 @@ def test_frozen_layers_stay_in_evaluation_mode():
     assert set(flags) == {(False, True)}
 
 
-def test_an_evaluation_whose_loss_is_nan_counts_as_nan(tmp_path):
+@pytest.mark.parametrize("how", ["train", "fit"])
+def test_an_evaluation_whose_loss_is_nan_counts_as_nan(tmp_path, how):
     """MindSpore makes a plausible accuracy of logits that are NaN; nothing here takes it for the best."""
     model = make_model()
     head = model.predict_network.head.weight
@@ -127,9 +206,12 @@ def test_an_evaluation_whose_loss_is_nan_counts_as_nan(tmp_path):
         def on_train_step_end(self, run_context):
             ops.assign(head, Tensor(np.full(head.shape, np.nan, np.float32)))
 
-    validate = Validate(model, valid_dataset())
-    model.train(3, dataset(), callbacks=[Spoil(), validate, best, stopping])
-    assert np.isfinite(validate.results_["acc"])
+    if how == "fit":
+        model.fit(3, dataset(), valid_dataset(), callbacks=[Spoil(), best, stopping])
+    else:
+        validate = Validate(model, valid_dataset())
+        model.train(3, dataset(), callbacks=[Spoil(), validate, best, stopping])
+        assert np.isfinite(validate.results_["acc"])
     assert (best.best_, stopping.best_, stopping.stopped_epoch_) == (None, None, 1)
     assert stopping.stop_reason_ == "acc is nan"
 
@@ -176,6 +258,13 @@ def test_wrong_configuration_is_refused_before_the_first_step():
     two = [Validate(model, valid_dataset()), Validate(model, valid_dataset()), NoStep()]
     with pytest.raises(ValueError, match="Validate and Validate both evaluate the Model"):
         model.train(1, dataset(), callbacks=two)
+    with pytest.raises(ValueError, match="the Model that it was given shares no parameter with the one that trains"):
+        model.train(1, dataset(), callbacks=[Validate(make_model(), valid_dataset()), NoStep()])
+    unlabelled = valid_dataset().project(["images"])
+    with pytest.raises(ValueError, match=r"must have two columns, data and label, but it has 1: \['images'\]"):
+        model.train(1, dataset(), callbacks=[Validate(model, unlabelled), NoStep()])
+    with pytest.raises(ValueError, match="Model.fit: the valid_dataset is empty"):
+        model.fit(1, dataset(), empty, callbacks=[EarlyStopping(), NoStep()])
     with pytest.raises(TypeError, match=r"model must be a mindspore.train.Model, but got Network"):
         Validate(Network(), valid_dataset())
     with pytest.raises(TypeError, match="dataset must be a MindSpore dataset, but got list"):

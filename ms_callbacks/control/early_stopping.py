@@ -9,8 +9,9 @@ from ..core._callback import TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number
 from ..core._context import Restorer, Run
 from ..core._monitor import Monitor, Tracker
+from ..core._names import is_train_loss
 from ..core._output import emit
-from ..core._weights import Snapshot
+from ..core._weights import Snapshot, check_parameters
 
 __all__ = ["EarlyStopping"]
 
@@ -99,20 +100,23 @@ class EarlyStopping(TrainCallback, Restorer):
             ("divergence_threshold", divergence_threshold),
         ):
             setattr(self, name, None if value is None else check_number(owner, name, value))
-        self._reset(self._monitor)
+        self._reset()
 
     def on_train_begin(self, run_context: Any) -> None:
         """Settles which way is better, and begins anew."""
         super().on_train_begin(run_context)
         run = Run.of(run_context)
         metric = run.metric("EarlyStopping", self.monitor)
-        self._reset(self._monitor.settled("EarlyStopping", metric))
+        if self.begins_anew():
+            self._reset()
+        self._tracker.monitor = self._monitor.settled("EarlyStopping", metric)
         if self.restore_best_weights:
+            check_parameters("EarlyStopping", run.network)
             self._snapshot = Snapshot(run.network)
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Keeps the step's loss where the training loss is watched or printed."""
-        if self.monitor == "loss" or self.verbose == 2:
+        if is_train_loss(self.monitor) or self.verbose == 2:
             Run.of(run_context).end_step()
 
     def on_train_epoch_end(self, run_context: Any) -> None:
@@ -159,14 +163,15 @@ class EarlyStopping(TrainCallback, Restorer):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a state that `state_dict` returned."""
+        """Lets the next run go on from a state that `state_dict` returned; best weights are not part of it."""
+        super().load_state_dict(state)
         self._tracker.load_state_dict(state)
         self.wait_ = state["wait"]
         self.stopped_epoch_ = state["stopped_epoch"]
         self.stop_reason_ = state["stop_reason"]
 
-    def _reset(self, monitor: Monitor) -> None:
-        self._tracker = Tracker(monitor)
+    def _reset(self) -> None:
+        self._tracker = Tracker(self._monitor)
         self._snapshot = None
         self.wait_ = 0
         self.stopped_epoch_ = 0
@@ -207,7 +212,7 @@ class EarlyStopping(TrainCallback, Restorer):
     def restore(self) -> None:
         """Gives the network its best weights back, once."""
         snapshot, self._snapshot = self._snapshot, None
-        if snapshot is None or self.best_ is None:
+        if snapshot is None or not snapshot.arrays:
             return
         snapshot.restore()
         if self.verbose:

@@ -14,7 +14,8 @@ class LRStepDecay(Schedule):
     r"""Multiplies the learning rate by `gamma` every `step_size` epochs.
 
     In epoch :math:`t` (from 1) the rate is :math:`\eta_0 \gamma^{\lfloor (t-1) / s \rfloor}`, as with PyTorch's
-    `StepLR`. The optimizer is not rebuilt and keeps its moments; parameter groups are scaled alike.
+    `StepLR`. The optimizer is not rebuilt and keeps its moments; parameter groups are scaled alike. Each call of
+    `Model.train` begins the schedule at epoch 1, unless it is told where to go on: `train(10, ..., initial_epoch=5)`.
 
     Args:
         step_size: how many epochs a rate lasts.
@@ -59,7 +60,12 @@ class LRStepDecay(Schedule):
                 )
             base = self.learning_rate
         lowest = min(self.min_lr, base)
-        return [max(base * self.gamma ** (epoch // self.step_size), lowest) for epoch in range(plan.epochs)]
+        try:
+            return [max(base * self.gamma ** (epoch // self.step_size), lowest) for epoch in range(plan.epochs)]
+        except OverflowError:
+            raise ValueError(
+                f"LRStepDecay: gamma={self.gamma} makes a rate beyond any number within {plan.epochs} epochs; lower it"
+            ) from None
 
     @staticmethod
     def lr_list(learning_rate: float, step_size: int, gamma: float, epochs: int, steps_per_epoch: int) -> list[float]:

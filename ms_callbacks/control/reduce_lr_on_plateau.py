@@ -7,6 +7,7 @@ from typing import Any
 from ..core._checks import check_choice, check_int, check_number
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
+from ..core._names import is_train_loss
 from ..core._rates import shortest
 from ..core._schedule import RateSetter
 
@@ -71,17 +72,19 @@ class ReduceLROnPlateau(RateSetter):
         self.cooldown = check_int(owner, "cooldown", cooldown, 0)
         self.min_lr = check_number(owner, "min_lr", min_lr, minimum=0)
         self.verbose = check_choice(owner, "verbose", verbose, (0, 1))
-        self._reset(self._monitor)
+        self._reset()
 
     def on_train_begin(self, run_context: Any) -> None:
         """Settles which way is better, and begins anew."""
         super().on_train_begin(run_context)
         metric = Run.of(run_context).metric("ReduceLROnPlateau", self.monitor)
-        self._reset(self._monitor.settled("ReduceLROnPlateau", metric))
+        if self.begins_anew():
+            self._reset()
+        self._tracker.monitor = self._monitor.settled("ReduceLROnPlateau", metric)
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Keeps the step's loss where the training loss is watched."""
-        if self.monitor == "loss":
+        if is_train_loss(self.monitor):
             Run.of(run_context).end_step()
 
     def on_train_epoch_end(self, run_context: Any) -> None:
@@ -107,12 +110,13 @@ class ReduceLROnPlateau(RateSetter):
         return {**self._tracker.state_dict(), "cooling": self._cooling}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a state that `state_dict` returned."""
+        """Lets the next run go on from a state that `state_dict` returned."""
+        super().load_state_dict(state)
         self._tracker.load_state_dict(state)
         self._cooling = state["cooling"]
 
-    def _reset(self, monitor: Monitor) -> None:
-        self._tracker = Tracker(monitor)
+    def _reset(self) -> None:
+        self._tracker = Tracker(self._monitor)
         self._cooling = 0
 
     def _observe(self, value: float, epoch: int) -> bool:
@@ -138,6 +142,6 @@ class ReduceLROnPlateau(RateSetter):
             rates = "/".join(f"{rate:.6g}" for rate in new)
             self.say(
                 f"learning rate {rates} from epoch {run.epoch + 1} on: {self.monitor} was not better than "
-                f"{self.best_} for {self._tracker.wait} epochs"
+                f"{'any' if self.best_ is None else format(self.best_, '.6g')} {self._tracker.wait} times in a row"
             )
         return True

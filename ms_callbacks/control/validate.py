@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any, Optional
 
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, nn
 from mindspore.train import Model
 
 from ..core._callback import TrainCallback, only_one
 from ..core._checks import check_bool, check_int
-from ..core._context import Evaluator, Run, metrics_of
+from ..core._context import Evaluator, Run, eval_outputs, metrics_of
 from ..core._observer import EvalObserver
 
 __all__ = ["Validate"]
@@ -44,7 +44,8 @@ class Validate(TrainCallback, Evaluator):
 
     Raises:
         TypeError: `model` is not a Model.
-        ValueError: the Model has no metrics, or the dataset is empty (both before the first step).
+        ValueError: before the first step: the Model has no metrics or is not the one that trains, the dataset is empty
+            or has other columns than data and label, or another callback evaluates too.
 
     Example:
         >>> model.train(1, train_dataset, callbacks=[Validate(model, valid_dataset), LossMonitor(per_print_times=0)])
@@ -57,7 +58,8 @@ class Validate(TrainCallback, Evaluator):
         if not isinstance(model, Model):
             raise TypeError(f"Validate: model must be a mindspore.train.Model, but got {type(model).__name__}")
         if not hasattr(dataset, "get_dataset_size"):
-            raise TypeError(f"Validate: dataset must be a MindSpore dataset, but got {type(dataset).__name__}")
+            hint = "; call its run() for one" if hasattr(dataset, "run") else ""
+            raise TypeError(f"Validate: dataset must be a MindSpore dataset, but got {type(dataset).__name__}{hint}")
         self.model = model
         self.dataset = dataset
         self.every_n_epochs = check_int("Validate", "every_n_epochs", every_n_epochs, 1)
@@ -67,7 +69,8 @@ class Validate(TrainCallback, Evaluator):
     def on_train_begin(self, run_context: Any) -> None:
         """Checks that there is something to evaluate, and with what."""
         super().on_train_begin(run_context)
-        only_one("Validate", Run.of(run_context).callbacks, (Evaluator,), "evaluate the Model")
+        run = Run.of(run_context)
+        only_one("Validate", run.callbacks, (Evaluator,), "evaluate the Model")
         if not metrics_of(self.model):
             raise ValueError(
                 "Validate: the Model has no metrics and cannot evaluate; make it with metrics, "
@@ -75,7 +78,30 @@ class Validate(TrainCallback, Evaluator):
             )
         if self.dataset.get_dataset_size() == 0:
             raise ValueError("Validate: the validation dataset is empty; a batch_size above its length drops it all")
+        columns = self.dataset.get_col_names()
+        if isinstance(self.model.eval_network, nn.WithEvalCell) and len(columns) != 2:
+            raise ValueError(
+                f"Validate: the validation dataset must have two columns, data and label, but it has {len(columns)}: "
+                f"{columns}; name them with project(), or give the Model an eval_network that takes them"
+            )
+        own = {id(one) for one in self.model.predict_network.get_parameters()}
+        if own and own.isdisjoint(id(one) for one in run.train_network.get_parameters()):
+            raise ValueError(
+                "Validate: the Model that it was given shares no parameter with the one that trains; "
+                "pass the Model whose train is called"
+            )
         self.results_ = {}
+
+    def on_train_epoch_begin(self, run_context: Any) -> None:
+        """Checks, before the first step, that some epoch of the run will be evaluated."""
+        super().on_train_epoch_begin(run_context)
+        run = Run.of(run_context)
+        evaluated = run.epochs // self.every_n_epochs - run.initial_epoch // self.every_n_epochs
+        if not evaluated and not self.on_last:
+            raise ValueError(
+                f"Validate: every_n_epochs={self.every_n_epochs} with on_last=False evaluates in none of the epochs "
+                f"{run.initial_epoch + 1} to {run.epochs}; lower it, or leave on_last=True"
+            )
 
     def on_train_epoch_end(self, run_context: Any) -> None:
         """Evaluates, unless another callback has already asked for this epoch's results."""
@@ -107,7 +133,7 @@ class Validate(TrainCallback, Evaluator):
         indexes = self.model._eval_indexes
         if indexes is None:  # an evaluation network of the user's own: its outputs have no fixed order
             return
-        outputs = run_context.original_args()["net_outputs"]
+        outputs, _ = eval_outputs(run_context)
         label: Tensor = outputs[indexes[2]]
         samples = label.shape[0] if label.shape else 1
         self._loss_sum += float(np.mean(outputs[indexes[0]].asnumpy())) * samples

@@ -20,6 +20,7 @@ class TrainCallback(Callback):
     """
 
     _depth = 0
+    _goes_on = False
 
     def __enter__(self) -> TrainCallback:
         self._depth += 1
@@ -53,7 +54,13 @@ class TrainCallback(Callback):
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a state that `state_dict` returned."""
+        """Lets the next run go on from a state that `state_dict` returned, instead of beginning anew."""
+        self._goes_on = True
+
+    def begins_anew(self) -> bool:
+        """Whether the run that begins now knows of none before it; asked once, at its beginning."""
+        goes_on, self._goes_on = self._goes_on, False
+        return not goes_on
 
     def say(self, line: str) -> None:
         """Prints a line of the callback's own, at once."""
@@ -66,8 +73,8 @@ class TrainCallback(Callback):
         """Nothing; saves MindSpore's detour over the old name of the hook at every step."""
 
 
-def only_one(owner: str, callbacks: list[Any], kinds: tuple[type, ...], what: str) -> None:
+def only_one(owner: str, callbacks: list[Any], kinds: tuple[type, ...], what: str, hint: str = "") -> None:
     """Raises where more than one of `callbacks` is of `kinds`."""
     names = [type(callback).__name__ for callback in callbacks if isinstance(callback, kinds)]
     if len(names) > 1:
-        raise ValueError(f"{owner}: {' and '.join(names)} both {what}; keep one of them")
+        raise ValueError(f"{owner}: {' and '.join(names)} both {what}; keep one of them{hint}")

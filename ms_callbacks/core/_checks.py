@@ -8,10 +8,11 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
-__all__ = ["check_bool", "check_choice", "check_int", "check_number", "check_text", "nearest", "quoted"]
+__all__ = ["check_bool", "check_choice", "check_int", "check_number", "check_path", "check_text", "nearest", "quoted"]
 
 
 def check_int(owner: str, name: str, value: Any, minimum: int) -> int:
@@ -58,7 +59,7 @@ def check_bool(owner: str, name: str, value: Any) -> bool:
 
 def check_choice(owner: str, name: str, value: Any, choices: Sequence[Any]) -> Any:
     """Returns `value`; raises unless it is one of `choices`."""
-    if value not in choices or isinstance(value, bool):
+    if value not in choices:
         raise ValueError(
             f"{owner}: {name} must be one of {quoted(choices)}, but got {value!r}{nearest(value, choices)}"
         )
@@ -72,6 +73,11 @@ def check_text(owner: str, name: str, value: Any) -> str:
     if not value:
         raise ValueError(f"{owner}: {name} must not be empty")
     return value
+
+
+def check_path(owner: str, name: str, value: Any) -> str:
+    """Returns a path as a string; raises unless it is a string or a path object with something in it."""
+    return check_text(owner, name, os.fspath(value) if isinstance(value, os.PathLike) else value)
 
 
 def nearest(name: Any, options: Iterable[Any]) -> str:

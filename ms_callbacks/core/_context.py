@@ -11,7 +11,7 @@ import math
 import numbers
 import sys
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any, Optional
 
 import numpy as np
@@ -20,17 +20,15 @@ from mindspore.train import Model
 
 from ._checks import nearest, quoted
 from ._losses import Losses
+from ._names import EVAL_LOSS, TRAIN_LOSS, is_train_loss, key_among
 from ._rates import Rates
 
-__all__ = ["Evaluator", "Restorer", "Run", "metrics_of"]
+__all__ = ["Evaluator", "Restorer", "Run", "eval_outputs", "metrics_of"]
 
 _KEY = "_ms_callbacks_run"
-_TRAIN_LOSS = "loss"
-_EVAL_LOSS = "eval_loss"
-_KERAS_PREFIX = "val_"
 
 
-class Evaluator:
+class Evaluator(ABC):
     """Who evaluates the Model at the end of an epoch; at most one in a list of callbacks."""
 
     model: Model
@@ -40,7 +38,7 @@ class Evaluator:
         """Sees to it that this epoch's results, where it is to have any, are published in the run's parameters."""
 
 
-class Restorer:
+class Restorer(ABC):
     """Who gives the network other weights when the run is over."""
 
     @abstractmethod
@@ -63,7 +61,7 @@ class Run:
         self._rates: Optional[Rates] = None
         self._rates_epoch = 0
         self._epoch_rates: list[float] = []
-        self._first_step = 0
+        self._noted_epoch = self._first_step = 0
         self._steps_per_epoch = 0
         self._epoch_began = self._stepped = 0.0
         self._record: dict[str, Any] = {}
@@ -87,10 +85,13 @@ class Run:
         if not self._started:
             self._started = True
             self.initial_epoch = self.epoch - 1  # MindSpore tells it to nobody before the first epoch
-        if self._first_step != self._args["cur_step_num"] + 1:
-            self._first_step = self._args["cur_step_num"] + 1
-            self._epoch_began = self._stepped = time.perf_counter()
-            self.losses.reset()
+        if self._noted_epoch != self.epoch:
+            self._note_epoch(first_step=self._args["cur_step_num"] + 1)
+
+    def _note_epoch(self, first_step: int) -> None:
+        self._noted_epoch, self._first_step = self.epoch, first_step
+        self._epoch_began = self._stepped = time.perf_counter()
+        self.losses.reset()
 
     @property
     def epoch(self) -> int:
@@ -193,6 +194,8 @@ class Run:
 
         Nothing waits for the device but the epoch's last step, so that the epoch's time is that of all its work.
         """
+        if self._noted_epoch != self._args["cur_epoch_num"]:
+            self._note_epoch(first_step=self._args["cur_step_num"])  # nobody has said that an epoch began
         step = self.step_in_epoch
         if self.losses.step == step:
             return
@@ -255,17 +258,17 @@ class Run:
         Where the evaluation's loss is NaN, so is each of its values.
         """
         results = self.results
-        if name == _TRAIN_LOSS:
+        if is_train_loss(name):
             return self.losses.mean
         if not results:
             return None
-        key = _key_among(name, results)
+        key = key_among(name, results)
         if key is None:
             raise _unknown(owner, name, results)
         value = _as_number(owner, name, results[key])
         # Of logits that are NaN, MindSpore's metrics make a plausible accuracy; the loss tells.
-        eval_loss = results.get(_EVAL_LOSS)
-        return math.nan if isinstance(eval_loss, float) and math.isnan(eval_loss) else value
+        eval_loss: Any = results.get(EVAL_LOSS)
+        return math.nan if _is_number(eval_loss) and np.isnan(eval_loss) else value
 
     def publish(self, metrics: dict[str, Any], eval_loss: Optional[float]) -> None:
         """Sets this epoch's results where `Model.fit` sets them, for MindSpore's own callbacks as for ours."""
@@ -279,9 +282,10 @@ class Run:
         return None if results is None else dict(results)
 
     @property
-    def result_names(self) -> list[str]:
-        """The names of the validation values that the run will have, as far as that can be seen from its start."""
-        return list(self._metrics_ahead or {})
+    def result_names(self) -> Optional[list[str]]:
+        """The names of the validation values that the run will have; `None` where that cannot be seen ahead."""
+        metrics = self._metrics_ahead
+        return None if metrics is None else list(metrics)
 
     def metrics_ahead(self, owner: str, name: str) -> Optional[dict[str, Any]]:
         """The validation values that this run will have, each with its metric, seen from the start of the run.
@@ -292,8 +296,8 @@ class Run:
         if metrics is not None and not metrics:
             raise ValueError(
                 f"{owner}: {name!r} needs an evaluation, but this run never evaluates; add "
-                f"Validate(model, valid_dataset) to the callbacks, or use Model.fit with valid_dataset, "
-                f"or watch the training loss as 'loss'"
+                f"Validate(model, valid_dataset) to the callbacks, or use Model.fit with a valid_dataset and a "
+                f"valid_frequency within its epochs, or watch the training loss as 'loss'"
             )
         return metrics
 
@@ -308,17 +312,25 @@ class Run:
             model = self._caller[0]
         else:
             return {}
-        return {_EVAL_LOSS: None, **_with_eval_loss(metrics_of(model), None)}
+        metrics = _with_eval_loss(metrics_of(model), None)
+        # An evaluation network of the user's own gives its outputs in no fixed order, and the loss cannot be told.
+        return metrics if model._eval_indexes is None else {EVAL_LOSS: None, **metrics}
 
     def metric(self, owner: str, name: str) -> object:
         """Checks at the start that the run will have a monitor `name`; returns its metric where that can be seen."""
-        metrics = None if name == _TRAIN_LOSS else self.metrics_ahead(owner, name)
+        metrics = None if is_train_loss(name) else self.metrics_ahead(owner, name)
         if metrics is None:
             return None
-        key = _key_among(name, metrics)
+        key = key_among(name, metrics)
         if key is None:
             raise _unknown(owner, name, metrics)
         return metrics[key]
+
+
+def eval_outputs(run_context: Any) -> tuple[Any, Any]:
+    """In a hook of an evaluation: the outputs of the evaluation network for a batch, and the batch's columns."""
+    args = run_context.original_args()
+    return args["net_outputs"], args.get("eval_dataset_element")
 
 
 def metrics_of(model: Model) -> dict[str, Any]:
@@ -336,35 +348,29 @@ def _calling_model() -> Optional[tuple[Model, bool]]:
     while frame is not None:
         caller = frame.f_locals.get("self")
         if isinstance(caller, Model) and "valid_infos" in frame.f_locals:
-            valid_infos = frame.f_locals["valid_infos"]
-            return caller, bool(valid_infos and valid_infos[0])
+            valid_dataset, frequency, _ = frame.f_locals["valid_infos"] or (None, 1, None)
+            if valid_dataset is not None and not valid_dataset:
+                raise ValueError(
+                    "Model.fit: the valid_dataset is empty and would never be evaluated; a batch_size above its length "
+                    "with drop_remainder=True drops it all"
+                )
+            epochs = range(frame.f_locals["initial_epoch"] + 1, frame.f_locals["epoch"] + 1)
+            evaluated = [e for e in epochs if (e % frequency == 0 if isinstance(frequency, int) else e in frequency)]
+            return caller, valid_dataset is not None and bool(evaluated)
         frame = frame.f_back  # type: ignore[assignment]
     return None
 
 
 def _with_eval_loss(metrics: dict[str, Any], eval_loss: Optional[float]) -> dict[str, Any]:
-    """`metrics` with the validation loss under its one name, whatever the Model calls it."""
+    """`metrics` with the validation loss under its one name: the Model's own where it has one, whatever its name."""
     results = dict(metrics)
-    own = results.pop(_TRAIN_LOSS, None)
-    if eval_loss is not None:
-        results[_EVAL_LOSS] = eval_loss
-    elif own is not None:
-        results[_EVAL_LOSS] = own  # `fit` computes its own from the last batch alone; the metric covers all
-    return results
-
-
-def _key_among(name: str, results: dict[str, Any]) -> Optional[str]:
-    if name in results:
-        return name
-    if name.startswith(_KERAS_PREFIX):
-        bare = name[len(_KERAS_PREFIX) :]
-        key = _EVAL_LOSS if bare == _TRAIN_LOSS else bare
-        return key if key in results else None
-    return None
+    # `fit` has an `eval_loss` beside a metric `loss`, from the last batch alone; the metric covers all.
+    own = results.pop(TRAIN_LOSS, results.get(EVAL_LOSS, eval_loss))
+    return results if own is None else {**results, EVAL_LOSS: own}
 
 
 def _unknown(owner: str, name: str, results: dict[str, Any]) -> ValueError:
-    names = sorted({*results, _TRAIN_LOSS})
+    names = sorted({*results, TRAIN_LOSS})
     return ValueError(
         f"{owner}: monitor {name!r} is not among this run's values ({quoted(names)}){nearest(name, names)}"
     )

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 from collections.abc import Iterator
@@ -98,7 +99,9 @@ def remove_orphans(folder: str) -> None:
             shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
 
 
-_WORKSHOP = re.compile(r"\.partial-(?P<pid>\d+)-.+")
+# Of processes on another machine that shares the disk, nobody here can tell whether they are alive.
+_OURS = f".partial-{re.sub('[^A-Za-z0-9.]', '_', platform.node())}-"
+_WORKSHOP = re.compile(re.escape(_OURS) + r"(?P<pid>\d+)-.+")
 
 
 @contextlib.contextmanager
@@ -108,7 +111,7 @@ def _workshop(path: str) -> Iterator[str]:
     A folder, because MindSpore writes other files beside a checkpoint and leaves them there when it fails.
     """
     folder, name = os.path.split(path)
-    workshop = os.path.join(folder, f".partial-{os.getpid()}-{name}")
+    workshop = os.path.join(folder, f"{_OURS}{os.getpid()}-{name}")
     shutil.rmtree(workshop, ignore_errors=True)
     os.mkdir(workshop)
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import io
 import os
 from collections.abc import Iterator
@@ -19,24 +20,28 @@ from mindspore import Tensor, nn, ops
 
 __all__ = ["first_tensor", "layers_of", "observe"]
 
+# By operator and seed, how often MindSpore has drawn; the package's `seed` attribute is a function, hence the import.
+_KERNEL_SEEDS: dict[Any, Any] = importlib.import_module("mindspore.common.seed")._KERNEL_SEED
+
 Seer = Callable[[str, nn.Cell, tuple[Any, ...], Any], None]
 
 
 def layers_of(network: nn.Cell, depth: Optional[int] = None) -> dict[str, nn.Cell]:
-    """The layers by name: cells without cells of their own, or those at `depth` whatever they hold."""
+    """The layers by name: cells without cells of their own or with parameters of their own, or those at `depth`."""
     layers = {}
     for name, cell in network.cells_and_names():
         level = name.count(".") + 1 if name else 0
-        if level and (depth == level or (not cell.name_cells() and (depth is None or level < depth))):
-            layers[name] = cell
-    return layers or {type(network).__name__: network}
+        if depth == level or ((not cell.name_cells() or cell._params) and (depth is None or level < depth)):
+            layers[name or type(network).__name__] = cell
+    return layers
 
 
-def first_tensor(values: Any) -> Tensor:
-    """The tensor that a layer takes or gives, or the first of several."""
-    while isinstance(values, (tuple, list)):
-        values = values[0]
-    return values
+def first_tensor(values: Any) -> Optional[Tensor]:
+    """The tensor that a layer takes or gives, or the first of several; `None` where there is none."""
+    if isinstance(values, Tensor):
+        return values
+    parts = values.values() if isinstance(values, dict) else values if isinstance(values, (tuple, list)) else ()
+    return next((found for found in map(first_tensor, parts) if found is not None), None)
 
 
 def observe(network: nn.Cell, inputs: tuple[Any, ...], layers: dict[str, nn.Cell], see: Seer) -> None:
@@ -69,6 +74,7 @@ def _untouched(network: nn.Cell) -> Iterator[None]:
     mode = ms.get_context("mode")
     phase, requires_grad = network._phase, network.requires_grad
     flags = [(cell, cell.training) for _, cell in network.cells_and_names()]
+    seeds = dict(_KERNEL_SEEDS)
     jit = os.environ.get("MS_JIT")
     os.environ["MS_JIT"] = "0"  # runs `@ms.jit` methods as plain Python, hooks and all
     try:
@@ -86,6 +92,9 @@ def _untouched(network: nn.Cell) -> Iterator[None]:
         else:
             os.environ["MS_JIT"] = jit
         ms.set_context(mode=mode)
+        # What a network draws by functions moves these on, and with them all that it draws later.
+        _KERNEL_SEEDS.clear()
+        _KERNEL_SEEDS.update(seeds)
 
 
 @functools.cache

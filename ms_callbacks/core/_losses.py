@@ -77,8 +77,9 @@ def _loss_and_overflow(net_outputs: Any) -> Any:
     """The loss of a tuple output, with the overflow flag that loss scaling puts second."""
     if not isinstance(net_outputs, (tuple, list)):
         return net_outputs
-    flag = net_outputs[1] if len(net_outputs) > 1 else None
-    if isinstance(flag, Tensor) and flag.dtype == mstype.bool_:
+    # A step with loss scaling gives loss, overflow and scale; a network of the user's own may give anything.
+    flag = net_outputs[1] if len(net_outputs) == 3 else None
+    if isinstance(flag, Tensor) and flag.dtype == mstype.bool_ and flag.size == 1:
         return net_outputs[0], flag
     return net_outputs[0]
 

@@ -5,7 +5,6 @@ Figures are made without pyplot, so that nothing of the user's own plots, styles
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import math
 import os
@@ -14,13 +13,19 @@ from typing import Any, Optional
 
 import numpy as np
 
-from ._files import check_folder, staged
+from ._files import staged
 
-__all__ = ["as_picture", "check_picture", "contact_sheet", "figure", "save"]
+__all__ = ["as_picture", "check_image_shape", "check_matplotlib", "check_picture", "contact_sheet", "figure", "save"]
 
 _DOTS_PER_INCH = 120
 _CELL_INCHES = 1.7
 _CAPTION_LINE_INCHES = 0.16
+
+
+def check_matplotlib(owner: str) -> None:
+    """Raises unless matplotlib is installed; does not import it."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ImportError(f"{owner}: a picture needs matplotlib; pip install 'ms-callbacks[plots]'")
 
 
 def check_picture(owner: str, picture: Any) -> Optional[str]:
@@ -34,31 +39,29 @@ def check_picture(owner: str, picture: Any) -> Optional[str]:
     path = os.fspath(picture)
     if not isinstance(path, str) or not path.lower().endswith(".png"):
         raise ValueError(f"{owner}: picture must end in '.png', but got {path!r}")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ImportError(f"{owner}: a picture needs matplotlib; pip install 'ms-callbacks[plots]'")
+    check_matplotlib(owner)
     return path
 
 
 def figure(width: float, height: float) -> Any:
-    """An empty matplotlib figure of that many inches, which lays itself out."""
-    try:
-        module = importlib.import_module("matplotlib.figure")
-    except ImportError as error:
-        raise ImportError("a picture needs matplotlib; pip install 'ms-callbacks[plots]'") from error
-    return module.Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, layout="constrained")
+    """An empty matplotlib figure of that many inches."""
+    check_matplotlib("ms_callbacks")
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=_DOTS_PER_INCH)
 
 
-def save(owner: str, drawn: Any, path: str) -> None:
+def save(drawn: Any, path: str) -> None:
     """Writes a figure as a PNG, whole or not at all."""
-    check_folder(owner, path)
     with staged(path, lambda temporary: drawn.savefig(temporary, format="png")):
         pass
 
 
 def as_picture(owner: str, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """An image of shape (h, w), (1, h, w) or (3, h, w) as RGB of shape (h, w, 3), from its own darkest 0 to its own
-    brightest 1, whatever it was normalised by; what is not finite is black.
-    """  # noqa: D205
+    """An image of shape (h, w), (1, h, w) or (3, h, w) as RGB of shape (h, w, 3).
+
+    From 0, its own darkest value, to 1, its own brightest, whatever it was normalised by. What is not finite is black.
+    """
     check_image_shape(owner, image.shape)
     values = image.astype(np.float64)
     if values.ndim == 3:
@@ -86,6 +89,7 @@ def contact_sheet(pictures: Sequence[np.ndarray[Any, Any]], captions: Sequence[s
     rows = math.ceil(len(pictures) / columns)
     cell_height = _CELL_INCHES + _CAPTION_LINE_INCHES * (1 + max(caption.count("\n") + 1 for caption in captions))
     sheet = figure(columns * max(_CELL_INCHES, _CELL_INCHES * shape), rows * cell_height)
+    sheet.set_layout_engine("constrained")
     for index, axes in enumerate(sheet.subplots(rows, columns, squeeze=False).flat):
         axes.set_xticks([])
         axes.set_yticks([])

@@ -44,6 +44,11 @@ class Rates:
         }
 
     @property
+    def parameters(self) -> list[Parameter]:
+        """The parameters that hold rates."""
+        return [table for table in map(_table_of, self._sources) if isinstance(table, Parameter)]
+
+    @property
     def is_dynamic(self) -> bool:
         """Whether the optimizer was made with a list or a schedule, and so sets its rate itself."""
         return bool(self.optimizer.dynamic_lr)

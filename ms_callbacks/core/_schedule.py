@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import weakref
-from abc import abstractmethod
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Optional
 
 from mindspore import train
 
 from ._callback import TrainCallback, only_one
+from ._checks import check_number
 from ._context import Run
 from ._rates import Rates, shortest
 
-__all__ = ["Plan", "RateSetter", "Schedule", "checked_rates"]
+__all__ = ["Plan", "RateSetter", "Schedule", "checked_rates", "first_rates"]
 
 _MINDSPORES_OWN = tuple(
     getattr(train, name) for name in ("LearningRateScheduler", "ReduceLROnPlateau") if hasattr(train, name)
@@ -31,7 +32,13 @@ class RateSetter(TrainCallback):
         super().on_train_begin(run_context)
         owner = type(self).__name__
         run = Run.of(run_context)
-        only_one(owner, run.callbacks, (RateSetter, *_MINDSPORES_OWN), "set the learning rate")
+        only_one(
+            owner,
+            run.callbacks,
+            (RateSetter, *_MINDSPORES_OWN),
+            "set the learning rate",
+            "; a warm-up takes what follows it as LRWarmup(epochs, after=...)",
+        )
         try:
             self._rates = Rates(run.optimizer)
         except TypeError as error:
@@ -56,7 +63,24 @@ class Plan:
     is_grouped: bool = False  # whether parameter groups have rates of their own
 
 
-class Schedule(RateSetter):
+@dataclass(frozen=True)
+class _Begun:
+    """Where the rates of an optimizer began, and where the schedule left them."""
+
+    bases: list[float]
+    left: list[float]
+
+
+_BEGUN: weakref.WeakKeyDictionary[Any, _Begun] = weakref.WeakKeyDictionary()
+
+
+def first_rates(rates: Rates) -> list[float]:
+    """The rates that an optimizer began with, before any schedule of ours."""
+    begun, now = _BEGUN.get(rates.optimizer), rates.as_given()
+    return begun.bases if begun is not None and begun.left == now else now
+
+
+class Schedule(RateSetter, ABC):
     """A learning rate that is known for every epoch or step before the run begins.
 
     After the run `lr_list_` holds the list that was applied, one rate an epoch or step (those of the first parameter
@@ -66,7 +90,6 @@ class Schedule(RateSetter):
 
     lr_list_: list[float]
     _bases: Optional[list[float]] = None
-    _left: Optional[tuple[weakref.ref[Any], list[float]]] = None
 
     @property
     def by_step(self) -> bool:
@@ -86,10 +109,8 @@ class Schedule(RateSetter):
                 f"{type(self).__name__}: a rate for every step cannot be set while steps run on the device unseen; "
                 f"pass dataset_sink_mode=False to Model.train, or use a schedule by epoch"
             )
-        rates = self._rates.read()
-        if self._left is not None and (self._left[0]() is not self._rates.optimizer or self._left[1] != rates):
-            self._bases = None
-        self._bases = self._bases or rates
+        if self.begins_anew():
+            self._bases = first_rates(self._rates)  # where the rate is as a schedule left it, that one's beginning
         self._lists: list[list[float]] = []
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
@@ -104,8 +125,7 @@ class Schedule(RateSetter):
             self._applied: Optional[list[float]] = None
             # Where the next step stands in a list by step; counted here so that a step asks for nothing.
             self._index = run.initial_epoch * run.steps_per_epoch
-        if not self.by_step:
-            self._apply(run.epoch - 1)
+        self._apply(self._index if self.by_step else run.epoch - 1)
 
     def on_train_step_begin(self, run_context: Any) -> None:
         """Sets the step's rate."""
@@ -115,8 +135,8 @@ class Schedule(RateSetter):
 
     def on_exit(self) -> None:
         """Remembers where it left the rate, so that a second run can tell whether somebody changed it."""
-        if self._rates is not None:
-            self._left = weakref.ref(self._rates.optimizer), self._rates.read()
+        if self._rates is not None and self._bases is not None:
+            _BEGUN[self._rates.optimizer] = _Begun(self._bases, self._rates.read())
         super().on_exit()
 
     def state_dict(self) -> dict[str, Any]:
@@ -124,8 +144,9 @@ class Schedule(RateSetter):
         return {"bases": self._bases}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a state that `state_dict` returned: the next run begins at its rates."""
-        self._bases, self._left = state["bases"], None
+        """Lets the next run begin at the rates of a state that `state_dict` returned."""
+        super().load_state_dict(state)
+        self._bases = state["bases"]
 
     def _apply(self, index: int) -> None:
         assert self._rates is not None
@@ -137,13 +158,10 @@ class Schedule(RateSetter):
 
 def checked_rates(owner: str, name: str, rates: Any) -> list[float]:
     """The rates as a list of floats; raises unless there is at least one and all are finite and above 0."""
-    try:
-        values = [shortest(rate) for rate in getattr(rates, "asnumpy", lambda: rates)()]
-    except (TypeError, ValueError):
-        raise TypeError(f"{owner}: {name} must be a list of numbers, but got {rates!r}") from None
+    given = getattr(rates, "asnumpy", lambda: rates)()
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise TypeError(f"{owner}: {name} must be a list of numbers, but got {rates!r}")
+    values = [shortest(check_number(owner, f"{name}[{index}]", rate, above=0)) for index, rate in enumerate(given)]
     if not values:
         raise ValueError(f"{owner}: {name} must hold at least one learning rate, but it is empty")
-    for index, value in enumerate(values):
-        if not math.isfinite(value) or value <= 0:
-            raise ValueError(f"{owner}: {name} must hold finite rates above 0, but {name}[{index}] is {value}")
     return values

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ._checks import nearest, quoted
+from ._names import key_among
 
 __all__ = ["PathTemplate"]
 
@@ -40,17 +41,19 @@ class PathTemplate:
 
     def check(self, names: Iterable[str]) -> None:
         """Raises where a field is none of the run's values."""
-        known = ["epoch", "step", "loss", *names]
-        for field in sorted(self.fields - set(known)):
-            raise ValueError(
-                f"{self._owner}: filepath {self._name!r} holds the unknown field {field!r}{nearest(field, known)}; "
-                f"this run has {quoted(known)}"
-            )
+        known = ["epoch", "step", "loss", *(name for name in names if name not in ("epoch", "step", "loss"))]
+        for field in sorted(self.fields):
+            if key_among(field, known) is None:
+                raise ValueError(
+                    f"{self._owner}: filepath {self._name!r} holds the unknown field {field!r}; "
+                    f"this run has {quoted(known)}{nearest(field, known)}"
+                )
 
     def path(self, values: dict[str, Any]) -> str:
         """The path with the values filled in."""
         self.check(values)
-        return os.path.join(self._folder, self._fill(values))
+        meant = {field: key_among(field, values) for field in self.fields}
+        return os.path.join(self._folder, self._fill({field: values[key] for field, key in meant.items() if key}))
 
     def _fill(self, values: dict[str, Any]) -> str:
         try:

@@ -15,7 +15,19 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-__all__ = ["Snapshot", "check_format", "first_nonfinite", "load", "named_parameters", "save", "to_save", "write"]
+from ._rates import Rates
+
+__all__ = [
+    "Snapshot",
+    "check_format",
+    "check_parameters",
+    "first_nonfinite",
+    "load",
+    "named_parameters",
+    "save",
+    "to_save",
+    "write",
+]
 
 FORMATS = (".ckpt", ".safetensors")
 
@@ -54,9 +66,11 @@ def write(owner: str, cell: nn.Cell, arrays: dict[str, np.ndarray[Any, Any]], so
     parameters = _without_rates(cell)
     missing = sorted(set(parameters) - set(arrays))
     misshapen = [
-        f"{name} is {arrays[name].shape} in the file and {tuple(parameter.shape)} in the network"
+        f"{name} is {arrays[name].shape} {arrays[name].dtype} in the file and {tuple(parameter.shape)} "
+        f"{str(parameter.dtype).lower()} in the network"
         for name, parameter in parameters.items()
-        if name in arrays and arrays[name].shape != tuple(parameter.shape)
+        if name in arrays
+        and (arrays[name].shape, str(arrays[name].dtype)) != (tuple(parameter.shape), str(parameter.dtype).lower())
     ]
     if missing or misshapen:
         problems = [f"the file lacks {', '.join(missing)}"] if missing else []
@@ -72,6 +86,18 @@ def to_save(cell: nn.Cell) -> dict[str, np.ndarray[Any, Any]]:
     return {name: parameter.asnumpy() for name, parameter in _without_rates(cell).items()}
 
 
+def check_parameters(owner: str, cell: nn.Cell) -> None:
+    """Raises where parameters could be read but not written back."""
+    if ms.get_context("device_target") != "CPU":
+        return
+    for name, parameter in named_parameters(cell).items():
+        if str(parameter.dtype) == "BFloat16":
+            raise ValueError(
+                f"{owner}: MindSpore cannot write parameters of bfloat16 on a CPU, and {name!r} is one; "
+                f"train in float32 there"
+            )
+
+
 def check_format(owner: str, path: str) -> None:
     """Raises unless the ending of `path` names a format that can be written here."""
     ending = os.path.splitext(path)[1]
@@ -84,7 +110,7 @@ def check_format(owner: str, path: str) -> None:
 def save(path: str, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
     """Writes `arrays` to `path`, in the format that its ending names."""
     if path.endswith(".safetensors"):
-        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}  # written as memory lies
+        contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}  # written as memory lies
         try:
             _safetensors().numpy.save_file(contiguous, path)
         except _safetensors().SafetensorError as error:
@@ -111,7 +137,9 @@ def first_nonfinite(cell: nn.Cell) -> Optional[str]:
 
 def _without_rates(cell: nn.Cell) -> dict[str, Parameter]:
     # An optimizer's rates are parameters of its own; loading them would override a new schedule without a word.
-    return {name: one for name, one in named_parameters(cell).items() if not name.startswith("learning_rate")}
+    optimizer = getattr(cell, "optimizer", None)
+    rates = {id(one) for one in Rates(optimizer).parameters} if isinstance(optimizer, nn.Optimizer) else set()
+    return {name: one for name, one in named_parameters(cell).items() if id(one) not in rates}
 
 
 def _floats(cell: nn.Cell) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:

@@ -15,9 +15,10 @@ from mindspore import nn
 
 from ..core import _files, _weights
 from ..core._callback import TrainCallback
-from ..core._checks import check_bool, check_choice, check_int, check_number, check_text
+from ..core._checks import check_bool, check_choice, check_int, check_number, check_path
 from ..core._context import Run
 from ..core._monitor import Monitor
+from ..core._names import is_train_loss
 from ..core._template import PathTemplate
 
 __all__ = ["BestCheckpoint"]
@@ -46,6 +47,9 @@ class BestCheckpoint(TrainCallback):
     monitor, value, epoch, step, learning rate, SHA-256 and versions; `load_into` verifies against it. Weights are
     never read through pickle. A value that is not finite is never the best; a tie is not better, the first stays. An
     epoch without evaluation saves nothing but the last checkpoint.
+
+    A run with `initial_epoch` goes on where an earlier one with the same `filepath` and `monitor` left off: its best
+    stays until it is beaten. A run from epoch 1 begins anew and overwrites it, as in Keras.
 
     Args:
         filepath: where to save; `.ckpt` or `.safetensors` by its ending (the latter needs
@@ -97,7 +101,7 @@ class BestCheckpoint(TrainCallback):
         verbose: int = 1,
     ) -> None:
         super().__init__()
-        self.filepath = check_text(_OWNER, "filepath", os.fspath(filepath))
+        self.filepath = check_path(_OWNER, "filepath", filepath)
         self._template = PathTemplate(_OWNER, self.filepath)
         _weights.check_format(_OWNER, self.filepath)
         self._monitor = Monitor.checked(_OWNER, monitor, mode, min_delta)
@@ -118,7 +122,7 @@ class BestCheckpoint(TrainCallback):
             else check_number(_OWNER, "initial_value_threshold", initial_value_threshold)
         )
         self.verbose = check_choice(_OWNER, "verbose", verbose, (0, 1))
-        if self.save_last and self.filepath == self._last_path:
+        if self.save_last and len(self._places) == 1:
             raise ValueError(
                 f"{_OWNER}: with save_last=True, {self.filepath!r} is for the last; name the best otherwise"
             )
@@ -130,21 +134,36 @@ class BestCheckpoint(TrainCallback):
         super().on_train_begin(run_context)
         run = Run.of(run_context)
         self._settled = self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
-        if self._template.fields - {"epoch", "step", "loss"}:
-            ahead = run.metrics_ahead(_OWNER, self.filepath)
-            if ahead is not None:
-                self._template.check(ahead)
-        twins = [one for one in run.callbacks if isinstance(one, BestCheckpoint) and one.filepath == self.filepath]
-        if len(twins) > 1:
-            raise ValueError(f"{_OWNER}: two callbacks save to {self.filepath!r}; give each a filepath of its own")
+        if run.result_names is not None:
+            self._template.check(run.result_names)
+        for other in run.callbacks:
+            if isinstance(other, BestCheckpoint) and other is not self and other._places & self._places:
+                place = min(other._places & self._places)
+                raise ValueError(f"{_OWNER}: two callbacks save to {place!r}; give each a filepath of its own")
+        _weights.check_parameters(_OWNER, run.network)
         _files.check_folder(_OWNER, self.filepath)
         _files.remove_orphans(os.path.dirname(self.filepath))
-        self._kept = []
         self._run_id = uuid.uuid4().hex
+        self._is_anew = self.begins_anew()
+        if self._is_anew:
+            self._kept = []
+
+    def on_train_epoch_begin(self, run_context: Any) -> None:
+        """Where the run goes on from an earlier one, takes up what that left on disk."""
+        super().on_train_epoch_begin(run_context)
+        run = Run.of(run_context)
+        if self._is_anew and run.initial_epoch:
+            # Only values of the same kind can be compared.
+            self._kept = [
+                kept
+                for kept in self._on_disk([])
+                if kept.record.get("monitor") == self.monitor and isinstance(kept.record.get("value"), float)
+            ]
+        self._is_anew = False
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Keeps the step's loss where the training loss is watched or part of the name."""
-        if self.monitor == "loss" or "loss" in self._template.fields:
+        if is_train_loss(self.monitor) or "loss" in self._template.fields:
             Run.of(run_context).end_step()
 
     def on_train_epoch_end(self, run_context: Any) -> None:
@@ -174,9 +193,10 @@ class BestCheckpoint(TrainCallback):
     def load_into(self, network: nn.Cell) -> dict[str, Any]:
         """Loads the best checkpoint into a network, after verifying it against its record.
 
-        Those of this object's own run are tried, the best first; in a new process, those that the latest run with the
-        same `filepath` left on disk. A file that is damaged or incomplete is refused by name and the next best is
-        loaded instead. The weights are written so that training can go on from them, in both modes.
+        Those of this object's own run are tried, the best first; in a new process, the file `filepath` itself, such as
+        `BestCheckpoint("last.ckpt")`, or for a template those that the latest run with it left on disk. A file that is
+        damaged or incomplete is refused by name and the next best is loaded instead. The weights are written so that
+        training can go on from them, in both modes.
 
         Args:
             network: a network with the same parameters; with `save_optimizer=True`, `model.train_network` too.
@@ -209,7 +229,8 @@ class BestCheckpoint(TrainCallback):
         return {"kept": [{"path": kept.path, "record": kept.record} for kept in self._kept]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a state that `state_dict` returned."""
+        """Lets the next run go on from a state that `state_dict` returned."""
+        super().load_state_dict(state)
         self._kept = [_Kept(each["path"], each["record"]) for each in state["kept"]]
 
     # Saving
@@ -269,33 +290,43 @@ class BestCheckpoint(TrainCallback):
             ) from error
 
     @property
+    def _places(self) -> set[str]:
+        """Where this one saves."""
+        return {os.path.abspath(path) for path in [self.filepath, *([self._last_path] if self.save_last else [])]}
+
+    @property
     def _last_path(self) -> str:
         return os.path.join(os.path.dirname(self.filepath), "last" + os.path.splitext(self.filepath)[1])
 
     # Loading
 
     def _on_disk(self, refused: list[str]) -> list[_Kept]:
-        """What the latest run with the same `filepath` left in its folder, the best first."""
-        folder = os.path.dirname(self.filepath) or "."
+        """What stands at `filepath`, or for a template what the latest run with it left, the best first."""
+        if not self._template.fields:
+            if not os.path.exists(self.filepath):
+                return []
+            try:
+                return [_Kept(self.filepath, _files.read_json(_record_path(self.filepath)))]
+            except (OSError, ValueError) as error:
+                refused.append(f"{self.filepath!r}: its record cannot be read ({error})")
+                return []
+        folder, template = os.path.split(self.filepath)
         found = []
-        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+        for name in sorted(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else []:
             path = os.path.join(folder, name[: -len(".json")])
             if not name.endswith(".json") or path == self._last_path:
                 continue
             try:
                 record = _files.read_json(_record_path(path))
-                if record.get("filepath") == os.path.basename(self.filepath):
-                    found.append((float(record["saved_at"]), _Kept(path, record)))
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                if path == self.filepath:
-                    refused.append(f"{path!r}: its record cannot be read ({error})")
+                if record.get("filepath") == template:
+                    found.append((float(record["saved_at"]), _Kept(path, {**record, "value": float(record["value"])})))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # no record of ours: another's file
         if not found:
-            if os.path.exists(self.filepath) and not refused:
-                refused.append(f"{self.filepath!r}: the record {_record_path(self.filepath)!r} is missing")
             return []
-        latest = max(found, key=lambda each: each[0])[1].record["run"]
-        of_run = [kept for _, kept in found if kept.record["run"] == latest]
-        return sorted(of_run, key=lambda each: each.value, reverse=of_run[0].record["mode"] == "max")
+        latest = max(found, key=lambda each: each[0])[1].record.get("run")
+        of_run = [kept for _, kept in found if kept.record.get("run") == latest]
+        return sorted(of_run, key=lambda each: each.value, reverse=of_run[0].record.get("mode") == "max")
 
 
 def _record_path(path: str) -> str:

@@ -4,8 +4,8 @@ mindvision 0.1.0 imports modules that MindSpore has since merged into others, ha
 refuses under numpy 2, and downloads from an address that no longer serves MNIST. This module imports it all the same,
 without changing anything global:
 
-- `lenet(num_classes=10, pretrained=False, ckpt_file=None, num_channel=1)` is mindvision's own function, untouched:
-  LeNet-5 for images of shape (n, 1, 32, 32), with 61,684 parameters.
+- `lenet(num_classes=10, num_channel=1)` is mindvision's own function, untouched: LeNet-5 for images of shape
+  (n, 1, 32, 32), with 61,684 parameters. The address of its pretrained weights is dead.
 - `Mnist` is a subclass of mindvision's, with the same arguments and the same samples.
 
 Install both with `pip install "ms-callbacks[vision]"`.

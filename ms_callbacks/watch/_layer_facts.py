@@ -32,8 +32,14 @@ def geometry(layer: nn.Cell) -> tuple[str, str, str]:
     )
 
 
-def multiply_adds(layer: nn.Cell, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Optional[int]:
+Shape = Optional[tuple[int, ...]]
+
+
+def multiply_adds(layer: nn.Cell, input_shape: Shape, output_shape: Shape) -> Optional[int]:
     """The multiply-adds of one call, for the whole batch and without biases; `None` where they cannot be told."""
+    has_matrix = any(len(one.shape) > 1 for one in layer._params.values())
+    if input_shape is None or output_shape is None:
+        return None if has_matrix else 0
     if isinstance(layer, _CONVOLUTIONS):
         # Each output element is a product over the kernel and the input channels of its group.
         return math.prod(output_shape) * math.prod(layer.weight.shape[1:])
@@ -44,7 +50,7 @@ def multiply_adds(layer: nn.Cell, input_shape: tuple[int, ...], output_shape: tu
     if isinstance(layer, (nn.Embedding, nn.EmbeddingLookup)):
         return 0
     # Elementwise layers and normalisations take no matrix products; others are not guessed at.
-    return 0 if not any(len(one.shape) > 1 for one in layer.get_parameters()) else None
+    return None if has_matrix else 0
 
 
 def _spread(value: Any, dimensions: int) -> tuple[int, ...]:

@@ -56,7 +56,8 @@ class ActivationMonitor(TrainCallback):
             raise ValueError(
                 "ActivationMonitor: in sink mode batches go to the device unseen; train with dataset_sink_mode=False"
             )
-        self.dead_, self.saturated_ = {}, {}
+        if self.begins_anew():
+            self.dead_, self.saturated_ = {}, {}
 
     def on_train_epoch_end(self, run_context: Any) -> None:
         """Looks, and says what has changed."""
@@ -79,7 +80,8 @@ class ActivationMonitor(TrainCallback):
         return {"dead": dict(self.dead_), "saturated": dict(self.saturated_)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a state that `state_dict` returned."""
+        """Lets the next run go on from a state that `state_dict` returned."""
+        super().load_state_dict(state)
         self.dead_, self.saturated_ = dict(state["dead"]), dict(state["saturated"])
 
     def _look(self, run: Run) -> dict[str, str]:
@@ -89,7 +91,9 @@ class ActivationMonitor(TrainCallback):
         def see(name: str, layer: nn.Cell, inputs: tuple[Any, ...], output: Any) -> None:
             calls[name] = calls.get(name, 0) + 1
             label = name if calls[name] == 1 else f"{name} (call {calls[name]})"
-            findings[label] = values_of(label, type(layer).__name__, first_tensor(output).asnumpy()).finding
+            tensor = first_tensor(output)
+            if tensor is not None:
+                findings[label] = values_of(label, type(layer).__name__, tensor.asnumpy()).finding
 
         observe(run.network, run.inputs("ActivationMonitor"), layers_of(run.network), see)
         return findings

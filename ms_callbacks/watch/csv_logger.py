@@ -8,7 +8,7 @@ import os
 from typing import Any, Optional
 
 from ..core._callback import TrainCallback
-from ..core._checks import check_bool, check_text
+from ..core._checks import check_bool, check_path, check_text
 from ..core._context import Run
 from ..core._files import check_folder
 
@@ -42,7 +42,7 @@ class CSVLogger(TrainCallback):
 
     def __init__(self, filename: str, separator: str = ",", append: bool = False) -> None:
         super().__init__()
-        self.filename = check_text("CSVLogger", "filename", os.fspath(filename))
+        self.filename = check_path("CSVLogger", "filename", filename)
         self.separator = check_text("CSVLogger", "separator", separator)
         if len(separator) != 1 or separator in '\r\n"':
             raise ValueError(
@@ -56,7 +56,7 @@ class CSVLogger(TrainCallback):
         super().on_train_begin(run_context)
         check_folder("CSVLogger", self.filename)
         names = Run.of(run_context).result_names
-        self._columns = ["epoch", "loss", *sorted(names), "learning_rate", "seconds", "samples_per_second"]
+        self._columns = ["epoch", "loss", *sorted(names or []), "learning_rate", "seconds", "samples_per_second"]
         header = self._line(self._columns)
         kept = self._kept(header) if self.append else 0
         self._descriptor = os.open(self.filename, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)

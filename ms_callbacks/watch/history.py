@@ -44,7 +44,8 @@ class History(TrainCallback):
     def on_train_begin(self, run_context: Any) -> None:
         """Begins anew."""
         super().on_train_begin(run_context)
-        self._reset()
+        if self.begins_anew():
+            self._reset()
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Keeps the step's loss."""
@@ -63,7 +64,8 @@ class History(TrainCallback):
         return {"epoch": list(self.epoch), "history": {key: list(values) for key, values in self.history.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a state that `state_dict` returned."""
+        """Lets the next run go on from a state that `state_dict` returned."""
+        super().load_state_dict(state)
         self.epoch = list(state["epoch"])
         self.history = {key: list(values) for key, values in state["history"].items()}
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-import weakref
 from typing import Any, Optional
 
 import numpy as np
+from mindspore import nn
 
 from ..core._callback import TrainCallback
 from ..core._checks import check_choice, check_int
 from ..core._context import Run
 from ..core._output import emit
 from ..core._rates import Rates, shortest
+from ..core._schedule import first_rates
 from ..core._weights import first_nonfinite
 
 __all__ = ["LossMonitor"]
@@ -61,23 +62,27 @@ class LossMonitor(TrainCallback):
         self._given = None if learning_rate is None else _numbers(learning_rate)
         self.per_print_times = check_int("LossMonitor", "per_print_times", per_print_times, 0)
         self.on_nonfinite = check_choice("LossMonitor", "on_nonfinite", on_nonfinite, ("raise", "stop", "warn"))
-        self._verified: Optional[weakref.ref[Any]] = None
 
     def on_train_begin(self, run_context: Any) -> None:
-        """Checks the rate that was passed."""
+        """Finds the optimizer."""
         super().on_train_begin(run_context)
         run = Run.of(run_context)
         # A Model without an optimizer of MindSpore's trains by means of its own, and no rate is printed.
-        self._rates = None if run.optimizer is None else Rates(run.optimizer)
+        self._rates = Rates(run.optimizer) if isinstance(run.optimizer, nn.Optimizer) else None
         self._steps_since_line = 0
-        if self._given is not None:
-            self._check_given(self._given)
+        self._is_checked = self._given is None
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Starts the clock of the lines."""
         super().on_train_epoch_begin(run_context)
         self._has_warned = False
         self._line_printed, self._steps_at_line = time.perf_counter(), 0
+
+    def on_train_step_begin(self, run_context: Any) -> None:
+        """Checks the rate that was passed, before the first step and after a schedule has set its first rate."""
+        if not self._is_checked:
+            self._is_checked = True
+            self._check_given(self._given or [])
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Keeps the loss; prints at the interval."""
@@ -138,19 +143,19 @@ class LossMonitor(TrainCallback):
     def _check_given(self, given: list[float]) -> None:
         if self._rates is None:
             raise ValueError("LossMonitor: a learning_rate was passed, but the Model has no optimizer; leave it out")
-        if self._verified is not None and self._verified() is self._rates.optimizer:
-            return  # a second run: a schedule may have moved the rate since
-        own = self._rates.as_given()
-        if given != own and not (len(given) == 1 and given[0] in self._rates.read()):
+        own, now = first_rates(self._rates), self._rates.read()
+        if given != own and not (len(given) == 1 and given[0] in [*own, *now]):
             raise ValueError(
                 f"LossMonitor: learning_rate {self.learning_rate!r} is not the optimizer's, which is "
-                f"{own[0] if len(own) == 1 else own}; leave it out, and the optimizer's is printed"
+                f"{own[0] if len(own) == 1 else own}; leave it out, and the optimizer's is printed "
+                f"(for the interval, write per_print_times=...)"
             )
-        self._verified = weakref.ref(self._rates.optimizer)
 
 
 def _numbers(learning_rate: Any) -> list[float]:
     try:
+        if isinstance(learning_rate, (str, bytes)):
+            raise TypeError
         values = np.asarray(getattr(learning_rate, "asnumpy", lambda: learning_rate)(), dtype=np.float64).reshape(-1)
     except (TypeError, ValueError):
         values = np.array([math.nan])

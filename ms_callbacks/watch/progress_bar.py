@@ -6,6 +6,8 @@ import sys
 import time
 from typing import Any, Optional
 
+from mindspore import nn
+
 from ..core._callback import TrainCallback
 from ..core._checks import check_number
 from ..core._context import Run
@@ -48,7 +50,7 @@ class ProgressBar(TrainCallback):
         """Begins anew."""
         super().on_train_begin(run_context)
         run = Run.of(run_context)
-        self._rates = None if run.optimizer is None else Rates(run.optimizer)
+        self._rates = Rates(run.optimizer) if isinstance(run.optimizer, nn.Optimizer) else None
         self._validation = ""
         self._tqdm = _tqdm()
         self._shown = 0

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Optional
 
-import numpy as np
 from mindspore import Tensor, nn
 
 from ..core._callback import TrainCallback
@@ -28,8 +27,8 @@ __all__ = ["LayerRow", "ShapeInspector"]
 class LayerRow:
     """A call of a layer: its name and type, its geometry, shapes as tuples, and what it costs.
 
-    `parameters` counts each parameter at its first call only, so that the column adds up; `multiply_adds` is for one
-    sample, and `None` where it is not known how to count them.
+    A shape is `None` where a call takes or gives no Tensor. `parameters` counts each parameter at its first call only,
+    so that the column adds up; `multiply_adds` is for one sample, and `None` where it is not known how to count them.
     """
 
     name: str
@@ -37,8 +36,8 @@ class LayerRow:
     kernel: str
     stride: str
     padding: str
-    input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
+    input_shape: Optional[tuple[int, ...]]
+    output_shape: Optional[tuple[int, ...]]
     dtype: str
     parameters: int
     multiply_adds: Optional[int]
@@ -108,10 +107,12 @@ class ShapeInspector(TrainCallback):
         self.contents = check_bool(owner, "contents", contents)
         self.picture = picture
         self._picture = None if picture is None else PathTemplate(owner, check_text(owner, "picture", picture))
-        if self._picture is not None:
-            self._picture.check(())
+        if self._picture is not None and self._picture.fields - {"epoch", "step"}:
+            raise ValueError(f"{owner}: the name of picture may hold {{step}} and {{epoch}} only, but got {picture!r}")
         if (contents or picture) and not self.show_values_at:
             raise ValueError(f"{owner}: contents and picture show values; say at which steps: show_values_at=(1, 401)")
+        if file is not None and not hasattr(file, "write"):
+            raise TypeError(f"{owner}: file must be something to print to, such as an open file, but got {file!r}")
         self.file = file
         self.rows_: list[LayerRow] = []
         self.values_: dict[int, list[LayerValues]] = {}
@@ -133,6 +134,17 @@ class ShapeInspector(TrainCallback):
         self._is_done = self._given is not None and not self.show_values_at
         if self._given is not None:
             self._show_table(run.network, self._given)
+
+    def on_train_epoch_begin(self, run_context: Any) -> None:
+        """Checks, before the first step, that the run has the steps asked for."""
+        super().on_train_epoch_begin(run_context)
+        run = Run.of(run_context)
+        late = [step for step in self.show_values_at if step > run.epochs * run.steps_per_epoch]
+        if late:
+            raise ValueError(
+                f"ShapeInspector: show_values_at asks for {late}, but {run.epochs} epochs of {run.steps_per_epoch} "
+                f"steps end with step {run.epochs * run.steps_per_epoch}"
+            )
 
     def on_train_step_begin(self, run_context: Any) -> None:
         """Shows the table before the first step, and the values before the steps asked for."""
@@ -173,8 +185,8 @@ class ShapeInspector(TrainCallback):
                 row.kernel,
                 row.stride,
                 row.padding,
-                str(row.input_shape),
-                str(row.output_shape),
+                "-" if row.input_shape is None else str(row.input_shape),
+                "-" if row.output_shape is None else str(row.output_shape),
                 row.dtype,
                 f"{row.parameters:,}",
                 "?" if row.multiply_adds is None else f"{row.multiply_adds:,}",
@@ -196,8 +208,9 @@ class ShapeInspector(TrainCallback):
 
         def see(name: str, layer: nn.Cell, layer_inputs: tuple[Any, ...], output: Any) -> None:
             first, out = first_tensor(layer_inputs), first_tensor(output)
-            if not layer.name_cells():
-                costs.append(multiply_adds(layer, tuple(first.shape), tuple(out.shape)))
+            takes, gives = (None if one is None else tuple(one.shape) for one in (first, out))
+            if not layer.name_cells() or layer._params:
+                costs.append(multiply_adds(layer, takes, gives))
             if name not in shown:
                 return
             new = [one for one in layer.get_parameters() if id(one) not in counted]
@@ -208,12 +221,12 @@ class ShapeInspector(TrainCallback):
                     name,
                     type(layer).__name__,
                     *geometry(layer),
-                    tuple(first.shape),
-                    tuple(out.shape),
-                    str(out.dtype),
+                    takes,
+                    gives,
+                    "-" if out is None else str(out.dtype),
                     sum(one.size for one in new),
                     sum(known) // samples if len(known) == len(costs) else None,
-                    out.size * out.itemsize,
+                    0 if out is None else out.size * out.itemsize,
                 )
             )
             costs.clear()
@@ -225,7 +238,10 @@ class ShapeInspector(TrainCallback):
         self.values_[run.step], contents = [], Contents()
 
         def see(name: str, layer: nn.Cell, inputs: tuple[Any, ...], output: Any) -> None:
-            array = first_tensor(output).asnumpy()
+            tensor = first_tensor(output)
+            if tensor is None:
+                return
+            array = tensor.asnumpy()
             self.values_[run.step].append(values_of(name, type(layer).__name__, array))
             contents.add(name, layer, array)
 

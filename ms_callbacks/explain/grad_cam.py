@@ -1,0 +1,217 @@
+"""Shows where in an image a convolutional network sees a class."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Sequence
+from typing import Any, Union
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from ..core._checks import check_int, nearest, quoted
+from ..core._files import check_folder
+from ..core._layers import _untouched
+from ..core._pictures import as_picture, check_image_shape, check_picture, contact_sheet, save
+from .confusion_matrix import Array, class_scores
+
+__all__ = ["grad_cam"]
+
+_OWNER = "grad_cam"
+# How much of the image shows through the map in the picture.
+_IMAGE_SHARE = 0.45
+
+
+def grad_cam(
+    network: nn.Cell,
+    layer: str,
+    images: Any,
+    *,
+    targets: Union[int, Sequence[int], None] = None,
+    picture: Union[str, os.PathLike[str], None] = None,
+) -> Array:
+    """Grad-CAM: which places of an image speak for a class, by one convolution's feature maps.
+
+    With A_k the convolution's k-th feature map and y the target's logit, alpha_k is the mean over all places of
+    dy/dA_k, and the map is ReLU(sum_k alpha_k A_k): resized bilinearly to the image and divided by its maximum. A map
+    that is 0 everywhere (nothing speaks for the class) stays 0. The feature maps are the convolution's own output,
+    before any activation that follows.
+
+    The network runs in PYNATIVE mode with evaluation flags, whatever the user's mode; mode, flags, hooks, weights and
+    statistics are afterwards as they were. On MindSpore 2.8 in GRAPH mode, a training step after it compiles anew.
+
+    Args:
+        network: a classifier of images, with one input and logits of shape (n, classes).
+        layer: the name of a 2-D convolution in it, such as `"conv2"` or `"backbone.conv2"`, as
+            `network.cells_and_names()` gives it.
+        images: a Tensor or array of shape (n, c, h, w), normalised as the network expects; arrays of floats are taken
+            as float32. All run at once.
+        targets: the class to look for, for all images or for each. Default: None, the predicted ones.
+        picture: the path of a PNG with each image and, beside it, its map over it, brighter where the class is seen;
+            for 1 or 3 channels. Needs matplotlib. Default: None.
+
+    Returns:
+        The maps: float32 of shape (n, h, w) in [0, 1].
+
+    Raises:
+        TypeError, ValueError: an argument is not as described: no such layer, a layer that is not a 2-D convolution, a
+            network without any, a layer that the network does not call exactly once, a target out of range; or what
+            the network computes is NaN or infinite.
+        ImportError: a picture is asked for, and matplotlib is not installed.
+
+    Example:
+        >>> classifier = nn.SequentialCell(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Dense(48, 3))
+        >>> maps = grad_cam(classifier, "0", np.ones((2, 1, 4, 4), np.float32), targets=1)
+        >>> maps.shape
+        (2, 4, 4)
+
+    Source: Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", 2017,
+    https://arxiv.org/abs/1610.02391
+    """
+    convolution = _convolution(network, layer)
+    inputs = _as_inputs(images)
+    path = check_picture(_OWNER, picture)
+    if path:
+        check_folder(_OWNER, path)
+        check_image_shape(_OWNER, tuple(inputs.shape[1:]))
+    with _untouched(network):
+        features, logits = _features(network, layer, convolution, inputs)
+        classes = _classes(targets, logits)
+        gradient = _gradient(network, convolution, inputs, features, classes, logits.shape[1])
+    weights = gradient.mean(axis=(2, 3))
+    maps = np.maximum(np.einsum("nk,nkhw->nhw", weights, features.asnumpy().astype(np.float64)), 0)
+    maps = _resized(maps, *inputs.shape[2:])
+    if not np.isfinite(maps).all():
+        raise ValueError(f"{_OWNER}: the network's values or gradients for these images are NaN or infinite")
+    highest = maps.max(axis=(1, 2), keepdims=True)
+    maps = (maps / np.where(highest > 0, highest, 1)).astype(np.float32)
+    if path:
+        _draw(inputs.asnumpy(), maps, classes, path)
+    return maps
+
+
+def _features(network: nn.Cell, name: str, convolution: nn.Cell, inputs: Tensor) -> tuple[Tensor, Array]:
+    """The convolution's output, and the logits."""
+    outputs: list[Tensor] = []
+
+    def keep(cell: Any, args: Any, output: Any) -> None:
+        outputs.append(output)
+
+    handle = convolution.register_forward_hook(keep)
+    try:
+        logits = class_scores(_OWNER, network(inputs))
+    finally:
+        handle.remove()
+    if len(outputs) != 1:
+        times = f"{len(outputs)} times" if outputs else "never"
+        raise ValueError(
+            f"{_OWNER}: layer must be called once when the network runs, but {name!r} is called {times}; take another"
+        )
+    return outputs[0], logits.asnumpy()
+
+
+def _gradient(
+    network: nn.Cell, convolution: nn.Cell, inputs: Tensor, features: Tensor, targets: Array, classes: int
+) -> Array:
+    """The gradient of each image's target logit with respect to the convolution's output.
+
+    A hook adds zeros to that output, and the gradient is taken with respect to these: on MindSpore 2.0 to 2.10 alike,
+    without a change to the network. Images do not influence each other in evaluation mode, so one sum serves all.
+    """
+    chosen = Tensor(np.eye(classes, dtype=np.float32)[targets])
+
+    def target_logits(zeros: Tensor) -> Tensor:
+        def add(cell: Any, args: Any, output: Tensor) -> Tensor:
+            return output + zeros
+
+        handle = convolution.register_forward_hook(add)
+        try:
+            return ops.reduce_sum(network(inputs) * chosen)
+        finally:
+            handle.remove()
+
+    zeros = Tensor(np.zeros(features.shape, np.float32)).astype(features.dtype)
+    return ms.grad(target_logits)(zeros).asnumpy().astype(np.float64)
+
+
+def _resized(maps: Array, height: int, width: int) -> Array:
+    """Bilinear, with the centres of pixels as their places (half-pixel), and the border carried on outside."""
+
+    def weights(size: int, new_size: int) -> Array:
+        places = (np.arange(new_size) + 0.5) * size / new_size - 0.5
+        return np.stack([np.interp(places, np.arange(size), one) for one in np.eye(size)], axis=1)
+
+    return weights(maps.shape[1], height) @ maps @ weights(maps.shape[2], width).T
+
+
+def _convolution(network: Any, layer: Any) -> nn.Cell:
+    if not isinstance(network, nn.Cell):
+        raise TypeError(f"{_OWNER}: network must be a mindspore.nn.Cell, but got {type(network).__name__}")
+    if not isinstance(layer, str):
+        raise TypeError(f"{_OWNER}: layer must be the name of a layer, but got {layer!r} ({type(layer).__name__})")
+    cells = dict(network.cells_and_names())
+    kinds = _kinds()
+    convolutions = [name for name, cell in cells.items() if name and isinstance(cell, kinds)]
+    if not convolutions:
+        raise ValueError(f"{_OWNER}: network must have a 2-D convolution, but {type(network).__name__} has none")
+    if layer not in cells or not layer:
+        mend = nearest(layer, convolutions) or f"; its convolutions are {quoted(convolutions)}"
+        raise ValueError(f"{_OWNER}: layer must be in the network, but got {layer!r}{mend}")
+    if layer not in convolutions:
+        raise ValueError(
+            f"{_OWNER}: layer must be a 2-D convolution, but {layer!r} is a {type(cells[layer]).__name__}; the "
+            f"network's convolutions are {quoted(convolutions)}"
+        )
+    return cells[layer]
+
+
+def _kinds() -> tuple[type, ...]:
+    """The classes of 2-D convolutions; those of `mindspore.mint` where the installed MindSpore has it."""
+    try:
+        mint = importlib.import_module("mindspore.mint.nn")
+    except ImportError:
+        mint = None
+    theirs = [getattr(mint, name, None) for name in ("Conv2d", "ConvTranspose2d")]
+    return (nn.Conv2d, nn.Conv2dTranspose, *(kind for kind in theirs if isinstance(kind, type)))
+
+
+def _as_inputs(images: Any) -> Tensor:
+    if not isinstance(images, (Tensor, np.ndarray)):
+        raise TypeError(f"{_OWNER}: images must be a Tensor or a NumPy array, but got {type(images).__name__}")
+    if images.ndim != 4 or 0 in images.shape:
+        raise ValueError(
+            f"{_OWNER}: images must be of shape (n, c, h, w), but got {tuple(images.shape)}; for a single image, "
+            f"pass image[None]"
+        )
+    if isinstance(images, Tensor):
+        return images
+    return Tensor(images.astype(np.float32) if images.dtype.kind == "f" else images)
+
+
+def _classes(targets: Any, logits: Array) -> Array:
+    count, classes = logits.shape
+    if targets is None:
+        return logits.argmax(axis=1)
+    if isinstance(targets, (Tensor, np.ndarray)):
+        targets = targets.tolist() if isinstance(targets, np.ndarray) else targets.asnumpy().tolist()
+    listed = list(targets) if isinstance(targets, Sequence) and not isinstance(targets, str) else [targets] * count
+    if len(listed) != count:
+        raise ValueError(f"{_OWNER}: targets must be one class, or one for each of {count} images, but got {targets!r}")
+    for each in listed:
+        if check_int(_OWNER, "targets", each, 0) >= classes:
+            raise ValueError(f"{_OWNER}: targets must be classes from 0 to {classes - 1}, but got {each}")
+    return np.array(listed)
+
+
+def _draw(images: Array, maps: Array, classes: Array, path: str) -> None:
+    from matplotlib import colormaps
+
+    colours = colormaps["viridis"]  # evenly brighter, for every eye
+    pictures = []
+    for image, one in zip(images, maps):
+        plain = as_picture(_OWNER, image)
+        over = _IMAGE_SHARE * plain + (1 - _IMAGE_SHARE) * colours(one)[..., :3]
+        pictures.append(np.concatenate([plain, over], axis=1))
+    save(contact_sheet(pictures, [f"class {each}" for each in classes]), path)

@@ -1,0 +1,165 @@
+"""Finds the validation samples that a network finds hardest: where it fails, and where a label is wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Optional, Union
+
+import numpy as np
+from mindspore import Tensor
+
+from ..core._checks import check_int
+from ..core._context import Run
+from ..core._pictures import as_picture, check_image_shape, contact_sheet
+from ..core._table import render
+from .confusion_matrix import Array, ClassReport
+
+__all__ = ["HardExample", "HardExamples"]
+
+
+@dataclass(frozen=True)
+class HardExample:
+    """A sample: its position in the evaluation (from 0), its label, and what the network made of it.
+
+    `probability` is that of the predicted class; `loss` is the cross-entropy, in nats.
+    """
+
+    index: int
+    label: int
+    prediction: int
+    probability: float
+    loss: float
+
+
+class HardExamples(ClassReport):
+    """Keeps the samples with the highest cross-entropy loss, hardest first; among them, wrong labels show up.
+
+    It watches the evaluations that others make: `Validate`, `Model.fit`, or `Model.eval` with it among the callbacks,
+    and speaks of the latest of them. `index` counts samples in the order of the evaluation: evaluate a dataset that is
+    **not shuffled**, or it tells nothing. Only `top_k` samples are in memory, however large the dataset.
+
+    The loss is the softmax cross-entropy of each sample by itself, computed from logits (n, classes) and labels (n,) in
+    float64, whatever the loss that the Model trains with. A sample whose loss is NaN counts as the hardest; on a tie,
+    the earlier sample comes first.
+
+    Args:
+        top_k: how many samples to keep. Default: 16.
+        picture: the path of a PNG, written at each report: a contact sheet, with label, prediction and probability
+            under each image. For images of shape (h, w), (1, h, w) or (3, h, w), each shown from its darkest to its
+            brightest value. Its folder must exist. Needs matplotlib. Default: None.
+        class_names: a name for each class, in order. Default: None, their numbers.
+        verbose: 0 prints nothing. Default: 1, a table at the end of training.
+
+    Attributes:
+        examples_ (list[HardExample]): the samples, hardest first.
+        images_ (list[numpy.ndarray]): the network's first input for each of them; empty in sink mode on GPU and Ascend.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+        ImportError: a picture is asked for, and matplotlib is not installed.
+        ValueError: before the first step: the run never evaluates, the number of class_names is wrong, or images
+            cannot be drawn (the latter two in sink mode on GPU and Ascend at the first evaluation); at an evaluation:
+            labels that are not whole numbers, or out of range.
+
+    Example:
+        >>> hard = HardExamples(2, picture=folder + "/hard.png")
+        >>> metrics = model.eval(valid_dataset, callbacks=[hard])
+        HardExamples: the 2 samples with the highest loss
+        Index  Label  Prediction  Probability  Loss
+        ...
+        >>> hard.examples_[0].loss >= hard.examples_[1].loss
+        True
+    """
+
+    def __init__(
+        self,
+        top_k: int = 16,
+        *,
+        picture: Union[str, os.PathLike[str], None] = None,
+        class_names: Optional[Sequence[str]] = None,
+        verbose: int = 1,
+    ) -> None:
+        super().__init__(class_names, picture, verbose)
+        self.top_k = check_int("HardExamples", "top_k", top_k, 1)
+
+    def begin_evaluation(self) -> None:
+        """Begins with the first sample again."""
+        self._seen = 0
+        self._hardest: list[tuple[HardExample, Optional[Array]]] = []
+
+    def _look_ahead(self, run: Run, inputs: tuple[Tensor, ...]) -> None:
+        super()._look_ahead(run, inputs)
+        if self._path:
+            check_image_shape(self._owner, tuple(inputs[0].shape[1:]))
+
+    def _forget(self) -> None:
+        self.examples_: list[HardExample] = []
+        self.images_: list[Array] = []
+
+    def _take(self, logits: Array, labels: Array, inputs: Any) -> None:
+        if self._path:
+            if inputs is None:
+                raise ValueError(
+                    f"{self._owner}: picture needs the images, but in sink mode they go to the device unseen; evaluate "
+                    f"with dataset_sink_mode=False, or leave picture out"
+                )
+            check_image_shape(self._owner, inputs.shape[1:])
+        logs = _log_softmax(logits.astype(np.float64))
+        rows = np.arange(len(labels))
+        losses = -logs[rows, labels]
+        predictions = logs.argmax(axis=1)
+        for row in np.lexsort((rows, *_falling(losses)))[: self.top_k]:
+            prediction = int(predictions[row])
+            example = HardExample(
+                self._seen + int(row),
+                int(labels[row]),
+                prediction,
+                float(np.exp(logs[row, prediction])),
+                float(losses[row]),
+            )
+            self._hardest.append((example, None if inputs is None else inputs[row].copy()))
+        kept = np.array([example.loss for example, _ in self._hardest])
+        order = np.lexsort((np.arange(len(kept)), *_falling(kept)))[: self.top_k]
+        self._hardest = [self._hardest[place] for place in order]
+        self._seen += len(labels)
+
+    def _end_evaluation(self) -> None:
+        self.examples_ = [example for example, _ in self._hardest]
+        self.images_ = [image for _, image in self._hardest if image is not None]
+
+    def _text(self) -> str:
+        rows = [
+            [
+                str(each.index),
+                self._name(each.label),
+                self._name(each.prediction),
+                f"{100 * each.probability:.1f} %",
+                f"{each.loss:.4g}",
+            ]
+            for each in self.examples_
+        ]
+        table = render("Index Label Prediction Probability Loss".split(), rows, right=("Index", "Probability", "Loss"))
+        many = f"the {len(rows)} samples" if len(rows) > 1 else "the sample"
+        return f"{many} with the highest loss\n{table}"
+
+    def _draw(self) -> Any:
+        captions = [
+            f"label {self._name(each.label)}\nsaid {self._name(each.prediction)}, {100 * each.probability:.1f} %\n"
+            f"#{each.index}"
+            for each in self.examples_
+        ]
+        return contact_sheet([as_picture(self._owner, image) for image in self.images_], captions)
+
+
+def _log_softmax(logits: Array) -> Array:
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite logits make NaN, which is what they are worth
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def _falling(losses: Array) -> tuple[Array, Array]:
+    """Keys for `numpy.lexsort` (the last counts most): NaN first, then the highest."""
+    nan = np.isnan(losses)
+    return np.where(nan, 0.0, -losses), ~nan

@@ -1,0 +1,233 @@
+"""Exports the best weights when training ends, as a file that was read back and gives the same outputs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import Any, Optional
+
+import numpy as np
+from mindspore import Tensor
+
+from ..core import _files
+from ..core._callback import TrainCallback
+from ..core._checks import check_choice, check_text
+from ..core._context import Run
+from ..core._monitor import Monitor, Tracker
+from ..core._names import is_train_loss
+from ..core._weights import Snapshot, check_parameters
+from ._export import check_format, export
+
+__all__ = ["ExportBest"]
+
+_OWNER = "ExportBest"
+
+
+class ExportBest(TrainCallback):
+    """Exports the network with its best weights when training ends, also where it was stopped early.
+
+    The best weights are kept in memory, one copy of the parameters. At the end they are written into the network,
+    exported as for prediction (without Dropout, with BatchNorm's running statistics), read back from the file and
+    compared on example inputs; a difference is an error. The network then has its final weights again, to the last
+    bit, and its training flags. The file appears whole or not at all, and an earlier one stays where that fails.
+
+    What cannot be exported is found before the first step: the network is exported, read back and compared once
+    without a trace. A value that is not finite is never the best; a tie is not better, the first stays. A run that is
+    broken off by an exception exports nothing, and neither does one without a finite value, which is said.
+
+    MindIR is read back by MindSpore itself. ONNX can be written for a CPU by all of MindSpore 2.0 to 2.10, but for
+    fewer operators (not for Erf, and so not for GELU); it is compared where `onnxruntime` is installed, otherwise
+    checked where `onnx` is, otherwise said not to have been compared. The formats hold the shapes of the example
+    inputs, their batch size too.
+
+    Args:
+        filepath: where to export; `.mindir` or `.onnx` by its ending. The folder must exist. Default: "best.mindir".
+        monitor: the value to watch: `"loss"` (the mean training loss of the epoch), `"eval_loss"`, or a metric of the
+            Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under `Model.fit` alone `eval_loss` is
+            MindSpore's, which is that of the last batch only; `Validate` beside it, or a metric `loss`, puts it right.
+            Default: "eval_loss".
+        mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
+        inputs: example inputs, a Tensor or a tuple of them, batch first; `None` for those of the first training
+            batch, without the label where the Model has a loss function. Needed in sink mode. Default: None.
+        verbose: 1 prints a line on what was exported, 0 nothing. Default: 1.
+
+    Attributes:
+        path_ (str | None): the file, once it is on disk.
+        best_ (float | None): the best value.
+        best_epoch_ (int): its epoch; 0 before the first.
+        difference_ (float | None): the largest difference of an output when the file was read back; `None` where it
+            was not compared.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; at the start of the run, where it can be seen, or at
+            the first evaluation: the run will not have such a value, or `mode="auto"` cannot tell which way is
+            better. Before the first step or at the end: the file gives other outputs than the network.
+        OSError: before the first step: the folder does not exist or cannot be written. At the end: the file could not
+            be written, as on a full disk.
+        RuntimeError: before the first step or at the end: MindSpore cannot export an operator of the network.
+
+    Example:
+        >>> exporting = ExportBest(folder + "/best.mindir", monitor="acc", verbose=0)
+        >>> model.train(2, train_dataset, callbacks=[Validate(model, valid_dataset), exporting])
+        >>> loaded = nn.GraphCell(ms.load(exporting.path_))
+        >>> loaded(Tensor(np.zeros((12, 1, 4, 4), np.float32))).shape
+        (12, 3)
+    """
+
+    path_: Optional[str]
+    difference_: Optional[float]
+    _snapshot: Optional[Snapshot]
+    _examples: Optional[tuple[Tensor, ...]]
+
+    def __init__(
+        self,
+        filepath: str = "best.mindir",
+        *,
+        monitor: str = "eval_loss",
+        mode: str = "auto",
+        inputs: Any = None,
+        verbose: int = 1,
+    ) -> None:
+        super().__init__()
+        self.filepath = check_text(_OWNER, "filepath", os.fspath(filepath))
+        check_format(_OWNER, self.filepath)
+        self._monitor = Monitor.checked(_OWNER, monitor, mode, 0.0)
+        self.monitor = monitor
+        self.mode = mode
+        self.inputs = inputs
+        self._given = None if inputs is None else _as_tensors(inputs)
+        self.verbose = check_choice(_OWNER, "verbose", verbose, (0, 1))
+        self._reset()
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Settles which way is better, checks the folder, and tries the export where the inputs are known already."""
+        super().on_train_begin(run_context)
+        run = Run.of(run_context)
+        if self.begins_anew():
+            self._reset()
+        self._tracker.monitor = self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
+        self._examples = None
+        twins = [one for one in run.callbacks if isinstance(one, ExportBest) and one.filepath == self.filepath]
+        if len(twins) > 1:
+            raise ValueError(f"{_OWNER}: two callbacks export to {self.filepath!r}; give each a filepath of its own")
+        check_parameters(_OWNER, run.network)
+        _files.check_folder(_OWNER, self.filepath)
+        _files.remove_orphans(os.path.dirname(self.filepath))
+        if self._given is None and run.is_sinking:
+            raise ValueError(
+                f"{_OWNER}: in sink mode batches go to the device unseen; pass inputs=Tensor(...), "
+                f"or train with dataset_sink_mode=False"
+            )
+        self._snapshot = Snapshot(run.network)
+        if self._given is not None:
+            self._try(run, self._given)
+
+    def on_train_step_begin(self, run_context: Any) -> None:
+        """Tries the export before the first step, on its batch."""
+        if self._examples is None:
+            run = Run.of(run_context)
+            # Copies: MindSpore may read the next batch into the same memory.
+            self._try(run, tuple(Tensor(np.array(one.asnumpy())) for one in run.inputs(_OWNER)))
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        """Keeps the step's loss where the training loss is watched."""
+        if is_train_loss(self.monitor):
+            Run.of(run_context).end_step()
+
+    def on_train_epoch_end(self, run_context: Any) -> None:
+        """Keeps the weights where the epoch's value is the best."""
+        run = Run.of(run_context)
+        value = run.value(_OWNER, self.monitor)
+        if value is not None and self._tracker.observe(value, run.epoch) and self._snapshot is not None:
+            self._snapshot.take()
+
+    def on_train_end(self, run_context: Any) -> None:
+        """Exports the best weights and gives the network its final ones back."""
+        run = Run.of(run_context)
+        run.settle()
+        best, self._snapshot = self._snapshot, None
+        if best is None or not best.arrays:
+            known = "finite" if self.best_ is None else f"better than the {self.best_:.6g} of the run before"
+            self.say(f"nothing was exported: {self.monitor} has not been {known}")
+            return
+        final = Snapshot(run.network)
+        final.take()
+        try:
+            best.restore()
+            verdict = self._export(run)
+        finally:
+            final.restore()
+        self.path_ = self.filepath
+        if self.verbose:
+            self.say(
+                f"exported the weights of epoch {self.best_epoch_} ({self.monitor}: {self.best_:.6g}) "
+                f"to {self.filepath}: {verdict}"
+            )
+
+    def on_exit(self) -> None:
+        """Lets go of the weights where an exception ended the run."""
+        self._snapshot = None
+
+    @property
+    def best_(self) -> Optional[float]:
+        """The best value observed; `None` before the first."""
+        return self._tracker.best
+
+    @property
+    def best_epoch_(self) -> int:
+        """The epoch of the best value; 0 before the first."""
+        return self._tracker.best_epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far, and what was exported; the weights themselves are not among it."""
+        return {**self._tracker.state_dict(), "path": self.path_, "difference": self.difference_}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Lets the next run go on from a state that `state_dict` returned; the best weights are not part of it."""
+        super().load_state_dict(state)
+        self._tracker.load_state_dict(state)
+        self.path_, self.difference_ = state["path"], state["difference"]
+
+    def _reset(self) -> None:
+        self._tracker = Tracker(self._monitor)
+        self._snapshot = None
+        self._examples = None
+        self.path_ = None
+        self.difference_ = None
+
+    def _try(self, run: Run, inputs: tuple[Tensor, ...]) -> None:
+        """Exports the network as it is, to nowhere."""
+        with tempfile.TemporaryDirectory() as folder:
+            trial = os.path.join(folder, os.path.basename(self.filepath))
+            export(_OWNER, run.network, inputs, trial, self.filepath)
+        self._examples = inputs
+
+    def _export(self, run: Run) -> str:
+        examples, verdict = self._examples, ""
+        assert examples is not None  # a value was observed, so a step has run
+
+        def write(temporary: str) -> None:
+            nonlocal verdict
+            self.difference_, verdict = export(_OWNER, run.network, examples, temporary, self.filepath)
+
+        try:
+            with _files.staged(self.filepath, write):
+                pass
+        except OSError as error:
+            raise OSError(
+                f"{_OWNER}: could not export to {self.filepath!r}: {error}; an earlier file there is untouched"
+            ) from error
+        return verdict
+
+
+def _as_tensors(inputs: Any) -> tuple[Tensor, ...]:
+    tensors = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+    for each in tensors:
+        if not isinstance(each, Tensor):
+            raise TypeError(
+                f"{_OWNER}: inputs must be a Tensor or a tuple of Tensors, but got {type(each).__name__}; "
+                f"for zeros of a shape, Tensor(np.zeros((1, 1, 32, 32), np.float32))"
+            )
+    if not tensors:
+        raise ValueError(f"{_OWNER}: inputs must hold at least one Tensor, but it is empty")
+    return tensors
