@@ -6,6 +6,7 @@ Importing this package needs MindSpore and NumPy alone and changes nothing globa
 
 from .control.dynamic_lr import DynamicLR
 from .control.early_stopping import EarlyStopping
+from .control.freeze import freeze
 from .control.lr_cosine_annealing import LRCosineAnnealing
 from .control.lr_step_decay import LRStepDecay
 from .control.lr_warmup import LRWarmup
@@ -47,6 +48,7 @@ __all__ = [
     "Robustness",
     "ShapeInspector",
     "Validate",
+    "freeze",
     "grad_cam",
     "load_int8_weights",
     "plot_history",

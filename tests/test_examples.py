@@ -13,9 +13,9 @@ from test_docs import READMES, blocks
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def run(folder, *options):
-    """What `examples/train_lenet.py` prints."""
-    command = [sys.executable, str(ROOT / "examples" / "train_lenet.py"), *options]
+def run(folder, *options, example="train_lenet"):
+    """What an example prints."""
+    command = [sys.executable, str(ROOT / "examples" / f"{example}.py"), *options]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -57,3 +57,43 @@ def test_train_lenet_says_what_is_missing(tmp_path):
     """A folder without digits is an error that names the file."""
     with pytest.raises(AssertionError, match=r"Mnist: neither 'train-images-idx3-ubyte' nor .* is in 'nowhere/train'"):
         run(tmp_path, "--data-dir", "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("example", "options"),
+    [
+        ("early_stopping", "--epochs 1"),
+        ("schedules", "--epochs 1 --schedule plateau --batch-norm"),
+        ("debugging", "--epochs 1 --batch-size 8"),
+        ("whole_way", "--epochs 1"),
+    ],
+)
+def test_the_others_print_what_their_readme_shows(tmp_path, example, options):
+    """Run for one epoch; the lines that its README shows come in the same form."""
+    kinds = {masked(line) for line in run(tmp_path, *options.split(), example=example)}
+    readme = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    shown = readme.split(f"## {example}.py")[1].split("```text\n")[1].split("```")[0]
+    last = [line for line in shown.splitlines() if not line.startswith(("EarlyStopping: stopped", "Epoch:["))]
+    schedule = [masked(line.replace("-step", "-plateau")) for line in last]
+    assert not [line for line in schedule if line not in kinds]
+
+
+def test_fine_tuning_begins_with_a_checkpoint(tmp_path):
+    """The convolutions are frozen and named; a checkpoint of another network is refused before training."""
+    run(tmp_path, "--epochs", "1", example="whole_way")
+    best = "output/whole_way.ckpt"
+    printed = run(tmp_path, "--epochs", "1", "--fine-tune-from", best, "--output-dir", "tuned", example="whole_way")
+    assert printed[0] == "Frozen: conv1.weight, conv2.weight"
+    run(tmp_path, "--epochs", "1", "--output-dir", "other")
+    with pytest.raises(AssertionError, match="other/best.ckpt' holds the weights of another network"):
+        run(tmp_path, "--epochs", "1", "--fine-tune-from", "other/best.ckpt", example="whole_way")
+
+
+def test_the_examples_readmes_say_the_same():
+    """Blocks, tables and headings."""
+    english, chinese = ((ROOT / "examples" / readme).read_text(encoding="utf-8") for readme in READMES)
+    for pattern in (r"```.*?```", r"^## .*?$"):
+        assert re.findall(pattern, english, re.DOTALL | re.MULTILINE) == re.findall(
+            pattern, chinese, re.DOTALL | re.MULTILINE
+        )
+    assert english.count("\n|") == chinese.count("\n|")

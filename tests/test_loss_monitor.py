@@ -42,6 +42,14 @@ def test_the_tutorials_lines(capsys, mode):
         assert float(EPOCH.fullmatch(line)[1]) == pytest.approx(np.mean(of_epoch), abs=6e-4)
 
 
+def test_the_mean_of_an_interval(capsys):
+    """Of the steps since the line before, within the epoch."""
+    losses = [[Tensor(float(value)) for value in (1, 3, 5, 7, 9)], [Tensor(float(value)) for value in (2, 4, 6, 8, 0)]]
+    Script().run([LossMonitor(per_print_times=2, mean_of="interval")], [None, None], losses, steps=5)
+    found = [STEP.fullmatch(line) for line in lines(capsys)]
+    assert [float(each[6]) for each in found if each] == [2.0, 6.0, 2.0, 5.0, 4.0]
+
+
 def test_an_interval_runs_on_over_the_epochs(capsys):
     """As mindvision counts: every third step, whatever epoch it falls in."""
     make_model().train(2, dataset(), callbacks=[LossMonitor(per_print_times=3)])

@@ -48,6 +48,12 @@ class Losses:
         return self._sum / self._count if self._count else None
 
     @property
+    def total(self) -> tuple[float, int]:
+        """The sum of the losses of the epoch's steps so far, and their count."""
+        self.read()
+        return self._sum, self._count
+
+    @property
     def last(self) -> Optional[float]:
         """The loss of the last step; `None` before the first."""
         self.read()

@@ -42,6 +42,8 @@ class LossMonitor(TrainCallback):
         learning_rate: accepted because mindvision's takes it: the rate (or list of rates) that the optimizer was made
             with. One that differs is an error. Default: None.
         per_print_times: prints a line every so many steps; 0 prints the epoch's lines only. Default: 1.
+        mean_of: which steps the mean in a line is of: those of the `"epoch"` so far, or those of the `"interval"` since
+            the line before. Default: "epoch".
         on_nonfinite: what to do when the loss is NaN or infinite: `"raise"` an error that names epoch, step and the
             first parameter that is not finite, `"stop"` the run with a line that says the same, or `"warn"` with that
             line once an epoch and go on. It is found when the losses are read. Default: "raise".
@@ -56,11 +58,19 @@ class LossMonitor(TrainCallback):
         Epoch time: ... ms, per step time: ... ms, avg loss: ...
     """
 
-    def __init__(self, learning_rate: Any = None, per_print_times: int = 1, *, on_nonfinite: str = "raise") -> None:
+    def __init__(
+        self,
+        learning_rate: Any = None,
+        per_print_times: int = 1,
+        *,
+        mean_of: str = "epoch",
+        on_nonfinite: str = "raise",
+    ) -> None:
         super().__init__()
         self.learning_rate = learning_rate
         self._given = None if learning_rate is None else _numbers(learning_rate)
         self.per_print_times = check_int("LossMonitor", "per_print_times", per_print_times, 0)
+        self.mean_of = check_choice("LossMonitor", "mean_of", mean_of, ("epoch", "interval"))
         self.on_nonfinite = check_choice("LossMonitor", "on_nonfinite", on_nonfinite, ("raise", "stop", "warn"))
 
     def on_train_begin(self, run_context: Any) -> None:
@@ -76,7 +86,7 @@ class LossMonitor(TrainCallback):
         """Starts the clock of the lines."""
         super().on_train_epoch_begin(run_context)
         self._has_warned = False
-        self._line_printed, self._steps_at_line = time.perf_counter(), 0
+        self._line_printed, self._steps_at_line, self._total_at_line = time.perf_counter(), 0, (0.0, 0)
 
     def on_train_step_begin(self, run_context: Any) -> None:
         """Checks the rate that was passed, before the first step and after a schedule has set its first rate."""
@@ -112,7 +122,10 @@ class LossMonitor(TrainCallback):
 
     def _print_step(self, run: Run) -> None:
         step = run.step_in_epoch
-        last, mean = run.losses.last, run.losses.mean  # the device is waited for here
+        last, (total, count) = run.losses.last, run.losses.total  # the device is waited for here
+        since = self._total_at_line if self.mean_of == "interval" else (0.0, 0)
+        mean = (total - since[0]) / (count - since[1]) if count > since[1] else None
+        self._total_at_line = total, count
         now = time.perf_counter()
         milliseconds = (now - self._line_printed) * 1000 / (step - self._steps_at_line)
         self._line_printed, self._steps_at_line = now, step

@@ -1,0 +1,46 @@
+"""What the examples share: options, and MNIST at 28 × 28 pixels."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+from typing import Any
+
+import mindspore as ms
+
+from ms_callbacks.cpu import fast_cpu
+from ms_callbacks.vision import Mnist
+
+CARRIED_DIGITS = pathlib.Path(__file__).parent / "data" / "mnist"
+MODES = {"graph": ms.GRAPH_MODE, "pynative": ms.PYNATIVE_MODE}
+
+
+def parser(description: str, *, epochs: int, batch_size: int, learning_rate: float) -> argparse.ArgumentParser:
+    """The options that every example has, with its own defaults."""
+    options = argparse.ArgumentParser(description=description.splitlines()[0])
+    options.add_argument("--data-dir", default=str(CARRIED_DIGITS), help="folder with train/ and test/ in IDX form")
+    options.add_argument("--epochs", type=int, default=epochs)
+    options.add_argument("--batch-size", type=int, default=batch_size)
+    options.add_argument("--learning-rate", type=float, default=learning_rate)
+    options.add_argument("--mode", choices=list(MODES), default="graph")
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--output-dir", default="output")
+    return options
+
+
+def start(args: argparse.Namespace) -> None:
+    """Mode, speed, seed and the folder for what the run leaves behind."""
+    ms.set_context(mode=MODES[args.mode])
+    fast_cpu()
+    ms.set_seed(args.seed)
+    os.makedirs(args.output_dir, exist_ok=True)
+
+
+def load(args: argparse.Namespace, transform: Any = None) -> tuple[Any, Any]:
+    """The digits to train on, shuffled, and those to validate with, in order."""
+    train = Mnist(
+        args.data_dir, "train", transform, batch_size=args.batch_size, shuffle=True, resize=28, num_parallel_workers=2
+    )
+    valid = Mnist(args.data_dir, "test", batch_size=200, shuffle=False, resize=28)
+    return train.run(), valid.run()

@@ -1,0 +1,44 @@
+"""Keeps layers as they are while the rest of a network learns."""
+
+from __future__ import annotations
+
+from mindspore import nn
+
+from ..core._checks import nearest, quoted
+
+__all__ = ["freeze"]
+
+
+def freeze(network: nn.Cell, *layers: str) -> list[str]:
+    """Takes the parameters of the named layers out of training, for fine-tuning.
+
+    Call it before the optimizer is made, with `network.trainable_params()`. The statistics of a BatchNorm go on moving:
+    they are not trained but counted.
+
+    Args:
+        network: the network.
+        layers: names as `network.cells_and_names()` gives them, such as `"conv1"` or `"backbone.conv1"`; a cell stands
+            for all that it holds.
+
+    Returns:
+        The names of the parameters that are frozen by this call.
+
+    Raises:
+        ValueError: there is no such layer, or it has nothing to freeze; then nothing is frozen.
+
+    Example:
+        >>> freeze(network, "1")
+        ['1.weight', '1.bias']
+    """
+    cells = {name: cell for name, cell in network.cells_and_names() if name}
+    parameters = []
+    for name in layers:
+        if name not in cells:
+            raise ValueError(f"freeze: the network has no layer {name!r} ({quoted(cells)}){nearest(name, cells)}")
+        own = [one for one in cells[name].get_parameters() if one.requires_grad]
+        if not own:
+            raise ValueError(f"freeze: layer {name!r} has no parameter that is trained")
+        parameters += own
+    for one in parameters:
+        one.requires_grad = False
+    return [one.name for one in parameters]
