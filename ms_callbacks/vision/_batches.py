@@ -26,8 +26,8 @@ class Batches:
 
     def __init__(
         self,
-        images: np.ndarray,
-        labels: np.ndarray,
+        images: np.ndarray[Any, Any],
+        labels: np.ndarray[Any, Any],
         size: tuple[int, int],
         batch_size: int,
         repeat_num: int,
@@ -60,7 +60,7 @@ class Batches:
     def __len__(self) -> int:
         return len(self.shard) // self.batch_size * self.repeat_num
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def __iter__(self) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
         for _ in range(self.repeat_num):
             order = self._order()
             self.passes += 1
@@ -76,12 +76,12 @@ class Batches:
             fresh.seed = secrets.randbits(64)
         return fresh
 
-    def _order(self) -> np.ndarray:
+    def _order(self) -> np.ndarray[Any, Any]:
         if not self.shuffle:
             return self.shard
         return np.random.default_rng([self.seed, self.passes]).permutation(len(self.images))[self.shard]
 
-    def _batch(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _batch(self, ids: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         pixels = np.matmul(np.matmul(self.down, self.images[ids].astype(np.float32)), self.across)
         pixels += np.float32(_SHIFT)
         # Not pixels[:, np.newaxis]: its new axis has a stride of 0, and MindSpore then copies value by value.
@@ -109,7 +109,7 @@ class BatchDataset(ds.GeneratorDataset):
         return super().parse(children)
 
 
-def _interpolation(length: int, new_length: int) -> np.ndarray:
+def _interpolation(length: int, new_length: int) -> np.ndarray[Any, Any]:
     """The bilinear resize of one axis as a matrix of shape (new_length, length).
 
     Half-pixel centres, edges clamped, no smoothing: the numbers of OpenCV's INTER_LINEAR, which MindSpore uses, whether

@@ -10,6 +10,7 @@ import gzip
 import math
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ _CLASSES = 10
 _MEND = "replace it, or delete it and pass download=True"
 
 
-def read_split(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+def read_split(folder: Path, split: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Reads the images and the labels of one split.
 
     Args:
@@ -66,7 +67,7 @@ def find(folder: Path, name: str) -> Path:
     )
 
 
-def read_images(path: Path) -> np.ndarray:
+def read_images(path: Path) -> np.ndarray[Any, Any]:
     """Returns the images of one file, `uint8` of shape (n, 28, 28), n >= 1.
 
     Raises:
@@ -78,7 +79,7 @@ def read_images(path: Path) -> np.ndarray:
     return images
 
 
-def read_labels(path: Path) -> np.ndarray:
+def read_labels(path: Path) -> np.ndarray[Any, Any]:
     """Returns the labels of one file, `int32` of shape (n,), n >= 1, each from 0 to 9.
 
     Raises:
@@ -91,7 +92,7 @@ def read_labels(path: Path) -> np.ndarray:
     return labels.astype(np.int32)
 
 
-def _read(path: Path, magic: int, ndim: int) -> np.ndarray:
+def _read(path: Path, magic: int, ndim: int) -> np.ndarray[Any, Any]:
     data = _bytes(path)
     _check_magic(path, data, magic)
     header = 4 + 4 * ndim

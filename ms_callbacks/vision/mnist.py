@@ -182,7 +182,7 @@ class _Arrays:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         image, label = self.samples[index]
         return np.asarray(image, self.dtype), np.asarray(label)
 
