@@ -9,6 +9,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.train import Callback
 from training import Recorder, assert_same_weights, dataset, loss_fn, make_model, weights
 
+from ms_callbacks.watch._layer_values import values_of
 from ms_callbacks.watch.activation_monitor import ActivationMonitor
 
 
@@ -120,3 +121,21 @@ def test_wrong_arguments_are_refused():
         ActivationMonitor(every_n_epochs=0)
     with pytest.raises(ValueError, match="ActivationMonitor: verbose must be one of"):
         ActivationMonitor(verbose=2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "output", "finding"),
+    [
+        ("ReLU", [0.0, 0.0], "dead"),
+        ("ReLU", [0.0, 1.0], ""),
+        ("Tanh", [-1.0, 0.99], "saturated"),
+        ("Tanh", [-1.0, 0.5], ""),
+        ("Sigmoid", [0.001, 0.999], "saturated"),
+        ("ReLU6", [6.0, 5.99], "saturated"),
+        ("ReLU6", [0.0] * 99 + [3.0], ""),  # its lower bound is where it rests
+        ("Dense", [float("nan"), 0.0], "not finite"),
+    ],
+)
+def test_findings(kind, output, finding):
+    """By the kind of layer."""
+    assert values_of("layer", kind, np.array(output, np.float32)).finding == finding

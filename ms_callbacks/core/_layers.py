@@ -18,7 +18,7 @@ from typing import Any, Callable, Optional
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-__all__ = ["first_tensor", "layers_of", "observe"]
+__all__ = ["first_tensor", "layers_of", "observe", "untouched"]
 
 # By operator and seed, how often MindSpore has drawn; the package's `seed` attribute is a function, hence the import.
 _KERNEL_SEEDS: dict[Any, Any] = importlib.import_module("mindspore.common.seed")._KERNEL_SEED
@@ -50,7 +50,7 @@ def observe(network: nn.Cell, inputs: tuple[Any, ...], layers: dict[str, nn.Cell
     Operators that a network calls as functions have no cell and are not seen; a cell called twice is seen twice.
     """
     handles: list[Any] = []
-    with _untouched(network):
+    with untouched(network):
         try:
             for name, layer in layers.items():
                 handles.append(layer.register_forward_hook(_hook(name, layer, see)))
@@ -69,7 +69,7 @@ def _hook(name: str, layer: nn.Cell, see: Seer) -> Callable[..., None]:
 
 
 @contextlib.contextmanager
-def _untouched(network: nn.Cell) -> Iterator[None]:
+def untouched(network: nn.Cell) -> Iterator[None]:
     """PYNATIVE mode and evaluation flags for the block; afterwards all as it was."""
     mode = ms.get_context("mode")
     phase, requires_grad = network._phase, network.requires_grad

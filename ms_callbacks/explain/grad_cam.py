@@ -13,9 +13,9 @@ from mindspore import Tensor, nn, ops
 
 from ..core._checks import check_int, nearest, quoted
 from ..core._files import check_folder
-from ..core._layers import _untouched
+from ..core._layers import untouched
 from ..core._pictures import as_picture, check_image_shape, check_picture, contact_sheet, save
-from .confusion_matrix import Array, class_scores
+from ._classes import Array, class_scores
 
 __all__ = ["grad_cam"]
 
@@ -76,7 +76,7 @@ def grad_cam(
     if path:
         check_folder(_OWNER, path)
         check_image_shape(_OWNER, tuple(inputs.shape[1:]))
-    with _untouched(network):
+    with untouched(network):
         features, logits = _features(network, layer, convolution, inputs)
         classes = _classes(targets, logits)
         gradient = _gradient(network, convolution, inputs, features, classes, logits.shape[1])

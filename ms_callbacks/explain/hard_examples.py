@@ -14,7 +14,7 @@ from ..core._checks import check_int
 from ..core._context import Run
 from ..core._pictures import as_picture, check_image_shape, contact_sheet
 from ..core._table import render
-from .confusion_matrix import Array, ClassReport
+from ._classes import Array, ClassReport
 
 __all__ = ["HardExample", "HardExamples"]
 

@@ -13,8 +13,8 @@ from mindspore import Tensor, nn, ops
 from ..core._callback import TrainCallback
 from ..core._checks import check_choice, check_int, check_number, quoted
 from ..core._context import Run
-from ..core._layers import _untouched
-from .confusion_matrix import class_scores
+from ..core._layers import untouched
+from ._classes import class_scores
 
 __all__ = ["Robustness"]
 
@@ -116,7 +116,7 @@ class Robustness(TrainCallback):
         right = dict.fromkeys(self.epsilons, 0)
         samples = 0
         input_gradient = ms.grad(lambda inputs, labels: ops.reduce_sum(loss_fn(network(inputs), labels)))
-        with _untouched(network):
+        with untouched(network):
             batches = self.dataset.create_tuple_iterator(num_epochs=1)
             for inputs, labels in itertools.islice(batches, self.max_batches):
                 _check_inputs(inputs)
