@@ -430,8 +430,8 @@ def test_between_the_two_renames_the_old_file_still_verifies(tmp_path, monkeypat
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", only_the_record)
-    with pytest.raises(OSError, match=r"could not save .* in epoch 1: killed here; an earlier file there is untouched"):
-        scripted(tmp_path, [1.0])
+    with pytest.raises(OSError, match=r"could not save .* in epoch 2: killed here; an earlier file there is untouched"):
+        scripted(tmp_path, [float("nan"), 1.0])
     monkeypatch.undo()
     network = nn.Dense(1, 1)
     record = BestCheckpoint(str(tmp_path / "best.ckpt")).load_into(network)

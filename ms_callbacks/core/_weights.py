@@ -64,6 +64,10 @@ def write(owner: str, cell: nn.Cell, arrays: dict[str, np.ndarray[Any, Any]], so
     network alone. The learning rate of an optimizer is not expected among them: the schedule stays the user's.
     """
     parameters = _without_rates(cell)
+    # MindSpore 2.0 gives a bool that was saved without dimensions back with one.
+    for name, parameter in parameters.items():
+        if parameter.size == 1 and name in arrays and arrays[name].size == 1:
+            arrays = {**arrays, name: arrays[name].reshape(parameter.shape)}
     missing = sorted(set(parameters) - set(arrays))
     misshapen = [
         f"{name} is {arrays[name].shape} {arrays[name].dtype} in the file and {tuple(parameter.shape)} "
