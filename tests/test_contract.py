@@ -7,10 +7,11 @@ import json
 import pathlib
 
 import mindspore as ms
+import numpy as np
 import pytest
 from mindspore.train import Callback
 from mindspore.train.callback import __all__ as mindspores
-from training import dataset, make_model, valid_dataset
+from training import dataset, make_model, valid_dataset, weights
 
 import ms_callbacks
 from ms_callbacks import (
@@ -105,7 +106,10 @@ def test_it_serves_a_first_and_a_second_run(kind, how, mode, tmp_path):
 def test_alone_it_may_stand_without_a_list(kind, tmp_path):
     """`callbacks=callback` is what a user with one writes."""
     model = make_model()
-    model.fit(1, dataset(), valid_dataset(), callbacks=MAKE[kind](model, tmp_path))
+    callback = MAKE[kind](model, tmp_path)
+    before = weights(model.predict_network)
+    model.fit(1, dataset(), valid_dataset(), callbacks=callback)
+    assert not np.array_equal(weights(model.predict_network)["head.weight"], before["head.weight"])
 
 
 @every

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 import uuid
-from dataclasses import dataclass
 from typing import Any, Optional
 
 import mindspore as ms
@@ -20,23 +18,12 @@ from ..core._context import Run
 from ..core._monitor import Monitor
 from ..core._names import is_train_loss
 from ..core._template import PathTemplate
+from ._records import Kept, at, latest_run, previous, record_path, remove, verified
 
 __all__ = ["BestCheckpoint"]
 
 _OWNER = "BestCheckpoint"
 _RECORD_VERSION = 1
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """A checkpoint on disk."""
-
-    path: str
-    record: dict[str, Any]
-
-    @property
-    def value(self) -> float:
-        return float(self.record["value"])
 
 
 class BestCheckpoint(TrainCallback):
@@ -127,7 +114,7 @@ class BestCheckpoint(TrainCallback):
                 f"{_OWNER}: with save_last=True, {self.filepath!r} is for the last; name the best otherwise"
             )
         self._settled = self._monitor
-        self._kept: list[_Kept] = []
+        self._kept: list[Kept] = []
 
     def on_train_begin(self, run_context: Any) -> None:
         """Settles which way is better, checks the folder and the template, and begins anew."""
@@ -156,7 +143,7 @@ class BestCheckpoint(TrainCallback):
             # Only values of the same kind can be compared.
             self._kept = [
                 kept
-                for kept in self._on_disk([])
+                for kept in self._on_disk()
                 if kept.record.get("monitor") == self.monitor and isinstance(kept.record.get("value"), float)
             ]
         self._is_anew = False
@@ -210,10 +197,11 @@ class BestCheckpoint(TrainCallback):
         """
         if not isinstance(network, nn.Cell):
             raise TypeError(f"{_OWNER}: load_into takes a network (nn.Cell), but got {type(network).__name__}")
+        candidates = self._kept or self._on_disk()
         refused: list[str] = []
-        for kept in self._kept or self._on_disk(refused):
+        for kept in candidates:
             try:
-                record = _verified(kept)
+                record = verified(kept)
             except (OSError, ValueError) as error:
                 refused.append(str(error))
                 self.say(f"refused {error}")
@@ -231,7 +219,7 @@ class BestCheckpoint(TrainCallback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Lets the next run go on from a state that `state_dict` returned."""
         super().load_state_dict(state)
-        self._kept = [_Kept(each["path"], each["record"]) for each in state["kept"]]
+        self._kept = [Kept(each["path"], each["record"]) for each in state["kept"]]
 
     # Saving
 
@@ -246,7 +234,7 @@ class BestCheckpoint(TrainCallback):
         fields = {**run.results, "epoch": run.epoch, "step": run.step}
         if "loss" in self._template.fields:
             fields["loss"] = run.losses.mean
-        kept = _Kept(self._template.path(fields), self._record(run, value))
+        kept = Kept(self._template.path(fields), self._record(run, value))
         self._save(kept.path, run, kept.record)
         previous = self.best_path_
         others = [other for other in self._kept if other.path != kept.path]
@@ -255,7 +243,7 @@ class BestCheckpoint(TrainCallback):
         most = len(ranked) if self.save_top_k == -1 else self.save_top_k
         self._kept = ranked[:most]
         for outdone in ranked[most:]:
-            _remove(outdone.path)
+            remove(outdone.path)
         if self.verbose and self._kept[0] is kept:
             instead = f" instead of {previous}" if previous and previous != kept.path else ""
             self.say(f"{self.monitor} {value:.6g} in epoch {run.epoch} is the best so far: saved {kept.path}{instead}")
@@ -283,7 +271,7 @@ class BestCheckpoint(TrainCallback):
                 record["sha256"] = digest
                 # The record comes first and tells the old file's digest too: between the two renames the old file is
                 # still there, and still verifies.
-                _files.write_json(_record_path(path), {**record, "previous": _previous(path)})
+                _files.write_json(record_path(path), {**record, "previous": previous(path)})
         except (OSError, RuntimeError, ValueError) as error:
             raise OSError(
                 f"{_OWNER}: could not save {path!r} in epoch {run.epoch}: {error}; an earlier file there is untouched"
@@ -298,62 +286,11 @@ class BestCheckpoint(TrainCallback):
     def _last_path(self) -> str:
         return os.path.join(os.path.dirname(self.filepath), "last" + os.path.splitext(self.filepath)[1])
 
-    # Loading
-
-    def _on_disk(self, refused: list[str]) -> list[_Kept]:
+    def _on_disk(self) -> list[Kept]:
         """What stands at `filepath`, or for a template what the latest run with it left, the best first."""
-        if not self._template.fields:
-            if not os.path.exists(self.filepath):
-                return []
-            try:
-                return [_Kept(self.filepath, _files.read_json(_record_path(self.filepath)))]
-            except (OSError, ValueError) as error:
-                refused.append(f"{self.filepath!r}: its record cannot be read ({error})")
-                return []
-        folder, template = os.path.split(self.filepath)
-        found = []
-        for name in sorted(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else []:
-            path = os.path.join(folder, name[: -len(".json")])
-            if not name.endswith(".json") or path == self._last_path:
-                continue
-            try:
-                record = _files.read_json(_record_path(path))
-                if record.get("filepath") == template:
-                    found.append((float(record["saved_at"]), _Kept(path, {**record, "value": float(record["value"])})))
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # no record of ours: another's file
-        if not found:
-            return []
-        latest = max(found, key=lambda each: each[0])[1].record.get("run")
-        of_run = [kept for _, kept in found if kept.record.get("run") == latest]
-        return sorted(of_run, key=lambda each: each.value, reverse=of_run[0].record.get("mode") == "max")
-
-
-def _record_path(path: str) -> str:
-    return path + ".json"
-
-
-def _previous(path: str) -> Optional[dict[str, Any]]:
-    """The record of the file that stands at `path` now; `None` where none does or it is not what was saved."""
-    try:
-        record = _verified(_Kept(path, _files.read_json(_record_path(path))))
-    except (OSError, ValueError):
-        return None
-    return {name: value for name, value in record.items() if name != "previous"}
-
-
-def _verified(kept: _Kept) -> dict[str, Any]:
-    """The record of a file that is just what was saved; raises where it is not."""
-    if not os.path.exists(kept.path):
-        raise FileNotFoundError(f"{kept.path!r}: the file is missing")
-    digest = _files.sha256(kept.path)
-    for record in (kept.record, kept.record.get("previous")):
-        if isinstance(record, dict) and record.get("sha256") == digest:
-            return record
-    raise ValueError(f"{kept.path!r}: damaged or incomplete, its SHA-256 is not the one in its record")
-
-
-def _remove(path: str) -> None:
-    for each in (path, _record_path(path)):
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(each)
+        if self._template.fields:
+            return latest_run(*os.path.split(self.filepath), besides=self._last_path)
+        try:
+            return [at(self.filepath)] if os.path.exists(self.filepath) else []
+        except ValueError as error:
+            raise ValueError(f"{_OWNER}: no whole checkpoint is left; refused: {error}") from error
