@@ -87,7 +87,11 @@ def test_no_old_hook(kind):
 
 
 @every
-@pytest.mark.parametrize("how", ["train", "fit", "train in sink mode"])
+@pytest.mark.parametrize(
+    ("how", "mode"),
+    [("train", "graph"), ("train", "pynative"), ("fit", "graph"), ("fit", "pynative"), ("train in sink mode", "graph")],
+    indirect=["mode"],
+)
 def test_it_serves_a_first_and_a_second_run(kind, how, mode, tmp_path):
     """The same object, in train and fit, in both modes, with and without sink mode; alone or with Validate."""
     model = make_model()
