@@ -67,10 +67,10 @@ class Batches:
             for start in range(0, len(order) - self.batch_size + 1, self.batch_size):
                 yield self._batch(order[start : start + self.batch_size])
 
-    def started(self, epoch: int) -> Batches:
-        """A copy for one iterator to work on, which begins with `epoch`, counted from 0."""
+    def started(self, iterations: int) -> Batches:
+        """A copy for one iterator to work on, as it is after so many iterations over the whole."""
         fresh = copy.copy(self)
-        fresh.passes = epoch * self.repeat_num
+        fresh.passes = iterations * self.repeat_num
         fresh.seed = ds.config.get_seed()
         if fresh.seed == _UNSET_SEED and self.num_shards is None:  # shards keep it: they must agree on an order
             fresh.seed = secrets.randbits(64)
@@ -100,13 +100,28 @@ class BatchDataset(ds.GeneratorDataset):
 
     def parse(self, children: Any = None) -> Any:
         """Starts an iterator: MindSpore calls this on the copy of the dataset that the iterator works on."""
-        last: Any = self
-        while last.parent:
-            last = last.parent[0]()  # a weak reference
-        step = last.get_init_step() if hasattr(last, "get_init_step") else 0  # MindSpore 2.0 cannot begin in the middle
-        self.source = self.source.started(epoch=step // len(self.source))
+        self.source = self.source.started(self._passes_before())
         self.prepared_source = functools.partial(iter, self.source)  # for 2.0; newer ones make it from self.source
         return super().parse(children)
+
+    def _passes_before(self) -> int:
+        """How often an uninterrupted run would have gone through this dataset before the step that it begins with."""
+        last: Any = self
+        repeats, jumps = 1, hasattr(last, "get_init_step") and ds.config.get_fast_recovery()
+        while last.parent:
+            last = last.parent[0]()  # a weak reference
+            repeats *= last.count if isinstance(last, ds.RepeatDataset) else 1
+            jumps = jumps and not isinstance(last, ds.ShuffleDataset)
+        # MindSpore jumps over the epochs before that step, or runs through them, as it must where it shuffles itself;
+        # 2.0 cannot begin in the middle.
+        step = last.get_init_step() if jumps else 0
+        if not step:
+            return 0
+        last.set_init_step(0)  # for asking its size starts an iterator too
+        try:
+            return step // last.get_dataset_size() * repeats
+        finally:
+            last.set_init_step(step)
 
 
 def _interpolation(length: int, new_length: int) -> np.ndarray[Any, Any]:
