@@ -18,7 +18,9 @@ from .explain.hard_examples import HardExamples
 from .explain.robustness import Robustness
 from .keep.best_checkpoint import BestCheckpoint
 from .keep.export_best import ExportBest
+from .keep.graceful_stop import GracefulStop
 from .keep.quantized_weights import load_int8_weights, save_int8_weights
+from .keep.training_state import TrainingState
 from .watch.activation_monitor import ActivationMonitor
 from .watch.batch_accuracy import BatchAccuracy
 from .watch.csv_logger import CSVLogger
@@ -37,6 +39,7 @@ __all__ = [
     "DynamicLR",
     "EarlyStopping",
     "ExportBest",
+    "GracefulStop",
     "HardExamples",
     "History",
     "LRCosineAnnealing",
@@ -47,6 +50,7 @@ __all__ = [
     "ReduceLROnPlateau",
     "Robustness",
     "ShapeInspector",
+    "TrainingState",
     "Validate",
     "freeze",
     "grad_cam",

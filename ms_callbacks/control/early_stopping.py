@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, Optional
 
+import numpy as np
+
 from ..core._callback import TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number
 from ..core._context import Restorer, Run
@@ -112,16 +114,16 @@ class EarlyStopping(TrainCallback, Restorer):
         self._tracker.monitor = self._monitor.settled("EarlyStopping", metric)
         if self.restore_best_weights:
             check_parameters("EarlyStopping", run.network)
-            self._snapshot = Snapshot(run.network)
+            self._snapshot = Snapshot(run.network, self._best_weights)
+        self._best_weights = {}
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Keeps the step's loss where the training loss is watched or printed."""
         if is_train_loss(self.monitor) or self.verbose == 2:
             Run.of(run_context).end_step()
 
-    def on_train_epoch_end(self, run_context: Any) -> None:
+    def after_epoch(self, run: Run) -> None:
         """Observes the epoch's value and decides."""
-        run = Run.of(run_context)
         value = run.value("EarlyStopping", self.monitor)
         if value is not None and run.epoch > self.start_from_epoch:
             if self._observe(value, run.epoch) and self._snapshot is not None:
@@ -133,7 +135,7 @@ class EarlyStopping(TrainCallback, Restorer):
             self.stopped_epoch_ = run.epoch
             run.request_stop()
 
-    def on_train_end(self, run_context: Any) -> None:
+    def after_run(self, run: Run) -> None:
         """Says why it stopped, and restores."""
         if self.stop_reason_ and self.verbose:
             self.say(f"stopped after epoch {self.stopped_epoch_}: {self.stop_reason_}")
@@ -163,16 +165,25 @@ class EarlyStopping(TrainCallback, Restorer):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Lets the next run go on from a state that `state_dict` returned; best weights are not part of it."""
+        """Lets the next run go on from a state that `state_dict` returned."""
         super().load_state_dict(state)
         self._tracker.load_state_dict(state)
         self.wait_ = state["wait"]
         self.stopped_epoch_ = state["stopped_epoch"]
         self.stop_reason_ = state["stop_reason"]
 
+    def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The best weights, where they are kept."""
+        return {} if self._snapshot is None else self._snapshot.arrays
+
+    def load_state_arrays(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+        """Takes the best weights."""
+        self._best_weights = dict(arrays)
+
     def _reset(self) -> None:
         self._tracker = Tracker(self._monitor)
         self._snapshot = None
+        self._best_weights: dict[str, np.ndarray[Any, Any]] = {}
         self.wait_ = 0
         self.stopped_epoch_ = 0
         self.stop_reason_ = ""

@@ -78,10 +78,10 @@ class LRWarmup(Schedule):
         if self._plateau is not None:
             self._plateau.on_train_step_end(run_context)
 
-    def on_train_epoch_end(self, run_context: Any) -> None:
+    def after_epoch(self, run: Run) -> None:
         """Lets a plateau observe once the warm-up is over."""
-        if self._plateau is not None and Run.of(run_context).epoch > self.epochs:
-            self._plateau.on_train_epoch_end(run_context)
+        if self._plateau is not None and run.epoch > self.epochs:
+            self._plateau.after_epoch(run)
 
     def on_exit(self) -> None:
         """Lets the optimizer go."""

@@ -87,9 +87,8 @@ class ReduceLROnPlateau(RateSetter):
         if is_train_loss(self.monitor):
             Run.of(run_context).end_step()
 
-    def on_train_epoch_end(self, run_context: Any) -> None:
+    def after_epoch(self, run: Run) -> None:
         """Observes the epoch's value and lowers the rate where patience is at its end."""
-        run = Run.of(run_context)
         value = run.value("ReduceLROnPlateau", self.monitor)
         if value is not None and self._observe(value, run.epoch) and self._lower(run):
             self._cooling = self.cooldown

@@ -103,9 +103,9 @@ class Validate(TrainCallback, Evaluator):
                 f"{run.initial_epoch + 1} to {run.epochs}; lower it, or leave on_last=True"
             )
 
-    def on_train_epoch_end(self, run_context: Any) -> None:
+    def after_epoch(self, run: Run) -> None:
         """Evaluates, unless another callback has already asked for this epoch's results."""
-        self.results_ = Run.of(run_context).results or self.results_
+        self.results_ = run.results or self.results_
 
     def evaluate(self, run: Run) -> None:
         """Evaluates where this epoch is to be, and publishes the results."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from mindspore.train import Callback
 
 from ._context import Run
@@ -41,6 +42,25 @@ class TrainCallback(Callback):
         """Takes note that an epoch begins."""
         Run.of(run_context).begin_epoch()
 
+    def on_train_epoch_end(self, run_context: Any) -> None:
+        """Takes note that an epoch has ended, and leaves it to `after_epoch` where it ran to its end."""
+        run = Run.of(run_context)
+        run.end_epoch()
+        if not run.is_cut_short:
+            self.after_epoch(run)
+
+    def on_train_end(self, run_context: Any) -> None:
+        """Takes note that the run has ended, and leaves it to `after_run`."""
+        run = Run.of(run_context)
+        run.end()
+        self.after_run(run)
+
+    def after_epoch(self, run: Run) -> None:
+        """Called at the end of an epoch, unless the run is interrupted in its middle."""
+
+    def after_run(self, run: Run) -> None:
+        """Called at the end of a run, unless an exception ended it."""
+
     def on_exit(self) -> None:
         """Called once when the run is over, however it ended."""
 
@@ -56,6 +76,13 @@ class TrainCallback(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Lets the next run go on from a state that `state_dict` returned, instead of beginning anew."""
         self._goes_on = True
+
+    def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """What of the state is arrays, such as the best weights; to be copied before the run goes on."""
+        return {}
+
+    def load_state_arrays(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+        """Takes what `state_arrays` returned, after `load_state_dict`."""
 
     def begins_anew(self) -> bool:
         """Whether the run that begins now knows of none before it; asked once, at its beginning."""

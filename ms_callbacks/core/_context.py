@@ -23,7 +23,7 @@ from ._losses import Losses
 from ._names import EVAL_LOSS, TRAIN_LOSS, is_train_loss, key_among
 from ._rates import Rates
 
-__all__ = ["Evaluator", "Restorer", "Run", "eval_outputs", "metrics_of"]
+__all__ = ["Evaluator", "Restorer", "Run", "StateKeeper", "eval_outputs", "metrics_of"]
 
 _KEY = "_ms_callbacks_run"
 
@@ -46,6 +46,22 @@ class Restorer(ABC):
         """Writes those weights, unless that is done already."""
 
 
+class StateKeeper(ABC):
+    """Who keeps a run's state, so that a later one can go on from it."""
+
+    @abstractmethod
+    def hand_out(self, run: Run) -> None:
+        """Gives the run and its callbacks the state that they go on from, before any of them begins."""
+
+    @abstractmethod
+    def keep_state(self, run: Run, epochs: int, steps: int) -> None:
+        """Keeps the state now that `epochs` epochs are over for all, and `steps` steps of the next."""
+
+    @abstractmethod
+    def finish(self, run: Run) -> None:
+        """Takes note that the run is finished, and not merely interrupted."""
+
+
 class Run:
     """One call of `Model.train` or `Model.fit`.
 
@@ -65,8 +81,13 @@ class Run:
         self._steps_per_epoch = 0
         self._epoch_began = self._stepped = 0.0
         self._record: dict[str, Any] = {}
+        self._resumed: dict[str, Any] = {}
+        self._has_ended = self._is_decided = False
         self.losses = Losses()
         self.initial_epoch = 0
+        self.resumed_steps = 0  # of its first epoch, those that an earlier run has done
+        self.is_interrupted = False
+        self.is_state_asked = False  # whether the state is to be kept as soon as it can be
         self._caller = _calling_model()
 
     @classmethod
@@ -76,6 +97,8 @@ class Run:
         run = args.get(_KEY)
         if run is None:
             run = args[_KEY] = cls(run_context)
+            for keeper in run._keepers:
+                keeper.hand_out(run)
         return run
 
     # Where the run stands
@@ -85,6 +108,9 @@ class Run:
         if not self._started:
             self._started = True
             self.initial_epoch = self.epoch - 1  # MindSpore tells it to nobody before the first epoch
+        elif self._noted_epoch != self.epoch:
+            for keeper in self._keepers:
+                keeper.keep_state(self, self.epoch - 1, 0)
         if self._noted_epoch != self.epoch:
             self._note_epoch(first_step=self._args["cur_step_num"] + 1)
 
@@ -92,6 +118,51 @@ class Run:
         self._noted_epoch, self._first_step = self.epoch, first_step
         self._epoch_began = self._stepped = time.perf_counter()
         self.losses.reset()
+        if self._resumed and self.epoch == self.initial_epoch + 1:
+            self._first_step -= self.resumed_steps
+            self._epoch_began -= self._resumed["seconds"]
+            self.losses.load_state_dict(self._resumed["losses"])
+
+    def end_epoch(self) -> None:
+        """Takes note that an epoch has ended; the first callback to say so counts."""
+        if self.is_cut_short and not self._has_ended:
+            self._has_ended = True
+            for keeper in self._keepers:
+                keeper.keep_state(self, self.epoch - 1, self.step_in_epoch)
+
+    def end(self) -> None:
+        """Takes note that the run has ended; the first callback to say so counts."""
+        if self._has_ended:
+            return
+        self._has_ended = True
+        for keeper in self._keepers:
+            if self.is_interrupted and not self._is_decided and self.epoch < self.epochs:
+                keeper.keep_state(self, self.epoch, 0)
+            else:
+                keeper.finish(self)
+
+    def interrupt(self) -> None:
+        """Asks MindSpore to stop after this step or epoch, so that a later run can go on."""
+        if not self.is_stopping:
+            self.is_interrupted = True
+            self._context.request_stop()
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether the run was interrupted in the middle of the epoch, which then has not been learnt to its end."""
+        return self.is_interrupted and self.step_in_epoch < self.steps_per_epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """How the epoch under way has gone so far."""
+        return {"losses": self.losses.state_dict(), "seconds": self.seconds}
+
+    def go_on(self, steps: int, state: dict[str, Any]) -> None:
+        """Lets the first epoch go on after `steps` steps, from a state that `state_dict` returned."""
+        self.resumed_steps, self._resumed = steps, state
+
+    @property
+    def _keepers(self) -> list[StateKeeper]:
+        return [callback for callback in self.callbacks if isinstance(callback, StateKeeper)]
 
     @property
     def epoch(self) -> int:
@@ -109,7 +180,7 @@ class Run:
         if self._steps_per_epoch == 0:
             # With sink mode asked for on a CPU, `batch_num` is `sink_size` while the whole dataset runs.
             sinks = self.is_sinking
-            self._steps_per_epoch = self._args["batch_num"] if sinks else self._args["train_dataset"].get_dataset_size()
+            self._steps_per_epoch = self._args["batch_num"] if sinks else self.train_dataset.get_dataset_size()
         return self._steps_per_epoch
 
     @property
@@ -122,7 +193,12 @@ class Run:
     def step(self) -> int:
         """The step under way, since the first step of epoch 1."""
         # `cur_step_num` counts from the start of this call, whatever `initial_epoch`.
-        return self.initial_epoch * self.steps_per_epoch + int(self._args["cur_step_num"])
+        return self.steps_before + int(self._args["cur_step_num"])
+
+    @property
+    def steps_before(self) -> int:
+        """The steps that were done before this call."""
+        return self.initial_epoch * self.steps_per_epoch + self.resumed_steps
 
     @property
     def is_sinking(self) -> bool:
@@ -135,7 +211,8 @@ class Run:
         return bool(self._context.get_stop_requested())
 
     def request_stop(self) -> None:
-        """Asks MindSpore to stop after this step or epoch."""
+        """Asks MindSpore to stop after this step or epoch, for good."""
+        self._is_decided = True
         self._context.request_stop()
 
     def settle(self) -> None:
@@ -165,6 +242,11 @@ class Run:
     def loss_fn(self) -> Any:
         """The loss function; `None` where the network computes its own loss."""
         return self._args.get("loss_fn")
+
+    @property
+    def train_dataset(self) -> Any:
+        """The dataset that the Model trains on."""
+        return self._args["train_dataset"]
 
     @property
     def batch(self) -> Optional[tuple[Any, ...]]:

@@ -16,10 +16,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any, Callable
 
-__all__ = ["check_folder", "read_json", "remove_orphans", "sha256", "staged", "write_json"]
-
-# A record is a few hundred bytes; anything far larger was not written here.
-_MOST_JSON_BYTES = 1 << 20
+__all__ = ["check_folder", "read_json", "remove_orphans", "sha256", "staged", "staged_folder", "write_json"]
 
 
 def check_folder(owner: str, path: str) -> None:
@@ -52,11 +49,27 @@ def staged(path: str, write: Callable[[str], None]) -> Iterator[str]:
             mode = os.fstat(file.fileno()).st_mode
         write(temporary)
         os.chmod(temporary, mode)  # MindSpore leaves its checkpoints at mode 0400
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        _flush(temporary)
         yield sha256(temporary)
         os.replace(temporary, path)
-        _flush_folder(path)
+        _flush_folder(os.path.dirname(path))
+
+
+@contextlib.contextmanager
+def staged_folder(path: str) -> Iterator[str]:
+    """Makes a folder of files beside `path` and, when the block ends well, renames it there; `path` must be free.
+
+    Yields:
+        The folder to write the files into.
+    """
+    with _workshop(path) as temporary:
+        os.mkdir(temporary)
+        yield temporary
+        for name in os.listdir(temporary):
+            _flush(os.path.join(temporary, name))
+        _flush_folder(temporary)
+        os.rename(temporary, path)
+        _flush_folder(os.path.dirname(path))
 
 
 def write_json(path: str, content: dict[str, Any]) -> None:
@@ -71,10 +84,10 @@ def write_json(path: str, content: dict[str, Any]) -> None:
         pass
 
 
-def read_json(path: str) -> dict[str, Any]:
-    """Reads a JSON file that holds one object; raises `ValueError` where it does not."""
-    if os.path.getsize(path) > _MOST_JSON_BYTES:
-        raise ValueError(f"{path!r} is larger than any record written here ({_MOST_JSON_BYTES} bytes)")
+def read_json(path: str, most_bytes: int = 1 << 20) -> dict[str, Any]:
+    """Reads a JSON file that holds one object; raises `ValueError` where it does not, or where it is too large."""
+    if os.path.getsize(path) > most_bytes:
+        raise ValueError(f"{path!r} is larger than any that is written here ({most_bytes} bytes)")
     with open(path, encoding="utf-8") as file:
         content = json.load(file)
     if not isinstance(content, dict):
@@ -132,10 +145,15 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
+def _flush(path: str) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
 def _flush_folder(path: str) -> None:
     if os.name == "nt":  # Windows cannot open a folder to flush it
         return
-    descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+    descriptor = os.open(path or ".", os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

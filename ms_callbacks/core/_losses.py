@@ -34,6 +34,22 @@ class Losses:
         self._last: Optional[float] = None
         self._nonfinite_step: Optional[int] = None
 
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch so far, in plain numbers."""
+        self.read()
+        return {
+            "step": self.step,
+            "sum": self._sum,
+            "count": self._count,
+            "last": self._last,
+            "nonfinite_step": self._nonfinite_step,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a state that `state_dict` returned."""
+        self.step, self._last, self._nonfinite_step = state["step"], state["last"], state["nonfinite_step"]
+        self._sum, self._count = state["sum"], state["count"]
+
     def add(self, step: int, net_outputs: Any) -> None:
         """Takes the output of the epoch's step `step`, from 1."""
         self.step = step

@@ -90,6 +90,7 @@ class Schedule(RateSetter, ABC):
 
     lr_list_: list[float]
     _bases: Optional[list[float]] = None
+    _applied: Optional[list[float]] = None
 
     @property
     def by_step(self) -> bool:
@@ -111,6 +112,7 @@ class Schedule(RateSetter, ABC):
             )
         if self.begins_anew():
             self._bases = first_rates(self._rates)  # where the rate is as a schedule left it, that one's beginning
+            self._applied = None
         self._lists: list[list[float]] = []
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
@@ -122,9 +124,8 @@ class Schedule(RateSetter, ABC):
             plan = Plan(run.epochs, run.steps_per_epoch, is_grouped=len(self._bases) > 1)
             self._lists = [self.rates_for(base, plan) for base in self._bases]
             self.lr_list_ = self._lists[0]
-            self._applied: Optional[list[float]] = None
             # Where the next step stands in a list by step; counted here so that a step asks for nothing.
-            self._index = run.initial_epoch * run.steps_per_epoch
+            self._index = run.steps_before
         self._apply(self._index if self.by_step else run.epoch - 1)
 
     def on_train_step_begin(self, run_context: Any) -> None:
@@ -140,13 +141,13 @@ class Schedule(RateSetter, ABC):
         super().on_exit()
 
     def state_dict(self) -> dict[str, Any]:
-        """The rate that each parameter group began at."""
-        return {"bases": self._bases}
+        """The rate that each parameter group began at, and the last that was set."""
+        return {"bases": self._bases, "applied": self._applied}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Lets the next run begin at the rates of a state that `state_dict` returned."""
         super().load_state_dict(state)
-        self._bases = state["bases"]
+        self._bases, self._applied = state["bases"], state["applied"]
 
     def _apply(self, index: int) -> None:
         assert self._rates is not None

@@ -21,12 +21,14 @@ __all__ = [
     "Snapshot",
     "check_format",
     "check_parameters",
+    "everything",
     "first_nonfinite",
     "load",
     "named_parameters",
     "save",
     "to_save",
     "write",
+    "write_all",
 ]
 
 FORMATS = (".ckpt", ".safetensors")
@@ -35,9 +37,9 @@ FORMATS = (".ckpt", ".safetensors")
 class Snapshot:
     """A copy of a cell's parameters that can be taken again and again into the same memory."""
 
-    def __init__(self, cell: nn.Cell) -> None:
+    def __init__(self, cell: nn.Cell, arrays: Optional[dict[str, np.ndarray[Any, Any]]] = None) -> None:
         self._parameters = named_parameters(cell)
-        self.arrays: dict[str, np.ndarray[Any, Any]] = {}
+        self.arrays = arrays or {}
 
     def take(self) -> None:
         """Copies the parameters as they are now."""
@@ -63,7 +65,21 @@ def write(owner: str, cell: nn.Cell, arrays: dict[str, np.ndarray[Any, Any]], so
     Entries that the cell has no parameter for are left out, so that weights saved with an optimizer load into a
     network alone. The learning rate of an optimizer is not expected among them: the schedule stays the user's.
     """
-    parameters = _without_rates(cell)
+    _write(owner, _without_rates(cell), arrays, source)
+
+
+def write_all(owner: str, cell: nn.Cell, arrays: dict[str, np.ndarray[Any, Any]], source: str) -> None:
+    """Writes `arrays` into all parameters of `cell`, an optimizer's rates too; none may be left over."""
+    parameters = named_parameters(cell)
+    if left_over := sorted(set(arrays) - set(parameters)):
+        raise ValueError(
+            f"{owner}: {source!r} was saved with another network or optimizer: this one has no "
+            f"{', '.join(left_over)}. Nothing was loaded"
+        )
+    _write(owner, parameters, arrays, source)
+
+
+def _write(owner: str, parameters: dict[str, Parameter], arrays: dict[str, np.ndarray[Any, Any]], source: str) -> None:
     # MindSpore 2.0 gives a bool that was saved without dimensions back with one.
     for name, parameter in parameters.items():
         if parameter.size == 1 and name in arrays and arrays[name].size == 1:
@@ -88,6 +104,11 @@ def write(owner: str, cell: nn.Cell, arrays: dict[str, np.ndarray[Any, Any]], so
 def to_save(cell: nn.Cell) -> dict[str, np.ndarray[Any, Any]]:
     """Live views of what a checkpoint of `cell` holds: all parameters but the optimizer's learning rate."""
     return {name: parameter.asnumpy() for name, parameter in _without_rates(cell).items()}
+
+
+def everything(cell: nn.Cell) -> dict[str, np.ndarray[Any, Any]]:
+    """Live views of all parameters of `cell`, an optimizer's rates too; what `write_all` writes back."""
+    return {name: parameter.asnumpy() for name, parameter in named_parameters(cell).items()}
 
 
 def check_parameters(owner: str, cell: nn.Cell) -> None:

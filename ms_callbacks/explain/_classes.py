@@ -72,7 +72,7 @@ class ClassReport(EvalObserver):
         if self._depth <= 1:  # within a training run, this is the inner of two contexts
             self._report("")
 
-    def on_train_end(self, run_context: Any) -> None:
+    def after_run(self, run: Run) -> None:
         """Reports."""
         self._report("")
 

@@ -82,9 +82,8 @@ class ConfusionMatrix(ClassReport):
         self._metric: Optional[Metric] = None
         self._nan_samples = 0
 
-    def on_train_epoch_end(self, run_context: Any) -> None:
+    def after_epoch(self, run: Run) -> None:
         """Reports in every n-th epoch."""
-        run = Run.of(run_context)
         if self.every_n_epochs and run.epoch % self.every_n_epochs == 0 and run.results:
             self._report(f"epoch {run.epoch}: ")
 

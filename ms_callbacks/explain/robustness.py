@@ -90,9 +90,8 @@ class Robustness(TrainCallback):
         self._check_dataset()
         self.accuracies_ = {}
 
-    def on_train_end(self, run_context: Any) -> None:
+    def after_run(self, run: Run) -> None:
         """Measures the network that the run ends with."""
-        run = Run.of(run_context)
         run.settle()
         self.evaluate(run.network, run.loss_fn)
 

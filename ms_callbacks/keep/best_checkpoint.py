@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from collections.abc import Iterable
 from typing import Any, Optional
 
 import mindspore as ms
@@ -115,6 +116,7 @@ class BestCheckpoint(TrainCallback):
             )
         self._settled = self._monitor
         self._kept: list[Kept] = []
+        self._run_id = ""
 
     def on_train_begin(self, run_context: Any) -> None:
         """Settles which way is better, checks the folder and the template, and begins anew."""
@@ -130,10 +132,14 @@ class BestCheckpoint(TrainCallback):
         _weights.check_parameters(_OWNER, run.network)
         _files.check_folder(_OWNER, self.filepath)
         _files.remove_orphans(os.path.dirname(self.filepath))
-        self._run_id = uuid.uuid4().hex
         self._is_anew = self.begins_anew()
         if self._is_anew:
+            self._run_id = uuid.uuid4().hex
             self._kept = []
+        else:
+            # What was saved after the state that it goes on from is as good as what the state tells of.
+            known = {kept.path: kept for kept in [*self._kept, *self._of_run()] if os.path.exists(kept.path)}
+            self._kept = self._ranked(known.values())
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Where the run goes on from an earlier one, takes up what that left on disk."""
@@ -153,9 +159,8 @@ class BestCheckpoint(TrainCallback):
         if is_train_loss(self.monitor) or "loss" in self._template.fields:
             Run.of(run_context).end_step()
 
-    def on_train_epoch_end(self, run_context: Any) -> None:
+    def after_epoch(self, run: Run) -> None:
         """Saves where the epoch's value is among the best."""
-        run = Run.of(run_context)
         value = run.value(_OWNER, self.monitor)
         if value is not None and self._is_kept(value):
             self._keep(run, value)
@@ -214,11 +219,12 @@ class BestCheckpoint(TrainCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """The checkpoints that are kept, the best first."""
-        return {"kept": [{"path": kept.path, "record": kept.record} for kept in self._kept]}
+        return {"run": self._run_id, "kept": [{"path": kept.path, "record": kept.record} for kept in self._kept]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Lets the next run go on from a state that `state_dict` returned."""
         super().load_state_dict(state)
+        self._run_id = state["run"]
         self._kept = [Kept(each["path"], each["record"]) for each in state["kept"]]
 
     # Saving
@@ -238,8 +244,7 @@ class BestCheckpoint(TrainCallback):
         self._save(kept.path, run, kept.record)
         previous = self.best_path_
         others = [other for other in self._kept if other.path != kept.path]
-        # Sorting is stable: of equal values the earlier stays before the later.
-        ranked = sorted([*others, kept], key=lambda each: each.value, reverse=self._settled.mode == "max")
+        ranked = self._ranked([*others, kept])
         most = len(ranked) if self.save_top_k == -1 else self.save_top_k
         self._kept = ranked[:most]
         for outdone in ranked[most:]:
@@ -247,6 +252,10 @@ class BestCheckpoint(TrainCallback):
         if self.verbose and self._kept[0] is kept:
             instead = f" instead of {previous}" if previous and previous != kept.path else ""
             self.say(f"{self.monitor} {value:.6g} in epoch {run.epoch} is the best so far: saved {kept.path}{instead}")
+
+    def _ranked(self, kept: Iterable[Kept]) -> list[Kept]:
+        # Sorting is stable: of equal values the earlier stays before the later.
+        return sorted(kept, key=lambda each: each.value, reverse=self._settled.mode == "max")
 
     def _record(self, run: Run, value: Optional[float]) -> dict[str, Any]:
         return {
@@ -285,6 +294,14 @@ class BestCheckpoint(TrainCallback):
     @property
     def _last_path(self) -> str:
         return os.path.join(os.path.dirname(self.filepath), "last" + os.path.splitext(self.filepath)[1])
+
+    def _of_run(self) -> list[Kept]:
+        """What this run has left on disk."""
+        return [
+            kept
+            for kept in self._on_disk()
+            if kept.record.get("run") == self._run_id and isinstance(kept.record.get("value"), float)
+        ]
 
     def _on_disk(self) -> list[Kept]:
         """What stands at `filepath`, or for a template what the latest run with it left, the best first."""

@@ -118,7 +118,7 @@ class ExportBest(TrainCallback):
                 f"{_OWNER}: in sink mode batches go to the device unseen; pass inputs=Tensor(...), "
                 f"or train with dataset_sink_mode=False"
             )
-        self._snapshot = Snapshot(run.network)
+        self._snapshot, self._best_weights = Snapshot(run.network, self._best_weights), {}
         if self._given is not None:
             self._try(run, self._given)
 
@@ -134,16 +134,14 @@ class ExportBest(TrainCallback):
         if is_train_loss(self.monitor):
             Run.of(run_context).end_step()
 
-    def on_train_epoch_end(self, run_context: Any) -> None:
+    def after_epoch(self, run: Run) -> None:
         """Keeps the weights where the epoch's value is the best."""
-        run = Run.of(run_context)
         value = run.value(_OWNER, self.monitor)
         if value is not None and self._tracker.observe(value, run.epoch) and self._snapshot is not None:
             self._snapshot.take()
 
-    def on_train_end(self, run_context: Any) -> None:
+    def after_run(self, run: Run) -> None:
         """Exports the best weights and gives the network its final ones back."""
-        run = Run.of(run_context)
         run.settle()
         best, self._snapshot = self._snapshot, None
         if best is None or not best.arrays:
@@ -179,18 +177,27 @@ class ExportBest(TrainCallback):
         return self._tracker.best_epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """The best so far, and what was exported; the weights themselves are not among it."""
+        """The best so far, and what was exported."""
         return {**self._tracker.state_dict(), "path": self.path_, "difference": self.difference_}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Lets the next run go on from a state that `state_dict` returned; the best weights are not part of it."""
+        """Lets the next run go on from a state that `state_dict` returned."""
         super().load_state_dict(state)
         self._tracker.load_state_dict(state)
         self.path_, self.difference_ = state["path"], state["difference"]
 
+    def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The best weights."""
+        return {} if self._snapshot is None else self._snapshot.arrays
+
+    def load_state_arrays(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+        """Takes the best weights."""
+        self._best_weights = dict(arrays)
+
     def _reset(self) -> None:
         self._tracker = Tracker(self._monitor)
         self._snapshot = None
+        self._best_weights: dict[str, np.ndarray[Any, Any]] = {}
         self._examples = None
         self.path_ = None
         self.difference_ = None

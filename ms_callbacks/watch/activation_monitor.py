@@ -60,9 +60,8 @@ class ActivationMonitor(TrainCallback):
         if self.begins_anew():
             self.dead_, self.saturated_ = {}, {}
 
-    def on_train_epoch_end(self, run_context: Any) -> None:
+    def after_epoch(self, run: Run) -> None:
         """Looks, and says what has changed."""
-        run = Run.of(run_context)
         if run.epoch % self.every_n_epochs:
             return
         findings = self._look(run)

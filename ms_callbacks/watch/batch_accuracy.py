@@ -71,12 +71,14 @@ class BatchAccuracy(TrainCallback):
                 "Model(network, accuracy.watch(loss_fn), optimizer)"
             )
         self._counter: _CountingLoss = loss_fn
-        self.accuracies_ = []
+        if self.begins_anew():
+            self.accuracies_ = []
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Begins the epoch's mean anew."""
         super().on_train_epoch_begin(run_context)
-        self._counter.reset()
+        if Run.of(run_context).step_in_epoch == 0:  # an epoch that goes on in its middle has its counts
+            self._counter.reset()
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Prints at the interval."""
@@ -89,8 +91,17 @@ class BatchAccuracy(TrainCallback):
                 f"batch loss: {run.losses.last:.4f}, batch accuracy: {self._counter.of_last_batch:.4f}"
             )
         # Read before the epoch's evaluation, which goes through the same loss function.
-        if step == run.steps_per_epoch or run.is_stopping:
+        if step == run.steps_per_epoch or (run.is_stopping and not run.is_interrupted):
             self.accuracies_.append(self._counter.of_epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The accuracies so far; the counts of the epoch under way are among the parameters."""
+        return {"accuracies": list(self.accuracies_)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Lets the next run go on from a state that `state_dict` returned."""
+        super().load_state_dict(state)
+        self.accuracies_ = list(state["accuracies"])
 
 
 class _CountingLoss(nn.Cell):

@@ -50,6 +50,7 @@ class CSVLogger(TrainCallback):
             )
         self.append = check_bool("CSVLogger", "append", append)
         self._descriptor: Optional[int] = None
+        self._size: Optional[int] = None
 
     def on_train_begin(self, run_context: Any) -> None:
         """Opens the file and writes or checks its header."""
@@ -58,7 +59,9 @@ class CSVLogger(TrainCallback):
         names = Run.of(run_context).result_names
         self._columns = ["epoch", "loss", *sorted(names or []), "learning_rate", "seconds", "samples_per_second"]
         header = self._line(self._columns)
-        kept = self._kept(header) if self.append else 0
+        if self.begins_anew():
+            self._size = None
+        kept = self._kept(header) if self.append or self._size is not None else 0
         self._descriptor = os.open(self.filename, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         os.ftruncate(self._descriptor, kept)
         if not kept:
@@ -68,18 +71,28 @@ class CSVLogger(TrainCallback):
         """Keeps the step's loss."""
         Run.of(run_context).end_step()
 
-    def on_train_epoch_end(self, run_context: Any) -> None:
+    def after_epoch(self, run: Run) -> None:
         """Writes the epoch's row."""
-        record = Run.of(run_context).record
+        record = run.record
         new = [key for key in record if key not in self._columns]
         if new:
             raise ValueError(f"CSVLogger: the evaluation gave {new}, which {self.filename!r} has no column for")
         cells = [record.get(column) for column in self._columns]
         self._write(self._line(["" if cell is None else cell for cell in cells]))
 
+    def state_dict(self) -> dict[str, Any]:
+        """How long the file is."""
+        return {"size": self._size if self._descriptor is None else os.fstat(self._descriptor).st_size}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Lets the next run go on with the rows that were there when `state_dict` returned the state."""
+        super().load_state_dict(state)
+        self._size = state["size"]
+
     def on_exit(self) -> None:
         """Closes the file."""
         if self._descriptor is not None:
+            self._size = os.fstat(self._descriptor).st_size
             os.close(self._descriptor)
             self._descriptor = None
 
@@ -101,7 +114,8 @@ class CSVLogger(TrainCallback):
                 f"CSVLogger: {self.filename!r} has other columns ({first}) than this run ({header.decode().strip()}); "
                 f"pass another filename, or append=False to begin it anew"
             )
-        return len(whole)
+        # Where the run goes on from a state, rows that were written after it will come again.
+        return len(whole) if self._size is None else min(len(whole), self._size)
 
     def _write(self, line: bytes) -> None:
         assert self._descriptor is not None

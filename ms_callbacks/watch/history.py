@@ -51,9 +51,9 @@ class History(TrainCallback):
         """Keeps the step's loss."""
         Run.of(run_context).end_step()
 
-    def on_train_epoch_end(self, run_context: Any) -> None:
+    def after_epoch(self, run: Run) -> None:
         """Adds the epoch."""
-        record = dict(Run.of(run_context).record)
+        record = dict(run.record)
         self.epoch.append(record.pop("epoch"))
         for key in [*self.history, *(key for key in record if key not in self.history)]:
             values = self.history.setdefault(key, [None] * (len(self.epoch) - 1))

@@ -72,6 +72,7 @@ class LossMonitor(TrainCallback):
         self.per_print_times = check_int("LossMonitor", "per_print_times", per_print_times, 0)
         self.mean_of = check_choice("LossMonitor", "mean_of", mean_of, ("epoch", "interval"))
         self.on_nonfinite = check_choice("LossMonitor", "on_nonfinite", on_nonfinite, ("raise", "stop", "warn"))
+        self._steps_since_line, self._total_at_line = 0, (0.0, 0)
 
     def on_train_begin(self, run_context: Any) -> None:
         """Finds the optimizer."""
@@ -79,14 +80,17 @@ class LossMonitor(TrainCallback):
         run = Run.of(run_context)
         # A Model without an optimizer of MindSpore's trains by means of its own, and no rate is printed.
         self._rates = Rates(run.optimizer) if isinstance(run.optimizer, nn.Optimizer) else None
-        self._steps_since_line = 0
+        if self.begins_anew():
+            self._steps_since_line, self._total_at_line = 0, (0.0, 0)
         self._is_checked = self._given is None
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Starts the clock of the lines."""
         super().on_train_epoch_begin(run_context)
         self._has_warned = False
-        self._line_printed, self._steps_at_line, self._total_at_line = time.perf_counter(), 0, (0.0, 0)
+        self._line_printed, self._steps_at_line = time.perf_counter(), Run.of(run_context).step_in_epoch
+        if self._steps_at_line == 0:  # not an epoch that goes on in its middle
+            self._total_at_line = (0.0, 0)
 
     def on_train_step_begin(self, run_context: Any) -> None:
         """Checks the rate that was passed, before the first step and after a schedule has set its first rate."""
@@ -103,9 +107,8 @@ class LossMonitor(TrainCallback):
             self._steps_since_line = 0
             self._print_step(run)
 
-    def on_train_epoch_end(self, run_context: Any) -> None:
+    def after_epoch(self, run: Run) -> None:
         """Prints the epoch's lines."""
-        run = Run.of(run_context)
         self._check_finite(run)
         milliseconds = run.seconds * 1000
         emit(
@@ -115,6 +118,17 @@ class LossMonitor(TrainCallback):
         results = ", ".join(f"{name}: {_metric_text(value)}" for name, value in sorted(run.results.items()))
         if results:
             emit(f"Validation: {results}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands between two lines."""
+        return {"steps_since_line": self._steps_since_line, "total_at_line": list(self._total_at_line)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Lets the next run go on from a state that `state_dict` returned."""
+        super().load_state_dict(state)
+        self._steps_since_line = state["steps_since_line"]
+        total, count = state["total_at_line"]
+        self._total_at_line = (total, count)
 
     def on_exit(self) -> None:
         """Lets the optimizer go."""

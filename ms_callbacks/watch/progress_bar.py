@@ -72,9 +72,8 @@ class ProgressBar(TrainCallback):
             self._looked = now
             self._show(run)
 
-    def on_train_epoch_end(self, run_context: Any) -> None:
+    def after_epoch(self, run: Run) -> None:
         """Shows the epoch with its validation."""
-        run = Run.of(run_context)
         self._validation = "".join(
             f", {name} {value:.4f}" for name, value in sorted(run.results.items()) if isinstance(value, float)
         )
@@ -99,7 +98,7 @@ class ProgressBar(TrainCallback):
         steps = run.epochs * run.steps_per_epoch
         bar = self._tqdm(
             total=steps,
-            initial=run.initial_epoch * run.steps_per_epoch,
+            initial=run.steps_before,
             file=self._stream,
             disable=not self._on_terminal,
             mininterval=self.refresh,
@@ -107,7 +106,7 @@ class ProgressBar(TrainCallback):
             unit="step",
             desc=f"Epoch {run.epoch}/{run.epochs}",
         )
-        self._shown = run.initial_epoch * run.steps_per_epoch
+        self._shown = run.steps_before
         if self._on_terminal:
             set_printer(lambda line: self._tqdm.write(line, file=sys.stdout))
         return bar
@@ -123,8 +122,7 @@ class ProgressBar(TrainCallback):
             self._bar.refresh()
         else:
             done, total = run.step, run.epochs * run.steps_per_epoch
-            begun = run.initial_epoch * run.steps_per_epoch
-            left = (time.monotonic() - self._began) / max(done - begun, 1) * (total - done)
+            left = (time.monotonic() - self._began) / max(done - run.steps_before, 1) * (total - done)
             text = f"Epoch {run.epoch}/{run.epochs}, step {run.step_in_epoch}/{run.steps_per_epoch}, {state}"
             print(f"{text}, {self._tqdm.format_interval(left)} left", file=self._stream, flush=True)
         self._shown = run.step

@@ -1,0 +1,105 @@
+"""Ends a run in good order when the process is told to stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any, Optional, Union
+
+from ..core._callback import TrainCallback, only_one
+from ..core._checks import check_choice
+from ..core._context import Run
+
+__all__ = ["GracefulStop"]
+
+_OWNER = "GracefulStop"
+
+
+class GracefulStop(TrainCallback):
+    """Lets a run that gets a signal end its step, keep what it has, and leave by the door.
+
+    On SIGTERM (as a cluster sends it) or SIGINT (Ctrl-C) the step under way ends; `TrainingState`, where it is in the
+    list, saves the state, in the middle of an epoch too; every callback's `on_train_end` runs and the earlier handlers
+    come back. No evaluation is made for an epoch that was not learnt to its end, and no other callback of this package
+    counts it. Under `Model.fit` MindSpore itself still makes the evaluation that is due. A second SIGINT ends the
+    process at once; what is on disk is whole all the same. On SIGUSR1 `TrainingState` saves, and training goes on.
+
+    MindSpore 2.8 and newer set a SIGINT handler of their own in every step, which sends the process a SIGTERM: a Ctrl-C
+    then ends the run in good order as well, but as SIGTERM. Works under `nohup` (SIGHUP is left alone) and in a
+    notebook.
+
+    Args:
+        exit_with: what to do once the run is over and every callback is done: `None` returns from `Model.train`,
+            `0` ends the process with that status, and `"signal"` with 128 + the signal's number, as shells report it.
+            Default: None.
+
+    Attributes:
+        signal_ (int | None): the signal that stopped the run.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+        RuntimeError: before the first step: the run is not in the main thread, where alone Python lets signals be set.
+
+    Example:
+        >>> stop = GracefulStop()
+        >>> model.train(1, train_dataset, callbacks=[TrainingState(folder + "/state"), stop])
+        >>> stop.signal_ is None
+        True
+    """
+
+    def __init__(self, *, exit_with: Union[int, str, None] = None) -> None:
+        super().__init__()
+        self.exit_with = check_choice(_OWNER, "exit_with", exit_with, (None, 0, "signal"))
+        self.signal_: Optional[int] = None
+        self._earlier: dict[signal.Signals, Any] = {}
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Sets the handlers."""
+        super().on_train_begin(run_context)
+        self._run = Run.of(run_context)
+        only_one(_OWNER, self._run.callbacks, (GracefulStop,), "handle signals")
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError(
+                f"{_OWNER}: signals can be handled in the main thread only, and this run is in "
+                f"{threading.current_thread().name!r}; call Model.train from the main thread, or leave {_OWNER} out"
+            )
+        self.signal_ = None
+        handlers = {"SIGTERM": self._stop, "SIGINT": self._stop, "SIGUSR1": self._ask}  # Windows has no SIGUSR1
+        for name in filter(signal.Signals.__members__.__contains__, handlers):
+            self._earlier[signal.Signals[name]] = signal.signal(signal.Signals[name], handlers[name])
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        """Stops, where a signal has come."""
+        if self.signal_ is not None:
+            self._let_the_next_end_it()  # MindSpore may have set its own in this step
+            self._run.interrupt()
+
+    def after_epoch(self, run: Run) -> None:
+        """Stops, where a signal has come during the evaluation."""
+        if self.signal_ is not None:
+            run.interrupt()
+
+    def after_run(self, run: Run) -> None:
+        """Says what stopped the run."""
+        if self.signal_ is not None and run.is_interrupted:
+            self.say(f"stopped by {signal.Signals(self.signal_).name} in epoch {run.epoch}, step {run.step_in_epoch}")
+
+    def on_exit(self) -> None:
+        """Lets the earlier handlers come back, and ends the process where it was asked to."""
+        for each, handler in self._earlier.items():
+            # A handler that was not set from Python cannot be told, and so not set again.
+            signal.signal(each, signal.SIG_DFL if handler is None else handler)
+        was_running, self._earlier = bool(self._earlier), {}
+        if was_running and self.signal_ is not None and self.exit_with is not None:
+            raise SystemExit(0 if self.exit_with == 0 else 128 + self.signal_)
+
+    def _stop(self, number: int, frame: Optional[FrameType]) -> None:
+        self.signal_ = number
+        self._let_the_next_end_it()
+
+    def _let_the_next_end_it(self) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the next Ctrl-C ends the process, whatever it is doing
+
+    def _ask(self, number: int, frame: Optional[FrameType]) -> None:
+        self._run.is_state_asked = True

@@ -1,0 +1,376 @@
+"""Keeps all that a run needs to go on exactly where it was, whatever interrupts it and whenever."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import time
+import uuid
+from typing import Any, Optional
+
+import mindspore as ms
+import numpy as np
+from mindspore import dataset as ds
+from mindspore.train import Model
+
+from ..core import _files, _weights
+from ..core._callback import TrainCallback, only_one
+from ..core._checks import check_int, check_path
+from ..core._context import Run, StateKeeper
+
+__all__ = ["TrainingState"]
+
+_OWNER = "TrainingState"
+_FORMAT = 1
+_WEIGHTS, _CONTENT, _FINISHED = "weights.ckpt", "state.json", "finished.json"
+_MOST_CONTENT_BYTES = 1 << 28  # room for the history of a million epochs
+_PREFIX = "state-"
+_NAME = re.compile(_PREFIX + r"\d{8,}")
+_NETWORK = "network/"  # before the names of parameters, so that no callback's can be taken for one
+_CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
+
+
+class TrainingState(TrainCallback, StateKeeper):
+    """Saves the whole state of a run, so that after any interruption it goes on as if nothing had happened.
+
+    A state holds the weights, the optimizer's moments and steps, the learning rate, what every callback has learnt
+    (patience, best so far and best weights, kept files, rows of a CSV file: whatever has `state_dict` and
+    `load_state_dict`), epoch and step, and the seeds. It is a folder of its own that is there whole or not at all, with
+    checksums; the older ones are removed only after. Call `resume` before `Model.train` or `Model.fit`; in a first run
+    it finds nothing and returns 0, so that the same script starts a run and goes on with it:
+
+        >>> initial_epoch = state.resume(model, train_dataset)
+        >>> model.train(10, train_dataset, callbacks=[state, ...], initial_epoch=initial_epoch)
+
+    On a CPU the parameters, moments, rates and decisions are then those of a run that was never interrupted, to the
+    last bit, where the data come in the same order: on every supported MindSpore without shuffling, and on 2.8 and newer
+    with it, where `mindspore.set_seed` was called (the seed of the state is set again). MindSpore cannot make random
+    numbers that are drawn inside a network go on: after a resume, `nn.Dropout` and the like draw others, and the run is
+    complete but not the same. On MindSpore 2.0, which cannot begin a dataset in its middle, a shuffled dataset repeats
+    the orders of its first epochs, and `every_n_steps` is refused.
+
+    Args:
+        directory: where the states are kept, one run's alone; it is made where it does not exist.
+        every_n_epochs: saves after every n-th epoch. Default: 1.
+        every_n_steps: saves after every n steps of an epoch too; not on MindSpore 2.0, and not in sink mode.
+            Default: None.
+        keep: how many states to keep, the newest. Default: 2.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; before the first step: the directory holds the state of
+            a run that is not finished and `resume` was not called, or `initial_epoch` is not what it returned, or the
+            list of callbacks holds two of these.
+        OSError: the directory cannot be written, or a save failed, as on a full disk; the last good state is there.
+
+    Example:
+        >>> state = TrainingState(folder + "/state")
+        >>> initial_epoch = state.resume(model, train_dataset)
+        >>> model.train(2, train_dataset, callbacks=[state], initial_epoch=initial_epoch)
+        >>> TrainingState(folder + "/state").resume(model, train_dataset)
+        Traceback (most recent call last):
+        ...
+        ValueError: TrainingState: the run in ... is finished (epoch 2 of 2); ...
+    """
+
+    def __init__(
+        self, directory: str, *, every_n_epochs: int = 1, every_n_steps: Optional[int] = None, keep: int = 2
+    ) -> None:
+        super().__init__()
+        self.directory = check_path(_OWNER, "directory", directory)
+        self.every_n_epochs = check_int(_OWNER, "every_n_epochs", every_n_epochs, 1)
+        self.every_n_steps = None if every_n_steps is None else check_int(_OWNER, "every_n_steps", every_n_steps, 1)
+        self.keep = check_int(_OWNER, "keep", keep, 1)
+        if every_n_steps is not None and not _CAN_BEGIN_WITHIN:
+            raise ValueError(
+                f"{_OWNER}: MindSpore {ms.__version__} cannot begin a dataset in its middle; leave every_n_steps out, "
+                f"or use MindSpore 2.8 or newer"
+            )
+        self._dataset: Any = None
+        self._taken_up: Optional[_State] = None
+        self._good: list[str] = []
+
+    def resume(self, model: Model, train_dataset: Any) -> int:
+        """Gives a Model and its dataset back the newest state that is whole; the callbacks get theirs in the run.
+
+        A state that is damaged is refused by name, and the next older one is taken.
+
+        Args:
+            model: the Model whose `train` or `fit` is called next, made as in the interrupted run.
+            train_dataset: the dataset that it is called with. MindSpore 2.8 and newer begin it at the right step.
+
+        Returns:
+            What to pass as `initial_epoch`; 0 where there is no state, and the run is the first.
+
+        Raises:
+            TypeError: an argument is not as described.
+            ValueError: the run is finished; no state is whole; or it was saved with another network, another optimizer
+                or another number of batches. Nothing was loaded.
+        """
+        if not isinstance(model, Model):
+            raise TypeError(f"{_OWNER}: model must be a mindspore.train.Model, but got {type(model).__name__}")
+        if not hasattr(train_dataset, "get_dataset_size"):
+            raise TypeError(
+                f"{_OWNER}: train_dataset must be a MindSpore dataset, but got {type(train_dataset).__name__}"
+            )
+        self._dataset = train_dataset
+        self._taken_up = state = self._newest()
+        if state is None:
+            return 0
+        content, batches = state.content, train_dataset.get_dataset_size()
+        if finished := self._finished_epoch(state):
+            raise ValueError(
+                f"{_OWNER}: the run in {self.directory!r} is finished (epoch {finished} of {content['epochs']}); for a "
+                f"new run remove the directory, or pass another"
+            )
+        if batches != content["steps_per_epoch"]:
+            raise ValueError(
+                f"{_OWNER}: {state.path!r} was saved with {content['steps_per_epoch']} batches an epoch, but "
+                f"train_dataset has {batches}; pass the same dataset with the same batch_size"
+            )
+        epoch, steps = content["epoch"], content["step_in_epoch"]
+        if steps and not _CAN_BEGIN_WITHIN:
+            raise ValueError(
+                f"{_OWNER}: {state.path!r} was saved in the middle of an epoch, where MindSpore {ms.__version__} "
+                f"cannot begin; resume with the version that saved it ({content['versions']['mindspore']})"
+            )
+        _weights.write_all(_OWNER, model.train_network, state.parameters, state.path)
+        _restore_seeds(content["seeds"])
+        if _CAN_BEGIN_WITHIN:
+            train_dataset.set_init_step(epoch * batches + steps)
+        self.say(f"going on after epoch {epoch}" + (f" and {steps} steps of the next" if steps else ""))
+        return int(epoch)
+
+    # What the run goes through
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Checks that it is alone, and that steps can be told apart."""
+        super().on_train_begin(run_context)
+        self._run = Run.of(run_context)
+        only_one(_OWNER, self._run.callbacks, (StateKeeper,), "keep the run's state")
+        if self.every_n_steps is not None and self._run.is_sinking:
+            raise ValueError(
+                f"{_OWNER}: in sink mode steps run on the device unseen; leave every_n_steps out, or train with "
+                f"dataset_sink_mode=False"
+            )
+
+    def on_train_epoch_begin(self, run_context: Any) -> None:
+        """Checks, before the first step, that the run goes on where the state was saved."""
+        super().on_train_epoch_begin(run_context)
+        self._steps_since = 0
+        state, self._taken_up = self._taken_up, None
+        if state is not None and self._run.initial_epoch != state.content["epoch"]:
+            raise ValueError(
+                f"{_OWNER}: the state is that after epoch {state.content['epoch']}, but the run has initial_epoch="
+                f"{self._run.initial_epoch}; pass initial_epoch=state.resume(model, train_dataset)"
+            )
+
+    def on_train_step_begin(self, run_context: Any) -> None:
+        """Saves at the interval, or where it was asked to, now that the step before is over for every callback."""
+        if self._steps_since == self.every_n_steps or (self._run.is_state_asked and _CAN_BEGIN_WITHIN):
+            self._save(self._run, self._run.epoch - 1, self._run.step_in_epoch - 1)
+            self._steps_since = 0
+        self._steps_since += 1
+
+    def on_exit(self) -> None:
+        """Lets the dataset begin at its beginning again."""
+        self._taken_up = None
+        if self._dataset is not None and _CAN_BEGIN_WITHIN:
+            self._dataset.set_init_step(0)
+        self._dataset = None
+
+    # What the run asks for
+
+    def hand_out(self, run: Run) -> None:
+        """Gives the run and its callbacks the state that `resume` has found, before any of them begins."""
+        os.makedirs(self.directory, exist_ok=True)
+        _files.check_folder(_OWNER, os.path.join(self.directory, _CONTENT))
+        _files.remove_orphans(self.directory)
+        state = self._taken_up
+        if state is None:
+            self._begin_anew()
+            return
+        if run.train_dataset is not self._dataset:
+            raise ValueError(f"{_OWNER}: the run trains on another dataset than resume was given; pass the same one")
+        self._run_id, self._good = state.content["run"], [state.path]
+        run.go_on(state.content["step_in_epoch"], state.content["epoch_so_far"])
+        saved = {each["name"]: each for each in state.content["callbacks"]}
+        for name, callback in _stateful(run):
+            own = saved.pop(name, None)
+            if own is None:
+                self.say(f"{name} was not there when the state was saved; it begins anew")
+                continue
+            callback.load_state_dict(own["state"])
+            if own["arrays"]:
+                callback.load_state_arrays({key: state.arrays[f"{name}/{key}"] for key in own["arrays"]})
+        for name in saved:
+            self.say(f"{name} was there when the state was saved, and is not in the list of callbacks now")
+
+    def keep_state(self, run: Run, epochs: int, steps: int) -> None:
+        """Saves at the end of an epoch that is to be saved, and where the run is interrupted."""
+        if steps and not _CAN_BEGIN_WITHIN:
+            self.say(
+                f"MindSpore {ms.__version__} cannot begin in the middle of an epoch; a later run goes on after epoch "
+                f"{epochs}"
+            )
+        elif run.is_interrupted or run.is_state_asked or epochs % self.every_n_epochs == 0:
+            self._save(run, epochs, steps)
+
+    def finish(self, run: Run) -> None:
+        """Takes note that the run is finished, so that nobody goes on with it by mistake."""
+        _files.write_json(self._finished_path, {"run": self._run_id, "epoch": run.epoch})
+
+    def _begin_anew(self) -> None:
+        """Makes room for a new run; raises where one is there that could go on."""
+        state = self._newest()
+        if state is not None and not self._finished_epoch(state):
+            raise ValueError(
+                f"{_OWNER}: {self.directory!r} holds the state of a run that is not finished, after epoch "
+                f"{state.content['epoch']}; call initial_epoch = state.resume(model, train_dataset) before Model.train "
+                f"to go on with it, or remove the directory for a new run"
+            )
+        for path in self._paths():
+            shutil.rmtree(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self._finished_path)
+        self._run_id, self._good = uuid.uuid4().hex, []
+
+    def _save(self, run: Run, epoch: int, steps: int) -> None:
+        run.is_state_asked = False
+        numbers = [int(os.path.basename(path)[len(_PREFIX) :]) for path in self._paths()]
+        path = os.path.join(self.directory, f"{_PREFIX}{max(numbers, default=0) + 1:08d}")
+        arrays = {f"{_NETWORK}{name}": array for name, array in _weights.everything(run.train_network).items()}
+        callbacks = []
+        for name, callback in _stateful(run):
+            own = callback.state_arrays() if hasattr(callback, "state_arrays") else {}
+            arrays.update({f"{name}/{key}": array for key, array in own.items()})
+            callbacks.append({"name": name, "state": _plain(name, callback.state_dict()), "arrays": sorted(own)})
+        content = {
+            "format": _FORMAT,
+            "run": self._run_id,
+            "epoch": epoch,
+            "step_in_epoch": steps,
+            "epochs": run.epochs,
+            "steps_per_epoch": run.steps_per_epoch,
+            "epoch_so_far": run.state_dict() if steps else {},
+            "seeds": _seeds(),
+            "callbacks": callbacks,
+            "saved_at": time.time(),
+            "versions": {"mindspore": ms.__version__, "numpy": np.__version__},
+        }
+        try:
+            with _files.staged_folder(path) as folder:
+                weights = os.path.join(folder, _WEIGHTS)
+                _weights.save(weights, arrays)
+                content["weights"] = {"sha256": _files.sha256(weights), "bytes": os.path.getsize(weights)}
+                with open(os.path.join(folder, _CONTENT), "w", encoding="utf-8") as file:
+                    json.dump({"sha256": _digest(content), "content": content}, file)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise OSError(
+                f"{_OWNER}: could not save {path!r} after epoch {epoch}: {error}; earlier states are untouched"
+            ) from error
+        self._good = [*self._good, path][-self.keep :]
+        for old in set(self._paths()) - set(self._good):
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _newest(self) -> Optional[_State]:
+        """The newest state that is whole; `None` where there is none at all."""
+        refused = []
+        for path in reversed(self._paths()):
+            try:
+                return _State(path)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                refused.append(f"{path!r} ({error})")
+                self.say(f"refused {refused[-1]}")
+        if refused:
+            raise ValueError(f"{_OWNER}: no whole state is left; refused: {', '.join(refused)}")
+        return None
+
+    def _paths(self) -> list[str]:
+        """The states on disk, the oldest first."""
+        names = os.listdir(self.directory) if os.path.isdir(self.directory) else []
+        return [os.path.join(self.directory, name) for name in sorted(filter(_NAME.fullmatch, names))]
+
+    def _finished_epoch(self, state: _State) -> Optional[int]:
+        """The epoch in which the run of a state was finished; `None` where it was not."""
+        with contextlib.suppress(OSError, ValueError):
+            finished = _files.read_json(self._finished_path)
+            if finished.get("run") == state.content["run"]:
+                return int(finished["epoch"])
+        return None
+
+    @property
+    def _finished_path(self) -> str:
+        return os.path.join(self.directory, _FINISHED)
+
+
+class _State:
+    """A state on disk that is just what was saved; raises where it is not."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        file = _files.read_json(os.path.join(path, _CONTENT), _MOST_CONTENT_BYTES)
+        self.content: dict[str, Any] = file["content"]
+        if _digest(self.content) != file["sha256"]:
+            raise ValueError(f"damaged, the SHA-256 of {_CONTENT} is not the one in it")
+        weights = os.path.join(path, _WEIGHTS)
+        expected = self.content["weights"]
+        if os.path.getsize(weights) != expected["bytes"] or _files.sha256(weights) != expected["sha256"]:
+            raise ValueError(f"damaged or incomplete, the SHA-256 of {_WEIGHTS} is not the one in its record")
+        if self.content["format"] != _FORMAT:
+            raise ValueError(f"of format {self.content['format']}, which this version does not know")
+        arrays = _weights.load(weights)
+        own = {name for name in arrays if name.startswith(_NETWORK)}
+        self.parameters = {name[len(_NETWORK) :]: arrays[name] for name in own}
+        self.arrays = {name: array for name, array in arrays.items() if name not in own}
+
+
+def _stateful(run: Run) -> list[tuple[str, Any]]:
+    """The callbacks that have a state, the user's own included, by name: `EarlyStopping`, `EarlyStopping 2`."""
+    found: list[tuple[str, Any]] = []
+    counts: dict[str, int] = {}
+    for callback in run.callbacks:
+        if isinstance(callback, StateKeeper) or not callable(getattr(callback, "load_state_dict", None)):
+            continue
+        kind = type(callback).__name__
+        counts[kind] = counts.get(kind, 0) + 1
+        found.append((kind if counts[kind] == 1 else f"{kind} {counts[kind]}", callback))
+    return found
+
+
+def _plain(name: str, state: Any) -> Any:
+    try:
+        return json.loads(json.dumps(state))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{_OWNER}: state_dict of {name} must hold plain numbers, strings, lists, dictionaries and None only: {error}"
+        ) from error
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _seeds() -> dict[str, Any]:
+    """What Python, NumPy and MindSpore draw random numbers from, as far as they tell."""
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "mindspore": ms.get_seed(),
+        "dataset": ds.config.get_seed(),
+        "numpy": [kind, keys.tolist(), *rest],
+        "python": random.getstate(),
+    }
+
+
+def _restore_seeds(seeds: dict[str, Any]) -> None:
+    if seeds["mindspore"] is not None:
+        ms.set_seed(seeds["mindspore"])
+    ds.config.set_seed(seeds["dataset"])
+    kind, keys, *rest = seeds["numpy"]
+    np.random.set_state((kind, np.array(keys, np.uint32), *rest))
+    version, internal, gauss = seeds["python"]
+    random.setstate((version, tuple(internal), gauss))

@@ -1,0 +1,105 @@
+"""A run that can be killed at any moment and started again with the same command, to the same end."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+import os
+import sys
+import time
+from typing import Any
+
+sys.path[:0] = [os.path.dirname(__file__)]
+
+import conftest
+import mindspore as ms
+import numpy as np
+from mindspore.train import Callback
+from training import dataset, make_model, valid_dataset, weights
+
+from ms_callbacks import (
+    BestCheckpoint,
+    CSVLogger,
+    EarlyStopping,
+    GracefulStop,
+    History,
+    LossMonitor,
+    LRWarmup,
+    ReduceLROnPlateau,
+    TrainingState,
+    Validate,
+)
+from ms_callbacks.cpu import fast_cpu
+
+
+class Say(Callback):
+    """Tells whoever waits outside how far it is."""
+
+    def __init__(self, seconds_at_end: float) -> None:
+        self.seconds_at_end = seconds_at_end
+
+    def on_train_step_begin(self, run_context: Any) -> None:
+        print("step", flush=True)
+
+    def on_train_end(self, run_context: Any) -> None:
+        print("end", flush=True)
+        time.sleep(self.seconds_at_end)
+
+
+def run(
+    folder: str,
+    mode: str,
+    *,
+    shuffle: bool,
+    every_n_steps: int | None,
+    exit_with: Any = None,
+    seconds_at_end: float = 0,
+) -> dict[str, Any]:
+    """Begins, or goes on; returns what the run has come to."""
+    ms.set_context(mode=conftest.MODES[mode])
+    fast_cpu()
+    model = make_model(learning_rate=0.05)
+    train = dataset(96, 12, shuffle=shuffle)
+    state = TrainingState(os.path.join(folder, "state"), every_n_steps=every_n_steps)
+    stopping = EarlyStopping("eval_loss", patience=4, restore_best_weights=True, verbose=0)
+    history = History()
+    initial_epoch = state.resume(model, train)
+    model.train(
+        14,
+        train,
+        callbacks=[
+            stopping,
+            LRWarmup(2, after=ReduceLROnPlateau("eval_loss", patience=1, factor=0.5, verbose=0)),
+            BestCheckpoint(os.path.join(folder, "{epoch:02d}.ckpt"), monitor="acc", save_top_k=2, verbose=0),
+            CSVLogger(os.path.join(folder, "log.csv")),
+            history,
+            state,
+            GracefulStop(exit_with=exit_with),
+            LossMonitor(per_print_times=5, mean_of="interval"),
+            Validate(model, valid_dataset()),
+            Say(seconds_at_end),
+        ],
+        initial_epoch=initial_epoch,
+    )
+    with open(os.path.join(folder, "log.csv"), encoding="utf-8") as file:
+        rows = [[row[name] for name in ("epoch", "loss", "acc", "learning_rate")] for row in csv.DictReader(file)]
+    kept = {os.path.basename(path): ms.load_checkpoint(path) for path in glob.glob(os.path.join(folder, "*.ckpt"))}
+    timed = ("seconds", "samples_per_second")
+    return {
+        "parameters": {name: array.tolist() for name, array in weights(model.train_network).items()},
+        "history": {name: values for name, values in history.history.items() if name not in timed},
+        "rows": rows,
+        "stopped": [stopping.stopped_epoch_, stopping.best_epoch_, stopping.best_, stopping.wait_],
+        "kept": {
+            name: {key: parameter.asnumpy().tolist() for key, parameter in content.items()}
+            for name, content in sorted(kept.items())
+        },
+    }
+
+
+if __name__ == "__main__":
+    arguments = json.loads(sys.argv[1])
+    outcome = run(**arguments)
+    with open(os.path.join(arguments["folder"], "outcome.json"), "w", encoding="utf-8") as file:
+        json.dump(outcome, file)
