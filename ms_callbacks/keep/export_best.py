@@ -11,7 +11,7 @@ from mindspore import Tensor
 
 from ..core import _files
 from ..core._callback import TrainCallback
-from ..core._checks import check_choice, check_text
+from ..core._checks import check_choice, check_path
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
 from ..core._names import is_train_loss
@@ -89,7 +89,7 @@ class ExportBest(TrainCallback):
         verbose: int = 1,
     ) -> None:
         super().__init__()
-        self.filepath = check_text(_OWNER, "filepath", os.fspath(filepath))
+        self.filepath = check_path(_OWNER, "filepath", filepath)
         check_format(_OWNER, self.filepath)
         self._monitor = Monitor.checked(_OWNER, monitor, mode, 0.0)
         self.monitor = monitor
