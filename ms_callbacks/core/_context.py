@@ -23,7 +23,7 @@ from ._losses import Losses
 from ._names import EVAL_LOSS, TRAIN_LOSS, is_train_loss, key_among
 from ._rates import Rates
 
-__all__ = ["Evaluator", "Restorer", "Run", "check_columns", "eval_outputs", "metrics_of"]
+__all__ = ["Evaluator", "Restorer", "Run", "check_columns", "eval_labels", "eval_outputs", "metrics_of"]
 
 _KEY = "_ms_callbacks_run"
 
@@ -331,6 +331,16 @@ def eval_outputs(run_context: Any) -> tuple[Any, Any]:
     """In a hook of an evaluation: the outputs of the evaluation network for a batch, and the batch's columns."""
     args = run_context.original_args()
     return args["net_outputs"], args.get("eval_dataset_element")
+
+
+def eval_labels(run_context: Any) -> Optional[np.ndarray[Any, Any]]:
+    """In the hook at the beginning of an evaluation's step: the batch's labels; `None` where they cannot be told."""
+    args = run_context.original_args()
+    element = args.get("eval_dataset_element")
+    if not isinstance(args.get("eval_network"), nn.WithEvalCell) or not element or len(element) != 2:
+        return None
+    labels: np.ndarray[Any, Any] = element[1].asnumpy()
+    return labels
 
 
 def check_columns(what: str, model: Model, dataset: Any) -> None:
