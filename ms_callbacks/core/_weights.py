@@ -57,11 +57,14 @@ def named_parameters(cell: nn.Cell) -> dict[str, Parameter]:
     return {parameter.name: parameter for parameter in cell.get_parameters()}
 
 
-def write(owner: str, cell: nn.Cell, arrays: dict[str, np.ndarray[Any, Any]], source: str) -> None:
+def write(
+    owner: str, cell: nn.Cell, arrays: dict[str, np.ndarray[Any, Any]], source: str, *, exact: bool = False
+) -> None:
     """Writes `arrays` into the parameters of `cell`: all of them, or none and an error.
 
     Entries that the cell has no parameter for are left out, so that weights saved with an optimizer load into a
-    network alone. The learning rate of an optimizer is not expected among them: the schedule stays the user's.
+    network alone; with `exact`, they too are an error. The learning rate of an optimizer is not expected among them:
+    the schedule stays the user's.
     """
     parameters = _without_rates(cell)
     # MindSpore 2.0 gives a bool that was saved without dimensions back with one.
@@ -76,10 +79,13 @@ def write(owner: str, cell: nn.Cell, arrays: dict[str, np.ndarray[Any, Any]], so
         if name in arrays
         and (arrays[name].shape, str(arrays[name].dtype)) != (tuple(parameter.shape), str(parameter.dtype).lower())
     ]
-    if missing or misshapen:
+    unknown = sorted(set(arrays) - set(parameters)) if exact else []
+    if missing or misshapen or unknown:
         problems = [f"the file lacks {', '.join(missing)}"] if missing else []
+        problems += misshapen
+        problems += [f"this one has no {', '.join(unknown)}"] if unknown else []
         raise ValueError(
-            f"{owner}: {source!r} holds the weights of another network: {'; '.join(problems + misshapen)}. "
+            f"{owner}: {source!r} holds the weights of another network: {'; '.join(problems)}. "
             f"Nothing was loaded; pass the network that the file was saved from"
         )
     _assign(parameters, arrays)
