@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mindspore.train import Callback
 from mindspore.train.callback import __all__ as mindspores
-from training import dataset, make_model, valid_dataset, weights
+from training import assert_same_weights, dataset, make_model, valid_dataset, weights
 
 import ms_callbacks
 from ms_callbacks import (
@@ -191,6 +191,19 @@ def test_a_loaded_state_is_where_the_next_run_goes_on(tmp_path):
     assert second["history"].epoch == [1, 2, 3, 4]
     model.train(1, dataset(), callbacks=list(second.values()))
     assert (second["stopping"].wait_, second["history"].epoch) == (0, [1])
+
+
+@every
+@pytest.mark.parametrize("columns", [["images"], ["images", "labels", "more"]])
+def test_a_dataset_with_other_columns_fails_in_mindspores_words(kind, columns, tmp_path):
+    """They are clear and come before the first step; nothing of ours fails before them in words that are less so."""
+    model = make_model()
+    before = weights(model.predict_network)
+    other = dataset().map(lambda labels: (labels, labels), "labels", ["labels", "more"]).project(columns)
+    validate = [] if kind is Validate else [Validate(model, valid_dataset())]
+    with pytest.raises(ValueError, match=f"'train_dataset' should return two elements, but got {len(columns)}"):
+        model.train(1, other, callbacks=[MAKE[kind](model, tmp_path), *validate])
+    assert_same_weights(weights(model.predict_network), before)
 
 
 @every
