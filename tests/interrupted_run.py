@@ -10,11 +10,8 @@ import sys
 import time
 from typing import Any
 
-sys.path[:0] = [os.path.dirname(__file__)]
-
 import conftest
 import mindspore as ms
-import numpy as np
 from mindspore.train import Callback
 from training import dataset, make_model, valid_dataset, weights
 

@@ -416,6 +416,32 @@ def test_the_weights_of_another_network_are_refused(tmp_path):
         best.load_into("best.ckpt")
 
 
+@pytest.mark.parametrize("save_optimizer", [False, True])
+def test_a_network_that_lacks_layers_of_the_saved_one_is_refused(tmp_path, save_optimizer):
+    """All of its own weights are in the file, yet they are another's; what an optimizer holds may be left over."""
+
+    class Deeper(Network):
+        def __init__(self):
+            super().__init__()
+            self.more = nn.Dense(3, 3)
+
+        def construct(self, x):
+            return self.more(super().construct(x))
+
+    path = str(tmp_path / "best.ckpt")
+    saving = BestCheckpoint(path, monitor="loss", save_optimizer=save_optimizer, verbose=0)
+    make_model(network=Deeper()).train(1, dataset(), callbacks=[saving])
+    BestCheckpoint(path).load_into(Deeper())
+    network = Network()
+    before = weights(network)
+    if save_optimizer:
+        BestCheckpoint(path).load_into(network)  # which of the rest is the optimizer's, the file does not tell
+    else:
+        with pytest.raises(ValueError, match="another network: this one has no more.bias, more.weight. Nothing was"):
+            BestCheckpoint(path).load_into(network)
+        assert_same_weights(weights(network), before)
+
+
 # Saves that fail
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mindspore.train import Callback
 from mindspore.train.callback import __all__ as mindspores
-from training import dataset, make_model, valid_dataset, weights
+from training import assert_same_weights, dataset, make_model, valid_dataset, weights
 
 import ms_callbacks
 from ms_callbacks import (
@@ -23,6 +23,7 @@ from ms_callbacks import (
     DynamicLR,
     EarlyStopping,
     ExportBest,
+    GracefulStop,
     HardExamples,
     History,
     LossMonitor,
@@ -33,6 +34,7 @@ from ms_callbacks import (
     ReduceLROnPlateau,
     Robustness,
     ShapeInspector,
+    TrainingState,
     Validate,
 )
 
@@ -51,6 +53,7 @@ MAKE = {
     CSVLogger: lambda model, folder: CSVLogger(str(folder / "log.csv")),
     ConfusionMatrix: lambda model, folder: ConfusionMatrix(),
     ExportBest: lambda model, folder: ExportBest(str(folder / "best.mindir"), monitor="acc"),
+    GracefulStop: lambda model, folder: GracefulStop(),
     HardExamples: lambda model, folder: HardExamples(4),
     History: lambda model, folder: History(),
     Robustness: lambda model, folder: Robustness(valid_dataset(), (0.0, 0.1)),
@@ -64,6 +67,7 @@ MAKE = {
     LRWarmup: lambda model, folder: LRWarmup(1, after=LRStepDecay(1)),
     ReduceLROnPlateau: lambda model, folder: ReduceLROnPlateau("acc"),
     ShapeInspector: lambda model, folder: ShapeInspector(show_values_at=(2,)),
+    TrainingState: lambda model, folder: TrainingState(str(folder / "state")),
     Validate: lambda model, folder: Validate(model, valid_dataset()),
 }
 OLD_HOOKS = {"begin", "end", "epoch_begin", "epoch_end", "step_begin", "step_end"}
@@ -191,6 +195,19 @@ def test_a_loaded_state_is_where_the_next_run_goes_on(tmp_path):
     assert second["history"].epoch == [1, 2, 3, 4]
     model.train(1, dataset(), callbacks=list(second.values()))
     assert (second["stopping"].wait_, second["history"].epoch) == (0, [1])
+
+
+@every
+@pytest.mark.parametrize("columns", [["images"], ["images", "labels", "more"]])
+def test_a_dataset_with_other_columns_fails_in_mindspores_words(kind, columns, tmp_path):
+    """They are clear and come before the first step; nothing of ours fails before them in words that are less so."""
+    model = make_model()
+    before = weights(model.predict_network)
+    other = dataset().map(lambda labels: (labels, labels), "labels", ["labels", "more"]).project(columns)
+    validate = [] if kind is Validate else [Validate(model, valid_dataset())]
+    with pytest.raises(ValueError, match=f"'train_dataset' should return two elements, but got {len(columns)}"):
+        model.train(1, other, callbacks=[MAKE[kind](model, tmp_path), *validate])
+    assert_same_weights(weights(model.predict_network), before)
 
 
 @every

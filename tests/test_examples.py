@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import pathlib
 import re
 import subprocess
@@ -88,6 +89,15 @@ def test_fine_tuning_begins_with_a_checkpoint(tmp_path):
     run(tmp_path, "--epochs", "1", "--output-dir", "other")
     with pytest.raises(AssertionError, match="other/best.ckpt' holds the weights of another network"):
         run(tmp_path, "--epochs", "1", "--fine-tune-from", "other/best.ckpt", example="whole_way")
+
+
+@pytest.mark.parametrize("example", ["train_lenet", "early_stopping", "schedules", "debugging", "whole_way"])
+def test_each_begins_with_what_it_shows_and_what_to_look_at(example):
+    """A line for `--help`, and the way through its output."""
+    source = (ROOT / "examples" / f"{example}.py").read_text(encoding="utf-8")
+    first, _, rest = ast.get_docstring(ast.parse(source)).partition("\n\n")
+    assert "\n" not in first
+    assert re.search(r"\bLook (at|for|in)\b", rest)
 
 
 def test_the_examples_readmes_say_the_same():

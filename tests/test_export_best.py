@@ -540,6 +540,7 @@ def test_two_that_export_to_one_place_are_refused(tmp_path):
     [
         ("best.pb", {}, r"filepath must end in one of '.mindir', '.onnx', but got 'best.pb'"),
         ("best", {}, "filepath must end in one of"),
+        (3, {}, "filepath must be a string, but got 3"),
         ("", {}, "filepath must not be empty"),
         ("best.mindir", {"inputs": np.ones(3)}, "inputs must be a Tensor or a tuple of Tensors, but got ndarray"),
         ("best.mindir", {"inputs": ()}, "inputs must hold at least one Tensor, but it is empty"),

@@ -30,3 +30,17 @@ def test_a_layer_that_does_not_exist_is_named_with_the_nearest():
     with pytest.raises(ValueError, match="freeze: layer 'relu' has no parameter that is trained"):
         freeze(network, "relu")
     assert len(network.trainable_params()) == len(Network().trainable_params())
+
+
+@pytest.mark.parametrize(
+    ("network", "layer", "message"),
+    [
+        ("network", "hidden", "network must be an nn.Cell, but got str"),
+        (Network, ["hidden"], r"layers must be names, as in freeze\(network, 'conv1', 'conv2'\), but got \['hidden'\]"),
+        (Network, 0, "layers must be names, .*, but got 0"),
+    ],
+)
+def test_what_is_no_network_or_name_is_refused(network, layer, message):
+    """A list of names among them, which is easily passed as one."""
+    with pytest.raises(TypeError, match=f"freeze: {message}"):
+        freeze(network if isinstance(network, str) else network(), layer)

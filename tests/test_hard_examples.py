@@ -218,6 +218,36 @@ def test_bad_input_is_named():
         model.train(1, dataset(), callbacks=[HardExamples(), NoStep()])
 
 
+def wrong_labels(shift):
+    """The validation set with every label shifted."""
+    return valid_dataset().map(lambda labels: labels + np.int32(shift), input_columns="labels")
+
+
+@pytest.mark.parametrize("how", ["Validate", "fit"])
+@pytest.mark.parametrize(("shift", "label"), [(1, 3), (9, 9), (-1, -1)])
+def test_labels_out_of_range_are_named_before_the_loss_fails(mode, how, shift, label):
+    """At the first evaluation of a run, with what to do; the loss alone would fail in other words, or not at all."""
+    model = make_model()
+    with pytest.raises(
+        ValueError, match=f"HardExamples: label {label} is out of range: the network has 3 classes, 0 to 2; "
+    ):
+        if how == "fit":
+            model.fit(1, dataset(), wrong_labels(shift), callbacks=[HardExamples()])
+        else:
+            model.train(1, dataset(), callbacks=[HardExamples(), Validate(model, wrong_labels(shift))])
+
+
+def test_labels_out_of_range_in_an_evaluation_of_its_own():
+    """Where nothing is known of the network before its first batch, negative ones and those just beyond are named."""
+    model = make_model()
+    with pytest.raises(
+        ValueError, match="HardExamples: label -1 is out of range: classes count from 0; mend the labels"
+    ):
+        model.eval(wrong_labels(-1), callbacks=[HardExamples()])
+    with pytest.raises(ValueError, match="HardExamples: label 3 is out of range: the network has 3 classes"):
+        model.eval(wrong_labels(1), callbacks=[HardExamples()])
+
+
 def test_without_matplotlib(monkeypatch):
     """Only a picture needs it."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from training import Recorder, Script, dataset, make_model, valid_dataset
 
-from ms_callbacks import LRStepDecay, Validate
+from ms_callbacks import LRStepDecay, Validate, plot_history
 from ms_callbacks.watch.csv_logger import CSVLogger
 from ms_callbacks.watch.history import History
 
@@ -167,3 +167,77 @@ def test_a_folder_that_is_not_there_is_refused_before_the_first_step(tmp_path):
     with pytest.raises(FileNotFoundError, match="CSVLogger: the folder .*missing' of .* does not exist"):
         make_model().train(1, dataset(), callbacks=[CSVLogger(str(tmp_path / "missing" / "log.csv"))])
     assert not os.listdir(tmp_path)
+
+
+# plot_history
+
+
+def test_the_picture_of_a_run(tmp_path, monkeypatch):
+    """A panel each for losses, metrics and rate; a key without a value is left out, and so is an epoch without one."""
+    from matplotlib.image import imread
+
+    drawn = []
+    save = plot_history.__globals__["save"]
+    monkeypatch.setitem(
+        plot_history.__globals__, "save", lambda figure, path: (drawn.append(figure), save(figure, path))
+    )
+    given = {"loss": [2.0, 1.0], "acc": [None, 0.5], "top5": [None, None], "learning_rate": [None, None]}
+    plot_history(given, tmp_path / "curves.png")
+    assert imread(tmp_path / "curves.png").shape[1] > 300
+    curves = {line.get_label(): line.get_xydata().tolist() for axes in drawn[0].axes for line in axes.lines}
+    assert curves == {"loss": [[1, 2], [2, 1]], "acc": [[2, 0.5]]}
+    plot_history({**given, "learning_rate": [0.1, 0.05]}, str(tmp_path / "curves.png"))
+    assert [axes.get_ylabel() for axes in drawn[1].axes] == ["loss", "metric", "learning rate"]
+    assert os.listdir(tmp_path) == ["curves.png"]
+
+
+@pytest.mark.parametrize(
+    ("history", "error", "message"),
+    [
+        (History(), ValueError, "the history holds no epoch; pass one of a run that has finished an epoch"),
+        ({}, ValueError, "the history holds no epoch"),
+        ({"loss": []}, ValueError, "the history holds no epoch"),
+        (
+            {"loss": [None], "acc": [None]},
+            ValueError,
+            "the history needs a value of a loss.*, but has none under 'loss', 'acc'",
+        ),
+        ({"seconds": [1.0]}, ValueError, "the history needs a value of a loss.*, but has none under 'seconds'"),
+        ([1.0], TypeError, "history must be a History, or a dictionary of lists .*, but got list"),
+        ({"loss": 1.0}, TypeError, "history must be a History, or a dictionary of lists"),
+    ],
+)
+def test_a_history_with_nothing_to_draw_is_refused(tmp_path, history, error, message):
+    """And no file is made."""
+    with pytest.raises(error, match=f"plot_history: {message}"):
+        plot_history(history, str(tmp_path / "curves.png"))
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        ("missing/curves.png", FileNotFoundError, "the folder 'missing' of .* does not exist; make it first"),
+        ("folder.png", IsADirectoryError, "'folder.png' is a folder; pass the path of a file"),
+        ("curves.jpg", ValueError, "path must end in '.png', but got 'curves.jpg'"),
+        ("", ValueError, "path must end in '.png', but got ''"),
+        (None, TypeError, "path must be the path of a PNG file, but got None"),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_refused(tmp_path, monkeypatch, path, error, message):
+    """With what to do."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(error, match=f"plot_history: {message}"):
+        plot_history({"loss": [1.0]}, path)
+
+
+def test_a_folder_that_takes_no_picture_is_refused(tmp_path, monkeypatch):
+    """Found by making a file there."""
+
+    def refuse(path, *rest):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(PermissionError, match="plot_history: cannot write in the folder"):
+        plot_history({"loss": [1.0]}, str(tmp_path / "curves.png"))

@@ -359,6 +359,17 @@ def test_a_failed_save_leaves_the_earlier_file(tmp_path, monkeypatch):
     assert [one.read_bytes() for one in tmp_path.iterdir()] == [b"earlier"]
 
 
+def test_a_folder_that_takes_no_files_is_refused(tmp_path, monkeypatch):
+    """Found before the weights are read, by making a folder there."""
+
+    def refuse(path, *rest):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(PermissionError, match="save_int8_weights: cannot write in the folder"):
+        save_int8_weights(Network(), str(tmp_path / "w.int8"))
+
+
 @pytest.mark.parametrize("call", [save_int8_weights, lambda network, path: load_int8_weights(path, network)])
 def test_wrong_arguments_are_refused(tmp_path, call):
     """With what was received and what was expected, by both."""

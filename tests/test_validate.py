@@ -10,7 +10,7 @@ from mindspore.train import Callback, Metric
 from mindspore.train import EarlyStopping as MindSporesEarlyStopping
 from training import Network, Recorder, assert_same_weights, dataset, loss_fn, make_model, valid_dataset
 
-from ms_callbacks import BestCheckpoint, EarlyStopping, LossMonitor, ReduceLROnPlateau, Validate
+from ms_callbacks import BestCheckpoint, EarlyStopping, LossMonitor, ReduceLROnPlateau, Robustness, Validate
 
 
 class Counter(Callback):
@@ -269,5 +269,26 @@ def test_wrong_configuration_is_refused_before_the_first_step():
         Validate(Network(), valid_dataset())
     with pytest.raises(TypeError, match="dataset must be a MindSpore dataset, but got list"):
         Validate(model, [])
+    for columns in (["images"], ["images", "labels", "labels2"]):
+        other = valid_dataset().map(lambda one: (one, one), "labels", ["labels", "labels2"]).project(columns)
+        with pytest.raises(
+            ValueError, match=f"Model.fit: the valid_dataset must have two .*, but it has {len(columns)}:"
+        ):
+            model.fit(1, dataset(), other, callbacks=[EarlyStopping(), NoStep()])
     with pytest.raises(ValueError, match="every_n_epochs must be at least 1, but got 0"):
         Validate(model, valid_dataset(), every_n_epochs=0)
+
+
+def test_what_makes_a_dataset_is_not_one():
+    """Of an object with `run()`, such as `vision.Mnist`, the way to one is told."""
+
+    class Maker:
+        def run(self):
+            return valid_dataset()
+
+    model = make_model()
+    with pytest.raises(TypeError, match=r"Validate: dataset must be .*, but got Maker; call its run\(\) for one"):
+        Validate(model, Maker())
+    with pytest.raises(TypeError, match=r"Robustness: dataset must be .*, but got Maker; call its run\(\) for one"):
+        Robustness(Maker())
+    model.train(1, dataset(), callbacks=[Validate(model, Maker().run())])

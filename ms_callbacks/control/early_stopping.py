@@ -69,6 +69,7 @@ class EarlyStopping(TrainCallback, Restorer):
     stopping_threshold: Optional[float]
     divergence_threshold: Optional[float]
     _snapshot: Optional[Snapshot]
+    _best_weights: dict[str, np.ndarray[Any, Any]]
 
     def __init__(
         self,
@@ -183,7 +184,7 @@ class EarlyStopping(TrainCallback, Restorer):
     def _reset(self) -> None:
         self._tracker = Tracker(self._monitor)
         self._snapshot = None
-        self._best_weights: dict[str, np.ndarray[Any, Any]] = {}
+        self._best_weights = {}
         self.wait_ = 0
         self.stopped_epoch_ = 0
         self.stop_reason_ = ""

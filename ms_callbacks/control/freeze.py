@@ -24,15 +24,20 @@ def freeze(network: nn.Cell, *layers: str) -> list[str]:
         The names of the parameters that are frozen by this call.
 
     Raises:
+        TypeError: `network` is not an `nn.Cell`, or a name is not a string.
         ValueError: there is no such layer, or it has nothing to freeze; then nothing is frozen.
 
     Example:
         >>> freeze(network, "1")
         ['1.weight', '1.bias']
     """
+    if not isinstance(network, nn.Cell):
+        raise TypeError(f"freeze: network must be an nn.Cell, but got {type(network).__name__}")
     cells = {name: cell for name, cell in network.cells_and_names() if name}
     parameters = []
     for name in layers:
+        if not isinstance(name, str):
+            raise TypeError(f"freeze: layers must be names, as in freeze(network, 'conv1', 'conv2'), but got {name!r}")
         if name not in cells:
             raise ValueError(f"freeze: the network has no layer {name!r} ({quoted(cells)}){nearest(name, cells)}")
         own = [one for one in cells[name].get_parameters() if one.requires_grad]

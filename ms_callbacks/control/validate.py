@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any, Optional
 
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Tensor
 from mindspore.train import Model
 
 from ..core._callback import TrainCallback, only_one
-from ..core._checks import check_bool, check_int
-from ..core._context import Evaluator, Run, eval_outputs, metrics_of
+from ..core._checks import check_bool, check_dataset, check_int
+from ..core._context import Evaluator, Run, check_columns, eval_outputs, metrics_of
 from ..core._observer import EvalObserver
 
 __all__ = ["Validate"]
@@ -57,11 +57,8 @@ class Validate(TrainCallback, Evaluator):
         super().__init__()
         if not isinstance(model, Model):
             raise TypeError(f"Validate: model must be a mindspore.train.Model, but got {type(model).__name__}")
-        if not hasattr(dataset, "get_dataset_size"):
-            hint = "; call its run() for one" if hasattr(dataset, "run") else ""
-            raise TypeError(f"Validate: dataset must be a MindSpore dataset, but got {type(dataset).__name__}{hint}")
         self.model = model
-        self.dataset = dataset
+        self.dataset = check_dataset("Validate", dataset)
         self.every_n_epochs = check_int("Validate", "every_n_epochs", every_n_epochs, 1)
         self.on_last = check_bool("Validate", "on_last", on_last)
         self.results_: dict[str, Any] = {}
@@ -78,12 +75,7 @@ class Validate(TrainCallback, Evaluator):
             )
         if self.dataset.get_dataset_size() == 0:
             raise ValueError("Validate: the validation dataset is empty; a batch_size above its length drops it all")
-        columns = self.dataset.get_col_names()
-        if isinstance(self.model.eval_network, nn.WithEvalCell) and len(columns) != 2:
-            raise ValueError(
-                f"Validate: the validation dataset must have two columns, data and label, but it has {len(columns)}: "
-                f"{columns}; name them with project(), or give the Model an eval_network that takes them"
-            )
+        check_columns("Validate: the validation dataset", self.model, self.dataset)
         own = {id(one) for one in self.model.predict_network.get_parameters()}
         if own and own.isdisjoint(id(one) for one in run.train_network.get_parameters()):
             raise ValueError(

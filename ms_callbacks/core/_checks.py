@@ -12,7 +12,17 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
-__all__ = ["check_bool", "check_choice", "check_int", "check_number", "check_path", "check_text", "nearest", "quoted"]
+__all__ = [
+    "check_bool",
+    "check_choice",
+    "check_dataset",
+    "check_int",
+    "check_number",
+    "check_path",
+    "check_text",
+    "nearest",
+    "quoted",
+]
 
 
 def check_int(owner: str, name: str, value: Any, minimum: int) -> int:
@@ -78,6 +88,14 @@ def check_text(owner: str, name: str, value: Any) -> str:
 def check_path(owner: str, name: str, value: Any) -> str:
     """Returns a path as a string; raises unless it is a string or a path object with something in it."""
     return check_text(owner, name, os.fspath(value) if isinstance(value, os.PathLike) else value)
+
+
+def check_dataset(owner: str, value: Any) -> Any:
+    """Returns `value`; raises unless it is a dataset, and tells what has one to `run()`."""
+    if not hasattr(value, "get_dataset_size"):
+        hint = "; call its run() for one" if hasattr(value, "run") else ""
+        raise TypeError(f"{owner}: dataset must be a MindSpore dataset, but got {type(value).__name__}{hint}")
+    return value
 
 
 def nearest(name: Any, options: Iterable[Any]) -> str:

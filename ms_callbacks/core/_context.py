@@ -23,7 +23,16 @@ from ._losses import Losses
 from ._names import EVAL_LOSS, TRAIN_LOSS, is_train_loss, key_among
 from ._rates import Rates
 
-__all__ = ["Evaluator", "Restorer", "Run", "StateKeeper", "eval_outputs", "metrics_of"]
+__all__ = [
+    "Evaluator",
+    "Restorer",
+    "Run",
+    "StateKeeper",
+    "check_columns",
+    "eval_labels",
+    "eval_outputs",
+    "metrics_of",
+]
 
 _KEY = "_ms_callbacks_run"
 
@@ -415,6 +424,26 @@ def eval_outputs(run_context: Any) -> tuple[Any, Any]:
     return args["net_outputs"], args.get("eval_dataset_element")
 
 
+def eval_labels(run_context: Any) -> Optional[np.ndarray[Any, Any]]:
+    """In the hook at the beginning of an evaluation's step: the batch's labels; `None` where they cannot be told."""
+    args = run_context.original_args()
+    element = args.get("eval_dataset_element")
+    if not isinstance(args.get("eval_network"), nn.WithEvalCell) or not element or len(element) != 2:
+        return None
+    labels: np.ndarray[Any, Any] = element[1].asnumpy()
+    return labels
+
+
+def check_columns(what: str, model: Model, dataset: Any) -> None:
+    """Raises where a dataset to evaluate has other columns than data and label, and the Model takes no others."""
+    columns = dataset.get_col_names()
+    if isinstance(model.eval_network, nn.WithEvalCell) and len(columns) != 2:
+        raise ValueError(
+            f"{what} must have two columns, data and label, but it has {len(columns)}: {columns}; "
+            f"name them with project(), or give the Model an eval_network that takes them"
+        )
+
+
 def metrics_of(model: Model) -> dict[str, Any]:
     """The metrics that a Model was made with, by name."""
     return dict(getattr(model, "_metric_fns", None) or {})
@@ -436,6 +465,8 @@ def _calling_model() -> Optional[tuple[Model, bool]]:
                     "Model.fit: the valid_dataset is empty and would never be evaluated; a batch_size above its length "
                     "with drop_remainder=True drops it all"
                 )
+            if valid_dataset is not None:
+                check_columns("Model.fit: the valid_dataset", caller, valid_dataset)
             epochs = range(frame.f_locals["initial_epoch"] + 1, frame.f_locals["epoch"] + 1)
             evaluated = [e for e in epochs if (e % frequency == 0 if isinstance(frequency, int) else e in frequency)]
             return caller, valid_dataset is not None and bool(evaluated)

@@ -15,7 +15,16 @@ import numpy as np
 
 from ._files import staged
 
-__all__ = ["as_picture", "check_image_shape", "check_matplotlib", "check_picture", "contact_sheet", "figure", "save"]
+__all__ = [
+    "as_picture",
+    "check_image_shape",
+    "check_matplotlib",
+    "check_picture",
+    "check_png",
+    "contact_sheet",
+    "figure",
+    "save",
+]
 
 _DOTS_PER_INCH = 120
 _CELL_INCHES = 1.7
@@ -30,15 +39,16 @@ def check_matplotlib(owner: str) -> None:
 
 def check_picture(owner: str, picture: Any) -> Optional[str]:
     """Returns the path of a PNG as a string, or `None`; raises where it is no such path or cannot be drawn."""
-    if picture is None:
-        return None
-    if not isinstance(picture, (str, os.PathLike)):
-        raise TypeError(
-            f"{owner}: picture must be the path of a PNG file, but got {picture!r} ({type(picture).__name__})"
-        )
-    path = os.fspath(picture)
+    return None if picture is None else check_png(owner, "picture", picture)
+
+
+def check_png(owner: str, name: str, value: Any) -> str:
+    """Returns the path of a PNG as a string; raises where it is no such path or cannot be drawn."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{owner}: {name} must be the path of a PNG file, but got {value!r} ({type(value).__name__})")
+    path = os.fspath(value)
     if not isinstance(path, str) or not path.lower().endswith(".png"):
-        raise ValueError(f"{owner}: picture must end in '.png', but got {path!r}")
+        raise ValueError(f"{owner}: {name} must end in '.png', but got {path!r}")
     check_matplotlib(owner)
     return path
 

@@ -28,7 +28,6 @@ __all__ = [
     "save",
     "to_save",
     "write",
-    "write_all",
 ]
 
 FORMATS = (".ckpt", ".safetensors")
@@ -59,27 +58,22 @@ def named_parameters(cell: nn.Cell) -> dict[str, Parameter]:
     return {parameter.name: parameter for parameter in cell.get_parameters()}
 
 
-def write(owner: str, cell: nn.Cell, arrays: dict[str, np.ndarray[Any, Any]], source: str) -> None:
+def write(
+    owner: str,
+    cell: nn.Cell,
+    arrays: dict[str, np.ndarray[Any, Any]],
+    source: str,
+    *,
+    exact: bool = False,
+    rates: bool = False,
+) -> None:
     """Writes `arrays` into the parameters of `cell`: all of them, or none and an error.
 
     Entries that the cell has no parameter for are left out, so that weights saved with an optimizer load into a
-    network alone. The learning rate of an optimizer is not expected among them: the schedule stays the user's.
+    network alone; with `exact`, they too are an error. Only with `rates` is the learning rate of an optimizer
+    expected among them: else the schedule stays the user's.
     """
-    _write(owner, _without_rates(cell), arrays, source)
-
-
-def write_all(owner: str, cell: nn.Cell, arrays: dict[str, np.ndarray[Any, Any]], source: str) -> None:
-    """Writes `arrays` into all parameters of `cell`, an optimizer's rates too; none may be left over."""
-    parameters = named_parameters(cell)
-    if left_over := sorted(set(arrays) - set(parameters)):
-        raise ValueError(
-            f"{owner}: {source!r} was saved with another network or optimizer: this one has no "
-            f"{', '.join(left_over)}. Nothing was loaded"
-        )
-    _write(owner, parameters, arrays, source)
-
-
-def _write(owner: str, parameters: dict[str, Parameter], arrays: dict[str, np.ndarray[Any, Any]], source: str) -> None:
+    parameters = named_parameters(cell) if rates else _without_rates(cell)
     # MindSpore 2.0 gives a bool that was saved without dimensions back with one.
     for name, parameter in parameters.items():
         if parameter.size == 1 and name in arrays and arrays[name].size == 1:
@@ -92,10 +86,13 @@ def _write(owner: str, parameters: dict[str, Parameter], arrays: dict[str, np.nd
         if name in arrays
         and (arrays[name].shape, str(arrays[name].dtype)) != (tuple(parameter.shape), str(parameter.dtype).lower())
     ]
-    if missing or misshapen:
+    unknown = sorted(set(arrays) - set(parameters)) if exact else []
+    if missing or misshapen or unknown:
         problems = [f"the file lacks {', '.join(missing)}"] if missing else []
+        problems += misshapen
+        problems += [f"this one has no {', '.join(unknown)}"] if unknown else []
         raise ValueError(
-            f"{owner}: {source!r} holds the weights of another network: {'; '.join(problems + misshapen)}. "
+            f"{owner}: {source!r} holds the weights of another network: {'; '.join(problems)}. "
             f"Nothing was loaded; pass the network that the file was saved from"
         )
     _assign(parameters, arrays)
@@ -107,7 +104,7 @@ def to_save(cell: nn.Cell) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def everything(cell: nn.Cell) -> dict[str, np.ndarray[Any, Any]]:
-    """Live views of all parameters of `cell`, an optimizer's rates too; what `write_all` writes back."""
+    """Live views of all parameters of `cell`, an optimizer's rates too."""
     return {name: parameter.asnumpy() for name, parameter in named_parameters(cell).items()}
 
 

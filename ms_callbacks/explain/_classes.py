@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Tensor
 
 from ..core._checks import check_choice
-from ..core._context import Run
+from ..core._context import Run, eval_labels
 from ..core._files import check_folder
 from ..core._layers import untouched
 from ..core._observer import EvalObserver
@@ -38,6 +38,7 @@ class ClassReport(EvalObserver):
         self._path = check_picture(self._owner, picture)
         self.verbose = check_choice(self._owner, "verbose", verbose, (0, 1))
         self._is_new = False
+        self._classes: Optional[int] = None
         self._forget()
 
     def on_train_begin(self, run_context: Any) -> None:
@@ -54,6 +55,7 @@ class ClassReport(EvalObserver):
         if self._path:
             check_folder(self._owner, self._path)
         self._is_new = self._has_looked = False
+        self._classes = None
         self._forget()
 
     def on_train_step_begin(self, run_context: Any) -> None:
@@ -64,6 +66,18 @@ class ClassReport(EvalObserver):
         run = Run.of(run_context)
         if run.batch is not None and run.loss_fn is not None:
             self._look_ahead(run, run.inputs(self._owner))
+
+    def on_eval_begin(self, run_context: Any) -> None:
+        """Begins anew; an evaluation that is part of no training may be of another network."""
+        super().on_eval_begin(run_context)
+        if self._depth <= 1:
+            self._classes = None
+
+    def on_eval_step_begin(self, run_context: Any) -> None:
+        """Checks the labels before the loss does, which tells of a wrong one less clearly or, on some devices, not."""
+        labels = eval_labels(run_context)
+        if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu":
+            _check_labels(self._owner, labels, self._classes)
 
     def on_eval_end(self, run_context: Any) -> None:
         """Takes over what this evaluation has shown; reports it at once where no training is under way."""
@@ -80,6 +94,7 @@ class ClassReport(EvalObserver):
         """Takes in a batch: logits of shape (n, classes), labels of shape (n,), and the network's first input."""
         _check_batch(self._owner, logits, labels)
         self._check_class_count(logits.shape[1])
+        self._classes = logits.shape[1]
         self._take(logits, labels.astype(np.int64), inputs)
 
     @property
@@ -87,9 +102,12 @@ class ClassReport(EvalObserver):
         return type(self).__name__
 
     def _look_ahead(self, run: Run, inputs: tuple[Tensor, ...]) -> None:
+        with untouched(run.network):
+            output = run.network(*inputs)
         if self._names is not None:
-            with untouched(run.network):
-                self._check_class_count(class_scores(self._owner, run.network(*inputs)).shape[1])
+            self._check_class_count(class_scores(self._owner, output).shape[1])
+        if isinstance(output, Tensor) and output.ndim == 2:
+            self._classes = output.shape[1]
 
     def _check_class_count(self, classes: int) -> None:
         if self._names is not None and len(self._names) != classes:
@@ -151,12 +169,20 @@ def _check_batch(owner: str, logits: Array, labels: Array) -> None:
             f"{owner}: needs labels that are whole numbers, of shape {logits.shape[:1]}, but got {labels.dtype} of "
             f"shape {labels.shape}; where they are one-hot, give the dataset their argmax and the loss sparse=True"
         )
-    wrong = (labels < 0) | (labels >= logits.shape[1])
-    if wrong.any():
-        raise ValueError(
-            f"{owner}: label {labels[wrong][0]} is out of range: the network has {logits.shape[1]} classes, "
-            f"0 to {logits.shape[1] - 1}; mend the labels, or give the network more outputs"
-        )
+    _check_labels(owner, labels, logits.shape[1])
+
+
+def _check_labels(owner: str, labels: Array, classes: Optional[int]) -> None:
+    """Raises where a label is no class; `classes` is `None` where nothing is known of the network yet."""
+    wrong = labels[(labels < 0) | (labels >= (np.inf if classes is None else classes))]
+    if not wrong.size:
+        return
+    if classes is None:
+        raise ValueError(f"{owner}: label {wrong[0]} is out of range: classes count from 0; mend the labels")
+    raise ValueError(
+        f"{owner}: label {wrong[0]} is out of range: the network has {classes} classes, 0 to {classes - 1}; "
+        f"mend the labels, or give the network more outputs"
+    )
 
 
 def _checked_names(owner: str, names: Any) -> tuple[str, ...]:

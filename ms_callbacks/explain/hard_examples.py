@@ -90,9 +90,9 @@ class HardExamples(ClassReport):
         self._hardest: list[tuple[HardExample, Optional[Array]]] = []
 
     def _look_ahead(self, run: Run, inputs: tuple[Tensor, ...]) -> None:
-        super()._look_ahead(run, inputs)
         if self._path:
             check_image_shape(self._owner, tuple(inputs[0].shape[1:]))
+        super()._look_ahead(run, inputs)
 
     def _forget(self) -> None:
         self.examples_: list[HardExample] = []

@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ..core._callback import TrainCallback
-from ..core._checks import check_choice, check_int, check_number, quoted
+from ..core._checks import check_choice, check_dataset, check_int, check_number, quoted
 from ..core._context import Run
 from ..core._layers import untouched
 from ._classes import class_scores
@@ -67,11 +67,9 @@ class Robustness(TrainCallback):
     ) -> None:
         super().__init__()
         owner = "Robustness"
-        if not hasattr(dataset, "get_dataset_size"):
-            raise TypeError(f"{owner}: dataset must be a MindSpore dataset, but got {type(dataset).__name__}")
         if isinstance(epsilons, (str, bytes)) or not isinstance(epsilons, Iterable):
             raise TypeError(f"{owner}: epsilons must be numbers, such as (0.0, 0.1), but got {epsilons!r}")
-        self.dataset = dataset
+        self.dataset = check_dataset(owner, dataset)
         self.epsilons = tuple(check_number(owner, "epsilons", each, minimum=0.0) for each in epsilons)
         if not self.epsilons:
             raise ValueError(f"{owner}: epsilons must hold at least one number, but it is empty")

@@ -211,7 +211,8 @@ class BestCheckpoint(TrainCallback):
                 refused.append(str(error))
                 self.say(f"refused {error}")
                 continue
-            _weights.write(_OWNER, network, _weights.load(kept.path), kept.path)
+            alone = record.get("with_optimizer") is False
+            _weights.write(_OWNER, network, _weights.load(kept.path), kept.path, exact=alone)
             return {"path": kept.path, **record}
         if refused:
             raise ValueError(f"{_OWNER}: no whole checkpoint is left; refused: {'; '.join(refused)}")
@@ -268,6 +269,7 @@ class BestCheckpoint(TrainCallback):
             "epoch": run.epoch,
             "step": run.step,
             "learning_rate": run.rates,
+            "with_optimizer": self.save_optimizer,
             "saved_at": time.time(),
             "versions": {"mindspore": ms.__version__, "numpy": np.__version__},
         }

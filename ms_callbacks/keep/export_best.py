@@ -11,7 +11,7 @@ from mindspore import Tensor
 
 from ..core import _files
 from ..core._callback import TrainCallback
-from ..core._checks import check_choice, check_text
+from ..core._checks import check_choice, check_path
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
 from ..core._names import is_train_loss
@@ -77,6 +77,7 @@ class ExportBest(TrainCallback):
     path_: Optional[str]
     difference_: Optional[float]
     _snapshot: Optional[Snapshot]
+    _best_weights: dict[str, np.ndarray[Any, Any]]
     _examples: Optional[tuple[Tensor, ...]]
 
     def __init__(
@@ -89,7 +90,7 @@ class ExportBest(TrainCallback):
         verbose: int = 1,
     ) -> None:
         super().__init__()
-        self.filepath = check_text(_OWNER, "filepath", os.fspath(filepath))
+        self.filepath = check_path(_OWNER, "filepath", filepath)
         check_format(_OWNER, self.filepath)
         self._monitor = Monitor.checked(_OWNER, monitor, mode, 0.0)
         self.monitor = monitor
@@ -197,7 +198,7 @@ class ExportBest(TrainCallback):
     def _reset(self) -> None:
         self._tracker = Tracker(self._monitor)
         self._snapshot = None
-        self._best_weights: dict[str, np.ndarray[Any, Any]] = {}
+        self._best_weights = {}
         self._examples = None
         self.path_ = None
         self.difference_ = None

@@ -117,14 +117,7 @@ def load_int8_weights(filepath: str, network: nn.Cell) -> None:
         raise FileNotFoundError(f"{_LOAD}: there is no file {filepath!r}; save it with save_int8_weights first")
     with open(filepath, "rb") as file:
         arrays = {one.name: one.restored() for one in _from_bytes(filepath, file.read())}
-    # `_weights.write` lets a file hold more than the network; here that too means another network.
-    unknown = sorted(set(arrays) - set(_weights.to_save(network)))
-    if unknown:
-        raise ValueError(
-            f"{_LOAD}: {filepath!r} holds the weights of another network: this one has no {', '.join(unknown)}. "
-            f"Nothing was loaded; pass the network that the file was saved from"
-        )
-    _weights.write(_LOAD, network, arrays, filepath)
+    _weights.write(_LOAD, network, arrays, filepath, exact=True)
 
 
 def _check(owner: str, network: Any, filepath: Any) -> None:

@@ -48,11 +48,11 @@ class TrainingState(TrainCallback, StateKeeper):
         >>> model.train(10, train_dataset, callbacks=[state, ...], initial_epoch=initial_epoch)
 
     On a CPU the parameters, moments, rates and decisions are then those of a run that was never interrupted, to the
-    last bit, where the data come in the same order: on every supported MindSpore without shuffling, and on 2.8 and newer
-    with it, where `mindspore.set_seed` was called (the seed of the state is set again). MindSpore cannot make random
-    numbers that are drawn inside a network go on: after a resume, `nn.Dropout` and the like draw others, and the run is
-    complete but not the same. On MindSpore 2.0, which cannot begin a dataset in its middle, a shuffled dataset repeats
-    the orders of its first epochs, and `every_n_steps` is refused.
+    last bit, where the data come in the same order: on every supported MindSpore without shuffling, and on 2.8 and
+    newer with it, where `mindspore.set_seed` was called (the seed of the state is set again). MindSpore cannot make
+    random numbers that are drawn inside a network go on: after a resume, `nn.Dropout` and the like draw others, and
+    the run is complete but not the same. On MindSpore 2.0, which cannot begin a dataset in its middle, a shuffled
+    dataset repeats the orders of its first epochs, and `every_n_steps` is refused.
 
     Args:
         directory: where the states are kept, one run's alone; it is made where it does not exist.
@@ -138,7 +138,7 @@ class TrainingState(TrainCallback, StateKeeper):
                 f"{_OWNER}: {state.path!r} was saved in the middle of an epoch, where MindSpore {ms.__version__} "
                 f"cannot begin; resume with the version that saved it ({content['versions']['mindspore']})"
             )
-        _weights.write_all(_OWNER, model.train_network, state.parameters, state.path)
+        _weights.write(_OWNER, model.train_network, state.parameters, state.path, exact=True, rates=True)
         _restore_seeds(content["seeds"])
         if _CAN_BEGIN_WITHIN:
             train_dataset.set_init_step(epoch * batches + steps)
@@ -347,7 +347,7 @@ def _plain(name: str, state: Any) -> Any:
         return json.loads(json.dumps(state))
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"{_OWNER}: state_dict of {name} must hold plain numbers, strings, lists, dictionaries and None only: {error}"
+            f"{_OWNER}: state_dict of {name} must hold plain numbers, strings, lists, dictionaries and None: {error}"
         ) from error
 
 
@@ -357,11 +357,11 @@ def _digest(content: Any) -> str:
 
 def _seeds() -> dict[str, Any]:
     """What Python, NumPy and MindSpore draw random numbers from, as far as they tell."""
-    kind, keys, *rest = np.random.get_state()
+    kind, keys, *rest = np.random.get_state(legacy=True)
     return {
         "mindspore": ms.get_seed(),
         "dataset": ds.config.get_seed(),
-        "numpy": [kind, keys.tolist(), *rest],
+        "numpy": [kind, np.asarray(keys).tolist(), *rest],
         "python": random.getstate(),
     }
 
