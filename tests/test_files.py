@@ -107,5 +107,5 @@ def test_records(tmp_path):
     with pytest.raises(ValueError, match="does not hold a JSON object"):
         _files.read_json(path)
     put("x" * (2 << 20))(path)
-    with pytest.raises(ValueError, match="is larger than any record"):
+    with pytest.raises(ValueError, match="is larger than any that is written here"):
         _files.read_json(path)

@@ -35,7 +35,7 @@ class GracefulStop(TrainCallback):
             Default: None.
 
     Attributes:
-        signal_ (int | None): the signal that stopped the run.
+        signal_ (int): the number of the signal that stopped the run; 0 if none did.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
@@ -44,14 +44,14 @@ class GracefulStop(TrainCallback):
     Example:
         >>> stop = GracefulStop()
         >>> model.train(1, train_dataset, callbacks=[TrainingState(folder + "/state"), stop])
-        >>> stop.signal_ is None
-        True
+        >>> stop.signal_
+        0
     """
 
     def __init__(self, *, exit_with: Union[int, str, None] = None) -> None:
         super().__init__()
         self.exit_with = check_choice(_OWNER, "exit_with", exit_with, (None, 0, "signal"))
-        self.signal_: Optional[int] = None
+        self.signal_ = 0
         self._earlier: dict[signal.Signals, Any] = {}
 
     def on_train_begin(self, run_context: Any) -> None:
@@ -64,25 +64,25 @@ class GracefulStop(TrainCallback):
                 f"{_OWNER}: signals can be handled in the main thread only, and this run is in "
                 f"{threading.current_thread().name!r}; call Model.train from the main thread, or leave {_OWNER} out"
             )
-        self.signal_ = None
+        self.signal_ = 0
         handlers = {"SIGTERM": self._stop, "SIGINT": self._stop, "SIGUSR1": self._ask}  # Windows has no SIGUSR1
         for name in filter(signal.Signals.__members__.__contains__, handlers):
             self._earlier[signal.Signals[name]] = signal.signal(signal.Signals[name], handlers[name])
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Stops, where a signal has come."""
-        if self.signal_ is not None:
+        if self.signal_:
             self._let_the_next_end_it()  # MindSpore may have set its own in this step
             self._run.interrupt()
 
     def after_epoch(self, run: Run) -> None:
         """Stops, where a signal has come during the evaluation."""
-        if self.signal_ is not None:
+        if self.signal_:
             run.interrupt()
 
     def after_run(self, run: Run) -> None:
         """Says what stopped the run."""
-        if self.signal_ is not None and run.is_interrupted:
+        if self.signal_ and run.is_interrupted:
             self.say(f"stopped by {signal.Signals(self.signal_).name} in epoch {run.epoch}, step {run.step_in_epoch}")
 
     def on_exit(self) -> None:
@@ -91,7 +91,7 @@ class GracefulStop(TrainCallback):
             # A handler that was not set from Python cannot be told, and so not set again.
             signal.signal(each, signal.SIG_DFL if handler is None else handler)
         was_running, self._earlier = bool(self._earlier), {}
-        if was_running and self.signal_ is not None and self.exit_with is not None:
+        if was_running and self.signal_ and self.exit_with is not None:
             raise SystemExit(0 if self.exit_with == 0 else 128 + self.signal_)
 
     def _stop(self, number: int, frame: Optional[FrameType]) -> None:
