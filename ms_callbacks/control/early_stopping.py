@@ -144,7 +144,7 @@ class EarlyStopping(TrainCallback, Restorer):
 
     def on_exit(self) -> None:
         """Restores where an exception ended the run."""
-        self.restore()
+        self._restore(together=False)
 
     @property
     def best_(self) -> Optional[float]:
@@ -223,10 +223,13 @@ class EarlyStopping(TrainCallback, Restorer):
 
     def restore(self) -> None:
         """Gives the network its best weights back, once."""
+        self._restore(together=True)
+
+    def _restore(self, together: bool) -> None:
         snapshot, self._snapshot = self._snapshot, None
         if snapshot is None or not snapshot.arrays:
             return
-        snapshot.restore()
+        snapshot.restore(together=together)
         if self.verbose:
             self.say(
                 f"the network has its weights of epoch {self.best_epoch_} again ({self.monitor}: {self.best_:.6g})"

@@ -18,6 +18,7 @@ import numpy as np
 from mindspore import Tensor, nn
 from mindspore.train import Model
 
+from . import _ranks
 from ._checks import nearest, quoted
 from ._losses import Losses
 from ._names import EVAL_LOSS, TRAIN_LOSS, is_train_loss, key_among
@@ -81,7 +82,8 @@ class Run:
         self._context = run_context
         self._args = run_context.original_args()
         self._started = False
-        self._evaluated_epoch = 0
+        self._evaluated_epoch = self._mean_epoch = 0
+        self._mean_loss: Optional[float] = None
         self._results: dict[str, Any] = {}
         self._rates: Optional[Rates] = None
         self._rates_epoch = 0
@@ -312,13 +314,22 @@ class Run:
             samples = self.step_in_epoch * batch[0].shape[0] if batch and batch[0].shape else None
             self._record = {
                 "epoch": self.epoch,
-                "loss": self.losses.mean,
+                "loss": self.mean_loss,
                 **{name: float(np.asarray(value).item()) for name, value in self.results.items() if _is_number(value)},
                 "learning_rate": rates[0] if rates else None,
                 "seconds": self.seconds,
                 "samples_per_second": samples / self.seconds if samples and self.seconds else None,
             }
         return self._record
+
+    @property
+    def mean_loss(self) -> Optional[float]:
+        """The mean training loss of the epoch, over all processes. For the end of an epoch."""
+        if self._mean_epoch != self.epoch:
+            self._mean_epoch = self.epoch
+            loss, steps = _ranks.total(self.losses.total) if _ranks.count() > 1 else self.losses.total
+            self._mean_loss = loss / steps if steps else None
+        return self._mean_loss
 
     @property
     def results(self) -> dict[str, Any]:
@@ -350,7 +361,7 @@ class Run:
         """
         results = self.results
         if is_train_loss(name):
-            return self.losses.mean
+            return self.mean_loss
         if not results:
             return None
         key = key_among(name, results)
@@ -384,6 +395,11 @@ class Run:
         `None` where that cannot be seen; an error where the run will never evaluate, for `name` needs it.
         """
         metrics = self._metrics_ahead
+        if _ranks.count() > 1 and not any(isinstance(callback, Evaluator) for callback in self.callbacks):
+            raise ValueError(
+                f"{owner}: {name!r} is to be decided upon by {_ranks.count()} processes together, and Model.fit alone "
+                f"gives each its own; add Validate(model, valid_dataset) to the callbacks"
+            )
         if metrics is not None and not metrics:
             raise ValueError(
                 f"{owner}: {name!r} needs an evaluation, but this run never evaluates; add "

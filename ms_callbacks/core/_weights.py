@@ -15,6 +15,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from . import _ranks
 from ._rates import Rates
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "load",
     "named_parameters",
     "save",
+    "statistics",
     "to_save",
     "write",
 ]
@@ -48,8 +50,10 @@ class Snapshot:
             else:
                 self.arrays[name] = np.array(parameter.asnumpy())
 
-    def restore(self) -> None:
-        """Writes the copy back, so that training can go on from it."""
+    def restore(self, *, together: bool = True) -> None:
+        """Writes the copy back, so that training can go on from it; `together`, the first rank's on every rank."""
+        if together:
+            self.arrays = {name: _ranks.from_first(array) for name, array in self.arrays.items()}
         _assign(self._parameters, self.arrays)
 
 
@@ -101,6 +105,11 @@ def write(
 def to_save(cell: nn.Cell) -> dict[str, np.ndarray[Any, Any]]:
     """Live views of what a checkpoint of `cell` holds: all parameters but the optimizer's learning rate."""
     return {name: parameter.asnumpy() for name, parameter in _without_rates(cell).items()}
+
+
+def statistics(cell: nn.Cell) -> dict[str, np.ndarray[Any, Any]]:
+    """Live views of the parameters that no gradient changes, such as BatchNorm's: each process has its own."""
+    return {name: one.asnumpy() for name, one in named_parameters(cell).items() if not one.requires_grad}
 
 
 def everything(cell: nn.Cell) -> dict[str, np.ndarray[Any, Any]]:

@@ -10,6 +10,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from ..core import _ranks
 from ..core._callback import TrainCallback
 from ..core._checks import check_choice, check_dataset, check_int, check_number, quoted
 from ..core._context import Run
@@ -122,6 +123,8 @@ class Robustness(TrainCallback):
                     moved = (inputs.asnumpy() + epsilon * signs).astype(signs.dtype)
                     right[epsilon] += _right(network, Tensor(moved), labels.asnumpy())
                 samples += inputs.shape[0]
+        *counts, samples = map(int, _ranks.total([*right.values(), samples]))
+        right = dict(zip(right, counts))
         self.accuracies_ = {epsilon: count / samples for epsilon, count in right.items()}
         if self.verbose:
             for epsilon, count in right.items():

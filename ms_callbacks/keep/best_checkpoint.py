@@ -12,7 +12,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from ..core import _files, _weights
+from ..core import _files, _ranks, _weights
 from ..core._callback import TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number, check_path
 from ..core._context import Run
@@ -240,7 +240,7 @@ class BestCheckpoint(TrainCallback):
     def _keep(self, run: Run, value: float) -> None:
         fields = {**run.results, "epoch": run.epoch, "step": run.step}
         if "loss" in self._template.fields:
-            fields["loss"] = run.losses.mean
+            fields["loss"] = run.mean_loss
         kept = Kept(self._template.path(fields), self._record(run, value))
         self._save(kept.path, run, kept.record)
         previous = self.best_path_
@@ -248,7 +248,7 @@ class BestCheckpoint(TrainCallback):
         ranked = self._ranked([*others, kept])
         most = len(ranked) if self.save_top_k == -1 else self.save_top_k
         self._kept = ranked[:most]
-        for outdone in ranked[most:]:
+        for outdone in ranked[most:] if _ranks.is_first() else []:
             remove(outdone.path)
         if self.verbose and self._kept[0] is kept:
             instead = f" instead of {previous}" if previous and previous != kept.path else ""
@@ -275,6 +275,11 @@ class BestCheckpoint(TrainCallback):
         }
 
     def _save(self, path: str, run: Run, record: dict[str, Any]) -> None:
+        _ranks.do_once(_OWNER, lambda: self._write(path, run, record))
+        if not _ranks.is_first():
+            record.update(at(path).record)
+
+    def _write(self, path: str, run: Run, record: dict[str, Any]) -> None:
         cell = run.train_network if self.save_optimizer else run.network
         arrays = _weights.to_save(cell)
         try:

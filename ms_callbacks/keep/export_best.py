@@ -9,7 +9,7 @@ from typing import Any, Optional
 import numpy as np
 from mindspore import Tensor
 
-from ..core import _files
+from ..core import _files, _ranks
 from ..core._callback import TrainCallback
 from ..core._checks import check_choice, check_path
 from ..core._context import Run
@@ -149,19 +149,8 @@ class ExportBest(TrainCallback):
             known = "finite" if self.best_ is None else f"better than the {self.best_:.6g} of the run before"
             self.say(f"nothing was exported: {self.monitor} has not been {known}")
             return
-        final = Snapshot(run.network)
-        final.take()
-        try:
-            best.restore()
-            verdict = self._export(run)
-        finally:
-            final.restore()
+        _ranks.do_once(_OWNER, lambda: self._export_best(run, best))
         self.path_ = self.filepath
-        if self.verbose:
-            self.say(
-                f"exported the weights of epoch {self.best_epoch_} ({self.monitor}: {self.best_:.6g}) "
-                f"to {self.filepath}: {verdict}"
-            )
 
     def on_exit(self) -> None:
         """Lets go of the weights where an exception ended the run."""
@@ -209,6 +198,20 @@ class ExportBest(TrainCallback):
             trial = os.path.join(folder, os.path.basename(self.filepath))
             export(_OWNER, run.network, inputs, trial, self.filepath)
         self._examples = inputs
+
+    def _export_best(self, run: Run, best: Snapshot) -> None:
+        final = Snapshot(run.network)
+        final.take()
+        try:
+            best.restore(together=False)
+            verdict = self._export(run)
+        finally:
+            final.restore(together=False)
+        if self.verbose:
+            self.say(
+                f"exported the weights of epoch {self.best_epoch_} ({self.monitor}: {self.best_:.6g}) "
+                f"to {self.filepath}: {verdict}"
+            )
 
     def _export(self, run: Run) -> str:
         examples, verdict = self._examples, ""

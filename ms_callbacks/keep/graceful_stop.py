@@ -7,6 +7,7 @@ import threading
 from types import FrameType
 from typing import Any, Optional, Union
 
+from ..core import _ranks
 from ..core._callback import TrainCallback, only_one
 from ..core._checks import check_choice
 from ..core._context import Run
@@ -14,6 +15,7 @@ from ..core._context import Run
 __all__ = ["GracefulStop"]
 
 _OWNER = "GracefulStop"
+_STEPS_BETWEEN_TALKS = 20  # of several processes, which all have to stop after the same step
 
 
 class GracefulStop(TrainCallback):
@@ -27,7 +29,7 @@ class GracefulStop(TrainCallback):
 
     MindSpore 2.8 and newer set a SIGINT handler of their own in every step, which sends the process a SIGTERM: a Ctrl-C
     then ends the run in good order as well, but as SIGTERM. Works under `nohup` (SIGHUP is left alone) and in a
-    notebook.
+    notebook. Of several processes it is enough that one gets the signal: they agree on it every 20 steps.
 
     Args:
         exit_with: what to do once the run is over and every callback is done: `None` returns from `Model.train`,
@@ -65,20 +67,20 @@ class GracefulStop(TrainCallback):
                 f"{threading.current_thread().name!r}; call Model.train from the main thread, or leave {_OWNER} out"
             )
         self.signal_ = 0
+        self._is_asked = False
+        self._is_alone = _ranks.count() == 1
         handlers = {"SIGTERM": self._stop, "SIGINT": self._stop, "SIGUSR1": self._ask}  # Windows has no SIGUSR1
         for name in filter(signal.Signals.__members__.__contains__, handlers):
             self._earlier[signal.Signals[name]] = signal.signal(signal.Signals[name], handlers[name])
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Stops, where a signal has come."""
-        if self.signal_:
-            self._let_the_next_end_it()  # MindSpore may have set its own in this step
-            self._run.interrupt()
+        if self._is_alone or self._run.step_in_epoch % _STEPS_BETWEEN_TALKS == 0:
+            self._act(self._run)
 
     def after_epoch(self, run: Run) -> None:
         """Stops, where a signal has come during the evaluation."""
-        if self.signal_:
-            run.interrupt()
+        self._act(run)
 
     def after_run(self, run: Run) -> None:
         """Says what stopped the run."""
@@ -94,6 +96,18 @@ class GracefulStop(TrainCallback):
         if was_running and self.signal_ and self.exit_with is not None:
             raise SystemExit(0 if self.exit_with == 0 else 128 + self.signal_)
 
+    def _act(self, run: Run) -> None:
+        """Does what a signal has asked for; where there are several processes, all or none."""
+        signalled, asked = (self.signal_, self._is_asked)
+        if not self._is_alone:
+            signalled, asked = map(bool, _ranks.total([signalled > 0, asked]))
+            self.signal_ = self.signal_ or signalled * signal.SIGTERM
+        if asked:
+            run.is_state_asked, self._is_asked = True, False
+        if signalled:
+            self._let_the_next_end_it()  # MindSpore may have set its own in this step
+            run.interrupt()
+
     def _stop(self, number: int, frame: Optional[FrameType]) -> None:
         self.signal_ = number
         self._let_the_next_end_it()
@@ -102,4 +116,4 @@ class GracefulStop(TrainCallback):
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the next Ctrl-C ends the process, whatever it is doing
 
     def _ask(self, number: int, frame: Optional[FrameType]) -> None:
-        self._run.is_state_asked = True
+        self._is_asked = True

@@ -7,6 +7,7 @@ import io
 import os
 from typing import Any, Optional
 
+from ..core import _ranks
 from ..core._callback import TrainCallback
 from ..core._checks import check_bool, check_path, check_text
 from ..core._context import Run
@@ -62,6 +63,8 @@ class CSVLogger(TrainCallback):
         if self.begins_anew():
             self._size = None
         kept = self._kept(header) if self.append or self._size is not None else 0
+        if not _ranks.is_first():
+            return
         self._descriptor = os.open(self.filename, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         os.ftruncate(self._descriptor, kept)
         if not kept:
@@ -77,6 +80,8 @@ class CSVLogger(TrainCallback):
         new = [key for key in record if key not in self._columns]
         if new:
             raise ValueError(f"CSVLogger: the evaluation gave {new}, which {self.filename!r} has no column for")
+        if self._descriptor is None:
+            return  # the first of several processes writes
         cells = [record.get(column) for column in self._columns]
         self._write(self._line(["" if cell is None else cell for cell in cells]))
 

@@ -13,6 +13,7 @@ from ..core._checks import check_bool, check_int, check_text
 from ..core._context import Run
 from ..core._files import check_folder
 from ..core._layers import first_tensor, layers_of, observe
+from ..core._output import emit
 from ..core._pictures import check_matplotlib
 from ..core._table import render
 from ..core._template import PathTemplate
@@ -198,7 +199,7 @@ class ShapeInspector(TrainCallback):
 
     def _show_table(self, network: nn.Cell, inputs: tuple[Tensor, ...]) -> None:
         self._fill(network, inputs)
-        print(self, file=self.file, flush=True)
+        emit(str(self), self.file)
 
     def _fill(self, network: nn.Cell, inputs: tuple[Tensor, ...]) -> None:
         self.rows_ = []
@@ -247,10 +248,10 @@ class ShapeInspector(TrainCallback):
             contents.add(name, layer, array)
 
         observe(run.network, run.inputs("ShapeInspector"), layers_of(run.network, self.depth), see)
-        print(f"Outputs in epoch {run.epoch}, step {run.step}:", file=self.file)
-        print(values_table(self.values_[run.step]), file=self.file, flush=True)
+        emit(f"Outputs in epoch {run.epoch}, step {run.step}:", self.file)
+        emit(values_table(self.values_[run.step]), self.file)
         if self.contents:
-            print(contents, file=self.file, flush=True)
+            emit(str(contents), self.file)
         if self._picture is not None:
             contents.draw(self._picture.path({"epoch": run.epoch, "step": run.step}))
 
