@@ -64,9 +64,13 @@ class Validate(TrainCallback, Evaluator):
         self.results_: dict[str, Any] = {}
 
     def on_train_begin(self, run_context: Any) -> None:
-        """Checks that there is something to evaluate, and with what."""
+        """Begins anew."""
         super().on_train_begin(run_context)
-        run = Run.of(run_context)
+        self.results_ = {}
+
+    def check(self, run: Run) -> None:
+        """Raises where there is nothing to evaluate, or nothing to evaluate it with."""
+        super().check(run)
         only_one("Validate", run.callbacks, (Evaluator,), "evaluate the Model")
         if not metrics_of(self.model):
             raise ValueError(
@@ -82,12 +86,9 @@ class Validate(TrainCallback, Evaluator):
                 "Validate: the Model that it was given shares no parameter with the one that trains; "
                 "pass the Model whose train is called"
             )
-        self.results_ = {}
 
-    def on_train_epoch_begin(self, run_context: Any) -> None:
-        """Checks, before the first step, that some epoch of the run will be evaluated."""
-        super().on_train_epoch_begin(run_context)
-        run = Run.of(run_context)
+    def check_plan(self, run: Run) -> None:
+        """Raises where no epoch of the run would be evaluated."""
         evaluated = run.epochs // self.every_n_epochs - run.initial_epoch // self.every_n_epochs
         if not evaluated and not self.on_last:
             raise ValueError(

@@ -78,7 +78,7 @@ class Run:
     Epochs and steps count from 1; `epoch` is absolute, so that a run with `initial_epoch=5` begins at epoch 6.
     """
 
-    def __init__(self, run_context: Any) -> None:
+    def __init__(self, run_context: Any, caller: Optional[tuple[Model, bool]] = None) -> None:
         self._context = run_context
         self._args = run_context.original_args()
         self._started = False
@@ -99,7 +99,7 @@ class Run:
         self.resumed_steps = 0  # of its first epoch, those that an earlier run has done
         self.is_interrupted = False
         self.is_state_asked = False  # whether the state is to be kept as soon as it can be
-        self._caller = _calling_model()
+        self._caller = caller or _calling_model()
 
     @classmethod
     def of(cls, run_context: Any) -> Run:
@@ -114,9 +114,10 @@ class Run:
 
     # Where the run stands
 
-    def begin_epoch(self) -> None:
-        """Takes note that an epoch begins; the first callback to say so counts."""
-        if not self._started:
+    def begin_epoch(self) -> bool:
+        """Takes note that an epoch begins; the first callback to say so counts. Whether the run has begun with that."""
+        is_first = not self._started
+        if is_first:
             self._started = True
             self.initial_epoch = self.epoch - 1  # MindSpore tells it to nobody before the first epoch
         elif self._noted_epoch != self.epoch:
@@ -124,6 +125,7 @@ class Run:
                 keeper.keep_state(self, self.epoch - 1, 0)
         if self._noted_epoch != self.epoch:
             self._note_epoch(first_step=self._args["cur_step_num"] + 1)
+        return is_first
 
     def _note_epoch(self, first_step: int) -> None:
         self._noted_epoch, self._first_step = self.epoch, first_step
@@ -382,6 +384,11 @@ class Run:
         """What `Model.fit`, or our evaluator, has published for this epoch."""
         results = self._args.get("eval_results")
         return None if results is None else dict(results)
+
+    @property
+    def evaluates_itself(self) -> bool:
+        """Whether this is a `Model.fit` that evaluates, as far as it can be seen."""
+        return self._caller is not None and self._caller[1]
 
     @property
     def result_names(self) -> Optional[list[str]]:

@@ -27,6 +27,7 @@ __all__ = [
     "load",
     "named_parameters",
     "save",
+    "size_of",
     "statistics",
     "to_save",
     "write",
@@ -156,6 +157,11 @@ def load(path: str) -> dict[str, np.ndarray[Any, Any]]:
         content: dict[str, np.ndarray[Any, Any]] = _safetensors().numpy.load_file(path)
         return content
     return {name: parameter.asnumpy() for name, parameter in ms.load_checkpoint(path).items()}
+
+
+def size_of(cell: nn.Cell) -> int:
+    """The bytes of a cell's parameters."""
+    return sum(one.nbytes for one in named_parameters(cell).values())
 
 
 def first_nonfinite(cell: nn.Cell) -> Optional[str]:

@@ -79,15 +79,19 @@ class Robustness(TrainCallback):
         self.accuracies_: dict[float, float] = {}
 
     def on_train_begin(self, run_context: Any) -> None:
-        """Checks that there will be something to measure, and what to measure it by."""
+        """Begins anew."""
         super().on_train_begin(run_context)
-        if Run.of(run_context).loss_fn is None:
+        self.accuracies_ = {}
+
+    def check(self, run: Run) -> None:
+        """Raises where there is nothing to measure, or nothing to measure it by."""
+        super().check(run)
+        if run.loss_fn is None:
             raise ValueError(
                 "Robustness: needs a Model with a loss function, such as Model(network, loss_fn, optimizer); for a "
                 "network with its loss inside, leave it out here and call robustness.evaluate(network, loss_fn)"
             )
         self._check_dataset()
-        self.accuracies_ = {}
 
     def after_run(self, run: Run) -> None:
         """Measures the network that the run ends with."""

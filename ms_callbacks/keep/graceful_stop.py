@@ -7,6 +7,8 @@ import threading
 from types import FrameType
 from typing import Any, Optional, Union
 
+from mindspore import train
+
 from ..core import _ranks
 from ..core._callback import TrainCallback, only_one
 from ..core._checks import check_choice
@@ -15,6 +17,7 @@ from ..core._context import Run
 __all__ = ["GracefulStop"]
 
 _OWNER = "GracefulStop"
+_MINDSPORES_OWN = (train.OnRequestExit,) if hasattr(train, "OnRequestExit") else ()
 _STEPS_BETWEEN_TALKS = 20  # of several processes, which all have to stop after the same step
 
 
@@ -60,18 +63,22 @@ class GracefulStop(TrainCallback):
         """Sets the handlers."""
         super().on_train_begin(run_context)
         self._run = Run.of(run_context)
-        only_one(_OWNER, self._run.callbacks, (GracefulStop,), "handle signals")
-        if threading.current_thread() is not threading.main_thread():
-            raise RuntimeError(
-                f"{_OWNER}: signals can be handled in the main thread only, and this run is in "
-                f"{threading.current_thread().name!r}; call Model.train from the main thread, or leave {_OWNER} out"
-            )
         self.signal_ = 0
         self._is_asked = False
         self._is_alone = _ranks.count() == 1
         handlers = {"SIGTERM": self._stop, "SIGINT": self._stop, "SIGUSR1": self._ask}  # Windows has no SIGUSR1
         for name in filter(signal.Signals.__members__.__contains__, handlers):
             self._earlier[signal.Signals[name]] = signal.signal(signal.Signals[name], handlers[name])
+
+    def check(self, run: Run) -> None:
+        """Raises where signals cannot be set, or another callback sets them too."""
+        super().check(run)
+        only_one(_OWNER, run.callbacks, (GracefulStop, *_MINDSPORES_OWN), "handle signals")
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError(
+                f"{_OWNER}: signals can be handled in the main thread only, and this run is in "
+                f"{threading.current_thread().name!r}; call Model.train from the main thread, or leave {_OWNER} out"
+            )
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Stops, where a signal has come."""

@@ -153,15 +153,24 @@ class TrainingState(TrainCallback, StateKeeper):
     # What the run goes through
 
     def on_train_begin(self, run_context: Any) -> None:
-        """Checks that it is alone, and that steps can be told apart."""
+        """Takes note of the run."""
         super().on_train_begin(run_context)
         self._run = Run.of(run_context)
-        only_one(_OWNER, self._run.callbacks, (StateKeeper,), "keep the run's state")
-        if self.every_n_steps is not None and self._run.is_sinking:
+
+    def check(self, run: Run) -> None:
+        """Raises where it is not alone, or steps cannot be told apart and have to be."""
+        super().check(run)
+        only_one(_OWNER, run.callbacks, (StateKeeper,), "keep the run's state")
+        if self.every_n_steps is not None and run.is_sinking:
             raise ValueError(
                 f"{_OWNER}: in sink mode steps run on the device unseen; leave every_n_steps out, or train with "
                 f"dataset_sink_mode=False"
             )
+
+    def disk_space(self, run: Run) -> dict[str, int]:
+        """Those that are kept, and the one that is written before an older goes."""
+        folder = self.directory if os.path.isdir(self.directory) else os.path.dirname(os.path.abspath(self.directory))
+        return {folder: (self.keep + 1) * _weights.size_of(run.train_network)}
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Checks, before the first step, that the run goes on where the state was saved."""

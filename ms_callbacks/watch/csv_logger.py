@@ -56,9 +56,7 @@ class CSVLogger(TrainCallback):
     def on_train_begin(self, run_context: Any) -> None:
         """Opens the file and writes or checks its header."""
         super().on_train_begin(run_context)
-        check_folder("CSVLogger", self.filename)
-        names = Run.of(run_context).result_names
-        self._columns = ["epoch", "loss", *sorted(names or []), "learning_rate", "seconds", "samples_per_second"]
+        self._columns = self._columns_of(Run.of(run_context))
         header = self._line(self._columns)
         if self.begins_anew():
             self._size = None
@@ -69,6 +67,13 @@ class CSVLogger(TrainCallback):
         os.ftruncate(self._descriptor, kept)
         if not kept:
             self._write(header)
+
+    def check(self, run: Run) -> None:
+        """Raises where the file could not be written, or has other columns."""
+        super().check(run)
+        check_folder("CSVLogger", self.filename)
+        if self.append:
+            self._kept(self._line(self._columns_of(run)))
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Keeps the step's loss."""
@@ -100,6 +105,10 @@ class CSVLogger(TrainCallback):
             self._size = os.fstat(self._descriptor).st_size
             os.close(self._descriptor)
             self._descriptor = None
+
+    @staticmethod
+    def _columns_of(run: Run) -> list[str]:
+        return ["epoch", "loss", *sorted(run.result_names or []), "learning_rate", "seconds", "samples_per_second"]
 
     def _line(self, cells: list[Any]) -> bytes:
         text = io.StringIO()

@@ -57,6 +57,11 @@ class ProgressBar(TrainCallback):
         self._shown = 0
         self._began = self._looked = time.monotonic()
 
+    def check(self, run: Run) -> None:
+        """Raises where tqdm is not installed."""
+        super().check(run)
+        _tqdm()
+
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Draws the bar before the first step."""
         super().on_train_epoch_begin(run_context)

@@ -124,7 +124,13 @@ class ShapeInspector(TrainCallback):
         """Shows the table where the inputs are known already."""
         super().on_train_begin(run_context)
         self.rows_, self.values_ = [], {}
-        run = Run.of(run_context)
+        self._is_done = self._given is not None and not self.show_values_at
+        if self._given is not None:
+            self._show_table(Run.of(run_context).network, self._given)
+
+    def check(self, run: Run) -> None:
+        """Raises where a picture could not be made, or batches are not seen."""
+        super().check(run)
         if self.picture is not None:
             check_folder("ShapeInspector", self.picture)
             check_matplotlib("ShapeInspector")
@@ -133,14 +139,9 @@ class ShapeInspector(TrainCallback):
                 "ShapeInspector: in sink mode batches go to the device unseen; pass inputs=Tensor(...) and no "
                 "show_values_at, or train with dataset_sink_mode=False"
             )
-        self._is_done = self._given is not None and not self.show_values_at
-        if self._given is not None:
-            self._show_table(run.network, self._given)
 
-    def on_train_epoch_begin(self, run_context: Any) -> None:
-        """Checks, before the first step, that the run has the steps asked for."""
-        super().on_train_epoch_begin(run_context)
-        run = Run.of(run_context)
+    def check_plan(self, run: Run) -> None:
+        """Raises where the run does not have the steps asked for."""
         late = [step for step in self.show_values_at if step > run.epochs * run.steps_per_epoch]
         if late:
             raise ValueError(
