@@ -118,10 +118,9 @@ def test_mindspores_own_are_known() -> None:
     with pytest.raises(ValueError, match="EarlyStopping stands before it .* would find no results; put Validate first"):
         check_callbacks(model, dataset(), [early, validate], epochs=1)
     check_callbacks(model, dataset(), [validate, early], epochs=1)
+    scheduler = ms.train.LearningRateScheduler(lambda rate, step: rate)
     with pytest.raises(ValueError, match="both set the learning rate"):
-        check_callbacks(
-            model, dataset(), [LRStepDecay(1), ms.train.LearningRateScheduler(lambda rate, step: rate)], epochs=1
-        )
+        check_callbacks(model, dataset(), [LRStepDecay(1), scheduler], epochs=1)
     if hasattr(ms.train, "OnRequestExit"):
         with pytest.raises(ValueError, match="both handle signals"):
             check_callbacks(model, dataset(), [GracefulStop(), ms.train.OnRequestExit()], epochs=1)
@@ -135,6 +134,26 @@ def test_fit_and_sink_mode_are_taken_as_they_will_be() -> None:
         check_callbacks(model, dataset(), EarlyStopping("acc"), epochs=1)
     with pytest.raises(ValueError, match="dataset_sink_mode=False"):
         check_callbacks(model, dataset(), [DynamicLR([0.1] * 4)], epochs=1, dataset_sink_mode=True)
+
+
+def test_a_run_that_could_go_on_is_not_overlooked(tmp_path: Path) -> None:
+    """Where an unfinished one is there, resume comes first."""
+    model, train = make_model(), dataset()
+
+    class Fail(ms.train.Callback):
+        def on_train_epoch_end(self, run_context: object) -> None:
+            if run_context.original_args()["cur_epoch_num"] == 2:
+                raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        model.train(3, train, callbacks=[TrainingState(str(tmp_path / "state")), Fail()])
+    state = TrainingState(str(tmp_path / "state"))
+    with pytest.raises(
+        ValueError, match="a run that is not finished, after epoch 1; call initial_epoch = state.resume"
+    ):
+        check_callbacks(model, train, [state], epochs=3)
+    initial_epoch = state.resume(model, train)
+    check_callbacks(model, train, [state], epochs=3, initial_epoch=initial_epoch)
 
 
 def test_nonsense_is_refused() -> None:

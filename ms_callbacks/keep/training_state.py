@@ -42,11 +42,9 @@ class TrainingState(TrainCallback, StateKeeper):
     A state holds the weights, the optimizer's moments and steps, the learning rate, what every callback has learnt
     (patience, best so far and best weights, kept files, rows of a CSV file: whatever has `state_dict` and
     `load_state_dict`), epoch and step, and the seeds. It is a folder of its own that is there whole or not at all, with
-    checksums; the older ones are removed only after. Call `resume` before `Model.train` or `Model.fit`; in a first run
-    it finds nothing and returns 0, so that the same script starts a run and goes on with it:
-
-        >>> initial_epoch = state.resume(model, train_dataset)
-        >>> model.train(10, train_dataset, callbacks=[state, ...], initial_epoch=initial_epoch)
+    checksums; the older ones are removed only after. Call `resume` before `Model.train` or `Model.fit`, and pass what it
+    returns as `initial_epoch`; in a first run it finds nothing and returns 0, so that the same script starts a run and
+    goes on with it.
 
     On a CPU the parameters, moments, rates and decisions are then those of a run that was never interrupted, to the
     last bit, where the data come in the same order: on every supported MindSpore without shuffling, and on 2.8 and
@@ -161,6 +159,8 @@ class TrainingState(TrainCallback, StateKeeper):
         """Raises where it is not alone, or steps cannot be told apart and have to be."""
         super().check(run)
         only_one(_OWNER, run.callbacks, (StateKeeper,), "keep the run's state")
+        if self._taken_up is None:
+            self._check_new()
         if self.every_n_steps is not None and run.is_sinking:
             raise ValueError(
                 f"{_OWNER}: in sink mode steps run on the device unseen; leave every_n_steps out, or train with "
@@ -240,7 +240,16 @@ class TrainingState(TrainCallback, StateKeeper):
         _ranks.do_once(_OWNER, lambda: _files.write_json(self._finished_path, finished))
 
     def _begin_anew(self) -> None:
-        """Makes room for a new run; raises where one is there that could go on."""
+        """Makes room for a new run."""
+        self._check_new()
+        for path in self._paths():
+            shutil.rmtree(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self._finished_path)
+        self._run_id, self._good = uuid.uuid4().hex, []
+
+    def _check_new(self) -> None:
+        """Raises where a run is there that could go on."""
         state = self._newest()
         if state is not None and not self._finished_epoch(state):
             raise ValueError(
@@ -248,11 +257,6 @@ class TrainingState(TrainCallback, StateKeeper):
                 f"{state.content['epoch']}; call initial_epoch = state.resume(model, train_dataset) before Model.train "
                 f"to go on with it, or remove the directory for a new run"
             )
-        for path in self._paths():
-            shutil.rmtree(path)
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(self._finished_path)
-        self._run_id, self._good = uuid.uuid4().hex, []
 
     def _keep(self, run: Run, epoch: int, steps: int) -> None:
         run.is_state_asked = False
