@@ -42,9 +42,9 @@ class TrainingState(TrainCallback, StateKeeper):
     A state holds the weights, the optimizer's moments and steps, the learning rate, what every callback has learnt
     (patience, best so far and best weights, kept files, rows of a CSV file: whatever has `state_dict` and
     `load_state_dict`), epoch and step, and the seeds. It is a folder of its own that is there whole or not at all, with
-    checksums; the older ones are removed only after. Call `resume` before `Model.train` or `Model.fit`, and pass what it
-    returns as `initial_epoch`; in a first run it finds nothing and returns 0, so that the same script starts a run and
-    goes on with it.
+    checksums; the older ones are removed only after. Call `resume` before `Model.train` or `Model.fit`, and pass what
+    it returns as `initial_epoch`; in a first run it finds nothing and returns 0, so that the same script starts a run
+    and goes on with it.
 
     On a CPU the parameters, moments, rates and decisions are then those of a run that was never interrupted, to the
     last bit, where the data come in the same order: on every supported MindSpore without shuffling, and on 2.8 and
