@@ -64,8 +64,10 @@ def staged_folder(path: str) -> Iterator[str]:
     """
     with _workshop(path) as temporary:
         os.mkdir(temporary)
+        mode = os.stat(temporary).st_mode & 0o666  # that of any new file
         yield temporary
         for name in os.listdir(temporary):
+            os.chmod(os.path.join(temporary, name), mode)  # MindSpore leaves its checkpoints at mode 0400
             _flush(os.path.join(temporary, name))
         _flush_folder(temporary)
         os.rename(temporary, path)
