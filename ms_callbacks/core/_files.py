@@ -91,7 +91,10 @@ def read_json(path: str, most_bytes: int = 1 << 20) -> dict[str, Any]:
     if os.path.getsize(path) > most_bytes:
         raise ValueError(f"{path!r} is larger than any that is written here ({most_bytes} bytes)")
     with open(path, encoding="utf-8") as file:
-        content = json.load(file)
+        try:
+            content = json.load(file)
+        except RecursionError as error:
+            raise ValueError(f"{path!r} is nested deeper than any that is written here") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path!r} does not hold a JSON object")
     return content
@@ -140,7 +143,7 @@ def _is_alive(pid: int) -> bool:
         return True
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no process, or no number of one
         return False
     except PermissionError:
         return True
