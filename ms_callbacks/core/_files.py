@@ -16,7 +16,16 @@ import shutil
 from collections.abc import Iterator
 from typing import Any, Callable
 
-__all__ = ["check_folder", "read_json", "remove_orphans", "sha256", "staged", "staged_folder", "write_json"]
+__all__ = [
+    "check_folder",
+    "digest_of",
+    "read_json",
+    "remove_orphans",
+    "sha256",
+    "staged",
+    "staged_folder",
+    "write_json",
+]
 
 
 def check_folder(owner: str, path: str) -> None:
@@ -107,6 +116,11 @@ def sha256(path: str) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+def digest_of(content: Any) -> str:
+    """The SHA-256 of what JSON holds, however it is written down, in hexadecimal."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def remove_orphans(folder: str) -> None:

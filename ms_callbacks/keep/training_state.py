@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import random
@@ -268,7 +267,7 @@ class TrainingState(TrainCallback, StateKeeper):
                 _weights.save(weights, arrays)
                 content["weights"] = {"sha256": _files.sha256(weights), "bytes": os.path.getsize(weights)}
                 with open(os.path.join(folder, _CONTENT), "w", encoding="utf-8") as file:
-                    json.dump({"sha256": _digest(content), "content": content}, file)
+                    json.dump({"sha256": _files.digest_of(content), "content": content}, file)
         except (OSError, RuntimeError, ValueError) as error:
             raise OSError(
                 f"{_OWNER}: could not save {path!r} after epoch {epoch}: {error}; earlier states are untouched"
@@ -315,7 +314,7 @@ class _State:
         self.path = path
         file = _files.read_json(os.path.join(path, _CONTENT), _MOST_CONTENT_BYTES)
         self.content: dict[str, Any] = file["content"]
-        if _digest(self.content) != file["sha256"]:
+        if _files.digest_of(self.content) != file["sha256"]:
             raise ValueError(f"damaged, the SHA-256 of {_CONTENT} is not the one in it")
         weights = os.path.join(path, _WEIGHTS)
         expected = self.content["weights"]
@@ -349,10 +348,6 @@ def _plain(name: str, state: Any) -> Any:
         raise TypeError(
             f"{_OWNER}: state_dict of {name} must hold plain numbers, strings, lists, dictionaries and None: {error}"
         ) from error
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _seeds() -> dict[str, Any]:
