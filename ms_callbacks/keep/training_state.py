@@ -116,16 +116,16 @@ class TrainingState(TrainCallback, StateKeeper):
             raise TypeError(
                 f"{_OWNER}: train_dataset must be a MindSpore dataset, but got {type(train_dataset).__name__}"
             )
-        self._dataset = train_dataset
-        self._taken_up = state = self._newest()
+        self._dataset = self._taken_up = None
+        state = self._newest()
+        if finished := self._finished(state):
+            raise ValueError(
+                f"{_OWNER}: the run in {self.directory!r} is finished (epoch {finished['epoch']} of "
+                f"{finished['epochs']}); for a new run remove the directory, or pass another"
+            )
         if state is None:
             return 0
         content, batches = state.content, train_dataset.get_dataset_size()
-        if finished := self._finished_epoch(state):
-            raise ValueError(
-                f"{_OWNER}: the run in {self.directory!r} is finished (epoch {finished} of {content['epochs']}); for a "
-                f"new run remove the directory, or pass another"
-            )
         if batches != content["steps_per_epoch"]:
             raise ValueError(
                 f"{_OWNER}: {state.path!r} was saved with {content['steps_per_epoch']} batches an epoch, but "
@@ -141,6 +141,7 @@ class TrainingState(TrainCallback, StateKeeper):
         _restore_seeds(content["seeds"])
         if _CAN_BEGIN_WITHIN:
             train_dataset.set_init_step(epoch * batches + steps)
+        self._dataset, self._taken_up = train_dataset, state
         self.say(f"going on after epoch {epoch}" + (f" and {steps} steps of the next" if steps else ""))
         return int(epoch)
 
@@ -203,9 +204,15 @@ class TrainingState(TrainCallback, StateKeeper):
             if own is None:
                 self.say(f"{name} was not there when the state was saved; it begins anew")
                 continue
-            callback.load_state_dict(own["state"])
-            if own["arrays"]:
-                callback.load_state_arrays({key: state.arrays[f"{name}/{key}"] for key in own["arrays"]})
+            try:
+                callback.load_state_dict(own["state"])
+                if own["arrays"]:
+                    callback.load_state_arrays({key: state.arrays[f"{name}/{key}"] for key in own["arrays"]})
+            except Exception as error:
+                raise ValueError(
+                    f"{_OWNER}: {name} cannot go on from what {state.path!r} holds of it ({type(error).__name__}: "
+                    f"{error}); make it with the same arguments as in the interrupted run"
+                ) from error
         for name in saved:
             self.say(f"{name} was there when the state was saved, and is not in the list of callbacks now")
 
@@ -221,12 +228,18 @@ class TrainingState(TrainCallback, StateKeeper):
 
     def finish(self, run: Run) -> None:
         """Takes note that the run is finished, so that nobody goes on with it by mistake."""
-        _files.write_json(self._finished_path, {"run": self._run_id, "epoch": run.epoch})
+        content = {"run": self._run_id, "epoch": run.epoch, "epochs": run.epochs}
+        try:
+            _files.write_json(self._finished_path, content)
+        except OSError as error:
+            raise OSError(
+                f"{_OWNER}: could not note in {self.directory!r} that the run is finished: {error}"
+            ) from error
 
     def _begin_anew(self) -> None:
         """Makes room for a new run; raises where one is there that could go on."""
         state = self._newest()
-        if state is not None and not self._finished_epoch(state):
+        if state is not None and not self._finished(state):
             raise ValueError(
                 f"{_OWNER}: {self.directory!r} holds the state of a run that is not finished, after epoch "
                 f"{state.content['epoch']}; call initial_epoch = state.resume(model, train_dataset) before Model.train "
@@ -240,8 +253,8 @@ class TrainingState(TrainCallback, StateKeeper):
 
     def _save(self, run: Run, epoch: int, steps: int) -> None:
         run.is_state_asked = False
-        numbers = [int(os.path.basename(path)[len(_PREFIX) :]) for path in self._paths()]
-        path = os.path.join(self.directory, f"{_PREFIX}{max(numbers, default=0) + 1:08d}")
+        latest = max((_number(os.path.basename(path)) for path in self._paths()), default=0)
+        path = os.path.join(self.directory, f"{_PREFIX}{latest + 1:08d}")
         arrays = {f"{_NETWORK}{name}": array for name, array in _weights.everything(run.train_network).items()}
         callbacks = []
         for name, callback in _stateful(run):
@@ -292,14 +305,15 @@ class TrainingState(TrainCallback, StateKeeper):
     def _paths(self) -> list[str]:
         """The states on disk, the oldest first."""
         names = os.listdir(self.directory) if os.path.isdir(self.directory) else []
-        return [os.path.join(self.directory, name) for name in sorted(filter(_NAME.fullmatch, names))]
+        states = sorted(filter(_NAME.fullmatch, names), key=_number)
+        return [os.path.join(self.directory, name) for name in states]
 
-    def _finished_epoch(self, state: _State) -> Optional[int]:
-        """The epoch in which the run of a state was finished; `None` where it was not."""
+    def _finished(self, state: Optional[_State]) -> Optional[dict[str, Any]]:
+        """How the run of a state, or one that has left none, was finished; `None` where it was not."""
         with contextlib.suppress(OSError, ValueError):
             finished = _files.read_json(self._finished_path)
-            if finished.get("run") == state.content["run"]:
-                return int(finished["epoch"])
+            if state is None or finished.get("run") == state.content["run"]:
+                return finished
         return None
 
     @property
@@ -333,7 +347,8 @@ def _stateful(run: Run) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     counts: dict[str, int] = {}
     for callback in run.callbacks:
-        if isinstance(callback, StateKeeper) or not callable(getattr(callback, "load_state_dict", None)):
+        both = (getattr(callback, name, None) for name in ("state_dict", "load_state_dict"))
+        if isinstance(callback, StateKeeper) or not all(map(callable, both)):
             continue
         kind = type(callback).__name__
         counts[kind] = counts.get(kind, 0) + 1
@@ -343,11 +358,27 @@ def _stateful(run: Run) -> list[tuple[str, Any]]:
 
 def _plain(name: str, state: Any) -> Any:
     try:
+        _check_keys(state)
         return json.loads(json.dumps(state))
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{_OWNER}: state_dict of {name} must hold plain numbers, strings, lists, dictionaries and None: {error}"
         ) from error
+
+
+def _check_keys(state: Any) -> None:
+    """Raises where a dictionary has keys that JSON would make strings of."""
+    if isinstance(state, dict):
+        for key in state:
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} is no string")
+    if isinstance(state, (dict, list, tuple)):
+        for each in state.values() if isinstance(state, dict) else state:
+            _check_keys(each)
+
+
+def _number(name: str) -> int:
+    return int(name[len(_PREFIX) :])
 
 
 def _seeds() -> dict[str, Any]:
