@@ -120,8 +120,8 @@ class TrainingState(TrainCallback, StateKeeper):
         state = self._newest()
         if finished := self._finished(state):
             raise ValueError(
-                f"{_OWNER}: the run in {self.directory!r} is finished (epoch {finished['epoch']} of "
-                f"{finished['epochs']}); for a new run remove the directory, or pass another"
+                f"{_OWNER}: the run in {self.directory!r} is finished (epoch {finished.get('epoch')} of "
+                f"{finished.get('epochs')}); for a new run remove the directory, or pass another"
             )
         if state is None:
             return 0
@@ -152,6 +152,7 @@ class TrainingState(TrainCallback, StateKeeper):
         super().on_train_begin(run_context)
         self._run = Run.of(run_context)
         only_one(_OWNER, self._run.callbacks, (StateKeeper,), "keep the run's state")
+        _weights.check_parameters(_OWNER, self._run.train_network)
         if self.every_n_steps is not None and self._run.is_sinking:
             raise ValueError(
                 f"{_OWNER}: in sink mode steps run on the device unseen; leave every_n_steps out, or train with "
@@ -358,8 +359,9 @@ def _stateful(run: Run) -> list[tuple[str, Any]]:
 
 def _plain(name: str, state: Any) -> Any:
     try:
+        plain = json.loads(json.dumps(state))
         _check_keys(state)
-        return json.loads(json.dumps(state))
+        return plain
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{_OWNER}: state_dict of {name} must hold plain numbers, strings, lists, dictionaries and None: {error}"
