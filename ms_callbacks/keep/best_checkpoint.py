@@ -37,7 +37,9 @@ class BestCheckpoint(TrainCallback):
     epoch without evaluation saves nothing but the last checkpoint.
 
     A run with `initial_epoch` goes on where an earlier one with the same `filepath` and `monitor` left off: its best
-    stays until it is beaten. A run from epoch 1 begins anew and overwrites it, as in Keras.
+    stays until it is beaten. A run from epoch 1 begins anew and overwrites it, as in Keras. Two runs at the same time
+    need a `filepath` each: with the same one no file is torn, but either's may be there, or be refused when it is
+    loaded, where its record is the other's.
 
     Args:
         filepath: where to save; `.ckpt` or `.safetensors` by its ending (the latter needs
