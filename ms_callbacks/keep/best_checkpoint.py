@@ -152,7 +152,9 @@ class BestCheckpoint(TrainCallback):
             self._kept = [
                 kept
                 for kept in self._on_disk()
-                if kept.record.get("monitor") == self.monitor and isinstance(kept.record.get("value"), float)
+                if kept.record.get("monitor") == self.monitor
+                and isinstance(kept.record.get("value"), float)
+                and os.path.exists(kept.path)
             ]
             if self._kept:  # and they are one run's from now on, for whoever looks for the best of the latest run
                 self._run_id = self._kept[0].record.get("run", self._run_id)
