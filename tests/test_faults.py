@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any, Callable
 
 import mindspore as ms
+import mindspore.dataset as ds
 import numpy as np
 import pytest
 from mindspore import nn
@@ -41,6 +42,7 @@ from ms_callbacks.keep.training_state import _State
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits and signals of POSIX")
 
+CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
 ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -223,7 +225,7 @@ def test_best_checkpoint_whatever_call_fails(tmp_path, monkeypatch, function, nt
 
 
 @pytest.mark.parametrize(
-    ("function", "nth"), [("fsync", 1), ("fsync", 2), ("fsync", 3), ("fsync", 4), ("rename", 2), ("chmod", 2)]
+    ("function", "nth"), [("fsync", 1), ("fsync", 2), ("fsync", 3), ("fsync", 4), ("rename", 1), ("chmod", 2)]
 )
 def test_training_state_whatever_call_fails(tmp_path, monkeypatch, function, nth):
     """A run goes on from a whole state: the one before, or the new one where it was there already."""
@@ -239,7 +241,8 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, function: str, nth: int) -> None:
     calls, original = [], getattr(os, function)
 
     def sometimes(*args: Any, **kwargs: Any) -> Any:
-        calls.append(args)
+        if function != "rename" or os.path.isdir(args[0]):  # MindSpore renames files of its own
+            calls.append(args)
         if len(calls) == nth:
             raise OSError("disk")
         return original(*args, **kwargs)
@@ -587,6 +590,7 @@ def test_a_users_callback_that_raises_leaves_everything_in_order(tmp_path, hook,
     assert (tmp_path / "log.csv").read_bytes()[-1:] in (b"\n", b"") if (tmp_path / "log.csv").exists() else True
 
 
+@pytest.mark.skipif(not CAN_BEGIN_WITHIN, reason="in the middle of an epoch, this MindSpore keeps no state")
 @pytest.mark.parametrize("exit_with", [0, "signal"])
 def test_a_state_that_cannot_be_saved_on_a_signal_is_seen(tmp_path, monkeypatch, exit_with):
     """The error comes out, not the exit that was asked for the end of a run in good order."""
