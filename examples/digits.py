@@ -37,10 +37,17 @@ def start(args: argparse.Namespace) -> None:
     os.makedirs(args.output_dir, exist_ok=True)
 
 
-def load(args: argparse.Namespace, transform: Any = None) -> tuple[Any, Any]:
-    """The digits to train on, shuffled, and those to validate with, in order."""
+def load(args: argparse.Namespace, transform: Any = None, **shard: int) -> tuple[Any, Any]:
+    """The digits to train on, shuffled, and those to validate with, in order; or one shard of them."""
     train = Mnist(
-        args.data_dir, "train", transform, batch_size=args.batch_size, shuffle=True, resize=28, num_parallel_workers=2
+        args.data_dir,
+        "train",
+        transform,
+        batch_size=args.batch_size,
+        shuffle=True,
+        resize=28,
+        num_parallel_workers=2,
+        **shard,
     )
-    valid = Mnist(args.data_dir, "test", batch_size=200, shuffle=False, resize=28)
+    valid = Mnist(args.data_dir, "test", batch_size=100, shuffle=False, resize=28, **shard)
     return train.run(), valid.run()

@@ -4,6 +4,7 @@ Importing this package needs MindSpore and NumPy alone and changes nothing globa
 `ms_callbacks.vision` (mindvision's `lenet` and `Mnist` on today's MindSpore) and `ms_callbacks.cpu` (`fast_cpu`).
 """
 
+from .control.check_callbacks import check_callbacks
 from .control.dynamic_lr import DynamicLR
 from .control.early_stopping import EarlyStopping
 from .control.freeze import freeze
@@ -52,6 +53,7 @@ __all__ = [
     "ShapeInspector",
     "TrainingState",
     "Validate",
+    "check_callbacks",
     "freeze",
     "grad_cam",
     "load_int8_weights",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -20,7 +21,10 @@ KILLS = int(os.environ.get("MS_CALLBACKS_KILLS", "3"))
 CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
 SECONDS = 120  # for a child that hangs
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX"),
+    pytest.mark.xdist_group("interruption"),  # on one worker, so that what they share is made once
+]
 
 
 class Child:
@@ -74,11 +78,18 @@ def _no_child_is_left(monkeypatch: pytest.MonkeyPatch) -> Any:
         child.stdout.close()
 
 
-def uninterrupted(folder: Path, **arguments: Any) -> Any:
-    folder.mkdir()
-    child = Child(folder, **arguments)
-    assert child.end() == 0, child.lines
-    return child.outcome()
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What a run comes to that nothing interrupts."""
+
+    @functools.cache
+    def outcome(mode: str, shuffle: bool) -> Any:
+        folder = tmp_path_factory.mktemp("whole")
+        child = Child(folder, mode=mode, shuffle=shuffle, every_n_steps=None)
+        assert child.end() == 0, child.lines
+        return child.outcome()
+
+    return outcome
 
 
 KINDS = [
@@ -96,11 +107,11 @@ KINDS = [
 
 @pytest.mark.parametrize(("mode", "shuffle", "every_n_steps"), KINDS)
 def test_killed_at_random_moments_it_ends_where_it_would_have_ended(
-    tmp_path: Path, mode: str, shuffle: bool, every_n_steps: int | None
+    uninterrupted: Any, tmp_path: Path, mode: str, shuffle: bool, every_n_steps: int | None
 ) -> None:
     """Parameters, moments, rates, early stop, best files, history and rows, to the last bit."""
     arguments = {"mode": mode, "shuffle": shuffle, "every_n_steps": every_n_steps}
-    expected = uninterrupted(tmp_path / "whole", **arguments)
+    expected = uninterrupted(mode, shuffle)
     assert 0 < expected["stopped"][0] < 14, "the run was meant to be stopped early"
     rng = random.Random(f"{mode}{shuffle}")
     kills = in_a_save = rounds = runs = 0
@@ -127,9 +138,12 @@ def test_killed_at_random_moments_it_ends_where_it_would_have_ended(
     print(f"\n{kills} kills in {runs} runs, {in_a_save} of them in a save; all runs ended alike")
 
 
-@pytest.mark.parametrize("which", ["SIGTERM", "SIGINT"])
-@pytest.mark.parametrize(("exit_with", "status"), [(None, 0), (0, 0), ("signal", None)])
-def test_a_signal_ends_the_run_in_good_order(tmp_path: Path, which: str, exit_with: Any, status: int | None) -> None:
+@pytest.mark.parametrize(
+    ("which", "exit_with", "status"), [("SIGTERM", None, 0), ("SIGTERM", "signal", None), ("SIGINT", 0, 0)]
+)
+def test_a_signal_ends_the_run_in_good_order(
+    uninterrupted: Any, tmp_path: Path, which: str, exit_with: Any, status: int | None
+) -> None:
     """The step ends, the state is kept, the process exits as asked, and a new one goes on to the same end."""
     arguments = {"mode": "graph", "shuffle": False, "every_n_steps": None}
     folder = tmp_path / "run"
@@ -144,7 +158,7 @@ def test_a_signal_ends_the_run_in_good_order(tmp_path: Path, which: str, exit_wi
     again = Child(folder, **arguments)
     assert again.end() == 0, again.lines
     assert any("going on after epoch" in line for line in again.lines)
-    assert again.outcome() == uninterrupted(tmp_path / "whole", **arguments)
+    assert again.outcome() == uninterrupted("graph", False)
 
 
 def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
@@ -157,7 +171,7 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
     assert child.end() == -signal.SIGINT
 
 
-def test_sigusr1_saves_and_goes_on(tmp_path: Path) -> None:
+def test_sigusr1_saves_and_goes_on(uninterrupted: Any, tmp_path: Path) -> None:
     """The run comes to its end as if nothing had been asked, and there was one state more."""
     arguments = {"mode": "graph", "shuffle": False, "every_n_steps": None}
     folder = tmp_path / "run"
@@ -170,4 +184,4 @@ def test_sigusr1_saves_and_goes_on(tmp_path: Path) -> None:
     if CAN_BEGIN_WITHIN:
         assert list((folder / "state").glob("state-*"))
     assert child.end() == 0, child.lines
-    assert child.outcome() == uninterrupted(tmp_path / "whole", **arguments)
+    assert child.outcome() == uninterrupted("graph", False)

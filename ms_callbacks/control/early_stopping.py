@@ -109,14 +109,19 @@ class EarlyStopping(TrainCallback, Restorer):
         """Settles which way is better, and begins anew."""
         super().on_train_begin(run_context)
         run = Run.of(run_context)
-        metric = run.metric("EarlyStopping", self.monitor)
         if self.begins_anew():
             self._reset()
-        self._tracker.monitor = self._monitor.settled("EarlyStopping", metric)
+        self._tracker.monitor = self._settled(run)
         if self.restore_best_weights:
-            check_parameters("EarlyStopping", run.network)
             self._snapshot = Snapshot(run.network, self._best_weights)
         self._best_weights = {}
+
+    def check(self, run: Run) -> None:
+        """Raises where the value is not there, or the weights could not be written back."""
+        super().check(run)
+        self._settled(run)
+        if self.restore_best_weights:
+            check_parameters("EarlyStopping", run.network)
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Keeps the step's loss where the training loss is watched or printed."""
@@ -144,7 +149,7 @@ class EarlyStopping(TrainCallback, Restorer):
 
     def on_exit(self) -> None:
         """Restores where an exception ended the run."""
-        self.restore()
+        self._restore(together=False)
 
     @property
     def best_(self) -> Optional[float]:
@@ -180,6 +185,9 @@ class EarlyStopping(TrainCallback, Restorer):
     def load_state_arrays(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
         """Takes the best weights."""
         self._best_weights = dict(arrays)
+
+    def _settled(self, run: Run) -> Monitor:
+        return self._monitor.settled("EarlyStopping", run.metric("EarlyStopping", self.monitor))
 
     def _reset(self) -> None:
         self._tracker = Tracker(self._monitor)
@@ -223,10 +231,13 @@ class EarlyStopping(TrainCallback, Restorer):
 
     def restore(self) -> None:
         """Gives the network its best weights back, once."""
+        self._restore(together=True)
+
+    def _restore(self, together: bool) -> None:
         snapshot, self._snapshot = self._snapshot, None
         if snapshot is None or not snapshot.arrays:
             return
-        snapshot.restore()
+        snapshot.restore(together=together)
         if self.verbose:
             self.say(
                 f"the network has its weights of epoch {self.best_epoch_} again ({self.monitor}: {self.best_:.6g})"

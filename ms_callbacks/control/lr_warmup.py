@@ -73,6 +73,12 @@ class LRWarmup(Schedule):
         if self._plateau is not None:
             self._plateau.on_train_begin(run_context)
 
+    def check(self, run: Run) -> None:
+        """Raises where it, or a plateau that comes after, could not do its work."""
+        super().check(run)
+        if self._plateau is not None:
+            self._plateau.check(run)
+
     def on_train_step_end(self, run_context: Any) -> None:
         """Lets a plateau that watches the training loss have it."""
         if self._plateau is not None:

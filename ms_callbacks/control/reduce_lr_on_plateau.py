@@ -77,10 +77,14 @@ class ReduceLROnPlateau(RateSetter):
     def on_train_begin(self, run_context: Any) -> None:
         """Settles which way is better, and begins anew."""
         super().on_train_begin(run_context)
-        metric = Run.of(run_context).metric("ReduceLROnPlateau", self.monitor)
         if self.begins_anew():
             self._reset()
-        self._tracker.monitor = self._monitor.settled("ReduceLROnPlateau", metric)
+        self._tracker.monitor = self._settled(Run.of(run_context))
+
+    def check(self, run: Run) -> None:
+        """Raises where the value is not there."""
+        super().check(run)
+        self._settled(run)
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Keeps the step's loss where the training loss is watched."""
@@ -113,6 +117,9 @@ class ReduceLROnPlateau(RateSetter):
         super().load_state_dict(state)
         self._tracker.load_state_dict(state)
         self._cooling = state["cooling"]
+
+    def _settled(self, run: Run) -> Monitor:
+        return self._monitor.settled("ReduceLROnPlateau", run.metric("ReduceLROnPlateau", self.monitor))
 
     def _reset(self) -> None:
         self._tracker = Tracker(self._monitor)

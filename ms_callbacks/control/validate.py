@@ -6,12 +6,12 @@ over all samples.
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
-from mindspore import Tensor
 from mindspore.train import Model
 
+from ..core import _ranks
 from ..core._callback import TrainCallback, only_one
 from ..core._checks import check_bool, check_dataset, check_int
 from ..core._context import Evaluator, Run, check_columns, eval_outputs, metrics_of
@@ -64,9 +64,13 @@ class Validate(TrainCallback, Evaluator):
         self.results_: dict[str, Any] = {}
 
     def on_train_begin(self, run_context: Any) -> None:
-        """Checks that there is something to evaluate, and with what."""
+        """Begins anew."""
         super().on_train_begin(run_context)
-        run = Run.of(run_context)
+        self.results_ = {}
+
+    def check(self, run: Run) -> None:
+        """Raises where there is nothing to evaluate, or nothing to evaluate it with."""
+        super().check(run)
         only_one("Validate", run.callbacks, (Evaluator,), "evaluate the Model")
         if not metrics_of(self.model):
             raise ValueError(
@@ -82,12 +86,9 @@ class Validate(TrainCallback, Evaluator):
                 "Validate: the Model that it was given shares no parameter with the one that trains; "
                 "pass the Model whose train is called"
             )
-        self.results_ = {}
 
-    def on_train_epoch_begin(self, run_context: Any) -> None:
-        """Checks, before the first step, that some epoch of the run will be evaluated."""
-        super().on_train_epoch_begin(run_context)
-        run = Run.of(run_context)
+    def check_plan(self, run: Run) -> None:
+        """Raises where no epoch of the run would be evaluated."""
         evaluated = run.epochs // self.every_n_epochs - run.initial_epoch // self.every_n_epochs
         if not evaluated and not self.on_last:
             raise ValueError(
@@ -104,7 +105,7 @@ class Validate(TrainCallback, Evaluator):
         fit_results = run.fit_results
         if fit_results is not None:
             fit_results.pop("eval_loss", None)
-            run.publish(fit_results, self._eval_loss)
+            self._publish(run, fit_results)
         elif run.epoch % self.every_n_epochs == 0 or (self.on_last and (run.epoch == run.epochs or run.is_stopping)):
             flags = [(cell, cell.training) for _, cell in run.train_network.cells_and_names()]
             observers = [callback for callback in run.callbacks if isinstance(callback, EvalObserver)]
@@ -113,24 +114,30 @@ class Validate(TrainCallback, Evaluator):
             self.model._check_network_mode(run.train_network, True)
             for cell, training in flags:
                 cell.add_flags(training=training)
-            run.publish(metrics, self._eval_loss)
+            self._publish(run, metrics)
 
     def on_eval_begin(self, run_context: Any) -> None:
         """Begins the mean loss anew."""
-        self._loss_sum = 0.0
-        self._samples = 0
+        self._losses: list[float] = []
+        self._samples: list[int] = []
 
     def on_eval_step_end(self, run_context: Any) -> None:
         """Adds a batch to the mean loss."""
+        outputs, element = eval_outputs(run_context)
         indexes = self.model._eval_indexes
-        if indexes is None:  # an evaluation network of the user's own: its outputs have no fixed order
-            return
-        outputs, _ = eval_outputs(run_context)
-        label: Tensor = outputs[indexes[2]]
-        samples = label.shape[0] if label.shape else 1
-        self._loss_sum += float(np.mean(outputs[indexes[0]].asnumpy())) * samples
-        self._samples += samples
+        # An evaluation network of the user's own gives its outputs in no fixed order: its loss cannot be told.
+        first: Any = (element or [None])[0] if indexes is None else outputs[indexes[2]]
+        self._samples.append(first.shape[0] if first is not None and first.shape else 1)
+        if indexes is not None:
+            self._losses.append(float(np.mean(outputs[indexes[0]].asnumpy())))
 
-    @property
-    def _eval_loss(self) -> Optional[float]:
-        return self._loss_sum / self._samples if self._samples else None
+    def _publish(self, run: Run, metrics: dict[str, Any]) -> None:
+        """Publishes the results; those of several processes, each with its part of the data, as one."""
+        numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, (float, np.floating))}
+        samples = sum(self._samples)
+        if self._losses and samples:
+            own = sum(loss * size for loss, size in zip(self._losses, self._samples)) / samples
+            *means, eval_loss = _ranks.mean([*numbers.values(), own], samples)
+        else:
+            means, eval_loss = _ranks.mean(list(numbers.values()), samples), None
+        run.publish({**metrics, **dict(zip(numbers, means))} if _ranks.count() > 1 else metrics, eval_loss)

@@ -9,6 +9,7 @@ from mindspore.train import Callback
 
 from ._context import Run
 from ._output import emit
+from ._together import check_together
 
 __all__ = ["TrainCallback", "only_one"]
 
@@ -21,6 +22,7 @@ class TrainCallback(Callback):
     """
 
     _depth = 0
+    _is_planned = False
     _goes_on = False
 
     def __enter__(self) -> TrainCallback:
@@ -33,14 +35,18 @@ class TrainCallback(Callback):
             self.on_exit()
 
     def on_train_begin(self, run_context: Any) -> None:
-        """Checks the list of callbacks."""
-        name = type(self).__name__
-        if sum(callback is self for callback in Run.of(run_context).callbacks) > 1:
-            raise ValueError(f"{name}: the same {name} stands in the list of callbacks twice; remove one")
+        """Checks what can be told before the first epoch."""
+        self.check(Run.of(run_context))
+        self._is_planned = False
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
-        """Takes note that an epoch begins."""
-        Run.of(run_context).begin_epoch()
+        """Takes note that an epoch begins; before the first, checks what its place in the run tells."""
+        run = Run.of(run_context)
+        if run.begin_epoch():
+            check_together(run)
+        if not self._is_planned:
+            self._is_planned = True
+            self.check_plan(run)
 
     def on_train_epoch_end(self, run_context: Any) -> None:
         """Takes note that an epoch has ended, and leaves it to `after_epoch` where it ran to its end."""
@@ -54,6 +60,19 @@ class TrainCallback(Callback):
         run = Run.of(run_context)
         run.end()
         self.after_run(run)
+
+    def check(self, run: Run) -> None:
+        """Raises where the run could not go well; changes nothing, so that it can be asked without a run."""
+        name = type(self).__name__
+        if sum(callback is self for callback in run.callbacks) > 1:
+            raise ValueError(f"{name}: the same {name} stands in the list of callbacks twice; remove one")
+
+    def check_plan(self, run: Run) -> None:
+        """Raises as `check` does, for what needs the first and the last epoch to be known."""
+
+    def disk_space(self, run: Run) -> dict[str, int]:
+        """The bytes that it will take at most, by folder."""
+        return {}
 
     def after_epoch(self, run: Run) -> None:
         """Called at the end of an epoch, unless the run is interrupted in its middle."""

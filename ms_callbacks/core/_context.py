@@ -18,6 +18,7 @@ import numpy as np
 from mindspore import Tensor, nn
 from mindspore.train import Model
 
+from . import _ranks
 from ._checks import nearest, quoted
 from ._losses import Losses
 from ._names import EVAL_LOSS, TRAIN_LOSS, is_train_loss, key_among
@@ -77,11 +78,12 @@ class Run:
     Epochs and steps count from 1; `epoch` is absolute, so that a run with `initial_epoch=5` begins at epoch 6.
     """
 
-    def __init__(self, run_context: Any) -> None:
+    def __init__(self, run_context: Any, caller: Optional[tuple[Model, bool]] = None) -> None:
         self._context = run_context
         self._args = run_context.original_args()
         self._started = False
-        self._evaluated_epoch = 0
+        self._evaluated_epoch = self._mean_epoch = 0
+        self._mean_loss: Optional[float] = None
         self._results: dict[str, Any] = {}
         self._rates: Optional[Rates] = None
         self._rates_epoch = 0
@@ -97,7 +99,7 @@ class Run:
         self.resumed_steps = 0  # of its first epoch, those that an earlier run has done
         self.is_interrupted = False
         self.is_state_asked = False  # whether the state is to be kept as soon as it can be
-        self._caller = _calling_model()
+        self._caller = caller or _calling_model()
 
     @classmethod
     def of(cls, run_context: Any) -> Run:
@@ -112,9 +114,10 @@ class Run:
 
     # Where the run stands
 
-    def begin_epoch(self) -> None:
-        """Takes note that an epoch begins; the first callback to say so counts."""
-        if not self._started:
+    def begin_epoch(self) -> bool:
+        """Takes note that an epoch begins; the first callback to say so counts. Whether the run has begun with that."""
+        is_first = not self._started
+        if is_first:
             self._started = True
             self.initial_epoch = self.epoch - 1  # MindSpore tells it to nobody before the first epoch
         elif self._noted_epoch != self.epoch:
@@ -122,6 +125,7 @@ class Run:
                 keeper.keep_state(self, self.epoch - 1, 0)
         if self._noted_epoch != self.epoch:
             self._note_epoch(first_step=self._args["cur_step_num"] + 1)
+        return is_first
 
     def _note_epoch(self, first_step: int) -> None:
         self._noted_epoch, self._first_step = self.epoch, first_step
@@ -312,13 +316,22 @@ class Run:
             samples = self.step_in_epoch * batch[0].shape[0] if batch and batch[0].shape else None
             self._record = {
                 "epoch": self.epoch,
-                "loss": self.losses.mean,
+                "loss": self.mean_loss,
                 **{name: float(np.asarray(value).item()) for name, value in self.results.items() if _is_number(value)},
                 "learning_rate": rates[0] if rates else None,
                 "seconds": self.seconds,
                 "samples_per_second": samples / self.seconds if samples and self.seconds else None,
             }
         return self._record
+
+    @property
+    def mean_loss(self) -> Optional[float]:
+        """The mean training loss of the epoch, over all processes. For the end of an epoch."""
+        if self._mean_epoch != self.epoch:
+            self._mean_epoch = self.epoch
+            loss, steps = _ranks.total(self.losses.total) if _ranks.count() > 1 else self.losses.total
+            self._mean_loss = loss / steps if steps else None
+        return self._mean_loss
 
     @property
     def results(self) -> dict[str, Any]:
@@ -350,7 +363,7 @@ class Run:
         """
         results = self.results
         if is_train_loss(name):
-            return self.losses.mean
+            return self.mean_loss
         if not results:
             return None
         key = key_among(name, results)
@@ -373,6 +386,11 @@ class Run:
         return None if results is None else dict(results)
 
     @property
+    def evaluates_itself(self) -> bool:
+        """Whether this is a `Model.fit` that evaluates, as far as it can be seen."""
+        return self._caller is not None and self._caller[1]
+
+    @property
     def result_names(self) -> Optional[list[str]]:
         """The names of the validation values that the run will have; `None` where that cannot be seen ahead."""
         metrics = self._metrics_ahead
@@ -384,6 +402,11 @@ class Run:
         `None` where that cannot be seen; an error where the run will never evaluate, for `name` needs it.
         """
         metrics = self._metrics_ahead
+        if _ranks.count() > 1 and not any(isinstance(callback, Evaluator) for callback in self.callbacks):
+            raise ValueError(
+                f"{owner}: {name!r} is to be decided upon by {_ranks.count()} processes together, and Model.fit alone "
+                f"gives each its own; add Validate(model, valid_dataset) to the callbacks"
+            )
         if metrics is not None and not metrics:
             raise ValueError(
                 f"{owner}: {name!r} needs an evaluation, but this run never evaluates; add "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import Any, Callable
+
+from . import _ranks
 
 __all__ = ["emit", "set_printer"]
 
@@ -14,9 +16,14 @@ def _print(line: str) -> None:
 _printer: Callable[[str], None] = _print
 
 
-def emit(line: str) -> None:
-    """Prints a line."""
-    _printer(line)
+def emit(line: str, file: Any = None) -> None:
+    """Prints a line, to `file` where one is given; of several processes, the first alone."""
+    if not _ranks.is_first():
+        return
+    if file is None:
+        _printer(line)
+    else:
+        print(line, file=file, flush=True)
 
 
 def set_printer(printer: Callable[[str], None] = _print) -> None:

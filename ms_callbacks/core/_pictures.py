@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from . import _ranks
 from ._files import staged
 
 __all__ = [
@@ -63,6 +64,8 @@ def figure(width: float, height: float) -> Any:
 
 def save(drawn: Any, path: str) -> None:
     """Writes a figure as a PNG, whole or not at all."""
+    if not _ranks.is_first():
+        return
     with staged(path, lambda temporary: drawn.savefig(temporary, format="png")):
         pass
 

@@ -28,10 +28,14 @@ class RateSetter(TrainCallback):
     _rates: Optional[Rates] = None
 
     def on_train_begin(self, run_context: Any) -> None:
-        """Finds the optimizer; raises where its rate cannot be set, or where another callback sets it too."""
+        """Finds the optimizer."""
         super().on_train_begin(run_context)
+        self._rates = Rates(Run.of(run_context).optimizer)
+
+    def check(self, run: Run) -> None:
+        """Raises where the optimizer's rate cannot be set, or where another callback sets it too."""
+        super().check(run)
         owner = type(self).__name__
-        run = Run.of(run_context)
         only_one(
             owner,
             run.callbacks,
@@ -40,10 +44,10 @@ class RateSetter(TrainCallback):
             "; a warm-up takes what follows it as LRWarmup(epochs, after=...)",
         )
         try:
-            self._rates = Rates(run.optimizer)
+            rates = Rates(run.optimizer)
         except TypeError as error:
             raise TypeError(f"{owner}: {error}") from None
-        if self._rates.is_dynamic:
+        if rates.is_dynamic:
             raise ValueError(
                 f"{owner}: the optimizer holds a list or a schedule of learning rates and sets its rate itself; "
                 f"make the optimizer with a number, learning_rate=0.01, or leave {owner} out"
@@ -105,15 +109,23 @@ class Schedule(RateSetter, ABC):
         """Takes note of the rate that the optimizer was made with."""
         super().on_train_begin(run_context)
         assert self._rates is not None
-        if self.by_step and Run.of(run_context).is_sinking:
-            raise ValueError(
-                f"{type(self).__name__}: a rate for every step cannot be set while steps run on the device unseen; "
-                f"pass dataset_sink_mode=False to Model.train, or use a schedule by epoch"
-            )
         if self.begins_anew():
             self._bases = first_rates(self._rates)  # where the rate is as a schedule left it, that one's beginning
             self._applied = None
         self._lists: list[list[float]] = []
+
+    def check(self, run: Run) -> None:
+        """Raises where steps cannot be told apart and have to be."""
+        super().check(run)
+        if self.by_step and run.is_sinking:
+            raise ValueError(
+                f"{type(self).__name__}: a rate for every step cannot be set while steps run on the device unseen; "
+                f"pass dataset_sink_mode=False to Model.train, or use a schedule by epoch"
+            )
+
+    def check_plan(self, run: Run) -> None:
+        """Raises where the list does not reach to the end of the run."""
+        self.rates_for(1.0, self._plan(run, first_rates(Rates(run.optimizer))))
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Makes the list before the first epoch, and sets the epoch's rate."""
@@ -121,7 +133,7 @@ class Schedule(RateSetter, ABC):
         run = Run.of(run_context)
         if not self._lists:
             assert self._bases is not None
-            plan = Plan(run.epochs, run.steps_per_epoch, is_grouped=len(self._bases) > 1)
+            plan = self._plan(run, self._bases)
             self._lists = [self.rates_for(base, plan) for base in self._bases]
             self.lr_list_ = self._lists[0]
             # Where the next step stands in a list by step; counted here so that a step asks for nothing.
@@ -148,6 +160,9 @@ class Schedule(RateSetter, ABC):
         """Lets the next run begin at the rates of a state that `state_dict` returned."""
         super().load_state_dict(state)
         self._bases, self._applied = state["bases"], state["applied"]
+
+    def _plan(self, run: Run, bases: list[float]) -> Plan:
+        return Plan(run.epochs, run.steps_per_epoch, is_grouped=len(bases) > 1)
 
     def _apply(self, index: int) -> None:
         assert self._rates is not None

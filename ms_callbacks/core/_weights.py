@@ -15,6 +15,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from . import _ranks
 from ._rates import Rates
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "load",
     "named_parameters",
     "save",
+    "size_of",
+    "statistics",
     "to_save",
     "write",
 ]
@@ -48,8 +51,10 @@ class Snapshot:
             else:
                 self.arrays[name] = np.array(parameter.asnumpy())
 
-    def restore(self) -> None:
-        """Writes the copy back, so that training can go on from it."""
+    def restore(self, *, together: bool = True) -> None:
+        """Writes the copy back, so that training can go on from it; `together`, the first rank's on every rank."""
+        if together:
+            self.arrays = {name: _ranks.from_first(array) for name, array in self.arrays.items()}
         _assign(self._parameters, self.arrays)
 
 
@@ -103,6 +108,11 @@ def to_save(cell: nn.Cell) -> dict[str, np.ndarray[Any, Any]]:
     return {name: parameter.asnumpy() for name, parameter in _without_rates(cell).items()}
 
 
+def statistics(cell: nn.Cell) -> dict[str, np.ndarray[Any, Any]]:
+    """Live views of the parameters that no gradient changes, such as BatchNorm's: each process has its own."""
+    return {name: one.asnumpy() for name, one in named_parameters(cell).items() if not one.requires_grad}
+
+
 def everything(cell: nn.Cell) -> dict[str, np.ndarray[Any, Any]]:
     """Live views of all parameters of `cell`, an optimizer's rates too."""
     return {name: parameter.asnumpy() for name, parameter in named_parameters(cell).items()}
@@ -150,6 +160,11 @@ def load(path: str) -> dict[str, np.ndarray[Any, Any]]:
             raise ValueError(f"{path!r}: {error}") from error
         return content
     return {name: parameter.asnumpy() for name, parameter in ms.load_checkpoint(path).items()}
+
+
+def size_of(cell: nn.Cell) -> int:
+    """The bytes of a cell's parameters."""
+    return sum(one.nbytes for one in named_parameters(cell).values())
 
 
 def first_nonfinite(cell: nn.Cell) -> Optional[str]:

@@ -42,10 +42,17 @@ class ClassReport(EvalObserver):
         self._forget()
 
     def on_train_begin(self, run_context: Any) -> None:
-        """Begins anew, and checks that there will be an evaluation, and a place for the picture."""
+        """Begins anew."""
         super().on_train_begin(run_context)
+        self._is_new = self._has_looked = False
+        self._classes = None
+        self._forget()
+
+    def check(self, run: Run) -> None:
+        """Raises where there will be no evaluation, or no place for the picture."""
+        super().check(run)
         try:
-            Run.of(run_context).metrics_ahead(self._owner, "it")
+            run.metrics_ahead(self._owner, "it")
         except ValueError:
             raise ValueError(
                 f"{self._owner}: needs an evaluation, but this run never evaluates; add Validate(model, "
@@ -54,9 +61,6 @@ class ClassReport(EvalObserver):
             ) from None
         if self._path:
             check_folder(self._owner, self._path)
-        self._is_new = self._has_looked = False
-        self._classes = None
-        self._forget()
 
     def on_train_step_begin(self, run_context: Any) -> None:
         """Before the first step, looks for what is wrong already, where the batch can be seen."""

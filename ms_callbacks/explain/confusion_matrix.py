@@ -9,6 +9,7 @@ from typing import Any, Optional, Union
 import numpy as np
 from mindspore.train import ConfusionMatrix as Metric
 
+from ..core import _ranks
 from ..core._checks import check_int
 from ..core._context import Run
 from ..core._pictures import figure
@@ -121,8 +122,10 @@ class ConfusionMatrix(ClassReport):
     def _end_evaluation(self) -> None:
         if self._metric is not None:
             with np.errstate(invalid="ignore"):  # it divides by classes that have no samples, for shares not asked for
-                self.matrix_ = self._metric.eval().astype(np.int64)  # MindSpore counts in floats
-            self.nan_samples_ = self._nan_samples
+                matrix = self._metric.eval()  # MindSpore counts in floats
+            *counts, nan_samples = _ranks.total([*matrix.reshape(-1), self._nan_samples])
+            self.matrix_ = np.array(counts, np.int64).reshape(matrix.shape)
+            self.nan_samples_ = int(nan_samples)
 
     def _text(self) -> str:
         samples = self.matrix_.sum(axis=1)

@@ -10,6 +10,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from ..core import _ranks
 from ..core._callback import TrainCallback
 from ..core._checks import check_choice, check_dataset, check_int, check_number, quoted
 from ..core._context import Run
@@ -78,15 +79,19 @@ class Robustness(TrainCallback):
         self.accuracies_: dict[float, float] = {}
 
     def on_train_begin(self, run_context: Any) -> None:
-        """Checks that there will be something to measure, and what to measure it by."""
+        """Begins anew."""
         super().on_train_begin(run_context)
-        if Run.of(run_context).loss_fn is None:
+        self.accuracies_ = {}
+
+    def check(self, run: Run) -> None:
+        """Raises where there is nothing to measure, or nothing to measure it by."""
+        super().check(run)
+        if run.loss_fn is None:
             raise ValueError(
                 "Robustness: needs a Model with a loss function, such as Model(network, loss_fn, optimizer); for a "
                 "network with its loss inside, leave it out here and call robustness.evaluate(network, loss_fn)"
             )
         self._check_dataset()
-        self.accuracies_ = {}
 
     def after_run(self, run: Run) -> None:
         """Measures the network that the run ends with."""
@@ -122,6 +127,8 @@ class Robustness(TrainCallback):
                     moved = (inputs.asnumpy() + epsilon * signs).astype(signs.dtype)
                     right[epsilon] += _right(network, Tensor(moved), labels.asnumpy())
                 samples += inputs.shape[0]
+        *counts, samples = map(int, _ranks.total([*right.values(), samples]))
+        right = dict(zip(right, counts))
         self.accuracies_ = {epsilon: count / samples for epsilon, count in right.items()}
         if self.verbose:
             for epsilon, count in right.items():

@@ -12,7 +12,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from ..core import _files, _weights
+from ..core import _files, _ranks, _weights
 from ..core._callback import TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number, check_path
 from ..core._context import Run
@@ -121,18 +121,10 @@ class BestCheckpoint(TrainCallback):
         self._run_id, self._runs_before = "", 0
 
     def on_train_begin(self, run_context: Any) -> None:
-        """Settles which way is better, checks the folder and the template, and begins anew."""
+        """Settles which way is better, and begins anew."""
         super().on_train_begin(run_context)
         run = Run.of(run_context)
         self._settled = self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
-        if run.result_names is not None:
-            self._template.check(run.result_names)
-        for other in run.callbacks:
-            if isinstance(other, BestCheckpoint) and other is not self and other._places & self._places:
-                place = min(other._places & self._places)
-                raise ValueError(f"{_OWNER}: two callbacks save to {place!r}; give each a filepath of its own")
-        _weights.check_parameters(_OWNER, run.network)
-        _files.check_folder(_OWNER, self.filepath)
         _files.remove_orphans(os.path.dirname(self.filepath))
         self._is_anew = self.begins_anew()
         if self._is_anew:
@@ -142,6 +134,25 @@ class BestCheckpoint(TrainCallback):
             # What was saved after the state that it goes on from is as good as what the state tells of.
             known = {kept.path: kept for kept in [*self._kept, *self._of_run()] if os.path.exists(kept.path)}
             self._kept = self._ranked(known.values())
+
+    def check(self, run: Run) -> None:
+        """Raises where the value is not there, or files could not be written under their names."""
+        super().check(run)
+        self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
+        if run.result_names is not None:
+            self._template.check(run.result_names)
+        for other in run.callbacks:
+            if isinstance(other, BestCheckpoint) and other is not self and other._places & self._places:
+                place = min(other._places & self._places)
+                raise ValueError(f"{_OWNER}: two callbacks save to {place!r}; give each a filepath of its own")
+        _weights.check_parameters(_OWNER, run.network)
+        _files.check_folder(_OWNER, self.filepath)
+
+    def disk_space(self, run: Run) -> dict[str, int]:
+        """Those that are kept, and the one that is written before an older goes."""
+        most = run.epochs - run.initial_epoch if self.save_top_k == -1 else self.save_top_k
+        size = _weights.size_of(run.train_network if self.save_optimizer else run.network)
+        return {os.path.dirname(self.filepath): (most + self.save_last + 1) * size}
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Where the run goes on from an earlier one, takes up what that left on disk."""
@@ -256,7 +267,7 @@ class BestCheckpoint(TrainCallback):
     def _keep(self, run: Run, value: float) -> None:
         fields = {**run.results, "epoch": run.epoch, "step": run.step}
         if "loss" in self._template.fields:
-            fields["loss"] = run.losses.mean
+            fields["loss"] = run.mean_loss
         kept = Kept(self._template.path(fields), self._record(run, value))
         self._save(kept.path, run, kept.record)
         previous = self.best_path_
@@ -264,7 +275,7 @@ class BestCheckpoint(TrainCallback):
         ranked = self._ranked([*others, kept])
         most = len(ranked) if self.save_top_k == -1 else self.save_top_k
         self._kept = ranked[:most]
-        for outdone in ranked[most:]:
+        for outdone in ranked[most:] if _ranks.is_first() else []:
             remove(outdone.path)
         if self.verbose and self._kept[0] is kept:
             instead = f" instead of {previous}" if previous and previous != kept.path else ""
@@ -292,6 +303,11 @@ class BestCheckpoint(TrainCallback):
         }
 
     def _save(self, path: str, run: Run, record: dict[str, Any]) -> None:
+        _ranks.do_once(_OWNER, lambda: self._write(path, run, record))
+        if not _ranks.is_first():
+            record.update(at(path).record)
+
+    def _write(self, path: str, run: Run, record: dict[str, Any]) -> None:
         cell = run.train_network if self.save_optimizer else run.network
         arrays = _weights.to_save(cell)
         try:

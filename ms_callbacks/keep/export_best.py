@@ -9,7 +9,7 @@ from typing import Any, Optional
 import numpy as np
 from mindspore import Tensor
 
-from ..core import _files
+from ..core import _files, _ranks
 from ..core._callback import TrainCallback
 from ..core._checks import check_choice, check_path
 from ..core._context import Run
@@ -101,27 +101,32 @@ class ExportBest(TrainCallback):
         self._reset()
 
     def on_train_begin(self, run_context: Any) -> None:
-        """Settles which way is better, checks the folder, and tries the export where the inputs are known already."""
+        """Settles which way is better, and tries the export where the inputs are known already."""
         super().on_train_begin(run_context)
         run = Run.of(run_context)
         if self.begins_anew():
             self._reset()
         self._tracker.monitor = self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
         self._examples = None
+        _files.remove_orphans(os.path.dirname(self.filepath))
+        self._snapshot, self._best_weights = Snapshot(run.network, self._best_weights), {}
+        if self._given is not None:
+            self._try(run, self._given)
+
+    def check(self, run: Run) -> None:
+        """Raises where the value is not there, or the file could not be written."""
+        super().check(run)
+        self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
         twins = [one for one in run.callbacks if isinstance(one, ExportBest) and one.filepath == self.filepath]
         if len(twins) > 1:
             raise ValueError(f"{_OWNER}: two callbacks export to {self.filepath!r}; give each a filepath of its own")
         check_parameters(_OWNER, run.network)
         _files.check_folder(_OWNER, self.filepath)
-        _files.remove_orphans(os.path.dirname(self.filepath))
         if self._given is None and run.is_sinking:
             raise ValueError(
                 f"{_OWNER}: in sink mode batches go to the device unseen; pass inputs=Tensor(...), "
                 f"or train with dataset_sink_mode=False"
             )
-        self._snapshot, self._best_weights = Snapshot(run.network, self._best_weights), {}
-        if self._given is not None:
-            self._try(run, self._given)
 
     def on_train_step_begin(self, run_context: Any) -> None:
         """Tries the export before the first step, on its batch."""
@@ -149,19 +154,8 @@ class ExportBest(TrainCallback):
             known = "finite" if self.best_ is None else f"better than the {self.best_:.6g} of the run before"
             self.say(f"nothing was exported: {self.monitor} has not been {known}")
             return
-        final = Snapshot(run.network)
-        final.take()
-        try:
-            best.restore()
-            verdict = self._export(run)
-        finally:
-            final.restore()
+        _ranks.do_once(_OWNER, lambda: self._export_best(run, best))
         self.path_ = self.filepath
-        if self.verbose:
-            self.say(
-                f"exported the weights of epoch {self.best_epoch_} ({self.monitor}: {self.best_:.6g}) "
-                f"to {self.filepath}: {verdict}"
-            )
 
     def on_exit(self) -> None:
         """Lets go of the weights where an exception ended the run."""
@@ -209,6 +203,20 @@ class ExportBest(TrainCallback):
             trial = os.path.join(folder, os.path.basename(self.filepath))
             export(_OWNER, run.network, inputs, trial, self.filepath)
         self._examples = inputs
+
+    def _export_best(self, run: Run, best: Snapshot) -> None:
+        final = Snapshot(run.network)
+        final.take()
+        try:
+            best.restore(together=False)
+            verdict = self._export(run)
+        finally:
+            final.restore(together=False)
+        if self.verbose:
+            self.say(
+                f"exported the weights of epoch {self.best_epoch_} ({self.monitor}: {self.best_:.6g}) "
+                f"to {self.filepath}: {verdict}"
+            )
 
     def _export(self, run: Run) -> str:
         examples, verdict = self._examples, ""

@@ -7,6 +7,9 @@ import threading
 from types import FrameType
 from typing import Any, Optional, Union
 
+from mindspore import train
+
+from ..core import _ranks
 from ..core._callback import TrainCallback, only_one
 from ..core._checks import check_choice
 from ..core._context import Run
@@ -14,6 +17,8 @@ from ..core._context import Run
 __all__ = ["GracefulStop"]
 
 _OWNER = "GracefulStop"
+_MINDSPORES_OWN = (train.OnRequestExit,) if hasattr(train, "OnRequestExit") else ()
+_STEPS_BETWEEN_TALKS = 20  # of several processes, which all have to stop after the same step
 
 
 class GracefulStop(TrainCallback):
@@ -27,7 +32,7 @@ class GracefulStop(TrainCallback):
 
     MindSpore 2.8 and newer set a SIGINT handler of their own in every step, which sends the process a SIGTERM: a Ctrl-C
     then ends the run in good order as well, but as SIGTERM. Works under `nohup` (SIGHUP is left alone) and in a
-    notebook.
+    notebook. Of several processes it is enough that one gets the signal: they agree on it every 20 steps.
 
     Args:
         exit_with: what to do once the run is over and every callback is done: `None` returns from `Model.train`,
@@ -35,7 +40,7 @@ class GracefulStop(TrainCallback):
             Where an exception ends the run, that is what comes out. Default: None.
 
     Attributes:
-        signal_ (int | None): the signal that stopped the run.
+        signal_ (int): the number of the signal that stopped the run; 0 if none did.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
@@ -44,52 +49,56 @@ class GracefulStop(TrainCallback):
     Example:
         >>> stop = GracefulStop()
         >>> model.train(1, train_dataset, callbacks=[TrainingState(folder + "/state"), stop])
-        >>> stop.signal_ is None
-        True
+        >>> stop.signal_
+        0
     """
 
     def __init__(self, *, exit_with: Union[int, str, None] = None) -> None:
         super().__init__()
         self.exit_with = check_choice(_OWNER, "exit_with", exit_with, (None, 0, "signal"))
-        self.signal_: Optional[int] = None
+        self.signal_ = 0
         self._earlier: dict[signal.Signals, Any] = {}
 
     def on_train_begin(self, run_context: Any) -> None:
         """Sets the handlers."""
         super().on_train_begin(run_context)
         self._run = Run.of(run_context)
-        only_one(_OWNER, self._run.callbacks, (GracefulStop,), "handle signals")
+        self.signal_ = 0
+        self._is_asked = False
+        self._is_alone = _ranks.count() == 1
+        handlers = {"SIGTERM": self._stop, "SIGINT": self._stop, "SIGUSR1": self._ask}  # Windows has no SIGUSR1
+        for name in filter(signal.Signals.__members__.__contains__, handlers):
+            self._earlier[signal.Signals[name]] = signal.signal(signal.Signals[name], handlers[name])
+
+    def check(self, run: Run) -> None:
+        """Raises where signals cannot be set, or another callback sets them too."""
+        super().check(run)
+        only_one(_OWNER, run.callbacks, (GracefulStop, *_MINDSPORES_OWN), "handle signals")
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError(
                 f"{_OWNER}: signals can be handled in the main thread only, and this run is in "
                 f"{threading.current_thread().name!r}; call Model.train from the main thread, or leave {_OWNER} out"
             )
-        self.signal_ = None
-        handlers = {"SIGTERM": self._stop, "SIGINT": self._stop, "SIGUSR1": self._ask}  # Windows has no SIGUSR1
-        for name in filter(signal.Signals.__members__.__contains__, handlers):
-            self._earlier[signal.Signals[name]] = signal.signal(signal.Signals[name], handlers[name])
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Stops, where a signal has come."""
-        if self.signal_ is not None:
-            self._let_the_next_end_it()  # MindSpore may have set its own in this step
-            self._run.interrupt()
+        if self._is_alone or self._run.step_in_epoch % _STEPS_BETWEEN_TALKS == 0:
+            self._act(self._run)
 
     def after_epoch(self, run: Run) -> None:
         """Stops, where a signal has come during the evaluation."""
-        if self.signal_ is not None:
-            run.interrupt()
+        self._act(run)
 
     def after_run(self, run: Run) -> None:
         """Says what stopped the run."""
-        if self.signal_ is not None and run.is_interrupted:
+        if self.signal_ and run.is_interrupted:
             self.say(f"stopped by {signal.Signals(self.signal_).name} in epoch {run.epoch}, step {run.step_in_epoch}")
 
     def __exit__(self, *error: Any) -> None:
         was_running = bool(self._earlier)
         super().__exit__(*error)
         failed = bool(error) and error[0] is not None  # such as a state that could not be saved: that is to be seen
-        if was_running and not self._earlier and not failed and self.signal_ is not None and self.exit_with is not None:
+        if was_running and not self._earlier and not failed and self.signal_ and self.exit_with is not None:
             raise SystemExit(0 if self.exit_with == 0 else 128 + self.signal_)
 
     def on_exit(self) -> None:
@@ -99,6 +108,18 @@ class GracefulStop(TrainCallback):
             signal.signal(each, signal.SIG_DFL if handler is None else handler)
         self._earlier = {}
 
+    def _act(self, run: Run) -> None:
+        """Does what a signal has asked for; where there are several processes, all or none."""
+        signalled, asked = (self.signal_, self._is_asked)
+        if not self._is_alone:
+            signalled, asked = map(bool, _ranks.total([signalled > 0, asked]))
+            self.signal_ = self.signal_ or signalled * signal.SIGTERM
+        if asked:
+            run.is_state_asked, self._is_asked = True, False
+        if signalled:
+            self._let_the_next_end_it()  # MindSpore may have set its own in this step
+            run.interrupt()
+
     def _stop(self, number: int, frame: Optional[FrameType]) -> None:
         self.signal_ = number
         self._let_the_next_end_it()
@@ -107,4 +128,4 @@ class GracefulStop(TrainCallback):
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # the next Ctrl-C ends the process, whatever it is doing
 
     def _ask(self, number: int, frame: Optional[FrameType]) -> None:
-        self._run.is_state_asked = True
+        self._is_asked = True

@@ -17,7 +17,7 @@ import numpy as np
 from mindspore import dataset as ds
 from mindspore.train import Model
 
-from ..core import _files, _weights
+from ..core import _files, _ranks, _weights
 from ..core._callback import TrainCallback, only_one
 from ..core._checks import check_int, check_path
 from ..core._context import Run, StateKeeper
@@ -30,7 +30,8 @@ _WEIGHTS, _CONTENT, _FINISHED = "weights.ckpt", "state.json", "finished.json"
 _MOST_CONTENT_BYTES = 1 << 28  # room for the history of a million epochs
 _PREFIX = "state-"
 _NAME = re.compile(_PREFIX + r"\d{8,}")
-_NETWORK = "network/"  # before the names of parameters, so that no callback's can be taken for one
+# Before the names of parameters, so that no callback's can be taken for one; each rank's own statistics are stacked.
+_NETWORK, _RANKS = "network/", "ranks/"
 _CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
 
 
@@ -51,7 +52,9 @@ class TrainingState(TrainCallback, StateKeeper):
     newer with it, where `mindspore.set_seed` was called (the seed of the state is set again). MindSpore cannot make
     random numbers that are drawn inside a network go on: after a resume, `nn.Dropout` and the like draw others, and
     the run is complete but not the same. On MindSpore 2.0, which cannot begin a dataset in its middle, a shuffled
-    dataset repeats the orders of its first epochs, and `every_n_steps` is refused.
+    dataset repeats the orders of its first epochs, and `every_n_steps` is refused. Of several processes the first
+    saves for all, each one's own BatchNorm statistics with it; the states of Python's and NumPy's random numbers are
+    the first's alone.
 
     Args:
         directory: where the states are kept, one run's alone; it is made where it does not exist.
@@ -90,6 +93,7 @@ class TrainingState(TrainCallback, StateKeeper):
                 f"or use MindSpore 2.8 or newer"
             )
         self._dataset: Any = None
+        self._run_id = ""
         self._taken_up: Optional[_State] = None
         self._good: list[str] = []
 
@@ -138,7 +142,8 @@ class TrainingState(TrainCallback, StateKeeper):
                 f"cannot begin; resume with the version that saved it ({content['versions']['mindspore']})"
             )
         _weights.write(_OWNER, model.train_network, state.parameters, state.path, exact=True, rates=True)
-        _restore_seeds(content["seeds"])
+        if _ranks.is_first():
+            _restore_seeds(content["seeds"])
         if _CAN_BEGIN_WITHIN:
             train_dataset.set_init_step(epoch * batches + steps)
         self._dataset, self._taken_up = train_dataset, state
@@ -148,16 +153,25 @@ class TrainingState(TrainCallback, StateKeeper):
     # What the run goes through
 
     def on_train_begin(self, run_context: Any) -> None:
-        """Checks that it is alone, and that steps can be told apart."""
+        """Takes note of the run."""
         super().on_train_begin(run_context)
         self._run = Run.of(run_context)
-        only_one(_OWNER, self._run.callbacks, (StateKeeper,), "keep the run's state")
-        _weights.check_parameters(_OWNER, self._run.train_network)
-        if self.every_n_steps is not None and self._run.is_sinking:
+
+    def check(self, run: Run) -> None:
+        """Raises where it is not alone, or steps cannot be told apart and have to be."""
+        super().check(run)
+        only_one(_OWNER, run.callbacks, (StateKeeper,), "keep the run's state")
+        _weights.check_parameters(_OWNER, run.train_network)
+        if self.every_n_steps is not None and run.is_sinking:
             raise ValueError(
                 f"{_OWNER}: in sink mode steps run on the device unseen; leave every_n_steps out, or train with "
                 f"dataset_sink_mode=False"
             )
+
+    def disk_space(self, run: Run) -> dict[str, int]:
+        """Those that are kept, and the one that is written before an older goes."""
+        folder = self.directory if os.path.isdir(self.directory) else os.path.dirname(os.path.abspath(self.directory))
+        return {folder: (self.keep + 1) * _weights.size_of(run.train_network)}
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Checks, before the first step, that the run goes on where the state was saved."""
@@ -173,7 +187,7 @@ class TrainingState(TrainCallback, StateKeeper):
     def on_train_step_begin(self, run_context: Any) -> None:
         """Saves at the interval, or where it was asked to, now that the step before is over for every callback."""
         if self._steps_since == self.every_n_steps or (self._run.is_state_asked and _CAN_BEGIN_WITHIN):
-            self._save(self._run, self._run.epoch - 1, self._run.step_in_epoch - 1)
+            self._keep(self._run, self._run.epoch - 1, self._run.step_in_epoch - 1)
             self._steps_since = 0
         self._steps_since += 1
 
@@ -193,7 +207,7 @@ class TrainingState(TrainCallback, StateKeeper):
         _files.remove_orphans(self.directory)
         state = self._taken_up
         if state is None:
-            self._begin_anew()
+            _ranks.do_once(_OWNER, self._begin_anew)
             return
         if run.train_dataset is not self._dataset:
             raise ValueError(f"{_OWNER}: the run trains on another dataset than resume was given; pass the same one")
@@ -225,17 +239,15 @@ class TrainingState(TrainCallback, StateKeeper):
                 f"{epochs}"
             )
         elif run.is_interrupted or run.is_state_asked or epochs % self.every_n_epochs == 0:
-            self._save(run, epochs, steps)
+            self._keep(run, epochs, steps)
 
     def finish(self, run: Run) -> None:
         """Takes note that the run is finished, so that nobody goes on with it by mistake."""
-        content = {"run": self._run_id, "epoch": run.epoch, "epochs": run.epochs}
+        finished = {"run": self._run_id, "epoch": run.epoch, "epochs": run.epochs}
         try:
-            _files.write_json(self._finished_path, content)
+            _ranks.do_once(_OWNER, lambda: _files.write_json(self._finished_path, finished))
         except OSError as error:
-            raise OSError(
-                f"{_OWNER}: could not note in {self.directory!r} that the run is finished: {error}"
-            ) from error
+            raise OSError(f"{_OWNER}: could not note that the run is finished: {error}") from error
 
     def _begin_anew(self) -> None:
         """Makes room for a new run; raises where one is there that could go on."""
@@ -252,11 +264,17 @@ class TrainingState(TrainCallback, StateKeeper):
             os.remove(self._finished_path)
         self._run_id, self._good = uuid.uuid4().hex, []
 
-    def _save(self, run: Run, epoch: int, steps: int) -> None:
+    def _keep(self, run: Run, epoch: int, steps: int) -> None:
         run.is_state_asked = False
+        own = _weights.statistics(run.network) if _ranks.count() > 1 else {}
+        ranks = {f"{_RANKS}{name}": _ranks.gathered(array) for name, array in own.items()}
+        _ranks.do_once(_OWNER, lambda: self._save(run, epoch, steps, ranks))
+
+    def _save(self, run: Run, epoch: int, steps: int, ranks: dict[str, np.ndarray[Any, Any]]) -> None:
         latest = max((_number(os.path.basename(path)) for path in self._paths()), default=0)
         path = os.path.join(self.directory, f"{_PREFIX}{latest + 1:08d}")
-        arrays = {f"{_NETWORK}{name}": array for name, array in _weights.everything(run.train_network).items()}
+        network = {f"{_NETWORK}{name}": array for name, array in _weights.everything(run.train_network).items()}
+        arrays = {**network, **ranks}
         callbacks = []
         for name, callback in _stateful(run):
             own = callback.state_arrays() if hasattr(callback, "state_arrays") else {}
@@ -338,9 +356,11 @@ class _State:
         if self.content["format"] != _FORMAT:
             raise ValueError(f"of format {self.content['format']}, which this version does not know")
         arrays = _weights.load(weights)
-        own = {name for name in arrays if name.startswith(_NETWORK)}
-        self.parameters = {name[len(_NETWORK) :]: arrays[name] for name in own}
-        self.arrays = {name: array for name, array in arrays.items() if name not in own}
+        self.parameters = {name[len(_NETWORK) :]: arrays[name] for name in arrays if name.startswith(_NETWORK)}
+        for name in [name for name in arrays if name.startswith(_RANKS)]:
+            if len(arrays[name]) == _ranks.count():
+                self.parameters[name[len(_RANKS) :]] = arrays[name][_ranks.place()]
+        self.arrays = {name: array for name, array in arrays.items() if not name.startswith((_NETWORK, _RANKS))}
 
 
 def _stateful(run: Run) -> list[tuple[str, Any]]:

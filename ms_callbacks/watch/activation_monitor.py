@@ -53,12 +53,16 @@ class ActivationMonitor(TrainCallback):
     def on_train_begin(self, run_context: Any) -> None:
         """Begins anew."""
         super().on_train_begin(run_context)
-        if Run.of(run_context).is_sinking:
+        if self.begins_anew():
+            self.dead_, self.saturated_ = {}, {}
+
+    def check(self, run: Run) -> None:
+        """Raises where batches are not seen."""
+        super().check(run)
+        if run.is_sinking:
             raise ValueError(
                 "ActivationMonitor: in sink mode batches go to the device unseen; train with dataset_sink_mode=False"
             )
-        if self.begins_anew():
-            self.dead_, self.saturated_ = {}, {}
 
     def after_epoch(self, run: Run) -> None:
         """Looks, and says what has changed."""

@@ -64,15 +64,18 @@ class BatchAccuracy(TrainCallback):
     def on_train_begin(self, run_context: Any) -> None:
         """Finds the counter of the Model that trains."""
         super().on_train_begin(run_context)
-        loss_fn = Run.of(run_context).loss_fn
-        if not any(loss_fn is counter for counter in self._counters):
+        self._counter: _CountingLoss = Run.of(run_context).loss_fn
+        if self.begins_anew():
+            self.accuracies_ = []
+
+    def check(self, run: Run) -> None:
+        """Raises where the Model's loss function is not watched."""
+        super().check(run)
+        if not any(run.loss_fn is counter for counter in self._counters):
             raise ValueError(
                 "BatchAccuracy: the Model's loss function is not watched; make it with "
                 "Model(network, accuracy.watch(loss_fn), optimizer)"
             )
-        self._counter: _CountingLoss = loss_fn
-        if self.begins_anew():
-            self.accuracies_ = []
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Begins the epoch's mean anew."""

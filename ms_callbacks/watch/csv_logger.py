@@ -7,6 +7,7 @@ import io
 import os
 from typing import Any, Optional
 
+from ..core import _ranks
 from ..core._callback import TrainCallback
 from ..core._checks import check_bool, check_path, check_text
 from ..core._context import Run
@@ -56,17 +57,24 @@ class CSVLogger(TrainCallback):
     def on_train_begin(self, run_context: Any) -> None:
         """Opens the file and writes or checks its header."""
         super().on_train_begin(run_context)
-        check_folder("CSVLogger", self.filename)
-        names = Run.of(run_context).result_names
-        self._columns = ["epoch", "loss", *sorted(names or []), "learning_rate", "seconds", "samples_per_second"]
+        self._columns = self._columns_of(Run.of(run_context))
         header = self._line(self._columns)
         if self.begins_anew():
             self._size = None
         kept = self._kept(header) if self.append or self._size is not None else 0
+        if not _ranks.is_first():
+            return
         self._descriptor = os.open(self.filename, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         os.ftruncate(self._descriptor, kept)
         if not kept:
             self._write(header)
+
+    def check(self, run: Run) -> None:
+        """Raises where the file could not be written, or has other columns."""
+        super().check(run)
+        check_folder("CSVLogger", self.filename)
+        if self.append:
+            self._kept(self._line(self._columns_of(run)))
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Keeps the step's loss."""
@@ -78,6 +86,8 @@ class CSVLogger(TrainCallback):
         new = [key for key in record if key not in self._columns]
         if new:
             raise ValueError(f"CSVLogger: the evaluation gave {new}, which {self.filename!r} has no column for")
+        if self._descriptor is None:
+            return  # the first of several processes writes
         cells = [record.get(column) for column in self._columns]
         self._write(self._line(["" if cell is None else cell for cell in cells]))
 
@@ -96,6 +106,10 @@ class CSVLogger(TrainCallback):
             self._size = os.fstat(self._descriptor).st_size
             os.close(self._descriptor)
             self._descriptor = None
+
+    @staticmethod
+    def _columns_of(run: Run) -> list[str]:
+        return ["epoch", "loss", *sorted(run.result_names or []), "learning_rate", "seconds", "samples_per_second"]
 
     def _line(self, cells: list[Any]) -> bytes:
         text = io.StringIO()

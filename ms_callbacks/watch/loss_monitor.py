@@ -9,6 +9,7 @@ from typing import Any, Optional
 import numpy as np
 from mindspore import nn
 
+from ..core import _ranks
 from ..core._callback import TrainCallback
 from ..core._checks import check_choice, check_int
 from ..core._context import Run
@@ -113,7 +114,7 @@ class LossMonitor(TrainCallback):
         milliseconds = run.seconds * 1000
         emit(
             f"Epoch time: {milliseconds:5.3f} ms, per step time: {milliseconds / run.step_in_epoch:5.3f} ms, "
-            f"avg loss: {_loss_text(run.losses.mean)}"
+            f"avg loss: {_loss_text(run.mean_loss)}"
         )
         results = ", ".join(f"{name}: {_metric_text(value)}" for name, value in sorted(run.results.items()))
         if results:
@@ -152,9 +153,13 @@ class LossMonitor(TrainCallback):
 
     def _check_finite(self, run: Run) -> None:
         step = run.losses.nonfinite_step
-        if step is None or self._has_warned:
+        if self._has_warned or not _ranks.total([step is not None])[0]:
             return
         self._has_warned = True
+        if step is None:
+            if self.on_nonfinite == "stop":
+                run.request_stop()  # as the rank does whose loss is not finite
+            return
         parameter = first_nonfinite(run.network)
         finding = (
             f"the loss is not finite in epoch {run.epoch}, step {step}; "

@@ -8,10 +8,11 @@ from typing import Any, Optional
 
 from mindspore import nn
 
+from ..core import _ranks
 from ..core._callback import TrainCallback
 from ..core._checks import check_number
 from ..core._context import Run
-from ..core._output import set_printer
+from ..core._output import emit, set_printer
 from ..core._rates import Rates
 
 __all__ = ["ProgressBar"]
@@ -56,6 +57,11 @@ class ProgressBar(TrainCallback):
         self._shown = 0
         self._began = self._looked = time.monotonic()
 
+    def check(self, run: Run) -> None:
+        """Raises where tqdm is not installed."""
+        super().check(run)
+        _tqdm()
+
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Draws the bar before the first step."""
         super().on_train_epoch_begin(run_context)
@@ -92,7 +98,7 @@ class ProgressBar(TrainCallback):
 
     @property
     def _on_terminal(self) -> bool:
-        return bool(getattr(self._stream, "isatty", lambda: False)())
+        return _ranks.is_first() and bool(getattr(self._stream, "isatty", lambda: False)())
 
     def _open(self, run: Run) -> Any:
         steps = run.epochs * run.steps_per_epoch
@@ -124,7 +130,7 @@ class ProgressBar(TrainCallback):
             done, total = run.step, run.epochs * run.steps_per_epoch
             left = (time.monotonic() - self._began) / max(done - run.steps_before, 1) * (total - done)
             text = f"Epoch {run.epoch}/{run.epochs}, step {run.step_in_epoch}/{run.steps_per_epoch}, {state}"
-            print(f"{text}, {self._tqdm.format_interval(left)} left", file=self._stream, flush=True)
+            emit(f"{text}, {self._tqdm.format_interval(left)} left", self._stream)
         self._shown = run.step
 
 

@@ -13,6 +13,7 @@ from ..core._checks import check_bool, check_int, check_text
 from ..core._context import Run
 from ..core._files import check_folder
 from ..core._layers import first_tensor, layers_of, observe
+from ..core._output import emit
 from ..core._pictures import check_matplotlib
 from ..core._table import render
 from ..core._template import PathTemplate
@@ -123,7 +124,13 @@ class ShapeInspector(TrainCallback):
         """Shows the table where the inputs are known already."""
         super().on_train_begin(run_context)
         self.rows_, self.values_ = [], {}
-        run = Run.of(run_context)
+        self._is_done = self._given is not None and not self.show_values_at
+        if self._given is not None:
+            self._show_table(Run.of(run_context).network, self._given)
+
+    def check(self, run: Run) -> None:
+        """Raises where a picture could not be made, or batches are not seen."""
+        super().check(run)
         if self.picture is not None:
             check_folder("ShapeInspector", self.picture)
             check_matplotlib("ShapeInspector")
@@ -132,14 +139,9 @@ class ShapeInspector(TrainCallback):
                 "ShapeInspector: in sink mode batches go to the device unseen; pass inputs=Tensor(...) and no "
                 "show_values_at, or train with dataset_sink_mode=False"
             )
-        self._is_done = self._given is not None and not self.show_values_at
-        if self._given is not None:
-            self._show_table(run.network, self._given)
 
-    def on_train_epoch_begin(self, run_context: Any) -> None:
-        """Checks, before the first step, that the run has the steps asked for."""
-        super().on_train_epoch_begin(run_context)
-        run = Run.of(run_context)
+    def check_plan(self, run: Run) -> None:
+        """Raises where the run does not have the steps asked for."""
         late = [step for step in self.show_values_at if step > run.epochs * run.steps_per_epoch]
         if late:
             raise ValueError(
@@ -198,7 +200,7 @@ class ShapeInspector(TrainCallback):
 
     def _show_table(self, network: nn.Cell, inputs: tuple[Tensor, ...]) -> None:
         self._fill(network, inputs)
-        print(self, file=self.file, flush=True)
+        emit(str(self), self.file)
 
     def _fill(self, network: nn.Cell, inputs: tuple[Tensor, ...]) -> None:
         self.rows_ = []
@@ -247,10 +249,10 @@ class ShapeInspector(TrainCallback):
             contents.add(name, layer, array)
 
         observe(run.network, run.inputs("ShapeInspector"), layers_of(run.network, self.depth), see)
-        print(f"Outputs in epoch {run.epoch}, step {run.step}:", file=self.file)
-        print(values_table(self.values_[run.step]), file=self.file, flush=True)
+        emit(f"Outputs in epoch {run.epoch}, step {run.step}:", self.file)
+        emit(values_table(self.values_[run.step]), self.file)
         if self.contents:
-            print(contents, file=self.file, flush=True)
+            emit(str(contents), self.file)
         if self._picture is not None:
             contents.draw(self._picture.path({"epoch": run.epoch, "step": run.step}))
 

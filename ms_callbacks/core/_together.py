@@ -1,0 +1,75 @@
+"""What a list of callbacks must fulfil as a whole, and with the optimizer and the disk it meets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Any
+
+from mindspore import nn, train
+
+from ._context import Evaluator, Run
+from ._rates import Rates
+
+__all__ = ["check_together"]
+
+# Those of MindSpore's own that look for what an evaluation has published.
+_LOOKERS = tuple(getattr(train, name) for name in ("EarlyStopping", "ReduceLROnPlateau") if hasattr(train, name))
+
+
+def check_together(run: Run) -> None:
+    """Raises where the callbacks could not do their work side by side; asked once, before the first step."""
+    _check_order(run)
+    _check_rates(run)
+    _check_space(run)
+
+
+def _check_order(run: Run) -> None:
+    evaluators = [place for place, callback in enumerate(run.callbacks) if isinstance(callback, Evaluator)]
+    if not evaluators or run.evaluates_itself:
+        return
+    for callback in run.callbacks[: evaluators[0]]:
+        if isinstance(callback, _LOOKERS):
+            name, evaluator = type(callback).__name__, type(run.callbacks[evaluators[0]]).__name__
+            raise ValueError(
+                f"{evaluator}: MindSpore's own {name} stands before it in the list of callbacks and would find no "
+                f"results; put {evaluator} first, or use the {name} of ms_callbacks, which may stand anywhere"
+            )
+
+
+def _check_rates(run: Run) -> None:
+    """A list of rates that ends before the run does is an error in the middle of it, or a rate of 0 (MindSpore 2.0)."""
+    optimizer = run.optimizer
+    if not isinstance(optimizer, nn.Optimizer) or not Rates(optimizer).is_dynamic:
+        return
+    done = int(optimizer.global_step.asnumpy().item())
+    steps = done + run.epochs * run.steps_per_epoch - run.steps_before
+    for table in Rates(optimizer).parameters:
+        if table.size < steps:
+            raise ValueError(
+                f"Model: the optimizer holds a list of {table.size} learning rates, but the run takes it to step "
+                f"{steps} ({run.epochs} epochs of {run.steps_per_epoch} steps); make the list that long"
+            )
+
+
+def _check_space(run: Run) -> None:
+    """Every file that the callbacks will keep, and the one that is written beside before an older goes."""
+    needed: dict[int, int] = {}
+    places: dict[int, str] = {}
+    for callback in run.callbacks:
+        space: dict[str, int] = getattr(callback, "disk_space", lambda run: {})(run)
+        for folder, size in space.items():
+            disk = os.stat(folder or ".").st_dev
+            needed[disk] = needed.get(disk, 0) + size
+            places[disk] = folder or "."
+    for disk, size in needed.items():
+        free = shutil.disk_usage(places[disk]).free
+        if free < size:
+            raise OSError(
+                f"the checkpoints of this run need {_megabytes(size)} on the disk of {places[disk]!r}, where "
+                f"{_megabytes(free)} are free; make room, keep fewer, or save elsewhere"
+            )
+
+
+def _megabytes(size: Any) -> str:
+    return f"{size / 1e6:,.1f} MB"

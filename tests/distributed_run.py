@@ -1,0 +1,106 @@
+"""One of several processes that train one network on different data, and validate it on parts of different sizes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+import mindspore as ms
+from mindspore.communication import get_group_size, get_rank, init
+from mindspore.train import Callback
+from training import dataset, make_model, weights
+
+from ms_callbacks import (
+    BestCheckpoint,
+    ConfusionMatrix,
+    CSVLogger,
+    EarlyStopping,
+    GracefulStop,
+    History,
+    LossMonitor,
+    ReduceLROnPlateau,
+    TrainingState,
+    Validate,
+)
+
+
+class Own(Callback):
+    """The loss and accuracy of this rank's own shard, as it would have seen them alone; the rate of each epoch."""
+
+    def __init__(self, model: ms.Model, valid: Any, die_at: int, signal_at: int) -> None:
+        self.model, self.valid = model, valid
+        self.die_at, self.signal_at = die_at, signal_at
+        self.rates: list[float] = []
+        self.values: list[dict[str, float]] = []
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        step = run_context.original_args()["cur_step_num"]
+        if step == self.die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step == self.signal_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_train_epoch_end(self, run_context: Any) -> None:
+        self.rates.append(float(self.model.train_network.optimizer.learning_rate.asnumpy()))
+        self.values.append(self.model.eval(self.valid))
+
+
+def main() -> None:
+    folder, mode, die_at, signal_at, rank_alone = sys.argv[1:6]
+    ms.set_context(mode=getattr(ms, f"{mode.upper()}_MODE"), device_target="CPU")
+    init()
+    rank, ranks = get_rank(), get_group_size()
+    ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True)
+    model = make_model(learning_rate=0.05)
+    train = dataset(240 // ranks, 12, seed=rank)
+    valid = dataset(10 + 14 * rank, 12, seed=10 + rank)
+    chosen = rank == int(rank_alone)
+    own = Own(model, valid, int(die_at) if chosen else 0, int(signal_at) if chosen else 0)
+    stopping = EarlyStopping("eval_loss", patience=4, restore_best_weights=True)
+    best = BestCheckpoint(os.path.join(folder, "best.ckpt"), monitor="acc")
+    history, matrix, state = History(), ConfusionMatrix(), TrainingState(os.path.join(folder, "state"))
+    stop = GracefulStop()
+    model.train(
+        20,
+        train,
+        callbacks=[
+            stop,
+            stopping,
+            ReduceLROnPlateau("eval_loss", patience=1, factor=0.5),
+            best,
+            CSVLogger(os.path.join(folder, "log.csv")),
+            history,
+            matrix,
+            state,
+            LossMonitor(per_print_times=0),
+            Validate(model, valid),
+            own,
+        ],
+        initial_epoch=state.resume(model, train),
+    )
+    final = {name: array.tolist() for name, array in weights(model.predict_network).items()}
+    loaded = best.load_into(model.predict_network)
+    outcome = {
+        "rank": rank,
+        "stopped": [stopping.stopped_epoch_, stopping.best_epoch_, stopping.best_],
+        "best": [best.best_epoch_, best.best_, loaded["epoch"]],
+        "rates": own.rates,
+        "acc": history.history["acc"],
+        "eval_loss": history.history["eval_loss"],
+        "loss": history.history["loss"],
+        "own": own.values,
+        "samples": 10 + 14 * rank,
+        "matrix": int(matrix.matrix_.sum()),
+        "weights": final,
+        "best_weights": {name: array.tolist() for name, array in weights(model.predict_network).items()},
+        "signal": stop.signal_,
+    }
+    with open(os.path.join(folder, f"outcome-{rank}.json"), "w", encoding="utf-8") as file:
+        json.dump(outcome, file)
+
+
+if __name__ == "__main__":
+    main()
