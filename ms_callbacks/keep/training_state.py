@@ -44,8 +44,10 @@ class TrainingState(TrainCallback, StateKeeper):
     checksums; the older ones are removed only after. Call `resume` before `Model.train` or `Model.fit`; in a first run
     it finds nothing and returns 0, so that the same script starts a run and goes on with it:
 
-        >>> initial_epoch = state.resume(model, train_dataset)
-        >>> model.train(10, train_dataset, callbacks=[state, ...], initial_epoch=initial_epoch)
+    .. code-block:: python
+
+        initial_epoch = state.resume(model, train_dataset)
+        model.train(10, train_dataset, callbacks=[state, ...], initial_epoch=initial_epoch)
 
     On a CPU the parameters, moments, rates and decisions are then those of a run that was never interrupted, to the
     last bit, where the data come in the same order: on every supported MindSpore without shuffling, and on 2.8 and
