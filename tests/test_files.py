@@ -109,3 +109,12 @@ def test_records(tmp_path):
     put("x" * (2 << 20))(path)
     with pytest.raises(ValueError, match="is larger than any that is written here"):
         _files.read_json(path)
+
+
+def test_files_of_a_folder_get_ordinary_permissions(tmp_path):
+    """Those that any new file gets, whatever the writer set: else only root could flush them to the disk."""
+    with _files.staged_folder(str(tmp_path / "folder")) as folder:
+        put("x")(os.path.join(folder, "file.txt"))
+        os.chmod(os.path.join(folder, "file.txt"), 0o400)
+    put("x")(str(tmp_path / "other"))
+    assert os.stat(tmp_path / "folder" / "file.txt").st_mode == os.stat(tmp_path / "other").st_mode

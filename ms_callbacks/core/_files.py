@@ -16,7 +16,16 @@ import shutil
 from collections.abc import Iterator
 from typing import Any, Callable
 
-__all__ = ["check_folder", "read_json", "remove_orphans", "sha256", "staged", "staged_folder", "write_json"]
+__all__ = [
+    "check_folder",
+    "digest_of",
+    "read_json",
+    "remove_orphans",
+    "sha256",
+    "staged",
+    "staged_folder",
+    "write_json",
+]
 
 
 def check_folder(owner: str, path: str) -> None:
@@ -64,8 +73,10 @@ def staged_folder(path: str) -> Iterator[str]:
     """
     with _workshop(path) as temporary:
         os.mkdir(temporary)
+        mode = os.stat(temporary).st_mode & 0o666  # that of any new file
         yield temporary
         for name in os.listdir(temporary):
+            os.chmod(os.path.join(temporary, name), mode)  # MindSpore leaves its checkpoints at mode 0400
             _flush(os.path.join(temporary, name))
         _flush_folder(temporary)
         os.rename(temporary, path)
@@ -89,7 +100,10 @@ def read_json(path: str, most_bytes: int = 1 << 20) -> dict[str, Any]:
     if os.path.getsize(path) > most_bytes:
         raise ValueError(f"{path!r} is larger than any that is written here ({most_bytes} bytes)")
     with open(path, encoding="utf-8") as file:
-        content = json.load(file)
+        try:
+            content = json.load(file)
+        except RecursionError as error:
+            raise ValueError(f"{path!r} is nested deeper than any that is written here") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path!r} does not hold a JSON object")
     return content
@@ -102,6 +116,11 @@ def sha256(path: str) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+def digest_of(content: Any) -> str:
+    """The SHA-256 of what JSON holds, however it is written down, in hexadecimal."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def remove_orphans(folder: str) -> None:
@@ -138,7 +157,7 @@ def _is_alive(pid: int) -> bool:
         return True
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no process, or no number of one
         return False
     except PermissionError:
         return True

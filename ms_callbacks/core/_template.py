@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import string
 from collections.abc import Iterable
 from typing import Any
@@ -24,6 +25,9 @@ class PathTemplate:
             in_folder = [field for _, field, _, _ in string.Formatter().parse(self._folder) if field is not None]
         except ValueError as error:
             raise ValueError(f"{owner}: filepath {path!r} is not a valid template: {error}") from None
+        self._any_fill = re.compile(
+            "".join(re.escape(text) + ("" if field is None else ".*") for text, field, _, _ in parsed), re.DOTALL
+        )
         self.fields: set[str] = set()
         for _, field, spec, conversion in parsed:
             if field is None:
@@ -34,6 +38,8 @@ class PathTemplate:
                     f"{owner}: filepath {path!r} holds the field {field!r}, which is not a plain name; "
                     f"write names with a format, such as '{{epoch:02d}}' or '{{acc:.4f}}'"
                 )
+            if re.search(r"\d{4}", spec or ""):
+                raise ValueError(f"{owner}: filepath {path!r} holds a width that no file's name has room for")
             self.fields.add(field)
         if in_folder:
             raise ValueError(f"{owner}: filepath {path!r} has fields in its folder; they may stand in the name only")
@@ -55,11 +61,17 @@ class PathTemplate:
         meant = {field: key_among(field, values) for field in self.fields}
         return os.path.join(self._folder, self._fill({field: values[key] for field, key in meant.items() if key}))
 
+    def may_have_made(self, path: str) -> bool:
+        """Whether some values make `path` of this template: the folder is its own, and the name is alike."""
+        folder, name = os.path.split(path)
+        is_here = os.path.abspath(folder) == os.path.abspath(self._folder)
+        return is_here and self._any_fill.fullmatch(name) is not None
+
     def _fill(self, values: dict[str, Any]) -> str:
         try:
             name = self._name.format_map(values)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{self._owner}: filepath {self._name!r} cannot be filled in: {error}") from None
-        if os.path.basename(name) != name or "\0" in name:
+        if os.path.basename(name) != name or "\0" in name or name in ("", os.curdir, os.pardir):
             raise ValueError(f"{self._owner}: filepath {self._name!r} makes {name!r}, which leaves its folder")
         return name

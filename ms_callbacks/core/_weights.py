@@ -154,7 +154,10 @@ def save(path: str, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
 def load(path: str) -> dict[str, np.ndarray[Any, Any]]:
     """Reads what `save` wrote."""
     if path.endswith(".safetensors"):
-        content: dict[str, np.ndarray[Any, Any]] = _safetensors().numpy.load_file(path)
+        try:
+            content: dict[str, np.ndarray[Any, Any]] = _safetensors().numpy.load_file(path)
+        except _safetensors().SafetensorError as error:
+            raise ValueError(f"{path!r}: {error}") from error
         return content
     return {name: parameter.asnumpy() for name, parameter in ms.load_checkpoint(path).items()}
 

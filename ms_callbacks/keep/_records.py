@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from ..core import _files
+from ..core._template import PathTemplate
 
-__all__ = ["Kept", "at", "latest_run", "previous", "record_path", "remove", "verified"]
+__all__ = ["Kept", "at", "latest_run", "previous", "remove", "runs_before", "verified", "write"]
+
+_OWN_DIGEST = "record_sha256"
 
 
 @dataclass(frozen=True)
@@ -27,39 +30,78 @@ class Kept:
 def at(path: str) -> Kept:
     """The checkpoint at `path`; raises where it has no record that can be read."""
     try:
-        return Kept(path, _files.read_json(record_path(path)))
+        return Kept(path, _read(path))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path!r}: its record cannot be read ({error})") from error
 
 
-def latest_run(folder: str, template: str, besides: str) -> list[Kept]:
-    """What the latest run whose files are named by `template` left in `folder`, the best first, `besides` left out."""
-    found = []
-    for name in sorted(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else []:
-        path = os.path.join(folder, name[: -len(".json")])
-        if not name.endswith(".json") or path == besides:
+def write(path: str, record: dict[str, Any]) -> None:
+    """Writes the record of the checkpoint at `path`, with a digest of its own: it tells which checkpoint is best."""
+    _files.write_json(_record_path(path), {**record, _OWN_DIGEST: _files.digest_of(record)})
+
+
+def latest_run(filepath: str, template: PathTemplate, besides: str) -> list[Kept]:
+    """What the latest run that saved to `filepath` left on disk, the best first, `besides` left out.
+
+    Those whose record is damaged come before, without one: they are refused as soon as they are verified.
+    """
+    found, damaged = [], []
+    for path in _recorded(filepath):
+        if path == besides:
             continue
         try:
-            record = _files.read_json(record_path(path))
-            if record.get("filepath") == template:
-                found.append((float(record["saved_at"]), Kept(path, {**record, "value": float(record["value"])})))
+            record = _read(path)
+            if record.get("filepath") == os.path.basename(filepath):
+                found.append((_order(record), Kept(path, {**record, "value": float(record["value"])})))
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # no record of ours: another's file
+            if template.may_have_made(path) and os.path.isfile(path):
+                damaged.append(Kept(path, {}))
+            # Else it is no record of ours, but another's file.
     if not found:
-        return []
+        return damaged
     latest = max(found, key=lambda each: each[0])[1].record.get("run")
     of_run = [kept for _, kept in found if kept.record.get("run") == latest]
-    return sorted(of_run, key=lambda each: each.value, reverse=of_run[0].record.get("mode") == "max")
+    return damaged + sorted(of_run, key=lambda each: each.value, reverse=of_run[0].record.get("mode") == "max")
 
 
-def record_path(path: str) -> str:
+def runs_before(filepath: str) -> int:
+    """How many runs have saved to `filepath` so far, as what is on disk tells: clocks may be set back, this not."""
+    most = 0
+    for path in _recorded(filepath):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            record = _read(path)
+            if record.get("filepath") == os.path.basename(filepath):
+                most = max(most, int(record.get("runs_before", -1)) + 1)
+    return most
+
+
+def _recorded(filepath: str) -> list[str]:
+    """The paths in the folder of `filepath` that have a JSON file beside them."""
+    folder = os.path.dirname(filepath)
+    names = sorted(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else []
+    return [os.path.join(folder, name[: -len(".json")]) for name in names if name.endswith(".json")]
+
+
+def _order(record: dict[str, Any]) -> tuple[int, float]:
+    return int(record.get("runs_before", -1)), float(record["saved_at"])
+
+
+def _read(path: str) -> dict[str, Any]:
+    record = _files.read_json(_record_path(path))
+    own = record.pop(_OWN_DIGEST, None)
+    if own is not None and own != _files.digest_of(record):
+        raise ValueError("damaged, the SHA-256 of the record is not the one in it")
+    return record
+
+
+def _record_path(path: str) -> str:
     return path + ".json"
 
 
 def previous(path: str) -> Optional[dict[str, Any]]:
     """The record of the file that stands at `path` now; `None` where none does or it is not what was saved."""
     try:
-        record = verified(Kept(path, _files.read_json(record_path(path))))
+        record = verified(Kept(path, _read(path)))
     except (OSError, ValueError):
         return None
     return {name: value for name, value in record.items() if name != "previous"}
@@ -70,13 +112,18 @@ def verified(kept: Kept) -> dict[str, Any]:
     if not os.path.exists(kept.path):
         raise FileNotFoundError(f"{kept.path!r}: the file is missing")
     digest = _files.sha256(kept.path)
-    for record in (kept.record, kept.record.get("previous")):
+    records = [kept.record, kept.record.get("previous")]
+    with contextlib.suppress(OSError, ValueError):
+        # Where the run has saved there again since, or failed in the very last step of a save.
+        newer = _read(kept.path)
+        records += [newer] if newer.get("run") == kept.record.get("run", "") else []
+    for record in records:
         if isinstance(record, dict) and record.get("sha256") == digest:
             return record
     raise ValueError(f"{kept.path!r}: damaged or incomplete, its SHA-256 is not the one in its record")
 
 
 def remove(path: str) -> None:
-    for each in (path, record_path(path)):
+    for each in (path, _record_path(path)):
         with contextlib.suppress(FileNotFoundError):
             os.remove(each)

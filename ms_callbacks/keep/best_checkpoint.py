@@ -19,7 +19,7 @@ from ..core._context import Run
 from ..core._monitor import Monitor
 from ..core._names import is_train_loss
 from ..core._template import PathTemplate
-from ._records import Kept, at, latest_run, previous, record_path, remove, verified
+from ._records import Kept, at, latest_run, previous, remove, runs_before, verified, write
 
 __all__ = ["BestCheckpoint"]
 
@@ -37,7 +37,9 @@ class BestCheckpoint(TrainCallback):
     epoch without evaluation saves nothing but the last checkpoint.
 
     A run with `initial_epoch` goes on where an earlier one with the same `filepath` and `monitor` left off: its best
-    stays until it is beaten. A run from epoch 1 begins anew and overwrites it, as in Keras.
+    stays until it is beaten. A run from epoch 1 begins anew and overwrites it, as in Keras. Two runs at the same time
+    need a `filepath` each: with the same one no file is torn, but either's may be there, or be refused when it is
+    loaded, where its record is the other's.
 
     Args:
         filepath: where to save; `.ckpt` or `.safetensors` by its ending (the latter needs
@@ -116,7 +118,7 @@ class BestCheckpoint(TrainCallback):
             )
         self._settled = self._monitor
         self._kept: list[Kept] = []
-        self._run_id = ""
+        self._run_id, self._runs_before = "", 0
 
     def on_train_begin(self, run_context: Any) -> None:
         """Settles which way is better, and begins anew."""
@@ -126,7 +128,7 @@ class BestCheckpoint(TrainCallback):
         _files.remove_orphans(os.path.dirname(self.filepath))
         self._is_anew = self.begins_anew()
         if self._is_anew:
-            self._run_id = uuid.uuid4().hex
+            self._run_id, self._runs_before = uuid.uuid4().hex, runs_before(self.filepath)
             self._kept = []
         else:
             # What was saved after the state that it goes on from is as good as what the state tells of.
@@ -161,8 +163,13 @@ class BestCheckpoint(TrainCallback):
             self._kept = [
                 kept
                 for kept in self._on_disk()
-                if kept.record.get("monitor") == self.monitor and isinstance(kept.record.get("value"), float)
+                if kept.record.get("monitor") == self.monitor
+                and isinstance(kept.record.get("value"), float)
+                and os.path.exists(kept.path)
             ]
+            if self._kept:  # and they are one run's from now on, for whoever looks for the best of the latest run
+                self._run_id = self._kept[0].record.get("run", self._run_id)
+                self._runs_before = self._kept[0].record.get("runs_before", self._runs_before)
         self._is_anew = False
 
     def on_train_step_end(self, run_context: Any) -> None:
@@ -217,27 +224,36 @@ class BestCheckpoint(TrainCallback):
         refused: list[str] = []
         for kept in candidates:
             try:
-                record = verified(kept)
+                record, arrays = _read(kept)
             except (OSError, ValueError) as error:
                 refused.append(str(error))
                 self.say(f"refused {error}")
                 continue
             alone = record.get("with_optimizer") is False
-            _weights.write(_OWNER, network, _weights.load(kept.path), kept.path, exact=alone)
-            return {"path": kept.path, **record}
+            _weights.write(_OWNER, network, arrays, kept.path, exact=alone)
+            return {**record, "path": kept.path}
         if refused:
             raise ValueError(f"{_OWNER}: no whole checkpoint is left; refused: {'; '.join(refused)}")
         raise FileNotFoundError(f"{_OWNER}: there is no checkpoint {self.filepath!r}; train with this callback first")
 
     def state_dict(self) -> dict[str, Any]:
         """The checkpoints that are kept, the best first."""
-        return {"run": self._run_id, "kept": [{"path": kept.path, "record": kept.record} for kept in self._kept]}
+        return {
+            "run": self._run_id,
+            "runs_before": self._runs_before,
+            "kept": [{"path": kept.path, "record": kept.record} for kept in self._kept],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Lets the next run go on from a state that `state_dict` returned."""
+        """Lets the next run go on from a state that `state_dict` returned.
+
+        Of the files that the state tells of, those are taken that `filepath` may have made: it is from there that they
+        are loaded, and removed once they are outdone, and a state may come from anywhere.
+        """
         super().load_state_dict(state)
-        self._run_id = state["run"]
-        self._kept = [Kept(each["path"], each["record"]) for each in state["kept"]]
+        self._run_id, self._runs_before = state["run"], state["runs_before"]
+        kept = [Kept(each["path"], each["record"]) for each in state["kept"]]
+        self._kept = [each for each in kept if self._template.may_have_made(each.path)]
 
     # Saving
 
@@ -273,6 +289,7 @@ class BestCheckpoint(TrainCallback):
         return {
             "format": _RECORD_VERSION,
             "run": self._run_id,
+            "runs_before": self._runs_before,
             "filepath": os.path.basename(self.filepath),
             "monitor": self.monitor,
             "mode": self._settled.mode,
@@ -298,7 +315,7 @@ class BestCheckpoint(TrainCallback):
                 record["sha256"] = digest
                 # The record comes first and tells the old file's digest too: between the two renames the old file is
                 # still there, and still verifies.
-                _files.write_json(record_path(path), {**record, "previous": previous(path)})
+                write(path, {**record, "previous": previous(path)})
         except (OSError, RuntimeError, ValueError) as error:
             raise OSError(
                 f"{_OWNER}: could not save {path!r} in epoch {run.epoch}: {error}; an earlier file there is untouched"
@@ -324,8 +341,20 @@ class BestCheckpoint(TrainCallback):
     def _on_disk(self) -> list[Kept]:
         """What stands at `filepath`, or for a template what the latest run with it left, the best first."""
         if self._template.fields:
-            return latest_run(*os.path.split(self.filepath), besides=self._last_path)
+            return latest_run(self.filepath, self._template, besides=self._last_path)
         try:
             return [at(self.filepath)] if os.path.exists(self.filepath) else []
         except ValueError as error:
             raise ValueError(f"{_OWNER}: no whole checkpoint is left; refused: {error}") from error
+
+
+def _read(kept: Kept) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+    """The record and the weights of one and the same file, though a run may just be saving there."""
+    for _ in range(3):
+        before = os.stat(kept.path) if os.path.exists(kept.path) else None
+        record = verified(kept)
+        arrays = _weights.load(kept.path)
+        after = os.stat(kept.path)
+        if before is not None and (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns):
+            return record, arrays
+    raise ValueError(f"{kept.path!r}: replaced again and again while it was read")

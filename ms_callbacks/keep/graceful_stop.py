@@ -37,7 +37,7 @@ class GracefulStop(TrainCallback):
     Args:
         exit_with: what to do once the run is over and every callback is done: `None` returns from `Model.train`,
             `0` ends the process with that status, and `"signal"` with 128 + the signal's number, as shells report it.
-            Default: None.
+            Where an exception ends the run, that is what comes out. Default: None.
 
     Attributes:
         signal_ (int): the number of the signal that stopped the run; 0 if none did.
@@ -94,14 +94,19 @@ class GracefulStop(TrainCallback):
         if self.signal_ and run.is_interrupted:
             self.say(f"stopped by {signal.Signals(self.signal_).name} in epoch {run.epoch}, step {run.step_in_epoch}")
 
+    def __exit__(self, *error: Any) -> None:
+        was_running = bool(self._earlier)
+        super().__exit__(*error)
+        failed = bool(error) and error[0] is not None  # such as a state that could not be saved: that is to be seen
+        if was_running and not self._earlier and not failed and self.signal_ and self.exit_with is not None:
+            raise SystemExit(0 if self.exit_with == 0 else 128 + self.signal_)
+
     def on_exit(self) -> None:
-        """Lets the earlier handlers come back, and ends the process where it was asked to."""
+        """Lets the earlier handlers come back."""
         for each, handler in self._earlier.items():
             # A handler that was not set from Python cannot be told, and so not set again.
             signal.signal(each, signal.SIG_DFL if handler is None else handler)
-        was_running, self._earlier = bool(self._earlier), {}
-        if was_running and self.signal_ and self.exit_with is not None:
-            raise SystemExit(0 if self.exit_with == 0 else 128 + self.signal_)
+        self._earlier = {}
 
     def _act(self, run: Run) -> None:
         """Does what a signal has asked for; where there are several processes, all or none."""

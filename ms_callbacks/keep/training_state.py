@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import random
@@ -42,9 +41,13 @@ class TrainingState(TrainCallback, StateKeeper):
     A state holds the weights, the optimizer's moments and steps, the learning rate, what every callback has learnt
     (patience, best so far and best weights, kept files, rows of a CSV file: whatever has `state_dict` and
     `load_state_dict`), epoch and step, and the seeds. It is a folder of its own that is there whole or not at all, with
-    checksums; the older ones are removed only after. Call `resume` before `Model.train` or `Model.fit`, and pass what
-    it returns as `initial_epoch`; in a first run it finds nothing and returns 0, so that the same script starts a run
-    and goes on with it.
+    checksums; the older ones are removed only after. Call `resume` before `Model.train` or `Model.fit`; in a first run
+    it finds nothing and returns 0, so that the same script starts a run and goes on with it:
+
+    .. code-block:: python
+
+        initial_epoch = state.resume(model, train_dataset)
+        model.train(10, train_dataset, callbacks=[state, ...], initial_epoch=initial_epoch)
 
     On a CPU the parameters, moments, rates and decisions are then those of a run that was never interrupted, to the
     last bit, where the data come in the same order: on every supported MindSpore without shuffling, and on 2.8 and
@@ -119,16 +122,16 @@ class TrainingState(TrainCallback, StateKeeper):
             raise TypeError(
                 f"{_OWNER}: train_dataset must be a MindSpore dataset, but got {type(train_dataset).__name__}"
             )
-        self._dataset = train_dataset
-        self._taken_up = state = self._newest()
+        self._dataset = self._taken_up = None
+        state = self._newest()
+        if finished := self._finished(state):
+            raise ValueError(
+                f"{_OWNER}: the run in {self.directory!r} is finished (epoch {finished.get('epoch')} of "
+                f"{finished.get('epochs')}); for a new run remove the directory, or pass another"
+            )
         if state is None:
             return 0
         content, batches = state.content, train_dataset.get_dataset_size()
-        if finished := self._finished_epoch(state):
-            raise ValueError(
-                f"{_OWNER}: the run in {self.directory!r} is finished (epoch {finished} of {content['epochs']}); for a "
-                f"new run remove the directory, or pass another"
-            )
         if batches != content["steps_per_epoch"]:
             raise ValueError(
                 f"{_OWNER}: {state.path!r} was saved with {content['steps_per_epoch']} batches an epoch, but "
@@ -145,6 +148,7 @@ class TrainingState(TrainCallback, StateKeeper):
             _restore_seeds(content["seeds"])
         if _CAN_BEGIN_WITHIN:
             train_dataset.set_init_step(epoch * batches + steps)
+        self._dataset, self._taken_up = train_dataset, state
         self.say(f"going on after epoch {epoch}" + (f" and {steps} steps of the next" if steps else ""))
         return int(epoch)
 
@@ -161,6 +165,7 @@ class TrainingState(TrainCallback, StateKeeper):
         only_one(_OWNER, run.callbacks, (StateKeeper,), "keep the run's state")
         if self._taken_up is None:
             self._check_new()
+        _weights.check_parameters(_OWNER, run.train_network)
         if self.every_n_steps is not None and run.is_sinking:
             raise ValueError(
                 f"{_OWNER}: in sink mode steps run on the device unseen; leave every_n_steps out, or train with "
@@ -218,9 +223,15 @@ class TrainingState(TrainCallback, StateKeeper):
             if own is None:
                 self.say(f"{name} was not there when the state was saved; it begins anew")
                 continue
-            callback.load_state_dict(own["state"])
-            if own["arrays"]:
-                callback.load_state_arrays({key: state.arrays[f"{name}/{key}"] for key in own["arrays"]})
+            try:
+                callback.load_state_dict(own["state"])
+                if own["arrays"]:
+                    callback.load_state_arrays({key: state.arrays[f"{name}/{key}"] for key in own["arrays"]})
+            except Exception as error:
+                raise ValueError(
+                    f"{_OWNER}: {name} cannot go on from what {state.path!r} holds of it ({type(error).__name__}: "
+                    f"{error}); make it with the same arguments as in the interrupted run"
+                ) from error
         for name in saved:
             self.say(f"{name} was there when the state was saved, and is not in the list of callbacks now")
 
@@ -236,8 +247,11 @@ class TrainingState(TrainCallback, StateKeeper):
 
     def finish(self, run: Run) -> None:
         """Takes note that the run is finished, so that nobody goes on with it by mistake."""
-        finished = {"run": self._run_id, "epoch": run.epoch}
-        _ranks.do_once(_OWNER, lambda: _files.write_json(self._finished_path, finished))
+        finished = {"run": self._run_id, "epoch": run.epoch, "epochs": run.epochs}
+        try:
+            _ranks.do_once(_OWNER, lambda: _files.write_json(self._finished_path, finished))
+        except OSError as error:
+            raise OSError(f"{_OWNER}: could not note that the run is finished: {error}") from error
 
     def _begin_anew(self) -> None:
         """Makes room for a new run."""
@@ -251,7 +265,7 @@ class TrainingState(TrainCallback, StateKeeper):
     def _check_new(self) -> None:
         """Raises where a run is there that could go on."""
         state = self._newest()
-        if state is not None and not self._finished_epoch(state):
+        if state is not None and not self._finished(state):
             raise ValueError(
                 f"{_OWNER}: {self.directory!r} holds the state of a run that is not finished, after epoch "
                 f"{state.content['epoch']}; call initial_epoch = state.resume(model, train_dataset) before Model.train "
@@ -265,8 +279,8 @@ class TrainingState(TrainCallback, StateKeeper):
         _ranks.do_once(_OWNER, lambda: self._save(run, epoch, steps, ranks))
 
     def _save(self, run: Run, epoch: int, steps: int, ranks: dict[str, np.ndarray[Any, Any]]) -> None:
-        numbers = [int(os.path.basename(path)[len(_PREFIX) :]) for path in self._paths()]
-        path = os.path.join(self.directory, f"{_PREFIX}{max(numbers, default=0) + 1:08d}")
+        latest = max((_number(os.path.basename(path)) for path in self._paths()), default=0)
+        path = os.path.join(self.directory, f"{_PREFIX}{latest + 1:08d}")
         network = {f"{_NETWORK}{name}": array for name, array in _weights.everything(run.train_network).items()}
         arrays = {**network, **ranks}
         callbacks = []
@@ -293,7 +307,7 @@ class TrainingState(TrainCallback, StateKeeper):
                 _weights.save(weights, arrays)
                 content["weights"] = {"sha256": _files.sha256(weights), "bytes": os.path.getsize(weights)}
                 with open(os.path.join(folder, _CONTENT), "w", encoding="utf-8") as file:
-                    json.dump({"sha256": _digest(content), "content": content}, file)
+                    json.dump({"sha256": _files.digest_of(content), "content": content}, file)
         except (OSError, RuntimeError, ValueError) as error:
             raise OSError(
                 f"{_OWNER}: could not save {path!r} after epoch {epoch}: {error}; earlier states are untouched"
@@ -318,14 +332,15 @@ class TrainingState(TrainCallback, StateKeeper):
     def _paths(self) -> list[str]:
         """The states on disk, the oldest first."""
         names = os.listdir(self.directory) if os.path.isdir(self.directory) else []
-        return [os.path.join(self.directory, name) for name in sorted(filter(_NAME.fullmatch, names))]
+        states = sorted(filter(_NAME.fullmatch, names), key=_number)
+        return [os.path.join(self.directory, name) for name in states]
 
-    def _finished_epoch(self, state: _State) -> Optional[int]:
-        """The epoch in which the run of a state was finished; `None` where it was not."""
+    def _finished(self, state: Optional[_State]) -> Optional[dict[str, Any]]:
+        """How the run of a state, or one that has left none, was finished; `None` where it was not."""
         with contextlib.suppress(OSError, ValueError):
             finished = _files.read_json(self._finished_path)
-            if finished.get("run") == state.content["run"]:
-                return int(finished["epoch"])
+            if state is None or finished.get("run") == state.content["run"]:
+                return finished
         return None
 
     @property
@@ -340,7 +355,7 @@ class _State:
         self.path = path
         file = _files.read_json(os.path.join(path, _CONTENT), _MOST_CONTENT_BYTES)
         self.content: dict[str, Any] = file["content"]
-        if _digest(self.content) != file["sha256"]:
+        if _files.digest_of(self.content) != file["sha256"]:
             raise ValueError(f"damaged, the SHA-256 of {_CONTENT} is not the one in it")
         weights = os.path.join(path, _WEIGHTS)
         expected = self.content["weights"]
@@ -361,7 +376,8 @@ def _stateful(run: Run) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     counts: dict[str, int] = {}
     for callback in run.callbacks:
-        if isinstance(callback, StateKeeper) or not callable(getattr(callback, "load_state_dict", None)):
+        both = (getattr(callback, name, None) for name in ("state_dict", "load_state_dict"))
+        if isinstance(callback, StateKeeper) or not all(map(callable, both)):
             continue
         kind = type(callback).__name__
         counts[kind] = counts.get(kind, 0) + 1
@@ -371,15 +387,28 @@ def _stateful(run: Run) -> list[tuple[str, Any]]:
 
 def _plain(name: str, state: Any) -> Any:
     try:
-        return json.loads(json.dumps(state))
+        plain = json.loads(json.dumps(state))
+        _check_keys(state)
+        return plain
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"{_OWNER}: state_dict of {name} must hold plain numbers, strings, lists, dictionaries and None: {error}"
         ) from error
 
 
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _check_keys(state: Any) -> None:
+    """Raises where a dictionary has keys that JSON would make strings of."""
+    if isinstance(state, dict):
+        for key in state:
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} is no string")
+    if isinstance(state, (dict, list, tuple)):
+        for each in state.values() if isinstance(state, dict) else state:
+            _check_keys(each)
+
+
+def _number(name: str) -> int:
+    return int(name[len(_PREFIX) :])
 
 
 def _seeds() -> dict[str, Any]:

@@ -32,7 +32,8 @@ class CSVLogger(TrainCallback):
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: with `append`, the file has
             other columns.
-        OSError: before the first step: the folder does not exist or cannot be written.
+        OSError: before the first step: the folder does not exist or cannot be written. Later: a row could not be
+            written, as on a full disk, or the file was removed; the rows before it are whole.
 
     Example:
         >>> logger = CSVLogger(folder + "/log.csv")
@@ -120,7 +121,7 @@ class CSVLogger(TrainCallback):
         if not os.path.exists(self.filename):
             return 0
         with open(self.filename, "rb") as file:
-            content = file.read()
+            content = file.read(self._size)  # rows that were written after the state it goes on from will come again
         whole = content[: content.rfind(b"\n") + 1]
         if whole and not whole.startswith(header):
             first = whole.split(b"\n", 1)[0].decode("utf-8", "replace")
@@ -128,13 +129,17 @@ class CSVLogger(TrainCallback):
                 f"CSVLogger: {self.filename!r} has other columns ({first}) than this run ({header.decode().strip()}); "
                 f"pass another filename, or append=False to begin it anew"
             )
-        # Where the run goes on from a state, rows that were written after it will come again.
-        return len(whole) if self._size is None else min(len(whole), self._size)
+        return len(whole)
 
     def _write(self, line: bytes) -> None:
         assert self._descriptor is not None
-        written = os.write(self._descriptor, line)
-        if written != len(line):  # the disk is full: take the piece of a row away again
-            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
-            raise OSError(f"CSVLogger: could not write a whole row to {self.filename!r}; is the disk full?")
-        os.fsync(self._descriptor)
+        try:
+            written = os.write(self._descriptor, line)
+            if written != len(line):  # the disk is full: take the piece of a row away again
+                os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+                raise OSError("only a part of the row could be written; is the disk full?")
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise OSError(f"CSVLogger: could not write a row to {self.filename!r}: {error}") from error
+        if os.fstat(self._descriptor).st_nlink == 0:
+            raise OSError(f"CSVLogger: {self.filename!r} was removed while the run was writing it")
