@@ -65,8 +65,11 @@ def staged_folder(path: str) -> Iterator[str]:
     with _workshop(path) as temporary:
         os.mkdir(temporary)
         yield temporary
+        mode = os.stat(temporary).st_mode & 0o666
         for name in os.listdir(temporary):
-            _flush(os.path.join(temporary, name))
+            file = os.path.join(temporary, name)
+            os.chmod(file, mode)  # MindSpore leaves its checkpoints at mode 0400, which only root could flush
+            _flush(file)
         _flush_folder(temporary)
         os.rename(temporary, path)
         _flush_folder(os.path.dirname(path))
