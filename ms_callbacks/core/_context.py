@@ -32,6 +32,7 @@ __all__ = [
     "eval_labels",
     "eval_outputs",
     "metrics_of",
+    "parts_of",
 ]
 
 _KEY = "_ms_callbacks_run"
@@ -280,6 +281,11 @@ class Run:
 
     # What it yields
 
+    @property
+    def outputs(self) -> Any:
+        """What the step's train network gave: a loss, or a tuple that begins with one."""
+        return self._args.get("net_outputs")
+
     def end_step(self) -> None:
         """Takes note that a step has ended and hands its output to `losses`; the first callback to say so counts.
 
@@ -447,6 +453,11 @@ def check_columns(what: str, model: Model, dataset: Any) -> None:
 def metrics_of(model: Model) -> dict[str, Any]:
     """The metrics that a Model was made with, by name."""
     return dict(getattr(model, "_metric_fns", None) or {})
+
+
+def parts_of(model: Model) -> tuple[nn.Cell, Any]:
+    """The network that a Model was made with, and its loss function; `None` where the network computes its own loss."""
+    return model._network, model._loss_fn
 
 
 def _calling_model() -> Optional[tuple[Model, bool]]:
