@@ -297,6 +297,30 @@ def test_beside_a_training_state_the_run_goes_on_from_before(tmp_path):
     assert run(mended) == 1
 
 
+@pytest.mark.skipif(not hasattr(ds.Dataset, "set_init_step"), reason="no state within an epoch on this MindSpore")
+@pytest.mark.parametrize("order", [1, -1])
+def test_no_state_is_kept_unseen(tmp_path, mode, order):
+    """However rarely the guard looks: what a later run goes on from is finite."""
+    model, peek = open_model(), Peek()
+    callbacks = [
+        NonFiniteGuard(str(tmp_path / "dumps")),
+        TrainingState(str(tmp_path / "state"), every_n_steps=2, keep=1),
+    ]
+    with pytest.raises(ValueError, match="NonFiniteGuard: the loss is nan in epoch 1, step 6"):
+        model.train(2, dataset(6), callbacks=[peek, *callbacks[::order]])
+    assert max(peek.after) == 6
+    model, data = open_model(), dataset()
+    state, recorder = TrainingState(str(tmp_path / "state")), Recorder()
+    initial_epoch = state.resume(model, data)
+    assert_same_weights(weights(model.train_network), peek.after[4])
+    callbacks = [NonFiniteGuard(str(tmp_path / "more")), state, recorder]
+    model.train(2, data, callbacks=callbacks, initial_epoch=initial_epoch)
+    assert len(recorder.losses) == 12
+    alone = Recorder()
+    open_model().train(2, dataset(), callbacks=[alone])
+    assert recorder.losses == alone.losses[4:]
+
+
 class Dropping(Open):
     """Draws random numbers in each step."""
 

@@ -24,6 +24,7 @@ from ._names import EVAL_LOSS, TRAIN_LOSS, is_train_loss, key_among
 from ._rates import Rates
 
 __all__ = [
+    "Checker",
     "Evaluator",
     "Restorer",
     "Run",
@@ -46,6 +47,14 @@ class Evaluator(ABC):
     @abstractmethod
     def evaluate(self, run: Run) -> None:
         """Sees to it that this epoch's results, where it is to have any, are published in the run's parameters."""
+
+
+class Checker(ABC):
+    """Who looks at steps only now and then, and must have seen them before what they led to is kept."""
+
+    @abstractmethod
+    def check(self, run: Run) -> None:
+        """Looks at the steps that are over; raises, or gives the network better weights, where they are no good."""
 
 
 class Restorer(ABC):
@@ -230,6 +239,12 @@ class Run:
         for callback in self.callbacks:
             if isinstance(callback, Restorer):
                 callback.restore()
+
+    def check(self) -> None:
+        """Lets whoever looks at steps only now and then look now; for whoever keeps the weights."""
+        for callback in self.callbacks:
+            if isinstance(callback, Checker):
+                callback.check(self)
 
     # What takes part in it
 

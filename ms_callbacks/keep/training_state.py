@@ -241,6 +241,7 @@ class TrainingState(TrainCallback, StateKeeper):
 
     def _save(self, run: Run, epoch: int, steps: int) -> None:
         run.is_state_asked = False
+        run.check()
         numbers = [int(os.path.basename(path)[len(_PREFIX) :]) for path in self._paths()]
         path = os.path.join(self.directory, f"{_PREFIX}{max(numbers, default=0) + 1:08d}")
         arrays = {f"{_NETWORK}{name}": array for name, array in _weights.everything(run.train_network).items()}

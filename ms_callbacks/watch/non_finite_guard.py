@@ -18,7 +18,7 @@ from mindspore.train import Model
 from ..core import _files
 from ..core._callback import TrainCallback
 from ..core._checks import check_choice, check_int, check_path
-from ..core._context import Run, parts_of
+from ..core._context import Checker, Run, parts_of
 from ..core._losses import loss_of
 from ..core._rates import Rates
 from ..core._weights import Snapshot, check_parameters, first_nonfinite, nonfinite, write
@@ -30,7 +30,7 @@ _OWNER = "NonFiniteGuard"
 _SAME_LOSS = 1e-3  # a GPU sums in no fixed order; another draw of Dropout makes more of a difference
 
 
-class NonFiniteGuard(TrainCallback):
+class NonFiniteGuard(TrainCallback, Checker):
     """Ends a run whose loss or weights are no longer finite, names the step, and keeps it for `replay`.
 
     Every few steps, and at the end of an epoch, it looks at the losses since it last looked and at all parameters, the
@@ -49,7 +49,8 @@ class NonFiniteGuard(TrainCallback):
     The network is left with the weights before that step, its last finite ones, whoever ends the run: where another
     callback, such as `LossMonitor`, sees the loss first and raises, the guard finds the step before the run is over. A
     run that stays finite is the same with it and without, to the last bit. A network that draws random numbers, as
-    `nn.Dropout` does, cannot be repeated exactly; the guard compares the losses, and says so where they differ.
+    `nn.Dropout` does, cannot be repeated exactly; the guard compares the losses, and says so where they differ. A
+    `TrainingState` in the same list keeps no state that the guard has not seen.
 
     Between two looks a step costs a copy of its batch and a read of the rate. In memory are the batches of
     `every_n_steps` steps and one copy of the train network: with Adam, three times the weights.
@@ -63,7 +64,7 @@ class NonFiniteGuard(TrainCallback):
         verbose: 0 prints nothing. Default: 1.
 
     Attributes:
-        dumps_ (list[str]): the folders that the run has written; one at the most.
+        dumps_ (list[str]): the folders that the run has written.
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: sink mode, where batches are not
@@ -120,10 +121,11 @@ class NonFiniteGuard(TrainCallback):
             raise OSError(f"{_OWNER}: cannot make the folder dump_dir={self.dump_dir!r}: {error}") from error
         _files.check_folder(_OWNER, os.path.join(self.dump_dir, "epoch"))
         _files.remove_orphans(self.dump_dir)
-        self._run, self._steps, self.dumps_ = run, [], []
+        self._steps, self.dumps_ = [], []
         self._rates = Rates(run.optimizer) if isinstance(run.optimizer, nn.Optimizer) else None
         self._before = Snapshot(run.train_network)
         self._unfit: list[str] = []
+        self._run = run
 
     def on_train_step_begin(self, run_context: Any) -> None:
         """Keeps the step's batch, and the weights where it is the first after a look."""
@@ -148,22 +150,33 @@ class NonFiniteGuard(TrainCallback):
             self._look(run)
 
     def on_train_epoch_end(self, run_context: Any) -> None:
-        """Looks at what a step that was the epoch's last before its end has left."""
-        if self._run is not None and self._steps:
-            self._look(self._run)
+        """Looks at the steps of an epoch that ended early."""
+        self.check(Run.of(run_context))
         super().on_train_epoch_end(run_context)
+
+    def check(self, run: Run) -> None:
+        """Looks before the run's state is kept."""
+        waiting = [step for step in self._steps if step.output is None]  # the one that is to be run next
+        self._steps = [step for step in self._steps if step.output is not None]
+        if self._steps:
+            self._look(run)
+        if waiting:
+            self._before.take()
+            self._steps = waiting
 
     def on_exit(self) -> None:
         """Looks at the last steps where an exception ended the run, and lets all go."""
-        if self._run is not None and self._steps:
+        if self._run is None:
+            return
+        if self._steps:
             try:
                 finding = self._find(self._run)
             except Exception as error:  # that which ended the run is told, not this one
                 finding = f"could not look at the last steps: {error}"
             if finding is not None:
                 self._tell(finding)
-        self._run, self._rates, self._steps = None, None, []
-        self._before = Snapshot(nn.Cell())
+        self._run = None
+        del self._rates, self._before
 
     def _look(self, run: Run) -> None:
         finding = self._find(run)
@@ -242,7 +255,7 @@ class NonFiniteGuard(TrainCallback):
             prune(self.dump_dir, self.keep)
         except (OSError, RuntimeError, ValueError) as error:
             return f"the dump in {self.dump_dir!r} could not be written: {error}"
-        self.dumps_ = [path]
+        self.dumps_.append(path)
         return f"replay({path!r}, model) brings the step back"
 
     def _first_nonfinite(self, run: Run) -> Optional[str]:
