@@ -27,6 +27,7 @@ from .watch.batch_accuracy import BatchAccuracy
 from .watch.csv_logger import CSVLogger
 from .watch.history import History
 from .watch.loss_monitor import LossMonitor
+from .watch.non_finite_guard import NonFiniteGuard, replay
 from .watch.plot_history import plot_history
 from .watch.progress_bar import ProgressBar
 from .watch.shape_inspector import ShapeInspector
@@ -47,6 +48,7 @@ __all__ = [
     "LRStepDecay",
     "LRWarmup",
     "LossMonitor",
+    "NonFiniteGuard",
     "ProgressBar",
     "ReduceLROnPlateau",
     "Robustness",
@@ -58,6 +60,7 @@ __all__ = [
     "grad_cam",
     "load_int8_weights",
     "plot_history",
+    "replay",
     "save_int8_weights",
 ]
 

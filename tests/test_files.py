@@ -65,6 +65,9 @@ def test_files_get_ordinary_permissions(tmp_path):
         pass
     put("x")(str(tmp_path / "other"))
     assert os.stat(path).st_mode == os.stat(tmp_path / "other").st_mode
+    with _files.staged_folder(str(tmp_path / "folder")) as folder:
+        write(os.path.join(folder, "file.txt"))
+    assert os.stat(tmp_path / "folder" / "file.txt").st_mode == os.stat(tmp_path / "other").st_mode
 
 
 def test_orphans_of_dead_processes_are_removed_and_no_others(tmp_path):

@@ -26,6 +26,7 @@ from ._rates import Rates
 
 __all__ = [
     "Evaluator",
+    "Examiner",
     "Restorer",
     "Run",
     "StateKeeper",
@@ -33,6 +34,7 @@ __all__ = [
     "eval_labels",
     "eval_outputs",
     "metrics_of",
+    "parts_of",
 ]
 
 _KEY = "_ms_callbacks_run"
@@ -46,6 +48,14 @@ class Evaluator(ABC):
     @abstractmethod
     def evaluate(self, run: Run) -> None:
         """Sees to it that this epoch's results, where it is to have any, are published in the run's parameters."""
+
+
+class Examiner(ABC):
+    """Who looks at steps only now and then, and must have seen them before what they led to is kept."""
+
+    @abstractmethod
+    def examine(self, run: Run) -> None:
+        """Looks at the steps that are over; raises, or gives the network better weights, where they are no good."""
 
 
 class Restorer(ABC):
@@ -234,6 +244,12 @@ class Run:
             if isinstance(callback, Restorer):
                 callback.restore()
 
+    def examine(self) -> None:
+        """Lets whoever looks at steps only now and then look now; for whoever keeps the weights."""
+        for callback in self.callbacks:
+            if isinstance(callback, Examiner):
+                callback.examine(self)
+
     # What takes part in it
 
     @property
@@ -283,6 +299,11 @@ class Run:
         return optimizer if optimizer is not None else getattr(self.train_network, "optimizer", None)
 
     # What it yields
+
+    @property
+    def outputs(self) -> Any:
+        """What the step's train network gave: a loss, or a tuple that begins with one."""
+        return self._args.get("net_outputs")
 
     def end_step(self) -> None:
         """Takes note that a step has ended and hands its output to `losses`; the first callback to say so counts.
@@ -470,6 +491,11 @@ def check_columns(what: str, model: Model, dataset: Any) -> None:
 def metrics_of(model: Model) -> dict[str, Any]:
     """The metrics that a Model was made with, by name."""
     return dict(getattr(model, "_metric_fns", None) or {})
+
+
+def parts_of(model: Model) -> tuple[nn.Cell, Any]:
+    """The network that a Model was made with, and its loss function; `None` where the network computes its own loss."""
+    return model._network, model._loss_fn
 
 
 def _calling_model() -> Optional[tuple[Model, bool]]:

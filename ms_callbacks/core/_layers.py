@@ -46,13 +46,15 @@ def first_tensor(values: Any) -> Optional[Tensor]:
     return next((found for found in map(first_tensor, parts) if found is not None), None)
 
 
-def observe(network: nn.Cell, inputs: tuple[Any, ...], layers: dict[str, nn.Cell], see: Seer) -> None:
+def observe(
+    network: nn.Cell, inputs: tuple[Any, ...], layers: dict[str, nn.Cell], see: Seer, *, training: bool = False
+) -> None:
     """Runs one batch and calls `see(name, cell, inputs, output)` for each of `layers`, as each call of it ends.
 
     Operators that a network calls as functions have no cell and are not seen; a cell called twice is seen twice.
     """
     handles: list[Any] = []
-    with untouched(network):
+    with untouched(network, training=training):
         try:
             for name, layer in layers.items():
                 handles.append(layer.register_forward_hook(_hook(name, layer, see)))
@@ -71,8 +73,12 @@ def _hook(name: str, layer: nn.Cell, see: Seer) -> Callable[..., None]:
 
 
 @contextlib.contextmanager
-def untouched(network: nn.Cell) -> Iterator[None]:
-    """PYNATIVE mode and evaluation flags for the block; afterwards all as it was."""
+def untouched(network: nn.Cell, *, training: bool = False) -> Iterator[None]:
+    """PYNATIVE mode and evaluation flags for the block; afterwards all as it was.
+
+    With `training` the flags stay, so that layers do what they do in a step; statistics then move, and the caller
+    gives them back.
+    """
     mode = ms.get_context("mode")
     phase, requires_grad = network._phase, network.requires_grad
     flags = [(cell, cell.training) for _, cell in network.cells_and_names()]
@@ -82,7 +88,8 @@ def untouched(network: nn.Cell) -> Iterator[None]:
     try:
         ms.set_context(mode=ms.PYNATIVE_MODE)
         _settle_numpy()
-        network.set_train(False)
+        if not training:
+            network.set_train(False)
         network.set_grad(False)
         yield
     finally:

@@ -13,7 +13,7 @@ import numpy as np
 from mindspore import Tensor
 from mindspore import dtype as mstype
 
-__all__ = ["Losses"]
+__all__ = ["Losses", "loss_of"]
 
 # A bound on what waits unread, so that memory does not grow with the length of an epoch.
 _MOST_UNREAD = 1024
@@ -84,15 +84,20 @@ class Losses:
     def read(self) -> None:
         """Reads all that wait, in one go."""
         for step, output in self._unread:
-            loss, overflow = output if isinstance(output, tuple) else (output, None)
-            if overflow is not None and bool(np.any(overflow.asnumpy())):
-                continue  # the step was dropped by loss scaling: nothing was learnt from its loss
-            self._last = _as_float(loss)
-            self._sum += self._last
+            loss = _read(output)
+            if loss is None:
+                continue
+            self._last = loss
+            self._sum += loss
             self._count += 1
-            if self._nonfinite_step is None and not math.isfinite(self._last):
+            if self._nonfinite_step is None and not math.isfinite(loss):
                 self._nonfinite_step = step
         self._unread.clear()
+
+
+def loss_of(net_outputs: Any) -> Optional[float]:
+    """The loss of one step's output; `None` where loss scaling dropped the step."""
+    return _read(_loss_and_overflow(net_outputs))
 
 
 def _loss_and_overflow(net_outputs: Any) -> Any:
@@ -104,6 +109,13 @@ def _loss_and_overflow(net_outputs: Any) -> Any:
     if isinstance(flag, Tensor) and flag.dtype == mstype.bool_ and flag.size == 1:
         return net_outputs[0], flag
     return net_outputs[0]
+
+
+def _read(output: Any) -> Optional[float]:
+    loss, overflow = output if isinstance(output, tuple) else (output, None)
+    if overflow is not None and bool(np.any(overflow.asnumpy())):
+        return None  # the step was dropped by loss scaling: nothing was learnt from its loss
+    return _as_float(loss)
 
 
 def _as_float(loss: Any) -> float:

@@ -8,7 +8,7 @@ freeze without a word. `ops.assign` does not, so every write here goes through i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Optional
 
 import mindspore as ms
@@ -26,6 +26,7 @@ __all__ = [
     "first_nonfinite",
     "load",
     "named_parameters",
+    "nonfinite",
     "save",
     "size_of",
     "statistics",
@@ -167,12 +168,19 @@ def size_of(cell: nn.Cell) -> int:
     return sum(one.nbytes for one in named_parameters(cell).values())
 
 
-def first_nonfinite(cell: nn.Cell) -> Optional[str]:
-    """The name of the first parameter that holds NaN or an infinity; `None` where all are finite."""
+def first_nonfinite(cell: nn.Cell, besides: Collection[str] = ()) -> Optional[str]:
+    """The name of the first parameter that holds NaN or an infinity; `None` where all are finite.
+
+    Parameters named in `besides` may hold them, as a mask of minus infinities does.
+    """
+    return next((name for name in nonfinite(cell) if name not in besides), None)
+
+
+def nonfinite(cell: nn.Cell) -> Iterator[str]:
+    """The names of the parameters that hold NaN or an infinity, in the cell's order."""
     for name, array in _floats(cell):
         if not np.isfinite(array).all():
-            return name
-    return None
+            yield name
 
 
 def _without_rates(cell: nn.Cell) -> dict[str, Parameter]:

@@ -274,6 +274,7 @@ class TrainingState(TrainCallback, StateKeeper):
 
     def _keep(self, run: Run, epoch: int, steps: int) -> None:
         run.is_state_asked = False
+        run.examine()
         own = _weights.statistics(run.network) if _ranks.count() > 1 else {}
         ranks = {f"{_RANKS}{name}": _ranks.gathered(array) for name, array in own.items()}
         _ranks.do_once(_OWNER, lambda: self._save(run, epoch, steps, ranks))

@@ -1,0 +1,126 @@
+"""A training step on disk: its batch, the weights before it and what it led to. Written whole, read back verified."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+
+from ..core import _files, _weights
+from ..core._layers import first_tensor, layers_of, observe, untouched
+
+__all__ = ["StepDump", "as_tensors", "inside", "prune"]
+
+WEIGHTS, BATCH, REPORT = "weights.ckpt", "batch.npz", "report.json"
+_MOST_REPORT_BYTES = 1 << 26  # room for the gradients of half a million parameters
+_NAME = re.compile(r"epoch-\d{3,}-step-\d{5,}(-\d+)?")
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True)
+class StepDump:
+    """A step: the train network's parameters before it, the columns of its batch, and a report in plain values."""
+
+    parameters: Arrays
+    batch: Sequence[np.ndarray[Any, Any]]
+    report: dict[str, Any]
+
+    def write(self, directory: str) -> str:
+        """Writes it to a folder of its own, named by epoch and step; returns the folder."""
+        name = f"epoch-{self.report['epoch']:03d}-step-{self.report['step']:05d}"
+        path = os.path.join(directory, name)
+        again = 1
+        while os.path.exists(path):  # of an earlier run that came as far
+            again += 1
+            path = os.path.join(directory, f"{name}-{again}")
+        with _files.staged_folder(path) as folder:
+            weights, batch = os.path.join(folder, WEIGHTS), os.path.join(folder, BATCH)
+            _weights.save(weights, self.parameters)
+            columns: Any = {f"column_{index:03d}": column for index, column in enumerate(self.batch)}
+            np.savez(batch, **columns)
+            digests = {WEIGHTS: _files.sha256(weights), BATCH: _files.sha256(batch), REPORT: _digest(self.report)}
+            with open(os.path.join(folder, REPORT), "w", encoding="utf-8") as file:
+                json.dump({**self.report, "sha256": digests}, file, indent=2, allow_nan=False)
+                file.write("\n")
+        return path
+
+    @classmethod
+    def read(cls, owner: str, path: str) -> StepDump:
+        """Reads what `write` wrote; raises where it is not just that."""
+        if not os.path.isdir(path):
+            raise FileNotFoundError(f"{owner}: there is no folder {path!r}")
+        try:
+            report = _files.read_json(os.path.join(path, REPORT), _MOST_REPORT_BYTES)
+            digests = report.pop("sha256")
+            found = {name: _files.sha256(os.path.join(path, name)) for name in (WEIGHTS, BATCH)}
+            for name, digest in {REPORT: _digest(report), **found}.items():
+                if digests[name] != digest:
+                    raise ValueError(f"the SHA-256 of {name} is not the one in {REPORT}")
+            parameters = _weights.load(os.path.join(path, WEIGHTS))
+            with np.load(os.path.join(path, BATCH), allow_pickle=False) as columns:
+                return cls(parameters, [columns[name] for name in sorted(columns.files)], report)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{owner}: {path!r} is damaged or incomplete: {error}; nothing was loaded") from error
+
+
+def prune(directory: str, keep: int) -> None:
+    """Removes all dumps in `directory` but the newest `keep`."""
+    names = [name for name in os.listdir(directory) if _NAME.fullmatch(name)]
+    dumps = [path for path in (os.path.join(directory, name) for name in names) if _is_dump(path)]
+    for path in sorted(dumps, key=lambda path: os.stat(path).st_mtime_ns)[:-keep]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def as_tensors(batch: Sequence[np.ndarray[Any, Any]]) -> tuple[Tensor, ...]:
+    """The columns of a batch as a train network takes them."""
+    return tuple(Tensor(column) for column in batch)
+
+
+def inside(network: nn.Cell, loss_fn: Any, batch: tuple[Tensor, ...]) -> tuple[Optional[str], dict[str, float]]:
+    """What a step does within: the first layer whose output is not finite, and the norm of each gradient.
+
+    The batch runs in PYNATIVE mode with the network's own flags, without loss scaling. Statistics move; the caller
+    gives the parameters back.
+    """
+    if isinstance(network, nn.TrainOneStepCell):  # a Model of a train network of the user's own
+        network = network.network
+    inputs = batch if loss_fn is None else batch[:-1]
+    bad: list[str] = []
+
+    def see(name: str, layer: nn.Cell, layer_inputs: tuple[Any, ...], output: Any) -> None:
+        tensor = None if bad else first_tensor(output)
+        if tensor is not None and not np.isfinite(tensor.asnumpy()).all():
+            bad.append(name)
+
+    def forward(*columns: Tensor) -> Any:
+        outputs = network(*columns[: len(inputs)])
+        return first_tensor(outputs) if loss_fn is None else loss_fn(outputs, columns[-1])
+
+    observe(network, inputs, layers_of(network), see, training=True)
+    parameters = ms.ParameterTuple(network.trainable_params())
+    with untouched(network, training=True):
+        _, gradients = ms.value_and_grad(forward, None, parameters)(*batch)
+        norms = {one.name: _norm(each) for one, each in zip(parameters, gradients)}
+    return (bad[0] if bad else None), norms
+
+
+def _norm(gradient: Tensor) -> float:
+    return float(np.linalg.norm(gradient.asnumpy().astype(np.float64).reshape(-1)))
+
+
+def _digest(report: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(report, sort_keys=True).encode()).hexdigest()
+
+
+def _is_dump(path: str) -> bool:
+    return os.path.isfile(os.path.join(path, REPORT))
