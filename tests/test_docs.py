@@ -70,9 +70,12 @@ def test_the_readmes_python_runs(readme, tmp_path, monkeypatch):
     loss_fn = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
     model = ms.Model(network, loss_fn, nn.Momentum(network.trainable_params(), 0.01, 0.9), metrics={"acc"})
     names = {"model": model, "network": network, "train_dataset": dataset(), "valid_dataset": dataset(seed=1)}
-    (code,) = blocks(readme, "python")
-    exec(compile(code, readme, "exec"), names)
+    first, second = blocks(readme, "python")
+    exec(compile(first, readme, "exec"), names)
     assert model.eval(dataset(seed=1))["acc"] == names["best"].best_
+    exec(compile(second, readme, "exec"), names)
+    with pytest.raises(ValueError, match="is finished"):
+        exec(compile(second, readme, "exec"), names)
 
 
 def test_the_readmes_error_is_the_real_one():
@@ -93,6 +96,7 @@ def test_the_readmes_commands_are_those_that_are_run(readme):
     assert blocks(readme, "sh") == [
         f'{setup}".[examples]" && .venv/bin/python examples/train_lenet.py\n',
         f'{setup}".[test]" && .venv/bin/pytest\n',
+        "msrun --worker_num=2 --local_worker_num=2 --join=True examples/train_distributed.py\n",
     ]
 
 

@@ -91,7 +91,9 @@ def test_fine_tuning_begins_with_a_checkpoint(tmp_path):
         run(tmp_path, "--epochs", "1", "--fine-tune-from", "other/best.ckpt", example="whole_way")
 
 
-@pytest.mark.parametrize("example", ["train_lenet", "early_stopping", "schedules", "debugging", "whole_way"])
+@pytest.mark.parametrize(
+    "example", ["train_lenet", "early_stopping", "schedules", "debugging", "whole_way", "train_distributed"]
+)
 def test_each_begins_with_what_it_shows_and_what_to_look_at(example):
     """A line for `--help`, and the way through its output."""
     source = (ROOT / "examples" / f"{example}.py").read_text(encoding="utf-8")

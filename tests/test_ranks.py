@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ from ms_callbacks import BestCheckpoint
 
 MSRUN = shutil.which("msrun", path=os.path.dirname(sys.executable)) or shutil.which("msrun")
 SECONDS = 150
+ROOT = Path(__file__).parent.parent
 RANKS = int(os.environ.get("MS_CALLBACKS_RANKS", "2"))
 
 pytestmark = [
@@ -32,19 +34,21 @@ pytestmark = [
 def launch(folder: Path, mode: str = "graph", die_at: int = 0, signal_at: int = 0, rank: int = 1) -> int:
     """Runs `distributed_run` on every rank; returns msrun's exit status, once every process is gone."""
     folder.mkdir(exist_ok=True)
+    return start(folder, distributed_run.__file__, str(folder), mode, str(die_at), str(signal_at), str(rank))
+
+
+def start(folder: Path, script: str, *arguments: str) -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    tests = os.path.dirname(distributed_run.__file__)
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([os.path.dirname(tests), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
     }
     command = [
         *(MSRUN, f"--worker_num={RANKS}", f"--local_worker_num={RANKS}", "--master_addr=127.0.0.1"),
-        *(f"--master_port={port}", "--join=True", f"--log_dir={folder / 'logs'}", distributed_run.__file__),
-        *(str(folder), mode, str(die_at), str(signal_at), str(rank)),
+        *(f"--master_port={port}", "--join=True", f"--log_dir={folder / 'logs'}", script, *arguments),
     ]
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, **silent) as child:
@@ -115,6 +119,15 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step(tmp_path: Path) -> N
     assert [each["signal"] for each in outcomes(folder)] == [signal.SIGTERM] * RANKS
     assert list((folder / "state").glob("state-*"))
     assert outcomes(folder)[0]["stopped"][0] == 0
+
+
+def test_the_example_prints_what_its_readme_shows(tmp_path: Path) -> None:
+    """Every process ends with the same weights, to the last digit."""
+    pytest.importorskip("mindvision")
+    assert start(tmp_path, str(ROOT / "examples" / "train_distributed.py"), "--epochs", "1") == 0, logs(tmp_path)
+    told = re.findall(rf"Process \d of {RANKS}: (best epoch 1, sum of all weights .*)", logs(tmp_path))
+    assert len(told) == RANKS
+    assert len(set(told)) == 1
 
 
 def test_fit_alone_is_refused_on_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
