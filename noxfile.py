@@ -15,9 +15,9 @@ import nox
 nox.options.error_on_missing_interpreters = False
 nox.options.default_venv_backend = "venv"
 
-# MindSpore, Python, NumPy: the oldest and the newest of each that go together.
+# MindSpore, Python, and what it needs beside it; the oldest and the newest of each that go together.
 CELLS = [
-    ("2.0.0", "3.9", "numpy<1.25"),
+    ("2.0.0", "3.9", "numpy<1.25 pillow<10"),
     ("2.8.0", "3.10", "numpy<2"),
     ("2.9.0", "3.11", "numpy<2"),
     ("2.10.0", "3.10", "numpy<2"),
@@ -37,12 +37,12 @@ def interpreter(version: str) -> str:
 
 @nox.session
 @nox.parametrize(
-    ("python", "mindspore", "numpy"),
-    [nox.param(interpreter(python), ms, np, id=f"{ms}, python {python}") for ms, python, np in CELLS],
+    ("python", "mindspore", "others"),
+    [nox.param(interpreter(python), ms, others, id=f"{ms}, python {python}") for ms, python, others in CELLS],
 )
-def tests(session: nox.Session, mindspore: str, numpy: str) -> None:
+def tests(session: nox.Session, mindspore: str, others: str) -> None:
     """Runs the tests."""
-    session.install("-q", f"mindspore=={mindspore}", numpy, ".[test]")
+    session.install("-q", f"mindspore=={mindspore}", *others.split(), ".[test]")
     session.run(
         "python", "-c", "import sys, mindspore, numpy; print(sys.version, mindspore.__version__, numpy.__version__)"
     )
