@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from typing import Any
 import interrupted_run
 import mindspore.dataset as ds
 import pytest
+from training import dataset, make_model, valid_dataset
+
+from ms_callbacks import EarlyStopping, GracefulStop
 
 KILLS = int(os.environ.get("MS_CALLBACKS_KILLS", "3"))
 CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
@@ -185,3 +189,38 @@ def test_sigusr1_saves_and_goes_on(uninterrupted: Any, tmp_path: Path) -> None:
         assert list((folder / "state").glob("state-*"))
     assert child.end() == 0, child.lines
     assert child.outcome() == uninterrupted("graph", False)
+
+
+def test_where_signals_cannot_be_set_it_is_said_before_the_first_step() -> None:
+    """Python lets only the main thread set them."""
+    told: list[str] = []
+
+    def train() -> None:
+        try:
+            make_model().train(1, dataset(), callbacks=[GracefulStop()])
+        except RuntimeError as error:
+            told.append(str(error))
+
+    thread = threading.Thread(target=train, name="worker")
+    thread.start()
+    thread.join()
+    assert told == [
+        "GracefulStop: signals can be handled in the main thread only, and this run is in 'worker'; call Model.train "
+        "from the main thread, or leave GracefulStop out"
+    ]
+
+
+def test_the_earlier_handlers_come_back() -> None:
+    """After a run, and after one that an exception ended; a signal that was ignored before is ignored again."""
+    kinds = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    before = [signal.signal(kind, handler) for kind, handler in zip(kinds, (print, signal.SIG_IGN, print))]
+    try:
+        model = make_model()
+        model.train(1, dataset(), callbacks=[GracefulStop()])
+        assert [signal.getsignal(kind) for kind in kinds] == [print, signal.SIG_IGN, print]
+        with pytest.raises(ValueError, match="did you mean"):
+            model.fit(1, dataset(), valid_dataset(), callbacks=[GracefulStop(), EarlyStopping("accuracy")])
+        assert [signal.getsignal(kind) for kind in kinds] == [print, signal.SIG_IGN, print]
+    finally:
+        for kind, handler in zip(kinds, before):
+            signal.signal(kind, handler)
