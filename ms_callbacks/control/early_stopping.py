@@ -9,10 +9,11 @@ import numpy as np
 
 from ..core._callback import TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number
-from ..core._context import Restorer, Run
+from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
 from ..core._names import is_train_loss
 from ..core._output import emit
+from ..core._roles import Restorer
 from ..core._weights import Snapshot, check_parameters
 
 __all__ = ["EarlyStopping"]

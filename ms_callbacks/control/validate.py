@@ -14,8 +14,9 @@ from mindspore.train import Model
 from ..core import _ranks
 from ..core._callback import TrainCallback, only_one
 from ..core._checks import check_bool, check_dataset, check_int
-from ..core._context import Evaluator, Run, check_columns, eval_outputs, metrics_of
+from ..core._context import Run, check_columns, eval_outputs, metrics_of
 from ..core._observer import EvalObserver
+from ..core._roles import Evaluator
 
 __all__ = ["Validate"]
 

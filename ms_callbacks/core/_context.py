@@ -11,7 +11,6 @@ import math
 import numbers
 import sys
 import time
-from abc import ABC, abstractmethod
 from typing import Any, Optional
 
 import numpy as np
@@ -23,63 +22,11 @@ from ._checks import nearest, quoted
 from ._losses import Losses
 from ._names import EVAL_LOSS, TRAIN_LOSS, is_train_loss, key_among
 from ._rates import Rates
+from ._roles import Evaluator, Examiner, Restorer, StateKeeper
 
-__all__ = [
-    "Evaluator",
-    "Examiner",
-    "Restorer",
-    "Run",
-    "StateKeeper",
-    "check_columns",
-    "eval_labels",
-    "eval_outputs",
-    "metrics_of",
-    "parts_of",
-]
+__all__ = ["Run", "check_columns", "eval_labels", "eval_outputs", "metrics_of", "parts_of"]
 
 _KEY = "_ms_callbacks_run"
-
-
-class Evaluator(ABC):
-    """Who evaluates the Model at the end of an epoch; at most one in a list of callbacks."""
-
-    model: Model
-
-    @abstractmethod
-    def evaluate(self, run: Run) -> None:
-        """Sees to it that this epoch's results, where it is to have any, are published in the run's parameters."""
-
-
-class Examiner(ABC):
-    """Who looks at steps only now and then, and must have seen them before what they led to is kept."""
-
-    @abstractmethod
-    def examine(self, run: Run) -> None:
-        """Looks at the steps that are over; raises, or gives the network better weights, where they are no good."""
-
-
-class Restorer(ABC):
-    """Who gives the network other weights when the run is over."""
-
-    @abstractmethod
-    def restore(self) -> None:
-        """Writes those weights, unless that is done already."""
-
-
-class StateKeeper(ABC):
-    """Who keeps a run's state, so that a later one can go on from it."""
-
-    @abstractmethod
-    def hand_out(self, run: Run) -> None:
-        """Gives the run and its callbacks the state that they go on from, before any of them begins."""
-
-    @abstractmethod
-    def keep_state(self, run: Run, epochs: int, steps: int) -> None:
-        """Keeps the state now that `epochs` epochs are over for all, and `steps` steps of the next."""
-
-    @abstractmethod
-    def finish(self, run: Run) -> None:
-        """Takes note that the run is finished, and not merely interrupted."""
 
 
 class Run:
@@ -122,7 +69,7 @@ class Run:
                 keeper.hand_out(run)
         return run
 
-    # Where the run stands
+    # What it goes through
 
     def begin_epoch(self) -> bool:
         """Takes note that an epoch begins; the first callback to say so counts. Whether the run has begun with that."""
@@ -186,6 +133,8 @@ class Run:
     @property
     def _keepers(self) -> list[StateKeeper]:
         return [callback for callback in self.callbacks if isinstance(callback, StateKeeper)]
+
+    # Where it stands
 
     @property
     def epoch(self) -> int:

@@ -8,8 +8,9 @@ from typing import Any
 
 from mindspore import nn, train
 
-from ._context import Evaluator, Run
+from ._context import Run
 from ._rates import Rates
+from ._roles import Evaluator
 
 __all__ = ["check_together"]
 

@@ -20,7 +20,8 @@ from mindspore.train import Model
 from ..core import _files, _ranks, _weights
 from ..core._callback import TrainCallback, only_one
 from ..core._checks import check_int, check_path
-from ..core._context import Run, StateKeeper
+from ..core._context import Run
+from ..core._roles import StateKeeper
 
 __all__ = ["TrainingState"]
 

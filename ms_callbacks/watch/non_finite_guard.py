@@ -18,9 +18,10 @@ from mindspore.train import Model
 from ..core import _files
 from ..core._callback import TrainCallback
 from ..core._checks import check_choice, check_int, check_path
-from ..core._context import Examiner, Run, parts_of
+from ..core._context import Run, parts_of
 from ..core._losses import loss_of
 from ..core._rates import Rates
+from ..core._roles import Examiner
 from ..core._weights import Snapshot, check_parameters, first_nonfinite, nonfinite, write
 from ._step_dump import StepDump, as_tensors, inside, prune
 

@@ -1,0 +1,55 @@
+"""The parts that a callback may play in a run beside its own work, so that the order of the list does not matter."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from mindspore.train import Model
+
+if TYPE_CHECKING:
+    from ._context import Run
+
+__all__ = ["Evaluator", "Examiner", "Restorer", "StateKeeper"]
+
+
+class Evaluator(ABC):
+    """Who evaluates the Model at the end of an epoch; at most one in a list of callbacks."""
+
+    model: Model
+
+    @abstractmethod
+    def evaluate(self, run: Run) -> None:
+        """Sees to it that this epoch's results, where it is to have any, are published in the run's parameters."""
+
+
+class Examiner(ABC):
+    """Who looks at steps only now and then, and must have seen them before what they led to is kept."""
+
+    @abstractmethod
+    def examine(self, run: Run) -> None:
+        """Looks at the steps that are over; raises, or gives the network better weights, where they are no good."""
+
+
+class Restorer(ABC):
+    """Who gives the network other weights when the run is over."""
+
+    @abstractmethod
+    def restore(self) -> None:
+        """Writes those weights, unless that is done already."""
+
+
+class StateKeeper(ABC):
+    """Who keeps a run's state, so that a later one can go on from it."""
+
+    @abstractmethod
+    def hand_out(self, run: Run) -> None:
+        """Gives the run and its callbacks the state that they go on from, before any of them begins."""
+
+    @abstractmethod
+    def keep_state(self, run: Run, epochs: int, steps: int) -> None:
+        """Keeps the state now that `epochs` epochs are over for all, and `steps` steps of the next."""
+
+    @abstractmethod
+    def finish(self, run: Run) -> None:
+        """Takes note that the run is finished, and not merely interrupted."""
