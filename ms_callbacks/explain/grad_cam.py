@@ -40,7 +40,8 @@ def grad_cam(
     before any activation that follows.
 
     The network runs in PYNATIVE mode with evaluation flags, whatever the user's mode; mode, flags, hooks, weights and
-    statistics are afterwards as they were. On MindSpore 2.8 in GRAPH mode, a training step after it compiles anew.
+    statistics are afterwards as they were. On MindSpore 2.8 and 2.9 in GRAPH mode, a training step after it
+    compiles anew.
 
     Args:
         network: a classifier of images, with one input and logits of shape (n, classes).

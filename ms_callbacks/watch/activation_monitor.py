@@ -21,8 +21,8 @@ class ActivationMonitor(TrainCallback):
     At the end of an epoch its last batch runs through the network once more, in evaluation mode and without gradients,
     which changes nothing. A layer is dead where all of its outputs are 0, and saturated where 95 % of a sigmoid's or
     tanh's outputs are within 1 % of its range of a bound. A cell that is called more than once is watched call by
-    call: `relu`, `relu (call 2)`. On MindSpore 2.8 in GRAPH mode, the step after a look compiles the network
-    anew, and random numbers that it draws, as in Dropout, begin anew with it.
+    call: `relu`, `relu (call 2)`. On MindSpore 2.8 and 2.9 in GRAPH mode, the step after a look compiles the
+    network anew, and random numbers that it draws, as in Dropout, begin anew with it.
 
     Args:
         every_n_epochs: looks at the end of every n-th epoch. Default: 1.

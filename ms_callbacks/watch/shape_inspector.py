@@ -52,8 +52,8 @@ class ShapeInspector(TrainCallback):
     the totals and the memory. A batch runs through the network once, in evaluation mode and without gradients: weights,
     statistics, random state and later losses stay what they would be without it, in both modes. Operators that a
     network calls as functions (`ops.relu(x)`) have no cell and do not appear; a cell that is called twice has two rows.
-    On MindSpore 2.8 in GRAPH mode, the step after a look at values compiles the network anew, and random numbers that
-    it draws, as in Dropout, begin anew with it.
+    On MindSpore 2.8 and 2.9 in GRAPH mode, the step after a look at values compiles the network anew, and random
+    numbers that it draws, as in Dropout, begin anew with it.
 
     Multiply-adds are those of convolutions and dense layers, for one sample, biases left out, as torchinfo counts
     them but for a single sample. Where a layer with a matrix of weights is of a kind that is not known, they show as
