@@ -30,6 +30,9 @@ class Validate(TrainCallback, Evaluator):
     `loss` appears as `eval_loss`. Training goes on as if there had been no evaluation: each cell's `training` flag
     comes back, and neither weights nor BatchNorm's statistics change.
 
+    Several processes evaluate a part of the data each; what is published is the mean over all samples, on every one. It
+    is exact for a metric that is a mean over samples, such as accuracy or a loss, and close for others, such as F1.
+
     In `Model.fit` with a `valid_dataset`, no second evaluation is made: the one of `fit` serves, with `eval_loss` put
     right.
 

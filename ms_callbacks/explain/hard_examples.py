@@ -42,7 +42,7 @@ class HardExamples(ClassReport):
 
     The loss is the softmax cross-entropy of each sample by itself, computed from logits (n, classes) and labels (n,) in
     float64, whatever the loss that the Model trains with. A sample whose loss is NaN counts as the hardest; on a tie,
-    the earlier sample comes first.
+    the earlier sample comes first. Of several processes, the first tells of its own shard.
 
     Args:
         top_k: how many samples to keep. Default: 16.

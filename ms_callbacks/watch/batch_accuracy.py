@@ -21,7 +21,8 @@ class BatchAccuracy(TrainCallback):
 
     MindSpore gives a callback the loss and not the logits. So the loss function is wrapped: what it computes is
     counted there on the device, in the same pass, and read when a line is printed. Loss and gradients are those of the
-    loss function alone. Labels are class numbers of shape (n,), logits of shape (n, classes).
+    loss function alone. Labels are class numbers of shape (n,), logits of shape (n, classes). Of several
+    processes, the first tells of its own batches.
 
     Args:
         per_print_times: prints a line every so many steps; 0 prints nothing. Default: 1.
