@@ -25,10 +25,7 @@ KILLS = int(os.environ.get("MS_CALLBACKS_KILLS", "3"))
 CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
 SECONDS = 120  # for a child that hangs
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX"),
-    pytest.mark.xdist_group("interruption"),  # on one worker, so that what they share is made once
-]
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 
 class Child:

@@ -25,10 +25,7 @@ SECONDS = 150
 ROOT = Path(__file__).parent.parent
 RANKS = int(os.environ.get("MS_CALLBACKS_RANKS", "2"))
 
-pytestmark = [
-    pytest.mark.skipif(MSRUN is None, reason="this MindSpore has no msrun, which starts several processes"),
-    pytest.mark.xdist_group("ranks"),  # one after the other, and the run that they share only once
-]
+pytestmark = pytest.mark.skipif(MSRUN is None, reason="this MindSpore has no msrun, which starts several processes")
 
 
 def launch(folder: Path, mode: str = "graph", die_at: int = 0, signal_at: int = 0, rank: int = 1) -> int:
