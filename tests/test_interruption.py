@@ -21,7 +21,7 @@ from training import dataset, make_model, valid_dataset
 
 from ms_callbacks import EarlyStopping, GracefulStop
 
-KILLS = int(os.environ.get("MS_CALLBACKS_KILLS", "3"))
+KILLS = int(os.environ.get("MS_CALLBACKS_KILLS", "2"))
 CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
 SECONDS = 120  # for a child that hangs
 

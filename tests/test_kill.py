@@ -11,7 +11,7 @@ import pytest
 
 from ms_callbacks import BestCheckpoint
 
-KILLS = int(os.environ.get("MS_CALLBACKS_KILLS", "3"))
+KILLS = int(os.environ.get("MS_CALLBACKS_KILLS", "2"))
 
 CHILD = """
 import sys

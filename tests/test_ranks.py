@@ -75,9 +75,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("mode", ["graph", "pynative"])
-def test_all_ranks_decide_alike(whole: Path, tmp_path: Path, mode: str) -> None:
+def test_all_ranks_decide_alike(request: pytest.FixtureRequest, tmp_path: Path, mode: str) -> None:
     """They stop in one epoch, lower the rate alike, keep and restore the same weights; the first writes and prints."""
-    folder = whole if mode == "graph" else tmp_path
+    folder = request.getfixturevalue("whole") if mode == "graph" else tmp_path
     assert mode == "graph" or launch(folder, mode) == 0, logs(folder)
     first, *others = outcomes(folder)
     for other in others:
