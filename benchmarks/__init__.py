@@ -1,0 +1,1 @@
+"""What the callbacks cost, measured beside what they replace: `python -m benchmarks`."""
