@@ -24,6 +24,7 @@ from .keep.quantized_weights import load_int8_weights, save_int8_weights
 from .keep.training_state import TrainingState
 from .watch.activation_monitor import ActivationMonitor
 from .watch.batch_accuracy import BatchAccuracy
+from .watch.callback_profiler import CallbackProfiler
 from .watch.csv_logger import CSVLogger
 from .watch.history import History
 from .watch.loss_monitor import LossMonitor
@@ -37,6 +38,7 @@ __all__ = [
     "BatchAccuracy",
     "BestCheckpoint",
     "CSVLogger",
+    "CallbackProfiler",
     "ConfusionMatrix",
     "DynamicLR",
     "EarlyStopping",

@@ -18,6 +18,7 @@ from ms_callbacks import (
     ActivationMonitor,
     BatchAccuracy,
     BestCheckpoint,
+    CallbackProfiler,
     ConfusionMatrix,
     CSVLogger,
     DynamicLR,
@@ -51,6 +52,7 @@ def watched(model):
 MAKE = {
     ActivationMonitor: lambda model, folder: ActivationMonitor(),
     BatchAccuracy: lambda model, folder: watched(model),
+    CallbackProfiler: lambda model, folder: CallbackProfiler(),
     CSVLogger: lambda model, folder: CSVLogger(str(folder / "log.csv")),
     ConfusionMatrix: lambda model, folder: ConfusionMatrix(),
     ExportBest: lambda model, folder: ExportBest(str(folder / "best.mindir"), monitor="acc"),

@@ -109,12 +109,11 @@ class EarlyStopping(TrainCallback, Restorer):
     def on_train_begin(self, run_context: Any) -> None:
         """Settles which way is better, and begins anew."""
         super().on_train_begin(run_context)
-        run = Run.of(run_context)
         if self.begins_anew():
             self._reset()
-        self._tracker.monitor = self._settled(run)
+        self._tracker.monitor = self._settled(self._run)
         if self.restore_best_weights:
-            self._snapshot = Snapshot(run.network, self._best_weights)
+            self._snapshot = Snapshot(self._run.network, self._best_weights)
         self._best_weights = {}
 
     def check(self, run: Run) -> None:
@@ -124,10 +123,10 @@ class EarlyStopping(TrainCallback, Restorer):
         if self.restore_best_weights:
             check_parameters("EarlyStopping", run.network)
 
-    def on_train_step_end(self, run_context: Any) -> None:
-        """Keeps the step's loss where the training loss is watched or printed."""
-        if is_train_loss(self.monitor) or self.verbose == 2:
-            Run.of(run_context).end_step()
+    @property
+    def follows_losses(self) -> bool:
+        """Where the training loss is watched or printed."""
+        return is_train_loss(self.monitor) or self.verbose == 2
 
     def after_epoch(self, run: Run) -> None:
         """Observes the epoch's value and decides."""

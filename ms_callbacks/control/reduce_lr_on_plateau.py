@@ -79,17 +79,17 @@ class ReduceLROnPlateau(RateSetter):
         super().on_train_begin(run_context)
         if self.begins_anew():
             self._reset()
-        self._tracker.monitor = self._settled(Run.of(run_context))
+        self._tracker.monitor = self._settled(self._run)
 
     def check(self, run: Run) -> None:
         """Raises where the value is not there."""
         super().check(run)
         self._settled(run)
 
-    def on_train_step_end(self, run_context: Any) -> None:
-        """Keeps the step's loss where the training loss is watched."""
-        if is_train_loss(self.monitor):
-            Run.of(run_context).end_step()
+    @property
+    def follows_losses(self) -> bool:
+        """Where the training loss is watched."""
+        return is_train_loss(self.monitor)
 
     def after_epoch(self, run: Run) -> None:
         """Observes the epoch's value and lowers the rate where patience is at its end."""

@@ -24,6 +24,8 @@ class TrainCallback(Callback):
     _depth = 0
     _is_planned = False
     _goes_on = False
+    _run: Run  # while it lasts; a step asks for nothing that could be known before
+    _follows_losses = False
 
     def __enter__(self) -> TrainCallback:
         self._depth += 1
@@ -32,34 +34,36 @@ class TrainCallback(Callback):
     def __exit__(self, *error: Any) -> None:
         self._depth -= 1
         if self._depth == 0:
-            self.on_exit()
+            try:
+                self.on_exit()
+            finally:
+                self.__dict__.pop("_run", None)
 
     def on_train_begin(self, run_context: Any) -> None:
         """Checks what can be told before the first epoch."""
-        self.check(Run.of(run_context))
+        self._run = Run.of(run_context)
+        self.check(self._run)
         self._is_planned = False
+        self._follows_losses = self.follows_losses
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Takes note that an epoch begins; before the first, checks what its place in the run tells."""
-        run = Run.of(run_context)
-        if run.begin_epoch():
-            check_together(run)
+        if self._run.begin_epoch():
+            check_together(self._run)
         if not self._is_planned:
             self._is_planned = True
-            self.check_plan(run)
+            self.check_plan(self._run)
 
     def on_train_epoch_end(self, run_context: Any) -> None:
         """Takes note that an epoch has ended, and leaves it to `after_epoch` where it ran to its end."""
-        run = Run.of(run_context)
-        run.end_epoch()
-        if not run.is_cut_short:
-            self.after_epoch(run)
+        self._run.end_epoch()
+        if not self._run.is_cut_short:
+            self.after_epoch(self._run)
 
     def on_train_end(self, run_context: Any) -> None:
         """Takes note that the run has ended, and leaves it to `after_run`."""
-        run = Run.of(run_context)
-        run.end()
-        self.after_run(run)
+        self._run.end()
+        self.after_run(self._run)
 
     def check(self, run: Run) -> None:
         """Raises where the run could not go well; changes nothing, so that it can be asked without a run."""
@@ -73,6 +77,11 @@ class TrainCallback(Callback):
     def disk_space(self, run: Run) -> dict[str, int]:
         """The bytes that it will take at most, by folder."""
         return {}
+
+    @property
+    def follows_losses(self) -> bool:
+        """Whether it needs the loss of every step; asked once, when the run begins."""
+        return False
 
     def after_epoch(self, run: Run) -> None:
         """Called at the end of an epoch, unless the run is interrupted in its middle."""
@@ -116,7 +125,9 @@ class TrainCallback(Callback):
         """Nothing; saves MindSpore's detour over the old name of the hook at every step."""
 
     def on_train_step_end(self, run_context: Any) -> None:
-        """Nothing; saves MindSpore's detour over the old name of the hook at every step."""
+        """Hands the step's loss over, unread, where it is needed."""
+        if self._follows_losses:
+            self._run.end_step()
 
 
 def only_one(owner: str, callbacks: list[Any], kinds: tuple[type, ...], what: str, hint: str = "") -> None:

@@ -45,7 +45,7 @@ class Run:
         self._rates: Optional[Rates] = None
         self._rates_epoch = 0
         self._epoch_rates: list[float] = []
-        self._noted_epoch = self._first_step = 0
+        self._noted_epoch = self._first_step = self._last_step = self._ended_step = 0
         self._steps_per_epoch = 0
         self._epoch_began = self._stepped = 0.0
         self._record: dict[str, Any] = {}
@@ -92,6 +92,7 @@ class Run:
             self._first_step -= self.resumed_steps
             self._epoch_began -= self._resumed["seconds"]
             self.losses.load_state_dict(self._resumed["losses"])
+        self._last_step = self._first_step + self.steps_per_epoch - 1
 
     def end_epoch(self) -> None:
         """Takes note that an epoch has ended; the first callback to say so counts."""
@@ -259,13 +260,14 @@ class Run:
 
         Nothing waits for the device but the epoch's last step, so that the epoch's time is that of all its work.
         """
-        if self._noted_epoch != self._args["cur_epoch_num"]:
-            self._note_epoch(first_step=self._args["cur_step_num"])  # nobody has said that an epoch began
-        step = self.step_in_epoch
-        if self.losses.step == step:
+        step = self._args["cur_step_num"]
+        if step == self._ended_step:
             return
-        self.losses.add(step, self._args.get("net_outputs"))
-        if step == self.steps_per_epoch:
+        self._ended_step = step
+        if self._noted_epoch != self._args["cur_epoch_num"]:
+            self._note_epoch(first_step=step)  # nobody has said that an epoch began
+        self.losses.add(step - self._first_step + 1, self._args.get("net_outputs"))
+        if step == self._last_step:
             self.losses.read()
         self._stepped = time.perf_counter()
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from typing import Any, Optional
 
-import numpy as np
+import mindspore as ms
 from mindspore import Tensor
 from mindspore import dtype as mstype
+
+from ._tensors import detached, number
 
 __all__ = ["Losses", "loss_of"]
 
@@ -28,6 +30,7 @@ class Losses:
     def reset(self) -> None:
         """Forgets all: a new epoch begins."""
         self._unread: list[tuple[int, Any]] = []
+        self._is_pynative = ms.get_context("mode") == ms.PYNATIVE_MODE
         self.step = 0  # the last that was handed over
         self._sum = 0.0
         self._count = 0
@@ -53,7 +56,8 @@ class Losses:
     def add(self, step: int, net_outputs: Any) -> None:
         """Takes the output of the epoch's step `step`, from 1."""
         self.step = step
-        self._unread.append((step, net_outputs if type(net_outputs) is Tensor else _loss_and_overflow(net_outputs)))
+        output = net_outputs if type(net_outputs) is Tensor else _loss_and_overflow(net_outputs)
+        self._unread.append((step, _detached(output) if self._is_pynative else output))
         if len(self._unread) >= _MOST_UNREAD:
             self.read()
 
@@ -111,12 +115,12 @@ def _loss_and_overflow(net_outputs: Any) -> Any:
     return net_outputs[0]
 
 
+def _detached(output: Any) -> Any:
+    return tuple(map(detached, output)) if isinstance(output, tuple) else detached(output)
+
+
 def _read(output: Any) -> Optional[float]:
     loss, overflow = output if isinstance(output, tuple) else (output, None)
-    if overflow is not None and bool(np.any(overflow.asnumpy())):
+    if overflow is not None and number(overflow):
         return None  # the step was dropped by loss scaling: nothing was learnt from its loss
-    return _as_float(loss)
-
-
-def _as_float(loss: Any) -> float:
-    return float(np.mean(loss.asnumpy() if isinstance(loss, Tensor) else loss))
+    return number(loss)

@@ -1,11 +1,11 @@
-"""The names that a run's values go by: ours, and those that users of Keras and Lightning know."""
+"""The names that a run's values and callbacks go by: ours, and those that users of Keras and Lightning know."""
 
 from __future__ import annotations
 
-from collections.abc import Container
-from typing import Optional
+from collections.abc import Container, Iterable
+from typing import Any, Optional
 
-__all__ = ["EVAL_LOSS", "TRAIN_LOSS", "is_train_loss", "key_among"]
+__all__ = ["EVAL_LOSS", "TRAIN_LOSS", "is_train_loss", "key_among", "numbered"]
 
 TRAIN_LOSS = "loss"
 EVAL_LOSS = "eval_loss"
@@ -27,3 +27,14 @@ def key_among(name: str, names: Container[str]) -> Optional[str]:
         key = EVAL_LOSS if bare == TRAIN_LOSS else bare
         return key if key in names else None
     return None
+
+
+def numbered(callbacks: Iterable[Any]) -> list[tuple[str, Any]]:
+    """Each callback with a name of its own: `EarlyStopping`, `EarlyStopping 2`."""
+    counts: dict[str, int] = {}
+    found = []
+    for callback in callbacks:
+        kind = type(callback).__name__
+        counts[kind] = counts.get(kind, 0) + 1
+        found.append((kind if counts[kind] == 1 else f"{kind} {counts[kind]}", callback))
+    return found

@@ -14,6 +14,8 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
+from ._tensors import number
+
 __all__ = ["Rates", "shortest"]
 
 
@@ -76,7 +78,10 @@ class Rates:
         schedule = self._schedules.get(index)
         if schedule is not None:
             return shortest(schedule(Tensor([step], mstype.int32)).asnumpy().item())
-        values = _table_of(self._sources[index]).asnumpy().reshape(-1)
+        table = _table_of(self._sources[index])
+        if table.shape == ():
+            return shortest(number(table))
+        values = table.asnumpy().reshape(-1)
         return shortest(values[min(step, values.size - 1)])
 
 

@@ -30,7 +30,7 @@ class RateSetter(TrainCallback):
     def on_train_begin(self, run_context: Any) -> None:
         """Finds the optimizer."""
         super().on_train_begin(run_context)
-        self._rates = Rates(Run.of(run_context).optimizer)
+        self._rates = Rates(self._run.optimizer)
 
     def check(self, run: Run) -> None:
         """Raises where the optimizer's rate cannot be set, or where another callback sets it too."""
@@ -130,7 +130,7 @@ class Schedule(RateSetter, ABC):
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Makes the list before the first epoch, and sets the epoch's rate."""
         super().on_train_epoch_begin(run_context)
-        run = Run.of(run_context)
+        run = self._run
         if not self._lists:
             assert self._bases is not None
             plan = self._plan(run, self._bases)

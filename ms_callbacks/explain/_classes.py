@@ -67,7 +67,7 @@ class ClassReport(EvalObserver):
         if self._has_looked:
             return
         self._has_looked = True
-        run = Run.of(run_context)
+        run = self._run
         if run.batch is not None and run.loss_fn is not None:
             self._look_ahead(run, run.inputs(self._owner))
 

@@ -123,7 +123,7 @@ class BestCheckpoint(TrainCallback):
     def on_train_begin(self, run_context: Any) -> None:
         """Settles which way is better, and begins anew."""
         super().on_train_begin(run_context)
-        run = Run.of(run_context)
+        run = self._run
         self._settled = self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
         _files.remove_orphans(os.path.dirname(self.filepath))
         self._is_anew = self.begins_anew()
@@ -157,7 +157,7 @@ class BestCheckpoint(TrainCallback):
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Where the run goes on from an earlier one, takes up what that left on disk."""
         super().on_train_epoch_begin(run_context)
-        run = Run.of(run_context)
+        run = self._run
         if self._is_anew and run.initial_epoch:
             # Only values of the same kind can be compared.
             self._kept = [
@@ -172,10 +172,10 @@ class BestCheckpoint(TrainCallback):
                 self._runs_before = self._kept[0].record.get("runs_before", self._runs_before)
         self._is_anew = False
 
-    def on_train_step_end(self, run_context: Any) -> None:
-        """Keeps the step's loss where the training loss is watched or part of the name."""
-        if is_train_loss(self.monitor) or "loss" in self._template.fields:
-            Run.of(run_context).end_step()
+    @property
+    def follows_losses(self) -> bool:
+        """Where the training loss is watched or part of the name."""
+        return is_train_loss(self.monitor) or "loss" in self._template.fields
 
     def after_epoch(self, run: Run) -> None:
         """Saves where the epoch's value is among the best."""

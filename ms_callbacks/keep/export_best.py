@@ -103,7 +103,7 @@ class ExportBest(TrainCallback):
     def on_train_begin(self, run_context: Any) -> None:
         """Settles which way is better, and tries the export where the inputs are known already."""
         super().on_train_begin(run_context)
-        run = Run.of(run_context)
+        run = self._run
         if self.begins_anew():
             self._reset()
         self._tracker.monitor = self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
@@ -131,14 +131,13 @@ class ExportBest(TrainCallback):
     def on_train_step_begin(self, run_context: Any) -> None:
         """Tries the export before the first step, on its batch."""
         if self._examples is None:
-            run = Run.of(run_context)
             # Copies: MindSpore may read the next batch into the same memory.
-            self._try(run, tuple(Tensor(np.array(one.asnumpy())) for one in run.inputs(_OWNER)))
+            self._try(self._run, tuple(Tensor(np.array(one.asnumpy())) for one in self._run.inputs(_OWNER)))
 
-    def on_train_step_end(self, run_context: Any) -> None:
-        """Keeps the step's loss where the training loss is watched."""
-        if is_train_loss(self.monitor):
-            Run.of(run_context).end_step()
+    @property
+    def follows_losses(self) -> bool:
+        """Where the training loss is watched."""
+        return is_train_loss(self.monitor)
 
     def after_epoch(self, run: Run) -> None:
         """Keeps the weights where the epoch's value is the best."""

@@ -62,7 +62,6 @@ class GracefulStop(TrainCallback):
     def on_train_begin(self, run_context: Any) -> None:
         """Sets the handlers."""
         super().on_train_begin(run_context)
-        self._run = Run.of(run_context)
         self.signal_ = 0
         self._is_asked = False
         self._is_alone = _ranks.count() == 1

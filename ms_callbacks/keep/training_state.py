@@ -21,6 +21,7 @@ from ..core import _files, _ranks, _weights
 from ..core._callback import TrainCallback, only_one
 from ..core._checks import check_int, check_path
 from ..core._context import Run
+from ..core._names import numbered
 from ..core._roles import StateKeeper
 
 __all__ = ["TrainingState"]
@@ -154,11 +155,6 @@ class TrainingState(TrainCallback, StateKeeper):
         return int(epoch)
 
     # What the run goes through
-
-    def on_train_begin(self, run_context: Any) -> None:
-        """Takes note of the run."""
-        super().on_train_begin(run_context)
-        self._run = Run.of(run_context)
 
     def check(self, run: Run) -> None:
         """Raises where it is not alone, or steps cannot be told apart and have to be."""
@@ -375,16 +371,12 @@ class _State:
 
 def _stateful(run: Run) -> list[tuple[str, Any]]:
     """The callbacks that have a state, the user's own included, by name: `EarlyStopping`, `EarlyStopping 2`."""
-    found: list[tuple[str, Any]] = []
-    counts: dict[str, int] = {}
-    for callback in run.callbacks:
-        both = (getattr(callback, name, None) for name in ("state_dict", "load_state_dict"))
-        if isinstance(callback, StateKeeper) or not all(map(callable, both)):
-            continue
-        kind = type(callback).__name__
-        counts[kind] = counts.get(kind, 0) + 1
-        found.append((kind if counts[kind] == 1 else f"{kind} {counts[kind]}", callback))
-    return found
+    return [
+        (name, callback)
+        for name, callback in numbered(run.callbacks)
+        if not isinstance(callback, StateKeeper)
+        and all(callable(getattr(callback, method, None)) for method in ("state_dict", "load_state_dict"))
+    ]
 
 
 def _plain(name: str, state: Any) -> Any:

@@ -65,7 +65,7 @@ class BatchAccuracy(TrainCallback):
     def on_train_begin(self, run_context: Any) -> None:
         """Finds the counter of the Model that trains."""
         super().on_train_begin(run_context)
-        self._counter: _CountingLoss = Run.of(run_context).loss_fn
+        self._counter: _CountingLoss = self._run.loss_fn
         if self.begins_anew():
             self.accuracies_ = []
 
@@ -81,12 +81,12 @@ class BatchAccuracy(TrainCallback):
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Begins the epoch's mean anew."""
         super().on_train_epoch_begin(run_context)
-        if Run.of(run_context).step_in_epoch == 0:  # an epoch that goes on in its middle has its counts
+        if self._run.step_in_epoch == 0:  # an epoch that goes on in its middle has its counts
             self._counter.reset()
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Prints at the interval."""
-        run = Run.of(run_context)
+        run = self._run
         run.end_step()
         step = run.step_in_epoch
         if self.per_print_times and step % self.per_print_times == 0:

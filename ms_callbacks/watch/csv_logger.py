@@ -57,7 +57,7 @@ class CSVLogger(TrainCallback):
     def on_train_begin(self, run_context: Any) -> None:
         """Opens the file and writes or checks its header."""
         super().on_train_begin(run_context)
-        self._columns = self._columns_of(Run.of(run_context))
+        self._columns = self._columns_of(self._run)
         header = self._line(self._columns)
         if self.begins_anew():
             self._size = None
@@ -76,9 +76,10 @@ class CSVLogger(TrainCallback):
         if self.append:
             self._kept(self._line(self._columns_of(run)))
 
-    def on_train_step_end(self, run_context: Any) -> None:
-        """Keeps the step's loss."""
-        Run.of(run_context).end_step()
+    @property
+    def follows_losses(self) -> bool:
+        """Always: their mean is part of a row."""
+        return True
 
     def after_epoch(self, run: Run) -> None:
         """Writes the epoch's row."""

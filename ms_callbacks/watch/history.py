@@ -47,9 +47,10 @@ class History(TrainCallback):
         if self.begins_anew():
             self._reset()
 
-    def on_train_step_end(self, run_context: Any) -> None:
-        """Keeps the step's loss."""
-        Run.of(run_context).end_step()
+    @property
+    def follows_losses(self) -> bool:
+        """Always: their mean is part of an epoch."""
+        return True
 
     def after_epoch(self, run: Run) -> None:
         """Adds the epoch."""

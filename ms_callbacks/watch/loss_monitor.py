@@ -79,9 +79,8 @@ class LossMonitor(TrainCallback):
     def on_train_begin(self, run_context: Any) -> None:
         """Finds the optimizer."""
         super().on_train_begin(run_context)
-        run = Run.of(run_context)
         # A Model without an optimizer of MindSpore's trains by means of its own, and no rate is printed.
-        self._rates = Rates(run.optimizer) if isinstance(run.optimizer, nn.Optimizer) else None
+        self._rates = Rates(self._run.optimizer) if isinstance(self._run.optimizer, nn.Optimizer) else None
         if self.begins_anew():
             self._steps_since_line, self._total_at_line = 0, (0.0, 0)
         self._is_checked = self._given is None
@@ -90,7 +89,7 @@ class LossMonitor(TrainCallback):
         """Starts the clock of the lines."""
         super().on_train_epoch_begin(run_context)
         self._has_warned = False
-        self._line_printed, self._steps_at_line = time.perf_counter(), Run.of(run_context).step_in_epoch
+        self._line_printed, self._steps_at_line = time.perf_counter(), self._run.step_in_epoch
         if self._steps_at_line == 0:  # not an epoch that goes on in its middle
             self._total_at_line = (0.0, 0)
 
@@ -102,12 +101,11 @@ class LossMonitor(TrainCallback):
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Keeps the loss; prints at the interval."""
-        run = Run.of(run_context)
-        run.end_step()
+        self._run.end_step()
         self._steps_since_line += 1
         if self._steps_since_line == self.per_print_times:
             self._steps_since_line = 0
-            self._print_step(run)
+            self._print_step(self._run)
 
     def after_epoch(self, run: Run) -> None:
         """Prints the epoch's lines."""

@@ -100,7 +100,6 @@ class NonFiniteGuard(TrainCallback, Examiner):
         self.on_nonfinite = check_choice(_OWNER, "on_nonfinite", on_nonfinite, ("raise", "stop"))
         self.verbose = check_choice(_OWNER, "verbose", verbose, (0, 1))
         self.dumps_: list[str] = []
-        self._run: Optional[Run] = None
         self._steps: list[_Step] = []
 
     def check(self, run: Run) -> None:
@@ -119,7 +118,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
     def on_train_begin(self, run_context: Any) -> None:
         """Makes the folder, and begins anew."""
         super().on_train_begin(run_context)
-        run = Run.of(run_context)
+        run = self._run
         try:
             os.makedirs(self.dump_dir, exist_ok=True)
         except OSError as error:
@@ -128,14 +127,12 @@ class NonFiniteGuard(TrainCallback, Examiner):
         _files.remove_orphans(self.dump_dir)
         self._steps, self.dumps_ = [], []
         self._rates = Rates(run.optimizer) if isinstance(run.optimizer, nn.Optimizer) else None
-        self._before = Snapshot(run.train_network)
         self._unfit: list[str] = []
-        self._run = run
+        self._before = Snapshot(run.train_network)
 
     def on_train_step_begin(self, run_context: Any) -> None:
         """Keeps the step's batch, and the weights where it is the first after a look."""
         run = self._run
-        assert run is not None
         assert run.batch is not None
         if not self._before.arrays:
             self._unfit = list(nonfinite(run.train_network))
@@ -147,7 +144,6 @@ class NonFiniteGuard(TrainCallback, Examiner):
     def on_train_step_end(self, run_context: Any) -> None:
         """Keeps the step's rates and its output; looks at the interval."""
         run = self._run
-        assert run is not None
         run.end_step()
         self._steps[-1].output = run.outputs
         self._steps[-1].rates = self._read_rates()
@@ -156,7 +152,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
 
     def on_train_epoch_end(self, run_context: Any) -> None:
         """Looks at the steps of an epoch that ended early."""
-        self.examine(Run.of(run_context))
+        self.examine(self._run)
         super().on_train_epoch_end(run_context)
 
     def examine(self, run: Run) -> None:
@@ -171,7 +167,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
 
     def on_exit(self) -> None:
         """Looks at the last steps where an exception ended the run, and lets all go."""
-        if self._run is None:
+        if "_before" not in vars(self):  # the run was refused
             return
         if self._steps:
             try:
@@ -180,7 +176,6 @@ class NonFiniteGuard(TrainCallback, Examiner):
                 finding = f"could not look at the last steps: {error}"
             if finding is not None:
                 self._tell(finding)
-        self._run = None
         del self._rates, self._before
 
     def _look(self, run: Run) -> None:

@@ -50,8 +50,8 @@ class ProgressBar(TrainCallback):
     def on_train_begin(self, run_context: Any) -> None:
         """Begins anew."""
         super().on_train_begin(run_context)
-        run = Run.of(run_context)
-        self._rates = Rates(run.optimizer) if isinstance(run.optimizer, nn.Optimizer) else None
+        optimizer = self._run.optimizer
+        self._rates = Rates(optimizer) if isinstance(optimizer, nn.Optimizer) else None
         self._validation = ""
         self._tqdm = _tqdm()
         self._shown = 0
@@ -65,25 +65,23 @@ class ProgressBar(TrainCallback):
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Draws the bar before the first step."""
         super().on_train_epoch_begin(run_context)
-        run = Run.of(run_context)
         if self._bar is None:
-            self._bar = self._open(run)
+            self._bar = self._open(self._run)
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Moves on; looks at the loss now and then."""
-        run = Run.of(run_context)
-        run.end_step()
+        self._run.end_step()
         now = time.monotonic()
         if now - self._looked >= (self.refresh if self._on_terminal else self.interval):
             self._looked = now
-            self._show(run)
+            self._show(self._run)
 
     def after_epoch(self, run: Run) -> None:
         """Shows the epoch with its validation."""
         self._validation = "".join(
             f", {name} {value:.4f}" for name, value in sorted(run.results.items()) if isinstance(value, float)
         )
-        self._show(run)
+        self._show(self._run)
 
     def on_exit(self) -> None:
         """Takes the bar down, and lets lines be printed as they were."""

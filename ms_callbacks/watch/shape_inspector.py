@@ -126,7 +126,7 @@ class ShapeInspector(TrainCallback):
         self.rows_, self.values_ = [], {}
         self._is_done = self._given is not None and not self.show_values_at
         if self._given is not None:
-            self._show_table(Run.of(run_context).network, self._given)
+            self._show_table(self._run.network, self._given)
 
     def check(self, run: Run) -> None:
         """Raises where a picture could not be made, or batches are not seen."""
@@ -153,7 +153,7 @@ class ShapeInspector(TrainCallback):
         """Shows the table before the first step, and the values before the steps asked for."""
         if self._is_done:
             return
-        run = Run.of(run_context)
+        run = self._run
         if not self.rows_:
             self._show_table(run.network, run.inputs("ShapeInspector"))
             self._is_done = not self.show_values_at

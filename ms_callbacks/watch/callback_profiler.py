@@ -1,0 +1,197 @@
+"""Tells what each callback of a run costs, so that nobody has to guess which of them makes training slow."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Callable
+
+from mindspore.train import Callback
+
+from ..core._callback import TrainCallback, only_one
+from ..core._checks import check_choice
+from ..core._context import Run
+from ..core._names import numbered
+from ..core._output import emit
+from ..core._roles import Evaluator
+from ..core._table import render
+from ._device_reads import noticed
+
+__all__ = ["CallbackProfiler", "HookCost"]
+
+_TIMES = ("begin", "epoch_begin", "step_begin", "step_end", "epoch_end", "end")
+_HOOKS = {f"on_{part}_{when}": when for part in ("train", "eval") for when in _TIMES}
+_EVALUATE = "evaluate"
+
+
+@dataclass
+class HookCost:
+    """What one hook of one callback has cost in a run: how often it was called, its seconds in all, its device reads.
+
+    Time that another hook took within it, or an evaluation that it was the first to ask for, is that one's.
+    """
+
+    callback: str
+    hook: str
+    calls: int = 0
+    seconds: float = 0.0
+    device_reads: int = 0
+
+
+@dataclass
+class _Open:
+    """A hook that is under way."""
+
+    cost: HookCost
+    within: float = 0.0  # the seconds of those that it has called
+
+
+class CallbackProfiler(TrainCallback):
+    """Prints, at the end of a run, the time that each callback has taken in each hook, MindSpore's own included.
+
+    A column a hook, in milliseconds a call; then the callback's milliseconds in all, their share of the run's time,
+    which for what happens in every step is the share of a step, and how often the callback made Python wait for the
+    device by reading a tensor. `evaluate` is the evaluation of `Validate`, whoever was the first to ask for it.
+
+    Hooks that a callback does not have are not measured. Each of the others is called through a clock, which costs
+    about a microsecond. While the run lasts, the
+    methods by which `mindspore.Tensor` gives its values to Python are wrapped too, so that reads can be counted. What
+    callbacks before it in the list do in `on_train_begin` is not seen: it stands first best.
+
+    Args:
+        verbose: 1 prints the table when the run is over, however it ends; 0 nothing. Default: 1.
+
+    Attributes:
+        rows_ (list[HookCost]): what each hook that was called has cost, in the order of the list of callbacks.
+        seconds_ (float): the time of the run.
+        steps_ (int): its steps.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; before the first step: two of them in one list.
+
+    Example:
+        >>> profiler = CallbackProfiler(verbose=0)
+        >>> model.train(2, train_dataset, callbacks=[profiler, LossMonitor(per_print_times=0)])
+        >>> print(profiler)
+        Callback     begin  epoch_begin  step_begin  step_end  epoch_end    end  Total ms  Share  Device reads
+        ...
+        8 steps, ... ms each with all that lay between them; callbacks took ... ms of it
+    """
+
+    def __init__(self, *, verbose: int = 1) -> None:
+        super().__init__()
+        self.verbose = check_choice("CallbackProfiler", "verbose", verbose, (0, 1))
+        self._undo = contextlib.ExitStack()
+        self._reset()
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Puts a clock before every hook."""
+        super().on_train_begin(run_context)
+        self._reset()
+        self._undo.enter_context(noticed(self._notice_read))
+        for name, callback in numbered(self._run.callbacks):
+            if callback is not self:
+                self._clock(name, callback)
+        self._began = time.perf_counter()
+
+    def check(self, run: Run) -> None:
+        """Raises where another measures too."""
+        super().check(run)
+        only_one("CallbackProfiler", run.callbacks, (CallbackProfiler,), "measure the callbacks")
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        """Counts."""
+        self.steps_ += 1
+
+    def on_exit(self) -> None:
+        """Takes the clocks away, and prints."""
+        self._undo.close()
+        if self._began:
+            self.seconds_ = time.perf_counter() - self._began
+        if self.verbose:
+            emit(str(self))
+
+    @property
+    def rows_(self) -> list[HookCost]:
+        """What each hook that was called has cost."""
+        return [cost for cost in self._costs if cost.calls]
+
+    def __str__(self) -> str:
+        """The table, or a line that says there is none yet."""
+        if not self.rows_:
+            return "CallbackProfiler: no callback has been measured yet"
+        hooks = sorted({cost.hook for cost in self.rows_}, key=[*_HOOKS, _EVALUATE].index)
+        header = ["Callback", *(hook[len("on_train_") :] if "train" in hook else hook for hook in hooks)]
+        header += ["Total ms", "Share", "Device reads"]
+        cells = []
+        for name in dict.fromkeys(cost.callback for cost in self.rows_):
+            own = {cost.hook: cost for cost in self.rows_ if cost.callback == name}
+            seconds = sum(cost.seconds for cost in own.values())
+            cells.append(
+                [
+                    name,
+                    *(f"{own[hook].seconds / own[hook].calls * 1e3:.3f}" if hook in own else "-" for hook in hooks),
+                    f"{seconds * 1e3:,.1f}",
+                    f"{seconds / self.seconds_:.2%}",
+                    f"{sum(cost.device_reads for cost in own.values()):,}",
+                ]
+            )
+        steps = max(self.steps_, 1)
+        total = sum(cost.seconds for cost in self.rows_)
+        return (
+            f"{render(header, cells, right=header[1:])}\n"
+            f"{self.steps_:,} steps, {self.seconds_ / steps * 1e3:.3f} ms each with all that lay between them; "
+            f"callbacks took {total / steps * 1e3:.3f} ms of it"
+        )
+
+    def _reset(self) -> None:
+        self._costs: list[HookCost] = []
+        self._open: list[_Open] = []
+        self._thread = threading.get_ident()
+        self._began = self.seconds_ = 0.0
+        self.steps_ = 0
+
+    def _clock(self, name: str, callback: Any) -> None:
+        hooks = [hook for hook in _HOOKS if _does_something(callback, hook)]
+        for hook in [*hooks, _EVALUATE] if isinstance(callback, Evaluator) else hooks:
+            cost = HookCost(name, hook)
+            self._costs.append(cost)
+            if hook in vars(callback):  # as in MindSpore's LambdaCallback
+                self._undo.callback(setattr, callback, hook, vars(callback)[hook])
+            else:
+                self._undo.callback(delattr, callback, hook)
+            setattr(callback, hook, self._timed(getattr(callback, hook), cost))
+
+    def _timed(self, method: Callable[..., Any], cost: HookCost) -> Callable[..., Any]:
+        under_way, clock = self._open, time.perf_counter
+
+        @functools.wraps(method)
+        def timed(argument: Any) -> Any:
+            this = _Open(cost)
+            under_way.append(this)
+            began = clock()
+            try:
+                return method(argument)
+            finally:
+                passed = clock() - began
+                under_way.pop()
+                cost.calls += 1
+                cost.seconds += passed - this.within
+                if under_way:
+                    under_way[-1].within += passed
+
+        return timed
+
+    def _notice_read(self) -> None:
+        if self._open and threading.get_ident() == self._thread:
+            self._open[-1].cost.device_reads += 1
+
+
+def _does_something(callback: Any, hook: str) -> bool:
+    """Whether the callback has the hook, under this name or the one that it had before MindSpore 2.0."""
+    if hook in vars(callback):
+        return True
+    return any(getattr(type(callback), name) is not getattr(Callback, name) for name in (hook, _HOOKS[hook]))
