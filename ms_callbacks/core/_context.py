@@ -22,7 +22,7 @@ from ._checks import nearest, quoted
 from ._losses import Losses
 from ._names import EVAL_LOSS, TRAIN_LOSS, is_train_loss, key_among
 from ._rates import Rates
-from ._roles import Evaluator, Examiner, Restorer, StateKeeper
+from ._roles import Evaluator, Examiner, Restorer, StateKeeper, Writer
 
 __all__ = ["Run", "check_columns", "eval_labels", "eval_outputs", "metrics_of", "parts_of"]
 
@@ -106,6 +106,9 @@ class Run:
         if self._has_ended:
             return
         self._has_ended = True
+        for callback in self.callbacks:
+            if isinstance(callback, Writer):
+                callback.finish_writing()
         for keeper in self._keepers:
             if self.is_interrupted and not self._is_decided and self.epoch < self.epochs:
                 keeper.keep_state(self, self.epoch, 0)

@@ -10,7 +10,7 @@ from mindspore.train import Model
 if TYPE_CHECKING:
     from ._context import Run
 
-__all__ = ["Evaluator", "Examiner", "Restorer", "StateKeeper"]
+__all__ = ["Evaluator", "Examiner", "Restorer", "StateKeeper", "Writer"]
 
 
 class Evaluator(ABC):
@@ -53,3 +53,11 @@ class StateKeeper(ABC):
     @abstractmethod
     def finish(self, run: Run) -> None:
         """Takes note that the run is finished, and not merely interrupted."""
+
+
+class Writer(ABC):
+    """Who writes files behind the run's back."""
+
+    @abstractmethod
+    def finish_writing(self) -> None:
+        """Waits until all is written, before the run counts as finished; raises where that failed."""

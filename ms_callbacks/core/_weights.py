@@ -30,7 +30,8 @@ __all__ = [
     "save",
     "size_of",
     "statistics",
-    "to_save",
+    "views",
+    "without_rates",
     "write",
 ]
 
@@ -38,10 +39,12 @@ FORMATS = (".ckpt", ".safetensors")
 
 
 class Snapshot:
-    """A copy of a cell's parameters that can be taken again and again into the same memory."""
+    """A copy of parameters that can be taken again and again into the same memory."""
 
-    def __init__(self, cell: nn.Cell, arrays: Optional[dict[str, np.ndarray[Any, Any]]] = None) -> None:
-        self._parameters = named_parameters(cell)
+    def __init__(
+        self, parameters: dict[str, Parameter], arrays: Optional[dict[str, np.ndarray[Any, Any]]] = None
+    ) -> None:
+        self._parameters = parameters
         self.arrays = arrays or {}
 
     def take(self) -> None:
@@ -64,6 +67,16 @@ def named_parameters(cell: nn.Cell) -> dict[str, Parameter]:
     return {parameter.name: parameter for parameter in cell.get_parameters()}
 
 
+def without_rates(cell: nn.Cell) -> dict[str, Parameter]:
+    """What a checkpoint of `cell` holds: all parameters but the optimizer's learning rates.
+
+    These are parameters of its own; loading them would override a new schedule without a word.
+    """
+    optimizer = getattr(cell, "optimizer", None)
+    rates = {id(one) for one in Rates(optimizer).parameters} if isinstance(optimizer, nn.Optimizer) else set()
+    return {name: one for name, one in named_parameters(cell).items() if id(one) not in rates}
+
+
 def write(
     owner: str,
     cell: nn.Cell,
@@ -79,7 +92,7 @@ def write(
     network alone; with `exact`, they too are an error. Only with `rates` is the learning rate of an optimizer
     expected among them: else the schedule stays the user's.
     """
-    parameters = named_parameters(cell) if rates else _without_rates(cell)
+    parameters = named_parameters(cell) if rates else without_rates(cell)
     # MindSpore 2.0 gives a bool that was saved without dimensions back with one.
     for name, parameter in parameters.items():
         if parameter.size == 1 and name in arrays and arrays[name].size == 1:
@@ -104,11 +117,6 @@ def write(
     _assign(parameters, arrays)
 
 
-def to_save(cell: nn.Cell) -> dict[str, np.ndarray[Any, Any]]:
-    """Live views of what a checkpoint of `cell` holds: all parameters but the optimizer's learning rate."""
-    return {name: parameter.asnumpy() for name, parameter in _without_rates(cell).items()}
-
-
 def statistics(cell: nn.Cell) -> dict[str, np.ndarray[Any, Any]]:
     """Live views of the parameters that no gradient changes, such as BatchNorm's: each process has its own."""
     return {name: one.asnumpy() for name, one in named_parameters(cell).items() if not one.requires_grad}
@@ -116,7 +124,12 @@ def statistics(cell: nn.Cell) -> dict[str, np.ndarray[Any, Any]]:
 
 def everything(cell: nn.Cell) -> dict[str, np.ndarray[Any, Any]]:
     """Live views of all parameters of `cell`, an optimizer's rates too."""
-    return {name: parameter.asnumpy() for name, parameter in named_parameters(cell).items()}
+    return views(named_parameters(cell))
+
+
+def views(parameters: dict[str, Parameter]) -> dict[str, np.ndarray[Any, Any]]:
+    """Live views of parameters."""
+    return {name: parameter.asnumpy() for name, parameter in parameters.items()}
 
 
 def check_parameters(owner: str, cell: nn.Cell) -> None:
@@ -181,13 +194,6 @@ def nonfinite(cell: nn.Cell) -> Iterator[str]:
     for name, array in _floats(cell):
         if not np.isfinite(array).all():
             yield name
-
-
-def _without_rates(cell: nn.Cell) -> dict[str, Parameter]:
-    # An optimizer's rates are parameters of its own; loading them would override a new schedule without a word.
-    optimizer = getattr(cell, "optimizer", None)
-    rates = {id(one) for one in Rates(optimizer).parameters} if isinstance(optimizer, nn.Optimizer) else set()
-    return {name: one for name, one in named_parameters(cell).items() if id(one) not in rates}
 
 
 def _floats(cell: nn.Cell) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:

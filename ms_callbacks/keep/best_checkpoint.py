@@ -6,6 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Optional
 
 import mindspore as ms
@@ -18,7 +19,9 @@ from ..core._checks import check_bool, check_choice, check_int, check_number, ch
 from ..core._context import Run
 from ..core._monitor import Monitor
 from ..core._names import is_train_loss
+from ..core._roles import Writer
 from ..core._template import PathTemplate
+from ._behind import Behind
 from ._records import Kept, at, latest_run, previous, remove, runs_before, verified, write
 
 __all__ = ["BestCheckpoint"]
@@ -27,7 +30,15 @@ _OWNER = "BestCheckpoint"
 _RECORD_VERSION = 1
 
 
-class BestCheckpoint(TrainCallback):
+@dataclass(frozen=True)
+class _Saves:
+    """What an epoch leaves behind: a checkpoint among the best, the last one, or both."""
+
+    best: Optional[Kept]
+    last: Optional[Kept]
+
+
+class BestCheckpoint(TrainCallback, Writer):
     """Saves the weights whenever a monitored value is the best so far.
 
     A file on disk is always whole, whatever is killed and whenever: it is written beside its place, flushed to the
@@ -35,6 +46,10 @@ class BestCheckpoint(TrainCallback):
     monitor, value, epoch, step, learning rate, SHA-256 and versions; `load_into` verifies against it. Weights are
     never read through pickle. A value that is not finite is never the best; a tie is not better, the first stays. An
     epoch without evaluation saves nothing but the last checkpoint.
+
+    Training goes on as soon as the weights are copied; the file is written behind it, in a thread. Where writing fails,
+    the next step or epoch raises, and so does the end of the run, which waits for what is not yet written. Two best
+    epochs in quick succession: an older one that still waits when it is outdone is not written at all.
 
     A run with `initial_epoch` goes on where an earlier one with the same `filepath` and `monitor` left off: its best
     stays until it is beaten. A run from epoch 1 begins anew and overwrites it, as in Keras. Two runs at the same time
@@ -57,10 +72,13 @@ class BestCheckpoint(TrainCallback):
         save_optimizer: saves the optimizer's state too (moments and steps, not the learning rate: the schedule stays
             the user's). `load_into(model.train_network)` loads all, `load_into(network)` the weights. Default: False.
         initial_value_threshold: only values better than this are saved. Default: None.
+        background: whether to write behind the run, from a copy of the weights (two at most, while two are to be
+            written), rather than before the next step. Default: True.
         verbose: 1 prints a line for each best, 0 nothing. Default: 1.
 
     Attributes:
-        best_path_ (str | None): the best checkpoint, once it is on disk.
+        best_path_ (str | None): the best checkpoint, once it is on disk; of several processes, those that do not write
+            know of it, and of the two below, when the run is over.
         best_ (float | None): its value.
         best_epoch_ (int): its epoch; 0 before the first.
 
@@ -88,6 +106,7 @@ class BestCheckpoint(TrainCallback):
         save_last: bool = False,
         save_optimizer: bool = False,
         initial_value_threshold: Optional[float] = None,
+        background: bool = True,
         verbose: int = 1,
     ) -> None:
         super().__init__()
@@ -111,13 +130,16 @@ class BestCheckpoint(TrainCallback):
             if initial_value_threshold is None
             else check_number(_OWNER, "initial_value_threshold", initial_value_threshold)
         )
+        self.background = check_bool(_OWNER, "background", background)
         self.verbose = check_choice(_OWNER, "verbose", verbose, (0, 1))
         if self.save_last and len(self._places) == 1:
             raise ValueError(
                 f"{_OWNER}: with save_last=True, {self.filepath!r} is for the last; name the best otherwise"
             )
         self._settled = self._monitor
-        self._kept: list[Kept] = []
+        self._kept: list[Kept] = []  # on disk
+        self._decided: list[Kept] = []  # those too that are still to be written, and not those that they will outdo
+        self._behind: Optional[Behind[_Saves]] = None
         self._run_id, self._runs_before = "", 0
 
     def on_train_begin(self, run_context: Any) -> None:
@@ -126,6 +148,7 @@ class BestCheckpoint(TrainCallback):
         run = self._run
         self._settled = self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
         _files.remove_orphans(os.path.dirname(self.filepath))
+        self._is_alone = _ranks.count() == 1
         self._is_anew = self.begins_anew()
         if self._is_anew:
             self._run_id, self._runs_before = uuid.uuid4().hex, runs_before(self.filepath)
@@ -134,6 +157,10 @@ class BestCheckpoint(TrainCallback):
             # What was saved after the state that it goes on from is as good as what the state tells of.
             known = {kept.path: kept for kept in [*self._kept, *self._of_run()] if os.path.exists(kept.path)}
             self._kept = self._ranked(known.values())
+        self._decided = self._kept
+        self._parameters = _weights.without_rates(run.train_network if self.save_optimizer else run.network)
+        if self.background and _ranks.is_first():
+            self._behind = Behind(self._parameters, self._write)
 
     def check(self, run: Run) -> None:
         """Raises where the value is not there, or files could not be written under their names."""
@@ -170,7 +197,14 @@ class BestCheckpoint(TrainCallback):
             if self._kept:  # and they are one run's from now on, for whoever looks for the best of the latest run
                 self._run_id = self._kept[0].record.get("run", self._run_id)
                 self._runs_before = self._kept[0].record.get("runs_before", self._runs_before)
+            self._decided = self._kept
         self._is_anew = False
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        """Takes note of what has been written meanwhile."""
+        super().on_train_step_end(run_context)
+        if self._behind is not None and not self._behind.is_idle and self._is_alone:  # else all raise together
+            self._take_note()
 
     @property
     def follows_losses(self) -> bool:
@@ -180,10 +214,26 @@ class BestCheckpoint(TrainCallback):
     def after_epoch(self, run: Run) -> None:
         """Saves where the epoch's value is among the best."""
         value = run.value(_OWNER, self.monitor)
-        if value is not None and self._is_kept(value):
-            self._keep(run, value)
-        if self.save_last:
-            self._save(self._last_path, run, self._record(run, value))
+        best = self._decide(run, value) if value is not None and self._is_kept(value) else None
+        last = Kept(self._last_path, self._record(run, value)) if self.save_last else None
+        _ranks.do_once(_OWNER, lambda: self._save(_Saves(best, last)))
+        if best is not None and not self.background:
+            self._learn_from_first()
+
+    def finish_writing(self) -> None:
+        """Waits until all is written."""
+        if self.background:
+            _ranks.do_once(_OWNER, lambda: self._take_note(wait=True))
+            self._learn_from_first()
+
+    def on_exit(self) -> None:
+        """Waits until all is written, where an exception ended the run too."""
+        try:
+            self._take_note(wait=True)
+        finally:
+            if self._behind is not None:
+                self._behind.close()
+            self._behind = None
 
     @property
     def best_path_(self) -> Optional[str]:
@@ -220,6 +270,7 @@ class BestCheckpoint(TrainCallback):
         """
         if not isinstance(network, nn.Cell):
             raise TypeError(f"{_OWNER}: load_into takes a network (nn.Cell), but got {type(network).__name__}")
+        self._take_note(wait=True)
         candidates = self._kept or self._on_disk()
         refused: list[str] = []
         for kept in candidates:
@@ -237,7 +288,8 @@ class BestCheckpoint(TrainCallback):
         raise FileNotFoundError(f"{_OWNER}: there is no checkpoint {self.filepath!r}; train with this callback first")
 
     def state_dict(self) -> dict[str, Any]:
-        """The checkpoints that are kept, the best first."""
+        """The checkpoints that are kept, the best first, once all are written."""
+        self._take_note(wait=True)
         return {
             "run": self._run_id,
             "runs_before": self._runs_before,
@@ -260,26 +312,67 @@ class BestCheckpoint(TrainCallback):
     def _is_kept(self, value: float) -> bool:
         if self.save_top_k == 0 or not self._settled.is_better(value, self.initial_value_threshold):
             return False
-        if self.save_top_k == -1 or len(self._kept) < self.save_top_k:
+        if self.save_top_k == -1 or len(self._decided) < self.save_top_k:
             return True
-        return self._settled.is_better(value, self._kept[-1].value)
+        return self._settled.is_better(value, self._decided[-1].value)
 
-    def _keep(self, run: Run, value: float) -> None:
+    def _decide(self, run: Run, value: float) -> Kept:
+        """What the epoch leaves behind, ranked among the others."""
         fields = {**run.results, "epoch": run.epoch, "step": run.step}
         if "loss" in self._template.fields:
             fields["loss"] = run.mean_loss
         kept = Kept(self._template.path(fields), self._record(run, value))
-        self._save(kept.path, run, kept.record)
-        previous = self.best_path_
-        others = [other for other in self._kept if other.path != kept.path]
-        ranked = self._ranked([*others, kept])
+        self._decided = self._best_of(self._decided, kept)[0]
+        return kept
+
+    def _best_of(self, others: list[Kept], new: Kept) -> tuple[list[Kept], list[Kept]]:
+        """Those to keep once there is a new one, the best first, and those that it outdoes."""
+        ranked = self._ranked([*(other for other in others if other.path != new.path), new])
         most = len(ranked) if self.save_top_k == -1 else self.save_top_k
-        self._kept = ranked[:most]
-        for outdone in ranked[most:] if _ranks.is_first() else []:
-            remove(outdone.path)
-        if self.verbose and self._kept[0] is kept:
-            instead = f" instead of {previous}" if previous and previous != kept.path else ""
-            self.say(f"{self.monitor} {value:.6g} in epoch {run.epoch} is the best so far: saved {kept.path}{instead}")
+        return ranked[:most], ranked[most:]
+
+    def _save(self, saves: _Saves) -> None:
+        self._take_note()
+        if saves.best is None and saves.last is None:
+            return
+        if self._behind is None:
+            self._write(_weights.views(self._parameters), saves)
+            self._keep(saves)
+            return
+        if not self._behind.make_room(self._is_outdone):
+            self._take_note(wait=True)
+        self._behind.put(saves)
+
+    def _is_outdone(self, saves: _Saves) -> bool:
+        """Whether nobody needs these any more, where others are to be written."""
+        return not any(saves.best is kept for kept in self._decided)
+
+    def _take_note(self, wait: bool = False) -> None:
+        """Takes note of what has been written behind the run; raises where that failed."""
+        if self._behind is not None:
+            for saves in self._behind.written(wait=wait):
+                self._keep(saves)
+
+    def _keep(self, saves: _Saves) -> None:
+        """Removes what the new best outdoes, now that it is on disk."""
+        new = saves.best
+        if new is None:
+            return
+        before = self.best_path_
+        self._kept, outdone = self._best_of(self._kept, new)
+        for each in outdone:
+            remove(each.path)
+        if self.verbose and self._kept[0] is new:
+            instead = f" instead of {before}" if before and before != new.path else ""
+            self.say(
+                f"{self.monitor} {new.value:.6g} in epoch {new.record['epoch']} is the best so far: "
+                f"saved {new.path}{instead}"
+            )
+
+    def _learn_from_first(self) -> None:
+        """Of several processes, lets those that do not write know what is on disk."""
+        if not _ranks.is_first():
+            self._kept = self._decided = [at(kept.path) for kept in self._decided]
 
     def _ranked(self, kept: Iterable[Kept]) -> list[Kept]:
         # Sorting is stable: of equal values the earlier stays before the later.
@@ -302,24 +395,19 @@ class BestCheckpoint(TrainCallback):
             "versions": {"mindspore": ms.__version__, "numpy": np.__version__},
         }
 
-    def _save(self, path: str, run: Run, record: dict[str, Any]) -> None:
-        _ranks.do_once(_OWNER, lambda: self._write(path, run, record))
-        if not _ranks.is_first():
-            record.update(at(path).record)
-
-    def _write(self, path: str, run: Run, record: dict[str, Any]) -> None:
-        cell = run.train_network if self.save_optimizer else run.network
-        arrays = _weights.to_save(cell)
-        try:
-            with _files.staged(path, lambda temporary: _weights.save(temporary, arrays)) as digest:
-                record["sha256"] = digest
-                # The record comes first and tells the old file's digest too: between the two renames the old file is
-                # still there, and still verifies.
-                write(path, {**record, "previous": previous(path)})
-        except (OSError, RuntimeError, ValueError) as error:
-            raise OSError(
-                f"{_OWNER}: could not save {path!r} in epoch {run.epoch}: {error}; an earlier file there is untouched"
-            ) from error
+    def _write(self, arrays: dict[str, np.ndarray[Any, Any]], saves: _Saves) -> None:
+        for path, record in ((kept.path, kept.record) for kept in (saves.best, saves.last) if kept is not None):
+            try:
+                with _files.staged(path, lambda temporary: _weights.save(temporary, arrays)) as digest:
+                    record["sha256"] = digest
+                    # The record comes first and tells the old file's digest too: between the two renames the old file
+                    # is still there, and still verifies.
+                    write(path, {**record, "previous": previous(path)})
+            except (OSError, RuntimeError, ValueError) as error:
+                raise OSError(
+                    f"{_OWNER}: could not save {path!r} in epoch {record['epoch']}: {error}; an earlier file there is "
+                    f"untouched"
+                ) from error
 
     @property
     def _places(self) -> set[str]:

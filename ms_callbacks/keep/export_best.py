@@ -15,7 +15,7 @@ from ..core._checks import check_choice, check_path
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
 from ..core._names import is_train_loss
-from ..core._weights import Snapshot, check_parameters
+from ..core._weights import Snapshot, check_parameters, named_parameters
 from ._export import check_format, export
 
 __all__ = ["ExportBest"]
@@ -109,7 +109,7 @@ class ExportBest(TrainCallback):
         self._tracker.monitor = self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
         self._examples = None
         _files.remove_orphans(os.path.dirname(self.filepath))
-        self._snapshot, self._best_weights = Snapshot(run.network, self._best_weights), {}
+        self._snapshot, self._best_weights = Snapshot(named_parameters(run.network), self._best_weights), {}
         if self._given is not None:
             self._try(run, self._given)
 
@@ -204,7 +204,7 @@ class ExportBest(TrainCallback):
         self._examples = inputs
 
     def _export_best(self, run: Run, best: Snapshot) -> None:
-        final = Snapshot(run.network)
+        final = Snapshot(named_parameters(run.network))
         final.take()
         try:
             best.restore(together=False)

@@ -71,7 +71,7 @@ def save_int8_weights(network: nn.Cell, filepath: str) -> dict[str, Any]:
     """
     _check(_SAVE, network, filepath)
     _files.check_folder(_SAVE, filepath)
-    arrays = _weights.to_save(network)
+    arrays = _weights.views(_weights.without_rates(network))
     stored = [_Stored.of(name, array) for name, array in arrays.items()]
     content = _to_bytes(stored)
 

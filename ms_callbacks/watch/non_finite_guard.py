@@ -22,7 +22,7 @@ from ..core._context import Run, parts_of
 from ..core._losses import loss_of
 from ..core._rates import Rates
 from ..core._roles import Examiner
-from ..core._weights import Snapshot, check_parameters, first_nonfinite, nonfinite, write
+from ..core._weights import Snapshot, check_parameters, first_nonfinite, named_parameters, nonfinite, write
 from ._step_dump import StepDump, as_tensors, inside, prune
 
 __all__ = ["NonFiniteGuard", "Replay", "replay"]
@@ -128,7 +128,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
         self._steps, self.dumps_ = [], []
         self._rates = Rates(run.optimizer) if isinstance(run.optimizer, nn.Optimizer) else None
         self._unfit: list[str] = []
-        self._before = Snapshot(run.train_network)
+        self._before = Snapshot(named_parameters(run.train_network))
 
     def on_train_step_begin(self, run_context: Any) -> None:
         """Keeps the step's batch, and the weights where it is the first after a look."""
@@ -319,7 +319,7 @@ def replay(path: str, model: Model) -> Replay:
     dump = StepDump.read(owner, path)
     network = model.train_network
     write(owner, network, dump.parameters, path, exact=True, rates=True)
-    before = Snapshot(network)
+    before = Snapshot(named_parameters(network))
     before.take()
     batch, parts, is_training = as_tensors(dump.batch), parts_of(model), network.training
     if not is_training:

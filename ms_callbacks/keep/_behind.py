@@ -1,0 +1,72 @@
+"""Files that are written behind a run: it goes on as soon as the weights are copied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Callable, Generic, TypeVar
+
+import numpy as np
+from mindspore import Parameter
+
+from ..core._weights import Snapshot
+
+__all__ = ["Behind"]
+
+_What = TypeVar("_What")
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+@dataclass
+class _Job(Generic[_What]):
+    what: _What
+    snapshot: Snapshot
+    future: Future[None]
+
+
+class Behind(Generic[_What]):
+    """Writes copies of `parameters` in a thread, one after the other: one is being written, and one may wait.
+
+    So there are two copies at most, and one as long as each is written before the next is taken.
+    """
+
+    def __init__(self, parameters: dict[str, Parameter], write: Callable[[Arrays, _What], None]) -> None:
+        self._parameters = parameters
+        self._write = write
+        self._thread = ThreadPoolExecutor(1, "ms_callbacks")
+        self._jobs: list[_Job[_What]] = []
+        self._free: list[Snapshot] = []
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was put has been told of."""
+        return not self._jobs
+
+    def make_room(self, is_outdone: Callable[[_What], bool]) -> bool:
+        """Lets go of what still waits, where it is outdone; whether there is room for another now."""
+        if len(self._jobs) == 2 and is_outdone(self._jobs[1].what) and self._jobs[1].future.cancel():
+            self._free.append(self._jobs.pop().snapshot)
+        return len(self._jobs) < 2
+
+    def put(self, what: _What) -> None:
+        """Copies the parameters as they are now, and has the copy written; there must be room."""
+        snapshot = self._free.pop() if self._free else Snapshot(self._parameters)
+        snapshot.take()
+        self._jobs.append(_Job(what, snapshot, self._thread.submit(self._write, snapshot.arrays, what)))
+
+    def written(self, *, wait: bool = False) -> Iterator[_What]:
+        """What has been written since it was last asked, in order; raises what writing raised.
+
+        Args:
+            wait: waits until all is written.
+        """
+        while self._jobs and (wait or self._jobs[0].future.done()):
+            job = self._jobs.pop(0)
+            self._free.append(job.snapshot)
+            job.future.result()
+            yield job.what
+
+    def close(self) -> None:
+        """Lets the thread go, once all is written."""
+        self._thread.shutdown()
