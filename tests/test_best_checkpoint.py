@@ -11,6 +11,9 @@ import stat
 import string
 import subprocess
 import sys
+import threading
+import time
+from concurrent import futures
 
 import mindspore as ms
 import numpy as np
@@ -21,8 +24,9 @@ from mindspore import nn
 from training import Network, Recorder, Script, assert_same_weights, dataset, make_model, valid_dataset, weights
 
 from ms_callbacks import BestCheckpoint, Validate
-from ms_callbacks.core import _files
+from ms_callbacks.core import _files, _weights
 from ms_callbacks.core._template import PathTemplate
+from ms_callbacks.keep import _behind
 
 FORMATS = ["ckpt", "safetensors"]
 
@@ -475,6 +479,7 @@ from ms_callbacks import BestCheckpoint
 class Fill(ms.train.Callback):
     def on_train_epoch_begin(self, run_context):
         if run_context.original_args()["cur_epoch_num"] == 2:
+            best.finish_writing()
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
@@ -594,3 +599,153 @@ def test_state_goes_on_where_it_was(tmp_path):
     other = BestCheckpoint(str(tmp_path / "best.ckpt"))
     other.load_state_dict(json.loads(json.dumps(one.state_dict())))
     assert (other.best_, other.best_epoch_, other.best_path_) == (1.0, 2, one.best_path_)
+
+
+# Behind the run
+
+
+class Held:
+    """Lets the files of a run be written only when a test says so."""
+
+    def __init__(self, monkeypatch):
+        self.go = threading.Event()
+        self.saved = []
+        save = _weights.save
+
+        def held(path, arrays):
+            assert self.go.wait(60)
+            self.saved.append(int(arrays["weight"].item()))
+            save(path, arrays)
+
+        monkeypatch.setattr(_weights, "save", held)
+
+
+class Do(ms.train.Callback):
+    """Does something at the beginning of an epoch, or at its end."""
+
+    def __init__(self, epoch, action, at_end=False):
+        self.epoch = epoch
+        self.action = action
+        self.at_end = at_end
+
+    def on_train_epoch_begin(self, run_context):
+        if run_context.original_args()["cur_epoch_num"] == self.epoch and not self.at_end:
+            self.action()
+
+    def on_train_epoch_end(self, run_context):
+        if run_context.original_args()["cur_epoch_num"] == self.epoch and self.at_end:
+            self.action()
+
+
+def numbered(best, epochs, *others, steps=2):
+    """Each epoch is better than the one before, and its weights are its number."""
+    script = Script()
+
+    class Number(ms.train.Callback):
+        def on_train_epoch_begin(self, run_context):
+            epoch = run_context.original_args()["cur_epoch_num"]
+            script.network.weight.set_data(ms.Tensor([[float(epoch)]], ms.float32))
+
+    results = [{"x": float(epoch)} for epoch in range(1, epochs + 1)]
+    script.run([Number(), best, *others], results, steps=steps)
+
+
+def best_of(folder, name="best.ckpt", **arguments):
+    return BestCheckpoint(str(folder / name), monitor="x", mode="max", verbose=0, **arguments)
+
+
+def test_training_goes_on_while_a_file_is_written(tmp_path, monkeypatch):
+    """The weights on disk are those of the epoch, though training has changed them since; it is best once it is there.
+
+    Of two that come while one is being written, the newer alone is.
+    """
+    held, best, seen = Held(monkeypatch), best_of(tmp_path), []
+
+    def look():
+        seen.append((best.best_path_, best.best_epoch_, os.path.exists(best.filepath)))
+        held.go.set()
+
+    numbered(best, 3, Do(3, look, at_end=True))
+    assert seen == [(None, 0, False)]
+    assert held.saved == [1, 3]
+    assert (best.best_epoch_, loaded_epoch(best)) == (3, 3)
+
+
+def test_nothing_that_is_to_be_kept_is_let_go(tmp_path, monkeypatch):
+    """Where several are kept, the run waits rather than leave one out."""
+    held, best = Held(monkeypatch), best_of(tmp_path, "{epoch}.ckpt", save_top_k=3)
+    numbered(best, 4, Do(3, lambda: threading.Timer(0.2, held.go.set).start()))
+    assert held.saved == [1, 2, 3, 4]
+    assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == ["2.ckpt", "3.ckpt", "4.ckpt"]
+    assert loaded_epoch(best) == 4
+
+
+@pytest.mark.parametrize("failing", [1, 3])
+def test_a_save_that_fails_behind_the_run_is_raised(tmp_path, monkeypatch, failing):
+    """At the next hook, in the middle of an epoch; that of the last epoch at the end."""
+    best, steps, save = best_of(tmp_path), [], _weights.save
+
+    def fail(path, arrays):
+        if arrays["weight"].item() == failing:
+            raise OSError("disk")
+        save(path, arrays)
+
+    class Step(ms.train.Callback):
+        def on_train_step_end(self, run_context):
+            args = run_context.original_args()
+            steps.append(args["cur_epoch_num"])
+            if best._behind is not None and best._behind._jobs:
+                futures.wait([best._behind._jobs[0].future])
+
+    monkeypatch.setattr(_weights, "save", fail)
+    with pytest.raises(OSError, match=f"BestCheckpoint: could not save .* in epoch {failing}: disk; an earlier file"):
+        numbered(best, 3, Step(), steps=5)
+    assert (steps.count(failing), steps.count(failing + 1)) == (5, 1 if failing == 1 else 0)
+    monkeypatch.undo()
+    assert best.best_epoch_ == failing - 1
+    if failing > 1:
+        assert loaded_epoch(best) == failing - 1
+
+
+def test_an_exception_waits_for_what_is_being_written(tmp_path, monkeypatch):
+    """The run's own error is what is seen, and the file is there."""
+    path = str(tmp_path / "best.ckpt")
+    slow, save = threading.Event(), _weights.save
+
+    def slowly(path, arrays):
+        slow.set()
+        time.sleep(0.3)
+        save(path, arrays)
+
+    monkeypatch.setattr(_weights, "save", slowly)
+
+    def fail():
+        assert slow.wait(60)
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        make_model().train(2, dataset(), callbacks=[BestCheckpoint(path, monitor="loss", verbose=0), Do(2, fail)])
+    assert BestCheckpoint(path).load_into(Network())["epoch"] == 1
+
+
+def test_the_last_is_written_behind_too(tmp_path):
+    """From the same copy as the best, where an epoch is both."""
+    best = best_of(tmp_path, save_last=True)
+    numbered(best, 3)
+    last = BestCheckpoint(str(tmp_path / "last.ckpt"))
+    assert (loaded_epoch(best), loaded_epoch(last)) == (3, 3)
+    record = json.loads((tmp_path / "last.ckpt.json").read_text())
+    assert (record["epoch"], best.best_path_) == (3, str(tmp_path / "best.ckpt"))
+
+
+def test_at_most_two_copies_are_held_and_none_after(tmp_path, monkeypatch):
+    """One while each file is written before the next is due."""
+    taken = []
+    monkeypatch.setattr(_behind, "Snapshot", lambda parameters: taken.append(1) or _weights.Snapshot(parameters))
+    best = best_of(tmp_path)
+    numbered(best, 6, *(Do(epoch, best.finish_writing) for epoch in range(2, 7)))
+    assert taken == [1]
+    held = Held(monkeypatch)
+    numbered(best, 9, Do(9, held.go.set, at_end=True))
+    assert len(taken) == 1 + 2
+    assert best._behind is None

@@ -145,14 +145,14 @@ def small_disk(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterat
         yield folder, fill, lambda: None
 
 
-@pytest.mark.parametrize("ending", ["ckpt", "safetensors"])
-def test_full_disk_best_checkpoint(small_disk, ending):
+@pytest.mark.parametrize(("ending", "background"), [("ckpt", True), ("ckpt", False), ("safetensors", True)])
+def test_full_disk_best_checkpoint(small_disk, ending, background):
     """The save raises, and the best before it loads, in the same object and in a new one."""
     folder, fill, relieve = small_disk
     path = folder / f"best.{ending}"
-    best = best_at(path)
+    best = best_at(path, background=background)
     with pytest.raises(OSError, match="BestCheckpoint: could not save .* in epoch 3: .*an earlier file there is untou"):
-        scripted(best, At(3, fill))
+        scripted(best, At(3, lambda: [best.finish_writing(), fill()]))
     relieve()
     assert loaded(best) == loaded(best_at(path)) == 2
     assert_nothing_half_written(folder)
@@ -212,11 +212,12 @@ def test_an_export_that_fails_leaves_the_earlier_file(tmp_path, monkeypatch, fau
 @pytest.mark.parametrize(
     ("function", "nth"), [*[("fsync", n) for n in (1, 2, 3, 4)], ("replace", 1), ("replace", 2), ("chmod", 1)]
 )
-def test_best_checkpoint_whatever_call_fails(tmp_path, monkeypatch, function, nth):
+@pytest.mark.parametrize("background", [True, False])
+def test_best_checkpoint_whatever_call_fails(tmp_path, monkeypatch, function, nth, background):
     """The object and a new one load the same whole file: the one before, or the new one where it was there already."""
-    best = best_at(tmp_path / "best.ckpt")
+    best = best_at(tmp_path / "best.ckpt", background=background)
     with pytest.raises(OSError, match="could not save .* in epoch 3: disk"):
-        scripted(best, At(3, lambda: fail_at(monkeypatch, function, nth)))
+        scripted(best, At(3, lambda: [best.finish_writing(), fail_at(monkeypatch, function, nth)]))
     monkeypatch.undo()
     assert loaded(best) == loaded(best_at(tmp_path / "best.ckpt")) == (3 if (function, nth) == ("fsync", 4) else 2)
     assert_nothing_half_written(tmp_path)
@@ -311,9 +312,14 @@ output.mkdir()
 all_of_it(output)
 best = best_at(output / "best.ckpt")
 print("saved", loaded(best), sorted(path.name for path in output.rglob("*")))
+def forbid():
+    best.finish_writing()
+    for path in (output, *output.glob("other")):
+        os.chmod(path, 0o555)
+
 for what in (best, TrainingState(str(output / "other"))):
     try:
-        scripted(At(3, lambda: [os.chmod(path, 0o555) for path in (output, *output.glob("other"))]), what, epochs=4)
+        scripted(At(3, forbid), what, epochs=4)
     except OSError as error:
         print("OSError", error)
     os.chmod(output, 0o755)
@@ -337,14 +343,14 @@ def test_without_permission(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         lines = [line for line in done.stdout.splitlines() if not line.startswith("TrainingState: going on")]
         assert lines, done.stderr
-        assert lines[0].startswith("saved 3 ["), done.stdout + done.stderr
+        assert len(lines) == 7, done.stdout + done.stderr
+        assert lines[0].startswith("saved 3 ["), lines
         assert "state-00000002" in lines[0]
         assert lines[1].startswith("OSError BestCheckpoint: could not save"), lines
         assert lines[2].startswith("OSError TrainingState: could not save"), lines
         assert lines[3] == "after 2 2 1", lines
         for line, name in zip(lines[4:], ("BestCheckpoint: cannot write", "CSVLogger: cannot write", "[Errno 13]")):
             assert line.startswith(f"PermissionError {name}"), lines
-        assert len(lines) == 7, lines
     finally:
         shutil.rmtree(folder)
 
