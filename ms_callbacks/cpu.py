@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import glob
 import logging
 import os
-from typing import Any, Optional
+from typing import Optional
 
 import mindspore as ms
 
@@ -16,22 +18,24 @@ _log = logging.getLogger("ms_callbacks.cpu")
 # oneDNN reads the first of these, and the second is its name of old.
 _ISA_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 _AVX512 = 0x20  # the bit that all of oneDNN's AVX-512 levels have
+_QUEUES = {"frontend_queue", "backend_queue"}  # the threads of MindSpore's own to which PYNATIVE mode hands operations
 _TOO_LATE = "too late"
-_state = {"launches_block": False}
 
 
 def fast_cpu() -> dict[str, str]:
-    """Sets up MindSpore for speed on a CPU; called once, before the first operation.
+    """Sets up MindSpore for speed on a CPU; called once, before the first operation, in whatever mode.
 
     What it may do, and where:
 
     - MindSpore 2.9 and newer, on a processor with AVX-512: `ONEDNN_MAX_CPU_ISA=AVX2` in this process. Their oneDNN
-      picks a reference kernel for convolutions on AVX-512, many times slower than the one it has for AVX2.
-    - MindSpore 2.8 and newer, in PYNATIVE mode: `mindspore.runtime.launch_blocking()`. Dispatching each operation to
-      another thread costs more than a small operation takes.
+      picks a reference kernel for convolutions on AVX-512, many times slower than the one it has for AVX2. What the
+      processor has is read on Linux alone.
+    - MindSpore 2.8 and newer: `mindspore.runtime.launch_blocking()`. In PYNATIVE mode, handing each operation to
+      another thread costs more than a small operation takes. GRAPH mode hands none over and stays as it is, so this is
+      set in either: the mode may change.
 
     Nothing that the user has set is changed: an environment variable that is there, or `pynative_synchronize`. On a
-    GPU or Ascend it does nothing. Call it after setting the mode.
+    GPU or Ascend it does nothing.
 
     Returns:
         What was done and why, by the name of the setting; empty where there was nothing to mend. Where it comes too
@@ -39,21 +43,17 @@ def fast_cpu() -> dict[str, str]:
         level INFO, or WARNING where it is too late.
 
     Example:
-        >>> ms.set_context(mode=ms.GRAPH_MODE)
         >>> done = fast_cpu()
     """
     if ms.get_context("device_target") != "CPU":
         return {}
     done = {}
     version = _version(ms.__version__)
-    if version >= (2, 9) and "avx512f" in _processor_flags() and not any(name in os.environ for name in _ISA_VARIABLES):
+    limited = any(os.environ.get(name) for name in _ISA_VARIABLES)  # to oneDNN, an empty one is none
+    if version >= (2, 9) and "avx512f" in _processor_flags() and not limited:
         done["ONEDNN_MAX_CPU_ISA=AVX2"] = _limit_onednn()
-    if version >= (2, 8) and ms.get_context("mode") == ms.PYNATIVE_MODE and not _launches_block():
-        ms.runtime.launch_blocking()
-        _state["launches_block"] = True
-        done["launch_blocking()"] = (
-            "in PYNATIVE mode, handing each operation to another thread costs more than a small operation takes"
-        )
+    if version >= (2, 8) and not _launches_block():
+        done["launch_blocking()"] = _block_launches()
     for setting, reason in done.items():
         _log.log(logging.WARNING if reason.startswith(_TOO_LATE) else logging.INFO, "%s: %s", setting, reason)
     return done
@@ -68,23 +68,49 @@ def _limit_onednn() -> str:
     return f"MindSpore {ms.__version__} runs convolutions by a slow reference kernel on a processor with AVX-512"
 
 
+def _block_launches() -> str:
+    """Has operations launched where they are called; returns the reason, or that it is too late."""
+    late = bool(_QUEUES & _threads())
+    ms.runtime.launch_blocking()
+    if late:
+        # Some of MindSpore reads the setting once, at the first operation: what is left of it still helps.
+        return f"{_TOO_LATE} to help in full: an operation has run already; call fast_cpu() before the first"
+    return "in PYNATIVE mode, handing each operation to another thread costs more than a small operation takes"
+
+
 def _onednn_isa() -> Optional[int]:
     """The instructions that oneDNN uses from now on, as its bit mask; `None` where it cannot be asked.
 
     oneDNN reads its variable when it is first asked or used, and then never again.
     """
-    try:
-        with open("/proc/self/maps", encoding="utf-8") as file:
-            paths = [line.split()[-1] for line in file if "libdnnl.so" in line]
-    except OSError:
-        return None
-    ask = getattr(ctypes.CDLL(paths[0]), "dnnl_get_effective_cpu_isa", None) if paths else None
+    ask = getattr(_onednn(), "dnnl_get_effective_cpu_isa", None)
     return None if ask is None else int(ask())
 
 
+def _onednn() -> Optional[ctypes.CDLL]:
+    """The oneDNN that MindSpore has loaded, which it does on import; `None` where it cannot be found."""
+    try:
+        with open("/proc/self/maps", encoding="utf-8") as file:
+            # The path is the sixth column, and may have spaces in it.
+            paths = [line.rstrip("\n").split(maxsplit=5)[5] for line in file if "libdnnl.so" in line]
+        return ctypes.CDLL(paths[0]) if paths else None
+    except OSError:  # no Linux, or the file has been replaced since
+        return None
+
+
+def _threads() -> set[str]:
+    """The names of this process's threads as Linux has them; none where it does not say."""
+    names = set()
+    for path in glob.glob("/proc/self/task/*/comm"):
+        with contextlib.suppress(OSError), open(path, encoding="utf-8") as file:  # a thread may end meanwhile
+            names.add(file.read().strip())
+    return names
+
+
 def _launches_block() -> bool:
-    # MindSpore tells of its old setting for this, but not of the new one.
-    return _state["launches_block"] or bool(ms.get_context("pynative_synchronize"))
+    # MindSpore tells of its old setting for this to anyone, of the new one to itself alone.
+    settings = getattr(getattr(ms, "_c_expression", None), "RuntimeConf", None)
+    return bool(ms.get_context("pynative_synchronize") or (settings and settings.get_instance().is_launch_blocking()))
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -93,9 +119,15 @@ def _version(text: str) -> tuple[int, ...]:
 
 def _processor_flags() -> set[str]:
     """The processor's features as Linux names them; none where it does not say."""
+    return set(_processor().get("flags", "").split())
+
+
+def _processor() -> dict[str, str]:
+    """What Linux says of the first processor; nothing where it does not say."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            lines: list[Any] = [line for line in file if line.startswith("flags")]
+            first = file.read().partition("\n\n")[0]
     except OSError:
-        return set()
-    return set(lines[0].partition(":")[2].split()) if lines else set()
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}

@@ -17,7 +17,6 @@ MODES = {"graph": ms.GRAPH_MODE, "pynative": ms.PYNATIVE_MODE}
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
     """Every test begins in GRAPH mode, fast and seeded."""
-    ms.set_context(mode=ms.PYNATIVE_MODE)
     fast_cpu()
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(1)
