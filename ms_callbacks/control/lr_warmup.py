@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Optional
 
 from ..core._checks import check_int, check_number
@@ -61,7 +60,7 @@ class LRWarmup(Schedule):
         """One rate a step: the ramp, then what `after` has for the epochs that are left."""
         steps = self.epochs * plan.steps_per_epoch
         ramp = [base * (self.start_factor + (1 - self.start_factor) * step / steps) for step in range(1, steps + 1)]
-        rest = replace(plan, epochs=max(plan.epochs - self.epochs, 0))
+        rest = plan._replace(epochs=max(plan.epochs - self.epochs, 0))
         if not isinstance(self.after, Schedule):
             return ramp + [base] * (rest.epochs * plan.steps_per_epoch)
         rates = self.after.rates_for(base, rest)

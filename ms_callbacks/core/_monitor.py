@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from dataclasses import dataclass, replace
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from ._checks import check_choice, check_number, check_text
 
@@ -45,8 +44,7 @@ _CLASS_MODES = {
 }
 
 
-@dataclass(frozen=True)
-class Monitor:
+class Monitor(NamedTuple):
     """A watched value: its name, which way is better, and by how much it must be better to count."""
 
     name: str
@@ -68,7 +66,7 @@ class Monitor:
             return self
         for cls in type(metric).__mro__:
             if cls.__name__ in _CLASS_MODES:
-                return replace(self, mode=_CLASS_MODES[cls.__name__])
+                return self._replace(mode=_CLASS_MODES[cls.__name__])
         words = set(self.name.lower().replace("-", "_").split("_"))
         smaller, larger = bool(words & _SMALLER_IS_BETTER), bool(words & _LARGER_IS_BETTER)
         if smaller == larger:
@@ -76,7 +74,7 @@ class Monitor:
                 f"{owner}: mode='auto' cannot tell whether a smaller or a larger {self.name!r} is better; "
                 f"pass mode='min' or mode='max'"
             )
-        return replace(self, mode="min" if smaller else "max")
+        return self._replace(mode="min" if smaller else "max")
 
     def is_better(self, value: float, best: Optional[float]) -> bool:
         """Whether a finite `value` is better than `best` by more than `min_delta`; `best=None` is beaten by any."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from mindspore import train
 
@@ -58,8 +57,7 @@ class RateSetter(TrainCallback):
         self._rates = None
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What a schedule makes its list for."""
 
     epochs: int
@@ -67,8 +65,7 @@ class Plan:
     is_grouped: bool = False  # whether parameter groups have rates of their own
 
 
-@dataclass(frozen=True)
-class _Begun:
+class _Begun(NamedTuple):
     """Where the rates of an optimizer began, and where the schedule left them."""
 
     bases: list[float]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from ..core import _files
 from ..core._template import PathTemplate
@@ -15,8 +14,7 @@ __all__ = ["Kept", "at", "latest_run", "previous", "remove", "runs_before", "ver
 _OWN_DIGEST = "record_sha256"
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """A checkpoint on disk."""
 
     path: str

@@ -11,8 +11,7 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from mindspore import nn
@@ -127,8 +126,7 @@ def _check(owner: str, network: Any, filepath: Any) -> None:
         raise ValueError(f"{owner}: filepath must end in {_ENDING!r}, but got {filepath!r}")
 
 
-@dataclass(frozen=True)
-class _Stored:
+class _Stored(NamedTuple):
     """One parameter as it is in the file: its values, or whole numbers with a scale for each channel."""
 
     name: str

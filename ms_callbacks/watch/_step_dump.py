@@ -8,8 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import mindspore as ms
 import numpy as np
@@ -27,8 +26,7 @@ _NAME = re.compile(r"epoch-\d{3,}-step-\d{5,}(-\d+)?")
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
-@dataclass(frozen=True)
-class StepDump:
+class StepDump(NamedTuple):
     """A step: the train network's parameters before it, the columns of its batch, and a report in plain values."""
 
     parameters: Arrays

@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import mindspore as ms
 import numpy as np
@@ -346,8 +346,7 @@ class _Step:
     output: Any = None
 
 
-@dataclass(frozen=True)
-class _Found:
+class _Found(NamedTuple):
     """The step that is not finite; `weights_of` is the one whose weights are kept where it could not be repeated."""
 
     step: _Step

@@ -1,0 +1,93 @@
+"""How processes of their own are measured in turns: each works while it has its turn, and waits for its next otherwise.
+
+A process that waits reads its standard input, and takes nothing from the one that works. A turn is a line: so many
+steps, an evaluation of so many batches, or an epoch. The answer is a line too: the seconds, and an epoch's accuracy.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from typing import Any, Callable
+
+__all__ = ["Turns", "Worker"]
+
+
+class Turns:
+    """The worker's side, which its run calls after each step and each epoch; made when all is imported."""
+
+    def __init__(self) -> None:
+        self._answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what a run prints is no answer
+        self._evaluate: Callable[[int], Any] = lambda batches: None
+        self._wait()
+
+    def can_evaluate(self, evaluate: Callable[[int], Any]) -> None:
+        """Says how so many batches are evaluated."""
+        self._evaluate = evaluate
+
+    def after_step(self, loss: Any) -> None:
+        """Ends the turn if that was its last step."""
+        self._steps_left -= 1
+        if self._steps_left == 0:
+            loss.asnumpy()  # waits for the device
+            self._answer()
+            self._wait()
+
+    def after_epoch(self, accuracy: float) -> None:
+        """Ends the turn if it was for an epoch."""
+        if self._steps_left < 0:
+            self._answer(accuracy)
+            self._wait()
+
+    def _wait(self) -> None:
+        """Waits for a turn that the run itself has to go on for, and evaluates until then."""
+        while True:
+            kind, *count = sys.stdin.readline().split() or ["end"]
+            self._began = time.perf_counter()
+            if kind == "end":
+                sys.exit()
+            if kind != "evaluate":
+                self._steps_left = int(count[0]) if kind == "steps" else -1  # an epoch's are not counted
+                return
+            self._evaluate(int(count[0]))
+            self._answer()
+
+    def _answer(self, *more: float) -> None:
+        print(time.perf_counter() - self._began, *more, file=self._answers, flush=True)
+
+
+class Worker:
+    """The other side: starts a process, and gives it its turns."""
+
+    def __init__(self, module: str, *arguments: str) -> None:
+        command = [sys.executable, "-m", module, *arguments]
+        self._process: Any = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()  # closes its input, at which it ends
+
+    def steps(self, count: int) -> float:
+        """The seconds of so many steps."""
+        return self._turn(f"steps {count}")[0]
+
+    def evaluation(self, batches: int) -> float:
+        """The seconds of so many batches of an evaluation."""
+        return self._turn(f"evaluate {batches}")[0]
+
+    def epoch(self) -> tuple[float, float]:
+        """The seconds of an epoch and its accuracy; raises an EOFError where the run has ended before."""
+        seconds, accuracy = self._turn("epoch")
+        return seconds, accuracy
+
+    def _turn(self, command: str) -> list[float]:
+        print(command, file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise EOFError(f"a worker ended before it had answered {command!r}")
+        return [float(each) for each in answer.split()]

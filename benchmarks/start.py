@@ -1,0 +1,50 @@
+"""What `import ms_callbacks` adds to the start of a program: it must not be noticed beside `import mindspore`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+
+from benchmarks._measure import Row, in_turns, ratios, run
+
+MINDSPORE = "import mindspore"
+BOTH = "import mindspore, ms_callbacks"
+OURS = """
+import time
+import mindspore
+began = time.perf_counter()
+import ms_callbacks
+print(time.perf_counter() - began)
+"""
+
+# An installed package lies there compiled; here the first round, which is not counted, does that.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
+def measure(args: argparse.Namespace) -> list[Row]:
+    """The import alone, and whole processes with and without it."""
+    seconds = in_turns(
+        args.rounds,
+        {
+            "mindspore": lambda: child(MINDSPORE),
+            "both": lambda: child(BOTH),
+            "ours": lambda: float(child(OURS)),
+        },
+    )
+    return [
+        Row("import ms_callbacks, after import mindspore", [1e3 * each for each in seconds["ours"]], "ms", at_most=30),
+        Row("a process that imports both / mindspore alone", ratios(seconds["both"], seconds["mindspore"])),
+    ]
+
+
+def child(program: str) -> str:
+    """Runs a program in a fresh process; returns the last line that it prints, if any."""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.strip().rpartition("\n")[2]
+
+
+if __name__ == "__main__":
+    run(measure)
