@@ -25,7 +25,7 @@ class TrainCallback(Callback):
     _is_planned = False
     _goes_on = False
     _run: Run  # while it lasts; a step asks for nothing that could be known before
-    _follows_losses = False
+    _hands_losses_over = False
 
     def __enter__(self) -> TrainCallback:
         self._depth += 1
@@ -44,7 +44,7 @@ class TrainCallback(Callback):
         self._run = Run.of(run_context)
         self.check(self._run)
         self._is_planned = False
-        self._follows_losses = self.follows_losses
+        self._hands_losses_over = self.follows_losses and self._run.is_first_to_follow(self)
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Takes note that an epoch begins; before the first, checks what its place in the run tells."""
@@ -125,8 +125,8 @@ class TrainCallback(Callback):
         """Nothing; saves MindSpore's detour over the old name of the hook at every step."""
 
     def on_train_step_end(self, run_context: Any) -> None:
-        """Hands the step's loss over, unread, where it is needed."""
-        if self._follows_losses:
+        """Hands the step's loss over, unread, where it is needed and nobody before it in the list has done so."""
+        if self._hands_losses_over:
             self._run.end_step()
 
 

@@ -27,6 +27,7 @@ from ._roles import Evaluator, Examiner, Restorer, StateKeeper, Writer
 __all__ = ["Run", "check_columns", "eval_labels", "eval_outputs", "metrics_of", "parts_of"]
 
 _KEY = "_ms_callbacks_run"
+_MOST_UNREAD = 1000  # losses, so that memory does not grow with the length of an epoch
 
 
 class Run:
@@ -45,13 +46,15 @@ class Run:
         self._rates: Optional[Rates] = None
         self._rates_epoch = 0
         self._epoch_rates: list[float] = []
-        self._noted_epoch = self._first_step = self._last_step = self._ended_step = 0
+        self._noted_epoch = self._first_step = self._last_step = self._read_at = 0
         self._steps_per_epoch = 0
-        self._epoch_began = self._stepped = 0.0
+        self._epoch_began = self._steps_ended = 0.0
         self._record: dict[str, Any] = {}
         self._resumed: dict[str, Any] = {}
         self._has_ended = self._is_decided = False
         self.losses = Losses()
+        self._hand_over = self.losses.add
+        self._follower: Any = None
         self.initial_epoch = 0
         self.resumed_steps = 0  # of its first epoch, those that an earlier run has done
         self.is_interrupted = False
@@ -86,16 +89,19 @@ class Run:
 
     def _note_epoch(self, first_step: int) -> None:
         self._noted_epoch, self._first_step = self.epoch, first_step
-        self._epoch_began = self._stepped = time.perf_counter()
-        self.losses.reset()
+        self._epoch_began, self._steps_ended = time.perf_counter(), 0.0
+        self.losses = Losses()
         if self._resumed and self.epoch == self.initial_epoch + 1:
             self._first_step -= self.resumed_steps
             self._epoch_began -= self._resumed["seconds"]
             self.losses.load_state_dict(self._resumed["losses"])
         self._last_step = self._first_step + self.steps_per_epoch - 1
+        self._hand_over = self.losses.add
+        self._read_at = min(first_step + _MOST_UNREAD, self._last_step)
 
     def end_epoch(self) -> None:
         """Takes note that an epoch has ended; the first callback to say so counts."""
+        self._steps_ended = self._steps_ended or time.perf_counter()
         if self.is_cut_short and not self._has_ended:
             self._has_ended = True
             for keeper in self._keepers:
@@ -258,26 +264,30 @@ class Run:
         """What the step's train network gave: a loss, or a tuple that begins with one."""
         return self._args.get("net_outputs")
 
+    def is_first_to_follow(self, callback: Any) -> bool:
+        """Whether this is the first callback that needs the loss of every step, and hands it over for the others."""
+        if self._follower is None:
+            self._follower = callback
+        return self._follower is callback
+
     def end_step(self) -> None:
-        """Takes note that a step has ended and hands its output to `losses`; the first callback to say so counts.
+        """Takes note that a step has ended and hands its output to `losses`; for `is_first_to_follow`.
 
         Nothing waits for the device but the epoch's last step, so that the epoch's time is that of all its work.
         """
-        step = self._args["cur_step_num"]
-        if step == self._ended_step:
-            return
-        self._ended_step = step
-        if self._noted_epoch != self._args["cur_epoch_num"]:
-            self._note_epoch(first_step=step)  # nobody has said that an epoch began
-        self.losses.add(step - self._first_step + 1, self._args.get("net_outputs"))
-        if step == self._last_step:
+        args = self._args
+        self._hand_over(args["net_outputs"])
+        step = args["cur_step_num"]
+        if step >= self._read_at:
             self.losses.read()
-        self._stepped = time.perf_counter()
+            self._read_at = min(step + _MOST_UNREAD, self._last_step)
+            if step == self._last_step:
+                self._steps_ended = time.perf_counter()
 
     @property
     def seconds(self) -> float:
         """The time that the epoch's steps have taken; evaluation does not count."""
-        return self._stepped - self._epoch_began
+        return (self._steps_ended or time.perf_counter()) - self._epoch_began
 
     @property
     def record(self) -> dict[str, Any]:

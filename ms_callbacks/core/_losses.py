@@ -7,31 +7,26 @@ decision is taken: then all that have gathered are read in one go.
 from __future__ import annotations
 
 import math
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import mindspore as ms
 from mindspore import Tensor
 from mindspore import dtype as mstype
 
-from ._tensors import detached, number
+from ._tensors import detached, is_plain, number
 
 __all__ = ["Losses", "loss_of"]
-
-# A bound on what waits unread, so that memory does not grow with the length of an epoch.
-_MOST_UNREAD = 1024
 
 
 class Losses:
     """The losses of the epoch under way."""
 
     def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Forgets all: a new epoch begins."""
-        self._unread: list[tuple[int, Any]] = []
-        self._is_pynative = ms.get_context("mode") == ms.PYNATIVE_MODE
-        self.step = 0  # the last that was handed over
+        self._unread: list[Any] = []
+        is_pynative = ms.get_context("mode") == ms.PYNATIVE_MODE
+        # Takes the output of the epoch's next step: called in every step, so that nothing stands between.
+        self.add: Callable[[Any], None] = self._add_detached if is_pynative else self._unread.append
+        self._step = 0  # the last that was read
         self._sum = 0.0
         self._count = 0
         self._last: Optional[float] = None
@@ -41,7 +36,7 @@ class Losses:
         """The epoch so far, in plain numbers."""
         self.read()
         return {
-            "step": self.step,
+            "step": self._step,
             "sum": self._sum,
             "count": self._count,
             "last": self._last,
@@ -50,16 +45,8 @@ class Losses:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a state that `state_dict` returned."""
-        self.step, self._last, self._nonfinite_step = state["step"], state["last"], state["nonfinite_step"]
+        self._step, self._last, self._nonfinite_step = state["step"], state["last"], state["nonfinite_step"]
         self._sum, self._count = state["sum"], state["count"]
-
-    def add(self, step: int, net_outputs: Any) -> None:
-        """Takes the output of the epoch's step `step`, from 1."""
-        self.step = step
-        output = net_outputs if type(net_outputs) is Tensor else _loss_and_overflow(net_outputs)
-        self._unread.append((step, _detached(output) if self._is_pynative else output))
-        if len(self._unread) >= _MOST_UNREAD:
-            self.read()
 
     @property
     def mean(self) -> Optional[float]:
@@ -87,40 +74,36 @@ class Losses:
 
     def read(self) -> None:
         """Reads all that wait, in one go."""
-        for step, output in self._unread:
-            loss = _read(output)
-            if loss is None:
-                continue
-            self._last = loss
-            self._sum += loss
-            self._count += 1
-            if self._nonfinite_step is None and not math.isfinite(loss):
-                self._nonfinite_step = step
-        self._unread.clear()
+        unread = self._unread
+        if not unread:
+            return
+        # All outputs of a network are of one kind.
+        losses = list(map(float if is_plain(unread[0]) else loss_of, unread))
+        unread.clear()
+        total = self._sum
+        for loss in losses:
+            if loss is not None:
+                total += loss
+                self._count += 1
+                self._last = loss
+        self._sum = total
+        if self._nonfinite_step is None and not math.isfinite(total):
+            finite = [loss is None or math.isfinite(loss) for loss in losses]
+            self._nonfinite_step = self._step + finite.index(False) + 1
+        self._step += len(losses)
+
+    def _add_detached(self, net_outputs: Any) -> None:
+        self._unread.append(
+            tuple(map(detached, net_outputs)) if isinstance(net_outputs, (tuple, list)) else detached(net_outputs)
+        )
 
 
 def loss_of(net_outputs: Any) -> Optional[float]:
     """The loss of one step's output; `None` where loss scaling dropped the step."""
-    return _read(_loss_and_overflow(net_outputs))
-
-
-def _loss_and_overflow(net_outputs: Any) -> Any:
-    """The loss of a tuple output, with the overflow flag that loss scaling puts second."""
     if not isinstance(net_outputs, (tuple, list)):
-        return net_outputs
+        return number(net_outputs)
     # A step with loss scaling gives loss, overflow and scale; a network of the user's own may give anything.
     flag = net_outputs[1] if len(net_outputs) == 3 else None
-    if isinstance(flag, Tensor) and flag.dtype == mstype.bool_ and flag.size == 1:
-        return net_outputs[0], flag
-    return net_outputs[0]
-
-
-def _detached(output: Any) -> Any:
-    return tuple(map(detached, output)) if isinstance(output, tuple) else detached(output)
-
-
-def _read(output: Any) -> Optional[float]:
-    loss, overflow = output if isinstance(output, tuple) else (output, None)
-    if overflow is not None and number(overflow):
-        return None  # the step was dropped by loss scaling: nothing was learnt from its loss
-    return number(loss)
+    if isinstance(flag, Tensor) and flag.dtype == mstype.bool_ and flag.size == 1 and number(flag):
+        return None  # nothing was learnt from its loss
+    return number(net_outputs[0])

@@ -2,11 +2,12 @@
 
 `Parameter.asnumpy()` is a live view of the weights, so whatever is kept is copied. In PYNATIVE mode of MindSpore 2.8
 and newer, `set_data` and `load_param_into_net` detach a parameter from an optimizer that has stepped: the weights then
-freeze without a word. `ops.assign` does not, so every write here goes through it.
+freeze without a word. `copy_` and `ops.assign` do not, so every write here goes through them.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Collection, Iterator
 from typing import Any, Optional
@@ -162,7 +163,7 @@ def save(path: str, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
         except _safetensors().SafetensorError as error:
             raise OSError(str(error)) from error
     else:
-        ms.save_checkpoint([{"name": name, "data": Tensor(array)} for name, array in arrays.items()], path)
+        ms.save_checkpoint([{"name": name, "data": _as_tensor(array)} for name, array in arrays.items()], path)
 
 
 def load(path: str) -> dict[str, np.ndarray[Any, Any]]:
@@ -205,7 +206,17 @@ def _floats(cell: nn.Cell) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
 
 def _assign(parameters: dict[str, Parameter], arrays: dict[str, np.ndarray[Any, Any]]) -> None:
     for name, parameter in parameters.items():
-        ops.assign(parameter, Tensor(arrays[name], parameter.dtype))
+        # Both write into the memory that is there; the newer one, absent in MindSpore 2.0, does not copy twice.
+        write_into = getattr(parameter, "copy_", None) or functools.partial(ops.assign, parameter)
+        write_into(_as_tensor(arrays[name]))
+
+
+def _as_tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    """The array as a tensor, which reads it where it is: copying takes as long as writing, and holds up other threads.
+
+    An array of bfloat16, whose type is not NumPy's own, is copied.
+    """
+    return Tensor.from_numpy(array) if array.dtype.isbuiltin == 1 else Tensor(array)
 
 
 def _safetensors() -> Any:

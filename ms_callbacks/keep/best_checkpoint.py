@@ -140,6 +140,7 @@ class BestCheckpoint(TrainCallback, Writer):
         self._kept: list[Kept] = []  # on disk
         self._decided: list[Kept] = []  # those too that are still to be written, and not those that they will outdo
         self._behind: Optional[Behind[_Saves]] = None
+        self._is_writing = False
         self._run_id, self._runs_before = "", 0
 
     def on_train_begin(self, run_context: Any) -> None:
@@ -201,9 +202,10 @@ class BestCheckpoint(TrainCallback, Writer):
         self._is_anew = False
 
     def on_train_step_end(self, run_context: Any) -> None:
-        """Takes note of what has been written meanwhile."""
-        super().on_train_step_end(run_context)
-        if self._behind is not None and not self._behind.is_idle and self._is_alone:  # else all raise together
+        """Hands the step's loss over where it is needed; takes note of what has been written meanwhile."""
+        if self._hands_losses_over:
+            self._run.end_step()
+        if self._is_writing and self._is_alone:  # several processes fail together, at the end of an epoch
             self._take_note()
 
     @property
@@ -342,6 +344,7 @@ class BestCheckpoint(TrainCallback, Writer):
         if not self._behind.make_room(self._is_outdone):
             self._take_note(wait=True)
         self._behind.put(saves)
+        self._is_writing = True
 
     def _is_outdone(self, saves: _Saves) -> bool:
         """Whether nobody needs these any more, where others are to be written."""
@@ -352,6 +355,7 @@ class BestCheckpoint(TrainCallback, Writer):
         if self._behind is not None:
             for saves in self._behind.written(wait=wait):
                 self._keep(saves)
+            self._is_writing = not self._behind.is_idle
 
     def _keep(self, saves: _Saves) -> None:
         """Removes what the new best outdoes, now that it is on disk."""

@@ -84,10 +84,15 @@ class BatchAccuracy(TrainCallback):
         if self._run.step_in_epoch == 0:  # an epoch that goes on in its middle has its counts
             self._counter.reset()
 
+    @property
+    def follows_losses(self) -> bool:
+        """Always."""
+        return True
+
     def on_train_step_end(self, run_context: Any) -> None:
         """Prints at the interval."""
+        super().on_train_step_end(run_context)
         run = self._run
-        run.end_step()
         step = run.step_in_epoch
         if self.per_print_times and step % self.per_print_times == 0:
             emit(

@@ -101,11 +101,17 @@ class LossMonitor(TrainCallback):
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Keeps the loss; prints at the interval."""
-        self._run.end_step()
+        if self._hands_losses_over:
+            self._run.end_step()
         self._steps_since_line += 1
         if self._steps_since_line == self.per_print_times:
             self._steps_since_line = 0
             self._print_step(self._run)
+
+    @property
+    def follows_losses(self) -> bool:
+        """Always."""
+        return True
 
     def after_epoch(self, run: Run) -> None:
         """Prints the epoch's lines."""

@@ -141,10 +141,15 @@ class NonFiniteGuard(TrainCallback, Examiner):
         # MindSpore may use the batch's memory again.
         self._steps.append(_Step(run.step_in_epoch, [np.array(column.asnumpy()) for column in run.batch]))
 
+    @property
+    def follows_losses(self) -> bool:
+        """Always."""
+        return True
+
     def on_train_step_end(self, run_context: Any) -> None:
         """Keeps the step's rates and its output; looks at the interval."""
+        super().on_train_step_end(run_context)
         run = self._run
-        run.end_step()
         self._steps[-1].output = run.outputs
         self._steps[-1].rates = self._read_rates()
         if len(self._steps) == self.every_n_steps or run.step_in_epoch == run.steps_per_epoch:

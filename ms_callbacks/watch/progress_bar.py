@@ -68,9 +68,14 @@ class ProgressBar(TrainCallback):
         if self._bar is None:
             self._bar = self._open(self._run)
 
+    @property
+    def follows_losses(self) -> bool:
+        """Always."""
+        return True
+
     def on_train_step_end(self, run_context: Any) -> None:
         """Moves on; looks at the loss now and then."""
-        self._run.end_step()
+        super().on_train_step_end(run_context)
         now = time.monotonic()
         if now - self._looked >= (self.refresh if self._on_terminal else self.interval):
             self._looked = now
