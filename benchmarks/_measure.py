@@ -1,7 +1,7 @@
 """How everything here is measured: turn about within one process, so that a noisy machine is noisy for both sides.
 
 What is compared runs in turns, round after round; each round gives one ratio, and a row shows the median of them
-with the quartiles beside it. A target that the issue of a row is about stands in the row itself.
+with the quartiles beside it, and its target where it has one.
 """
 
 from __future__ import annotations

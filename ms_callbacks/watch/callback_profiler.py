@@ -74,7 +74,7 @@ class CallbackProfiler(TrainCallback):
 
     Example:
         >>> profiler = CallbackProfiler(verbose=0)
-        >>> model.train(2, train_dataset, callbacks=[profiler, LossMonitor(per_print_times=0)])
+        >>> model.train(2, train_dataset, callbacks=[profiler, History()])
         >>> print(profiler)
         Callback     begin  epoch_begin  step_begin  step_end  epoch_end    end  Total ms  Share  Device reads
         ...
