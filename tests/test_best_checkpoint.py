@@ -707,6 +707,22 @@ def test_a_save_that_fails_behind_the_run_is_raised(tmp_path, monkeypatch, faili
         assert loaded_epoch(best) == failing - 1
 
 
+def test_after_a_failure_nothing_else_is_written(tmp_path, monkeypatch):
+    """What is told is what went wrong first, and what waited behind it is let go."""
+    go, tried = threading.Event(), []
+
+    def fail(path, arrays):
+        tried.append(int(arrays["weight"].item()))
+        assert go.wait(60)
+        raise OSError("disk")
+
+    monkeypatch.setattr(_weights, "save", fail)
+    with pytest.raises(OSError, match="in epoch 1: disk"):
+        numbered(best_of(tmp_path), 2, Do(2, go.set, at_end=True))
+    assert tried in ([1], [1, 2])  # the thread may have been faster than the hook
+    assert list(tmp_path.glob("best*")) == []
+
+
 def test_an_exception_waits_for_what_is_being_written(tmp_path, monkeypatch):
     """The run's own error is what is seen, and the file is there."""
     path = str(tmp_path / "best.ckpt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -149,26 +150,25 @@ class Script:
             for callback in callbacks:
                 getattr(callback, hook)(context)
 
-        for callback in callbacks:
-            callback.__enter__()
-        call("on_train_begin")
-        for epoch, result in enumerate(results, 1):
-            args["cur_epoch_num"] = epoch
-            call("on_train_epoch_begin")
-            for step in range(steps):
-                args["cur_step_num"] += 1
-                args["net_outputs"] = losses[epoch - 1][step] if losses else Tensor(1.0)
-                call("on_train_step_begin")
-                call("on_train_step_end")
-            if result is not None:
-                args["eval_results"] = dict(result)
-            call("on_train_epoch_end")
-            args.pop("eval_results", None)
-            rates.append(self.rate)
-            if context.get_stop_requested():
-                self.stopped_epoch = epoch
-                break
-        call("on_train_end")
-        for callback in callbacks:
-            callback.__exit__(None, None, None)
+        with contextlib.ExitStack() as stack:
+            for callback in callbacks:
+                stack.enter_context(callback)
+            call("on_train_begin")
+            for epoch, result in enumerate(results, 1):
+                args["cur_epoch_num"] = epoch
+                call("on_train_epoch_begin")
+                for step in range(steps):
+                    args["cur_step_num"] += 1
+                    args["net_outputs"] = losses[epoch - 1][step] if losses else Tensor(1.0)
+                    call("on_train_step_begin")
+                    call("on_train_step_end")
+                if result is not None:
+                    args["eval_results"] = dict(result)
+                call("on_train_epoch_end")
+                args.pop("eval_results", None)
+                rates.append(self.rate)
+                if context.get_stop_requested():
+                    self.stopped_epoch = epoch
+                    break
+            call("on_train_end")
         return rates

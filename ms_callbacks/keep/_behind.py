@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Callable, Generic, TypeVar
 
@@ -55,17 +55,28 @@ class Behind(Generic[_What]):
         snapshot.take()
         self._jobs.append(_Job(what, snapshot, self._thread.submit(self._write, snapshot.arrays, what)))
 
-    def written(self, *, wait: bool = False) -> Iterator[_What]:
+    def written(self, *, to_the_end: bool = False) -> Iterator[_What]:
         """What has been written since it was last asked, in order; raises what writing raised.
 
         Args:
-            wait: waits until all is written.
+            to_the_end: waits until all is written.
         """
-        while self._jobs and (wait or self._jobs[0].future.done()):
+        while self._jobs and (to_the_end or self._jobs[0].future.done()):
             job = self._jobs.pop(0)
             self._free.append(job.snapshot)
-            job.future.result()
+            try:
+                job.future.result()
+            except BaseException:
+                self._give_up()
+                raise
             yield job.what
+
+    def _give_up(self) -> None:
+        """After a failure nothing else is written: what is told is what went wrong first."""
+        for job in self._jobs:
+            job.future.cancel()
+        wait([job.future for job in self._jobs])
+        self._jobs.clear()
 
     def close(self) -> None:
         """Lets the thread go, once all is written."""

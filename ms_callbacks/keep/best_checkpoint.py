@@ -353,7 +353,7 @@ class BestCheckpoint(TrainCallback, Writer):
     def _take_note(self, wait: bool = False) -> None:
         """Takes note of what has been written behind the run; raises where that failed."""
         if self._behind is not None:
-            for saves in self._behind.written(wait=wait):
+            for saves in self._behind.written(to_the_end=wait):
                 self._keep(saves)
             self._is_writing = not self._behind.is_idle
 
