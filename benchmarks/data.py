@@ -117,7 +117,8 @@ def epoch(folder: str, rounds: int) -> Row:
     """`Model.train` on LeNet with callbacks, beside its train network called as often on one batch."""
     network = lenet(num_classes=10)
     loss_fn = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
-    model = ms.Model(network, loss_fn, nn.Momentum(network.trainable_params(), 0.01, momentum=0.9), metrics={"acc"})
+    # A rate at which so many steps on one batch of noise do no harm.
+    model = ms.Model(network, loss_fn, nn.Momentum(network.trainable_params(), 1e-6, momentum=0.9), metrics={"acc"})
     dataset = Mnist(folder, shuffle=True).run()
     batch = next(dataset.create_tuple_iterator())
     clock = Clock()
