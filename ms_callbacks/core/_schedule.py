@@ -110,6 +110,7 @@ class Schedule(RateSetter, ABC):
             self._bases = first_rates(self._rates)  # where the rate is as a schedule left it, that one's beginning
             self._applied = None
         self._lists: list[list[float]] = []
+        self._is_by_step = self.by_step
 
     def check(self, run: Run) -> None:
         """Raises where steps cannot be told apart and have to be."""
@@ -139,7 +140,7 @@ class Schedule(RateSetter, ABC):
 
     def on_train_step_begin(self, run_context: Any) -> None:
         """Sets the step's rate."""
-        if self.by_step:
+        if self._is_by_step:
             self._apply(self._index)
             self._index += 1
 
