@@ -1,7 +1,7 @@
 """What callbacks take of a training step: five of ours beside the five of MindSpore that do the same.
 
-Measured by `CallbackProfiler` while `Model.train` runs: the time within `on_train_step_begin` and
-`on_train_step_end`, printing and the reads for it included, evaluation and saving not.
+Measured between two marks in the list of callbacks while `Model.train` runs: all that lies between them at the
+beginning and at the end of a step, printing and the reads for it included, evaluation and saving not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pathlib
 import sys
 import tempfile
 import time
-from typing import Any
+from typing import Any, Optional
 
 import mindspore as ms
 import numpy as np
@@ -36,7 +36,6 @@ from ms_callbacks.cpu import fast_cpu
 STEPS = 300
 MANY_STEPS = 100_000
 WINDOW = MANY_STEPS // 10
-STEP_HOOKS = ("on_train_step_begin", "on_train_step_end")
 MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
 
 
@@ -62,16 +61,37 @@ def built_in(folder: str) -> list[Callback]:
     ]
 
 
-def microseconds(model: ms.Model, dataset: Any, valid: Any, callbacks: list[Callback]) -> dict[str, float]:
-    """What each callback takes of a step of one epoch, in microseconds."""
-    profiler = CallbackProfiler(verbose=0)
-    validate = Validate(model, valid)
-    model.train(1, dataset, callbacks=[profiler, validate, *callbacks])
-    seconds: dict[str, float] = {}
-    for cost in profiler.rows_:
-        if cost.hook in STEP_HOOKS and cost.callback in {type(callback).__name__ for callback in callbacks}:
-            seconds[cost.callback] = seconds.get(cost.callback, 0.0) + cost.seconds
-    return {name: one / profiler.steps_ * 1e6 for name, one in seconds.items()}
+class Mark(Callback):
+    """Takes the time that lies between the mark before it in the list and itself."""
+
+    def __init__(self, previous: Optional[Mark] = None) -> None:
+        self.previous = previous or self
+        self.passed = self.seconds = 0.0
+
+    def on_train_step_begin(self, run_context: Any) -> None:
+        """Adds the hooks at the beginning of a step."""
+        self.seconds += time.perf_counter() - self.previous.passed
+        self.passed = time.perf_counter()
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        """Adds those at its end."""
+        self.seconds += time.perf_counter() - self.previous.passed
+        self.passed = time.perf_counter()
+
+
+def microseconds(model: ms.Model, dataset: Any, valid: Any, parts: list[list[Callback]]) -> list[float]:
+    """What each part of a list of callbacks takes of a step of one epoch, in microseconds.
+
+    What lies between two marks with nothing in between is the marks' own, and taken off.
+    """
+    marks = [Mark()]
+    callbacks: list[Callback] = [Validate(model, valid), *marks]
+    for part in [[], *parts]:
+        marks.append(Mark(marks[-1]))
+        callbacks += [*part, marks[-1]]
+    model.train(1, dataset, callbacks=callbacks)
+    own, *seconds = [mark.seconds for mark in marks[1:]]
+    return [(one - own) / STEPS * 1e6 for one in seconds]
 
 
 def by_mode(mode: str, rounds: int, folder: str) -> list[Row]:
@@ -80,25 +100,42 @@ def by_mode(mode: str, rounds: int, folder: str) -> list[Row]:
     fast_cpu()
     model, batches = model_of(lenet()), Batches(STEPS)
     dataset, valid = batches.dataset(), Batches(1).dataset()
-    found: dict[str, list[dict[str, float]]] = {"ours": [], "built-in": []}
+    alone: dict[str, list[float]] = {}
 
-    def of(side: str) -> float:
-        callbacks = ours(folder, batches.images.shape) if side == "ours" else built_in(folder)
-        found[side].append(microseconds(model, dataset, valid, callbacks))
-        return sum(found[side][-1].values())
+    def together(callbacks: list[Callback]) -> float:
+        return microseconds(model, dataset, valid, [callbacks])[0]
 
-    together = in_turns(rounds, {side: lambda side=side: of(side) for side in found})
+    def apart(callbacks: list[Callback]) -> None:
+        times = microseconds(model, dataset, valid, [[callback] for callback in callbacks])
+        for callback, one in zip(callbacks, times):
+            alone.setdefault(type(callback).__name__, []).append(one)
+
+    shape = batches.images.shape
+    sides = {
+        "ours": lambda: together(ours(folder, shape)),
+        "built-in": lambda: together(built_in(folder)),
+        "apart": lambda: apart(ours(folder, shape)),
+    }
+    times = in_turns(rounds, sides)
     rows = [
-        Row(f"hooks, {mode}: five callbacks, time a step", together["ours"], "µs", at_most=12),
-        Row(f"hooks, {mode}: MindSpore's five over ours", ratios(together["built-in"], together["ours"]), at_least=25),
+        Row(f"hooks, {mode}: five callbacks, time a step", times["ours"], "µs", at_most=12),
+        Row(f"hooks, {mode}: MindSpore's five over ours", ratios(times["built-in"], times["ours"]), at_least=25),
     ]
-    for name in found["ours"][0]:
-        rows.append(Row(f"hooks, {mode}: {name}", [each[name] for each in found["ours"][1:]], "µs", at_most=4))
-    return rows
+    return rows + [Row(f"hooks, {mode}: {name}", one[1:], "µs", at_most=4) for name, one in alone.items()]
+
+
+class Idle(Callback):
+    """Does nothing at the end of a step."""
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        """Nothing."""
 
 
 def with_size(rounds: int, folder: str) -> list[Row]:
-    """A network beside one of ten times as many layers; both leave the processor's caches cold."""
+    """A network beside one of ten times as many layers, and the same with callbacks that do nothing.
+
+    What it costs to call those grows too, for a longer step leaves the processor's caches colder.
+    """
     ms.set_context(mode=ms.GRAPH_MODE)
     shape = (32, 16)
     models = {layers: model_of(nn.SequentialCell(*[nn.Dense(16, 16) for _ in range(layers)])) for layers in (20, 200)}
@@ -106,26 +143,32 @@ def with_size(rounds: int, folder: str) -> list[Row]:
     # MindSpore lets no two Models train on one dataset.
     data = {layers: (Batches(STEPS, shape).dataset(), Batches(1, shape).dataset()) for layers in models}
 
-    def of(layers: int) -> float:
-        return sum(microseconds(models[layers], *data[layers], ours(folder, shape)).values())
+    def of(layers: int, side: str) -> float:
+        callbacks = ours(folder, shape) if side == "ours" else [Idle() for _ in range(5)]
+        return microseconds(models[layers], *data[layers], [callbacks])[0]
 
-    times = in_turns(rounds, {str(layers): lambda layers=layers: of(layers) for layers in models})
-    return [Row("hooks: 200 layers over 20, time a step", ratios(times["200"], times["20"]), at_most=1.2)]
+    sides = [(layers, side) for layers in models for side in ("ours", "idle")]
+    times = in_turns(rounds, {f"{side} {layers}": lambda each=(layers, side): of(*each) for layers, side in sides})
+    grown = {side: ratios(times[f"{side} 200"], times[f"{side} 20"]) for side in ("ours", "idle")}
+    return [
+        Row("hooks: 200 layers over 20, time a step", grown["ours"]),
+        Row("hooks: 200 layers over 20, five that do nothing", grown["idle"]),
+        Row("hooks: 200 layers over 20, ours over nothing's", ratios(grown["ours"], grown["idle"]), at_most=1.2),
+    ]
 
 
 class Windows(Callback):
-    """Notes, at the end of each tenth of a run, what the step hooks have taken so far and the process's memory."""
+    """Notes, at the end of each tenth of a run, what a mark has taken so far and the process's memory."""
 
-    def __init__(self, profiler: CallbackProfiler) -> None:
-        self.profiler = profiler
+    def __init__(self, mark: Mark) -> None:
+        self.mark = mark
         self.seconds = [0.0]
         self.megabytes: list[float] = []
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Notes at the end of a window."""
         if run_context.original_args()["cur_step_num"] % WINDOW == 0:
-            own = [one for one in self.profiler.rows_ if one.hook in STEP_HOOKS and one.callback != "Windows"]
-            self.seconds.append(sum(one.seconds for one in own))
+            self.seconds.append(self.mark.seconds)
             self.megabytes.append(resident_megabytes())
 
 
@@ -141,12 +184,13 @@ def over_many_steps(folder: str) -> list[Row]:
     shape = (32, 16)
     grown = {}
     for side in ("none", "ours"):
-        model, profiler = model_of(nn.SequentialCell(nn.Dense(16, 10))), CallbackProfiler(verbose=0)
-        windows = Windows(profiler)
-        callbacks = [profiler, windows]
-        if side == "ours":
-            callbacks += [Validate(model, Batches(1, shape).dataset()), *ours(folder, shape)]
+        model, start = model_of(nn.SequentialCell(nn.Dense(16, 10))), Mark()
+        callbacks = [Validate(model, Batches(1, shape).dataset()), *ours(folder, shape)] if side == "ours" else []
+        if callbacks:
             callbacks[-2] = EarlyStopping("loss", patience=10**6, restore_best_weights=True)
+        stop = Mark(start)
+        windows = Windows(stop)
+        callbacks = [start, *callbacks, stop, windows]
         model.train(MANY_STEPS // WINDOW, Batches(WINDOW, shape).dataset(), callbacks=callbacks)
         grown[side] = windows.megabytes[-1] - windows.megabytes[1]
     taken = np.diff(windows.seconds)
@@ -155,13 +199,6 @@ def over_many_steps(folder: str) -> list[Row]:
         Row("memory grown meanwhile, with the five callbacks", [grown["ours"]], "MB", at_most=1),
         Row("memory grown meanwhile, without any", [grown["none"]], "MB"),
     ]
-
-
-class Idle(Callback):
-    """Does nothing at the end of a step."""
-
-    def on_train_step_end(self, run_context: Any) -> None:
-        """Nothing."""
 
 
 def clock(rounds: int) -> list[Row]:

@@ -266,17 +266,16 @@ def test_stopping_leaves_the_last_finite_weights(tmp_path, capsys, mode):
 @pytest.mark.parametrize("interval", [1, 3, 50])
 @pytest.mark.parametrize("first", ["guard", "monitor"])
 def test_beside_a_loss_monitor_that_raises(tmp_path, capsys, mode, first, interval):
-    """Whoever sees it first, in any order of the list: the step is named and kept."""
+    """In any order of the list: the step is named and kept."""
     guard, peek = NonFiniteGuard(str(tmp_path), every_n_steps=interval), Peek()
     both = [guard, LossMonitor(per_print_times=1)]
     model = open_model()
-    with pytest.raises(ValueError, match=r"the loss is (nan|not finite) in epoch 1, step 6"):
+    with pytest.raises(ValueError, match="LossMonitor: the loss is not finite in epoch 1, step 6"):
         model.train(1, dataset(6), callbacks=[peek, *both[:: 1 if first == "guard" else -1]])
     assert guard.dumps_ == [str(tmp_path / "epoch-001-step-00006")]
     assert_same_weights(kept(guard.dumps_[0]), peek.after[5])
     assert_same_weights(weights(model.train_network), peek.after[5])
-    told = "NonFiniteGuard: the loss is nan in epoch 1, step 6" in capsys.readouterr().out
-    assert told == (not (first == "guard" and interval in (1, 3)))
+    assert "NonFiniteGuard: the loss is nan in epoch 1, step 6" in capsys.readouterr().out
 
 
 def test_beside_a_training_state_the_run_goes_on_from_before(tmp_path):

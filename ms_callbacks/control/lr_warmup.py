@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
+from ..core._callback import STEP_END
 from ..core._checks import check_int, check_number
 from ..core._context import Run
 from ..core._schedule import Plan, RateSetter, Schedule
@@ -71,17 +72,13 @@ class LRWarmup(Schedule):
         super().on_train_begin(run_context)
         if self._plateau is not None:
             self._plateau.on_train_begin(run_context)
+            self.at_step(STEP_END, self._plateau.on_train_step_end)  # which may watch the training loss
 
     def check(self, run: Run) -> None:
         """Raises where it, or a plateau that comes after, could not do its work."""
         super().check(run)
         if self._plateau is not None:
             self._plateau.check(run)
-
-    def on_train_step_end(self, run_context: Any) -> None:
-        """Lets a plateau that watches the training loss have it."""
-        if self._plateau is not None:
-            self._plateau.on_train_step_end(run_context)
 
     def after_epoch(self, run: Run) -> None:
         """Lets a plateau observe once the warm-up is over."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 from mindspore.train import Callback
@@ -11,7 +11,10 @@ from ._context import Run
 from ._output import emit
 from ._together import check_together
 
-__all__ = ["TrainCallback", "only_one"]
+__all__ = ["STEP_BEGIN", "STEP_END", "Act", "TrainCallback", "only_one"]
+
+Act = Callable[[Any], None]  # what a hook calls with its run context
+STEP_BEGIN, STEP_END = "on_train_step_begin", "on_train_step_end"
 
 
 class TrainCallback(Callback):
@@ -19,13 +22,16 @@ class TrainCallback(Callback):
 
     MindSpore calls `on_train_end` only where nothing was raised, and `__exit__` always; but `Model.fit` also enters
     and leaves callbacks around each evaluation, so the depth is counted.
+
+    It has a hook in a step only while it has something to do there, by `at_step`: what runs between two steps of a
+    network finds the processor's caches cold, and even to ask whether there is something takes most of a microsecond.
     """
 
     _depth = 0
     _is_planned = False
     _goes_on = False
     _run: Run  # while it lasts; a step asks for nothing that could be known before
-    _hands_losses_over = False
+    _handing_over: tuple[Act, ...] = ()
 
     def __enter__(self) -> TrainCallback:
         self._depth += 1
@@ -37,14 +43,19 @@ class TrainCallback(Callback):
             try:
                 self.on_exit()
             finally:
-                self.__dict__.pop("_run", None)
+                for name in (STEP_BEGIN, STEP_END, "_handing_over", "_run"):
+                    self.__dict__.pop(name, None)
 
     def on_train_begin(self, run_context: Any) -> None:
         """Checks what can be told before the first epoch."""
         self._run = Run.of(run_context)
         self.check(self._run)
         self._is_planned = False
-        self._hands_losses_over = self.follows_losses and self._run.is_first_to_follow(self)
+        # The first in the list that needs losses hands them over for all.
+        hands_over = self.follows_losses and self._run.is_first_to_follow(self)
+        self._handing_over = (self._run.end_step,) if hands_over else ()
+        self.at_step(STEP_BEGIN)
+        self.at_step(STEP_END)
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Takes note that an epoch begins; before the first, checks what its place in the run tells."""
@@ -125,9 +136,25 @@ class TrainCallback(Callback):
         """Nothing; saves MindSpore's detour over the old name of the hook at every step."""
 
     def on_train_step_end(self, run_context: Any) -> None:
-        """Hands the step's loss over, unread, where it is needed and nobody before it in the list has done so."""
-        if self._hands_losses_over:
-            self._run.end_step()
+        """Nothing, as `on_train_step_begin`."""
+
+    def at_step(self, hook: str, *acts: Act) -> None:
+        """Has `STEP_BEGIN` or `STEP_END` do this from now on, until the run is over or it is told otherwise."""
+        if hook == STEP_END:
+            acts = (*self._handing_over, *acts)
+        if acts:
+            act = acts[0] if len(acts) == 1 else _one_after_another(acts)
+            self.__dict__[hook] = self._run.clocked(self, hook, act)
+        else:
+            self.__dict__.pop(hook, None)
+
+
+def _one_after_another(acts: tuple[Act, ...]) -> Act:
+    def act_all(run_context: Any) -> None:
+        for act in acts:
+            act(run_context)
+
+    return act_all
 
 
 def only_one(owner: str, callbacks: list[Any], kinds: tuple[type, ...], what: str, hint: str = "") -> None:

@@ -11,7 +11,7 @@ import math
 import numbers
 import sys
 import time
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 from mindspore import Tensor, nn
@@ -22,9 +22,11 @@ from ._checks import nearest, quoted
 from ._losses import Losses
 from ._names import EVAL_LOSS, TRAIN_LOSS, is_train_loss, key_among
 from ._rates import Rates
-from ._roles import Evaluator, Examiner, Restorer, StateKeeper, Writer
+from ._roles import Evaluator, Examiner, Reporter, Restorer, StateKeeper, Writer
 
 __all__ = ["Run", "check_columns", "eval_labels", "eval_outputs", "metrics_of", "parts_of"]
+
+Clock = Callable[[Any, str, Callable[[Any], None]], Callable[[Any], None]]  # of a callback's act in a hook
 
 _KEY = "_ms_callbacks_run"
 _MOST_UNREAD = 1000  # losses, so that memory does not grow with the length of an epoch
@@ -46,7 +48,8 @@ class Run:
         self._rates: Optional[Rates] = None
         self._rates_epoch = 0
         self._epoch_rates: list[float] = []
-        self._noted_epoch = self._first_step = self._last_step = self._read_at = 0
+        self._noted_epoch = self._first_step = self._last_step = self._read_at = self._due_at = 0
+        self._reports: dict[Reporter, int] = {}
         self._steps_per_epoch = 0
         self._epoch_began = self._steps_ended = 0.0
         self._record: dict[str, Any] = {}
@@ -55,6 +58,7 @@ class Run:
         self.losses = Losses()
         self._hand_over = self.losses.add
         self._follower: Any = None
+        self.clocked: Clock = _as_it_is
         self.initial_epoch = 0
         self.resumed_steps = 0  # of its first epoch, those that an earlier run has done
         self.is_interrupted = False
@@ -97,7 +101,7 @@ class Run:
             self.losses.load_state_dict(self._resumed["losses"])
         self._last_step = self._first_step + self.steps_per_epoch - 1
         self._hand_over = self.losses.add
-        self._read_at = min(first_step + _MOST_UNREAD, self._last_step)
+        self._read_at = self._due_at = min(first_step + _MOST_UNREAD, self._last_step)
 
     def end_epoch(self) -> None:
         """Takes note that an epoch has ended; the first callback to say so counts."""
@@ -270,19 +274,32 @@ class Run:
             self._follower = callback
         return self._follower is callback
 
-    def end_step(self) -> None:
-        """Takes note that a step has ended and hands its output to `losses`; for `is_first_to_follow`.
+    def end_step(self, run_context: Any) -> None:
+        """Takes note that a step has ended and hands its output to `losses`: the hook of who `is_first_to_follow`.
 
         Nothing waits for the device but the epoch's last step, so that the epoch's time is that of all its work.
         """
         args = self._args
         self._hand_over(args["net_outputs"])
-        step = args["cur_step_num"]
+        if args["cur_step_num"] >= self._due_at:
+            self._do_what_is_due(args["cur_step_num"])
+
+    def report_at(self, step: int, reporter: Reporter) -> None:
+        """Has `reporter` report at the end of `step`, counted as `Run.step` is; asked for anew in each epoch."""
+        self._reports[reporter] = step - self.steps_before
+        self._due_at = min(self._due_at, self._reports[reporter])
+
+    def _do_what_is_due(self, step: int) -> None:
         if step >= self._read_at:
             self.losses.read()
             self._read_at = min(step + _MOST_UNREAD, self._last_step)
             if step == self._last_step:
                 self._steps_ended = time.perf_counter()
+        due = [reporter for reporter, at in self._reports.items() if step >= at]
+        self._reports = {reporter: at for reporter, at in self._reports.items() if step < at}
+        self._due_at = min([self._read_at, *self._reports.values()])
+        for reporter in due:
+            reporter.report(self)
 
     @property
     def seconds(self) -> float:
@@ -460,6 +477,11 @@ def metrics_of(model: Model) -> dict[str, Any]:
 def parts_of(model: Model) -> tuple[nn.Cell, Any]:
     """The network that a Model was made with, and its loss function; `None` where the network computes its own loss."""
     return model._network, model._loss_fn
+
+
+def _as_it_is(callback: Any, hook: str, act: Callable[[Any], None]) -> Callable[[Any], None]:
+    """What a callback does in a hook, where nobody wants to know what it costs."""
+    return act
 
 
 def _calling_model() -> Optional[tuple[Model, bool]]:

@@ -10,7 +10,7 @@ from mindspore.train import Model
 if TYPE_CHECKING:
     from ._context import Run
 
-__all__ = ["Evaluator", "Examiner", "Restorer", "StateKeeper", "Writer"]
+__all__ = ["Evaluator", "Examiner", "Reporter", "Restorer", "StateKeeper", "Writer"]
 
 
 class Evaluator(ABC):
@@ -29,6 +29,14 @@ class Examiner(ABC):
     @abstractmethod
     def examine(self, run: Run) -> None:
         """Looks at the steps that are over; raises, or gives the network better weights, where they are no good."""
+
+
+class Reporter(ABC):
+    """Who follows the losses and reports on them at steps that it names ahead, so that no step has to ask."""
+
+    @abstractmethod
+    def report(self, run: Run) -> None:
+        """Reports, at the end of the step that was named with `run.report_at`, or the first after it that is seen."""
 
 
 class Restorer(ABC):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Optional
 
 from mindspore import train
 
-from ._callback import TrainCallback, only_one
+from ._callback import STEP_BEGIN, TrainCallback, only_one
 from ._checks import check_number
 from ._context import Run
 from ._rates import Rates, shortest
@@ -110,7 +110,8 @@ class Schedule(RateSetter, ABC):
             self._bases = first_rates(self._rates)  # where the rate is as a schedule left it, that one's beginning
             self._applied = None
         self._lists: list[list[float]] = []
-        self._is_by_step = self.by_step
+        if self.by_step:
+            self.at_step(STEP_BEGIN, self._apply_next)
 
     def check(self, run: Run) -> None:
         """Raises where steps cannot be told apart and have to be."""
@@ -138,12 +139,6 @@ class Schedule(RateSetter, ABC):
             self._index = run.steps_before
         self._apply(self._index if self.by_step else run.epoch - 1)
 
-    def on_train_step_begin(self, run_context: Any) -> None:
-        """Sets the step's rate."""
-        if self._is_by_step:
-            self._apply(self._index)
-            self._index += 1
-
     def on_exit(self) -> None:
         """Remembers where it left the rate, so that a second run can tell whether somebody changed it."""
         if self._rates is not None and self._bases is not None:
@@ -161,6 +156,10 @@ class Schedule(RateSetter, ABC):
 
     def _plan(self, run: Run, bases: list[float]) -> Plan:
         return Plan(run.epochs, run.steps_per_epoch, is_grouped=len(bases) > 1)
+
+    def _apply_next(self, run_context: Any) -> None:
+        self._apply(self._index)
+        self._index += 1
 
     def _apply(self, index: int) -> None:
         assert self._rates is not None

@@ -10,6 +10,7 @@ from typing import Any, Optional, Union
 import numpy as np
 from mindspore import Tensor
 
+from ..core._callback import STEP_BEGIN
 from ..core._checks import check_choice
 from ..core._context import Run, eval_labels
 from ..core._files import check_folder
@@ -44,9 +45,10 @@ class ClassReport(EvalObserver):
     def on_train_begin(self, run_context: Any) -> None:
         """Begins anew."""
         super().on_train_begin(run_context)
-        self._is_new = self._has_looked = False
+        self._is_new = False
         self._classes = None
         self._forget()
+        self.at_step(STEP_BEGIN, self._look_at_first)
 
     def check(self, run: Run) -> None:
         """Raises where there will be no evaluation, or no place for the picture."""
@@ -62,11 +64,9 @@ class ClassReport(EvalObserver):
         if self._path:
             check_folder(self._owner, self._path)
 
-    def on_train_step_begin(self, run_context: Any) -> None:
+    def _look_at_first(self, run_context: Any) -> None:
         """Before the first step, looks for what is wrong already, where the batch can be seen."""
-        if self._has_looked:
-            return
-        self._has_looked = True
+        self.at_step(STEP_BEGIN)
         run = self._run
         if run.batch is not None and run.loss_fn is not None:
             self._look_ahead(run, run.inputs(self._owner))

@@ -14,7 +14,7 @@ import numpy as np
 from mindspore import nn
 
 from ..core import _files, _ranks, _weights
-from ..core._callback import TrainCallback
+from ..core._callback import STEP_END, TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number, check_path
 from ..core._context import Run
 from ..core._monitor import Monitor
@@ -140,7 +140,6 @@ class BestCheckpoint(TrainCallback, Writer):
         self._kept: list[Kept] = []  # on disk
         self._decided: list[Kept] = []  # those too that are still to be written, and not those that they will outdo
         self._behind: Optional[Behind[_Saves]] = None
-        self._is_writing = False
         self._run_id, self._runs_before = "", 0
 
     def on_train_begin(self, run_context: Any) -> None:
@@ -149,7 +148,6 @@ class BestCheckpoint(TrainCallback, Writer):
         run = self._run
         self._settled = self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
         _files.remove_orphans(os.path.dirname(self.filepath))
-        self._is_alone = _ranks.count() == 1
         self._is_anew = self.begins_anew()
         if self._is_anew:
             self._run_id, self._runs_before = uuid.uuid4().hex, runs_before(self.filepath)
@@ -200,13 +198,6 @@ class BestCheckpoint(TrainCallback, Writer):
                 self._runs_before = self._kept[0].record.get("runs_before", self._runs_before)
             self._decided = self._kept
         self._is_anew = False
-
-    def on_train_step_end(self, run_context: Any) -> None:
-        """Hands the step's loss over where it is needed; takes note of what has been written meanwhile."""
-        if self._hands_losses_over:
-            self._run.end_step()
-        if self._is_writing and self._is_alone:  # several processes fail together, at the end of an epoch
-            self._take_note()
 
     @property
     def follows_losses(self) -> bool:
@@ -344,7 +335,8 @@ class BestCheckpoint(TrainCallback, Writer):
         if not self._behind.make_room(self._is_outdone):
             self._take_note(wait=True)
         self._behind.put(saves)
-        self._is_writing = True
+        if _ranks.count() == 1:  # several processes fail together, at the end of an epoch
+            self.at_step(STEP_END, lambda run_context: self._take_note())
 
     def _is_outdone(self, saves: _Saves) -> bool:
         """Whether nobody needs these any more, where others are to be written."""
@@ -355,7 +347,8 @@ class BestCheckpoint(TrainCallback, Writer):
         if self._behind is not None:
             for saves in self._behind.written(to_the_end=wait):
                 self._keep(saves)
-            self._is_writing = not self._behind.is_idle
+            if self._behind.is_idle:
+                self.at_step(STEP_END)
 
     def _keep(self, saves: _Saves) -> None:
         """Removes what the new best outdoes, now that it is on disk."""

@@ -10,7 +10,7 @@ import numpy as np
 from mindspore import Tensor
 
 from ..core import _files, _ranks
-from ..core._callback import TrainCallback
+from ..core._callback import STEP_BEGIN, TrainCallback
 from ..core._checks import check_choice, check_path
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
@@ -112,6 +112,8 @@ class ExportBest(TrainCallback):
         self._snapshot, self._best_weights = Snapshot(named_parameters(run.network), self._best_weights), {}
         if self._given is not None:
             self._try(run, self._given)
+        else:
+            self.at_step(STEP_BEGIN, self._try_batch)
 
     def check(self, run: Run) -> None:
         """Raises where the value is not there, or the file could not be written."""
@@ -128,11 +130,11 @@ class ExportBest(TrainCallback):
                 f"or train with dataset_sink_mode=False"
             )
 
-    def on_train_step_begin(self, run_context: Any) -> None:
+    def _try_batch(self, run_context: Any) -> None:
         """Tries the export before the first step, on its batch."""
-        if self._examples is None:
-            # Copies: MindSpore may read the next batch into the same memory.
-            self._try(self._run, tuple(Tensor(np.array(one.asnumpy())) for one in self._run.inputs(_OWNER)))
+        self.at_step(STEP_BEGIN)
+        # Copies: MindSpore may read the next batch into the same memory.
+        self._try(self._run, tuple(Tensor(np.array(one.asnumpy())) for one in self._run.inputs(_OWNER)))
 
     @property
     def follows_losses(self) -> bool:

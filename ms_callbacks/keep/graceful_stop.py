@@ -10,7 +10,7 @@ from typing import Any, Optional, Union
 from mindspore import train
 
 from ..core import _ranks
-from ..core._callback import TrainCallback, only_one
+from ..core._callback import STEP_END, TrainCallback, only_one
 from ..core._checks import check_choice
 from ..core._context import Run
 
@@ -65,6 +65,7 @@ class GracefulStop(TrainCallback):
         self.signal_ = 0
         self._is_asked = False
         self._is_alone = _ranks.count() == 1
+        self.at_step(STEP_END, self._look)
         handlers = {"SIGTERM": self._stop, "SIGINT": self._stop, "SIGUSR1": self._ask}  # Windows has no SIGUSR1
         for name in filter(signal.Signals.__members__.__contains__, handlers):
             self._earlier[signal.Signals[name]] = signal.signal(signal.Signals[name], handlers[name])
@@ -79,7 +80,7 @@ class GracefulStop(TrainCallback):
                 f"{threading.current_thread().name!r}; call Model.train from the main thread, or leave {_OWNER} out"
             )
 
-    def on_train_step_end(self, run_context: Any) -> None:
+    def _look(self, run_context: Any) -> None:
         """Stops, where a signal has come."""
         if self._is_alone or self._run.step_in_epoch % _STEPS_BETWEEN_TALKS == 0:
             self._act(self._run)

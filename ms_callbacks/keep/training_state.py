@@ -18,7 +18,7 @@ from mindspore import dataset as ds
 from mindspore.train import Model
 
 from ..core import _files, _ranks, _weights
-from ..core._callback import TrainCallback, only_one
+from ..core._callback import STEP_BEGIN, TrainCallback, only_one
 from ..core._checks import check_int, check_path
 from ..core._context import Run
 from ..core._names import numbered
@@ -174,6 +174,11 @@ class TrainingState(TrainCallback, StateKeeper):
         folder = self.directory if os.path.isdir(self.directory) else os.path.dirname(os.path.abspath(self.directory))
         return {folder: (self.keep + 1) * _weights.size_of(run.train_network)}
 
+    def on_train_begin(self, run_context: Any) -> None:
+        """Looks before each step whether a state is due."""
+        super().on_train_begin(run_context)
+        self.at_step(STEP_BEGIN, self._save_if_due)
+
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Checks, before the first step, that the run goes on where the state was saved."""
         super().on_train_epoch_begin(run_context)
@@ -185,7 +190,7 @@ class TrainingState(TrainCallback, StateKeeper):
                 f"{self._run.initial_epoch}; pass initial_epoch=state.resume(model, train_dataset)"
             )
 
-    def on_train_step_begin(self, run_context: Any) -> None:
+    def _save_if_due(self, run_context: Any) -> None:
         """Saves at the interval, or where it was asked to, now that the step before is over for every callback."""
         if self._steps_since == self.every_n_steps or (self._run.is_state_asked and _CAN_BEGIN_WITHIN):
             self._keep(self._run, self._run.epoch - 1, self._run.step_in_epoch - 1)

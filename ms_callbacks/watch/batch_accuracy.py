@@ -8,7 +8,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
-from ..core._callback import TrainCallback
+from ..core._callback import STEP_END, TrainCallback
 from ..core._checks import check_int
 from ..core._context import Run
 from ..core._output import emit
@@ -68,6 +68,7 @@ class BatchAccuracy(TrainCallback):
         self._counter: _CountingLoss = self._run.loss_fn
         if self.begins_anew():
             self.accuracies_ = []
+        self.at_step(STEP_END, self._note)
 
     def check(self, run: Run) -> None:
         """Raises where the Model's loss function is not watched."""
@@ -89,9 +90,8 @@ class BatchAccuracy(TrainCallback):
         """Always."""
         return True
 
-    def on_train_step_end(self, run_context: Any) -> None:
+    def _note(self, run_context: Any) -> None:
         """Prints at the interval."""
-        super().on_train_step_end(run_context)
         run = self._run
         step = run.step_in_epoch
         if self.per_print_times and step % self.per_print_times == 0:

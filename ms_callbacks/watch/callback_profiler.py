@@ -7,16 +7,16 @@ import functools
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any
 
 from mindspore.train import Callback
 
-from ..core._callback import TrainCallback, only_one
+from ..core._callback import STEP_BEGIN, STEP_END, Act, TrainCallback, only_one
 from ..core._checks import check_choice
 from ..core._context import Run
 from ..core._names import numbered
 from ..core._output import emit
-from ..core._roles import Evaluator
+from ..core._roles import Evaluator, Reporter
 from ..core._table import render
 from ._device_reads import noticed
 
@@ -24,14 +24,14 @@ __all__ = ["CallbackProfiler", "HookCost"]
 
 _TIMES = ("begin", "epoch_begin", "step_begin", "step_end", "epoch_end", "end")
 _HOOKS = {f"on_{part}_{when}": when for part in ("train", "eval") for when in _TIMES}
-_EVALUATE = "evaluate"
+_CALLED_BY_OTHERS = {"evaluate": Evaluator, "report": Reporter}  # within a hook of whichever callback comes first
 
 
 @dataclass
 class HookCost:
     """What one hook of one callback has cost in a run: how often it was called, its seconds in all, its device reads.
 
-    Time that another hook took within it, or an evaluation that it was the first to ask for, is that one's.
+    Time that another took within it, such as an evaluation that it was the first to ask for, is that one's.
     """
 
     callback: str
@@ -54,12 +54,13 @@ class CallbackProfiler(TrainCallback):
 
     A column a hook, in milliseconds a call; then the callback's milliseconds in all, their share of the run's time,
     which for what happens in every step is the share of a step, and how often the callback made Python wait for the
-    device by reading a tensor. `evaluate` is the evaluation of `Validate`, whoever was the first to ask for it.
+    device by reading a tensor. `evaluate` is the evaluation of `Validate`, and `report` a line of `LossMonitor`,
+    whoever was the first to ask for them.
 
     Hooks that a callback does not have are not measured. Each of the others is called through a clock, which costs
-    about a microsecond. While the run lasts, the
-    methods by which `mindspore.Tensor` gives its values to Python are wrapped too, so that reads can be counted. What
-    callbacks before it in the list do in `on_train_begin` is not seen: it stands first best.
+    about a microsecond. While the run lasts, the methods by which `mindspore.Tensor` gives its values to Python are
+    wrapped too, so that reads can be counted. What callbacks before it in the list do in `on_train_begin` is not seen:
+    it stands first best.
 
     Args:
         verbose: 1 prints the table when the run is over, however it ends; 0 nothing. Default: 1.
@@ -95,6 +96,8 @@ class CallbackProfiler(TrainCallback):
         for name, callback in numbered(self._run.callbacks):
             if callback is not self:
                 self._clock(name, callback)
+        self._run.clocked = self._clocked
+        self.at_step(STEP_END, self._count)
         self._began = time.perf_counter()
 
     def check(self, run: Run) -> None:
@@ -102,8 +105,7 @@ class CallbackProfiler(TrainCallback):
         super().check(run)
         only_one("CallbackProfiler", run.callbacks, (CallbackProfiler,), "measure the callbacks")
 
-    def on_train_step_end(self, run_context: Any) -> None:
-        """Counts."""
+    def _count(self, run_context: Any) -> None:
         self.steps_ += 1
 
     def on_exit(self) -> None:
@@ -117,13 +119,13 @@ class CallbackProfiler(TrainCallback):
     @property
     def rows_(self) -> list[HookCost]:
         """What each hook that was called has cost."""
-        return [cost for cost in self._costs if cost.calls]
+        return [cost for cost in self._costs.values() if cost.calls]
 
     def __str__(self) -> str:
         """The table, or a line that says there is none yet."""
         if not self.rows_:
             return "CallbackProfiler: no callback has been measured yet"
-        hooks = sorted({cost.hook for cost in self.rows_}, key=[*_HOOKS, _EVALUATE].index)
+        hooks = sorted({cost.hook for cost in self.rows_}, key=[*_HOOKS, *_CALLED_BY_OTHERS].index)
         header = ["Callback", *(hook[len("on_train_") :] if "train" in hook else hook for hook in hooks)]
         header += ["Total ms", "Share", "Device reads"]
         cells = []
@@ -148,33 +150,36 @@ class CallbackProfiler(TrainCallback):
         )
 
     def _reset(self) -> None:
-        self._costs: list[HookCost] = []
+        self._costs: dict[tuple[int, str], HookCost] = {}
         self._open: list[_Open] = []
         self._thread = threading.get_ident()
         self._began = self.seconds_ = 0.0
         self.steps_ = 0
 
     def _clock(self, name: str, callback: Any) -> None:
+        self._costs.update({(id(callback), hook): HookCost(name, hook) for hook in [*_HOOKS, *_CALLED_BY_OTHERS]})
         hooks = [hook for hook in _HOOKS if _does_something(callback, hook)]
-        for hook in [*hooks, _EVALUATE] if isinstance(callback, Evaluator) else hooks:
-            cost = HookCost(name, hook)
-            self._costs.append(cost)
+        hooks += [name for name, role in _CALLED_BY_OTHERS.items() if isinstance(callback, role)]
+        for hook in hooks:
             if hook in vars(callback):  # as in MindSpore's LambdaCallback
                 self._undo.callback(setattr, callback, hook, vars(callback)[hook])
             else:
                 self._undo.callback(delattr, callback, hook)
-            setattr(callback, hook, self._timed(getattr(callback, hook), cost))
+            setattr(callback, hook, self._clocked(callback, hook, getattr(callback, hook)))
 
-    def _timed(self, method: Callable[..., Any], cost: HookCost) -> Callable[..., Any]:
+    def _clocked(self, callback: Any, hook: str, act: Act) -> Act:
+        cost = self._costs.get((id(callback), hook))
+        if cost is None:  # within another, whose hook is measured
+            return act
         under_way, clock = self._open, time.perf_counter
 
-        @functools.wraps(method)
+        @functools.wraps(act)
         def timed(argument: Any) -> Any:
             this = _Open(cost)
             under_way.append(this)
             began = clock()
             try:
-                return method(argument)
+                return act(argument)
             finally:
                 passed = clock() - began
                 under_way.pop()
@@ -194,4 +199,6 @@ def _does_something(callback: Any, hook: str) -> bool:
     """Whether the callback has the hook, under this name or the one that it had before MindSpore 2.0."""
     if hook in vars(callback):
         return True
+    if isinstance(callback, TrainCallback) and hook in (STEP_BEGIN, STEP_END):
+        return False  # so far: it says so when it has
     return any(getattr(type(callback), name) is not getattr(Callback, name) for name in (hook, _HOOKS[hook]))

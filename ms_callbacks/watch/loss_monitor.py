@@ -10,18 +10,19 @@ import numpy as np
 from mindspore import nn
 
 from ..core import _ranks
-from ..core._callback import TrainCallback
+from ..core._callback import STEP_BEGIN, TrainCallback
 from ..core._checks import check_choice, check_int
 from ..core._context import Run
 from ..core._output import emit
 from ..core._rates import Rates, shortest
+from ..core._roles import Reporter
 from ..core._schedule import first_rates
 from ..core._weights import first_nonfinite
 
 __all__ = ["LossMonitor"]
 
 
-class LossMonitor(TrainCallback):
+class LossMonitor(TrainCallback, Reporter):
     """Prints the training loss at an interval, and epoch by epoch with the validation results.
 
     The lines are those of mindvision's `LossMonitor`, so that replacing the import is enough, except that epochs count
@@ -43,7 +44,8 @@ class LossMonitor(TrainCallback):
     Args:
         learning_rate: accepted because mindvision's takes it: the rate (or list of rates) that the optimizer was made
             with. One that differs is an error. Default: None.
-        per_print_times: prints a line every so many steps; 0 prints the epoch's lines only. Default: 1.
+        per_print_times: prints a line every so many steps, counted from the first step of epoch 1; 0 prints the epoch's
+            lines only. Default: 1.
         mean_of: which steps the mean in a line is of: those of the `"epoch"` so far, or those of the `"interval"` since
             the line before. Default: "epoch".
         on_nonfinite: what to do when the loss is NaN or infinite: `"raise"` an error that names epoch, step and the
@@ -74,7 +76,7 @@ class LossMonitor(TrainCallback):
         self.per_print_times = check_int("LossMonitor", "per_print_times", per_print_times, 0)
         self.mean_of = check_choice("LossMonitor", "mean_of", mean_of, ("epoch", "interval"))
         self.on_nonfinite = check_choice("LossMonitor", "on_nonfinite", on_nonfinite, ("raise", "stop", "warn"))
-        self._steps_since_line, self._total_at_line = 0, (0.0, 0)
+        self._total_at_line = (0.0, 0)
 
     def on_train_begin(self, run_context: Any) -> None:
         """Finds the optimizer."""
@@ -82,8 +84,9 @@ class LossMonitor(TrainCallback):
         # A Model without an optimizer of MindSpore's trains by means of its own, and no rate is printed.
         self._rates = Rates(self._run.optimizer) if isinstance(self._run.optimizer, nn.Optimizer) else None
         if self.begins_anew():
-            self._steps_since_line, self._total_at_line = 0, (0.0, 0)
-        self._is_checked = self._given is None
+            self._total_at_line = (0.0, 0)
+        if self._given is not None:
+            self.at_step(STEP_BEGIN, self._check_given)  # a schedule has set its first rate by then
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Starts the clock of the lines."""
@@ -92,21 +95,7 @@ class LossMonitor(TrainCallback):
         self._line_printed, self._steps_at_line = time.perf_counter(), self._run.step_in_epoch
         if self._steps_at_line == 0:  # not an epoch that goes on in its middle
             self._total_at_line = (0.0, 0)
-
-    def on_train_step_begin(self, run_context: Any) -> None:
-        """Checks the rate that was passed, before the first step and after a schedule has set its first rate."""
-        if not self._is_checked:
-            self._is_checked = True
-            self._check_given(self._given or [])
-
-    def on_train_step_end(self, run_context: Any) -> None:
-        """Keeps the loss; prints at the interval."""
-        if self._hands_losses_over:
-            self._run.end_step()
-        self._steps_since_line += 1
-        if self._steps_since_line == self.per_print_times:
-            self._steps_since_line = 0
-            self._print_step(self._run)
+        self._ask_for_line(self._run)
 
     @property
     def follows_losses(self) -> bool:
@@ -126,13 +115,12 @@ class LossMonitor(TrainCallback):
             emit(f"Validation: {results}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it stands between two lines."""
-        return {"steps_since_line": self._steps_since_line, "total_at_line": list(self._total_at_line)}
+        """Where it stood at the last line."""
+        return {"total_at_line": list(self._total_at_line)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Lets the next run go on from a state that `state_dict` returned."""
         super().load_state_dict(state)
-        self._steps_since_line = state["steps_since_line"]
         total, count = state["total_at_line"]
         self._total_at_line = (total, count)
 
@@ -140,7 +128,9 @@ class LossMonitor(TrainCallback):
         """Lets the optimizer go."""
         self._rates = None
 
-    def _print_step(self, run: Run) -> None:
+    def report(self, run: Run) -> None:
+        """Prints a line."""
+        self._ask_for_line(run)
         step = run.step_in_epoch
         last, (total, count) = run.losses.last, run.losses.total  # the device is waited for here
         since = self._total_at_line if self.mean_of == "interval" else (0.0, 0)
@@ -155,6 +145,10 @@ class LossMonitor(TrainCallback):
             f"loss:[{_loss_text(last)}/{_loss_text(mean)}], time:{milliseconds:5.3f} ms, lr:{rates}"
         )
         self._check_finite(run)
+
+    def _ask_for_line(self, run: Run) -> None:
+        if self.per_print_times:
+            run.report_at(run.step - run.step % self.per_print_times + self.per_print_times, self)
 
     def _check_finite(self, run: Run) -> None:
         step = run.losses.nonfinite_step
@@ -177,10 +171,12 @@ class LossMonitor(TrainCallback):
         if self.on_nonfinite == "stop":
             run.request_stop()
 
-    def _check_given(self, given: list[float]) -> None:
+    def _check_given(self, run_context: Any) -> None:
+        self.at_step(STEP_BEGIN)
         if self._rates is None:
             raise ValueError("LossMonitor: a learning_rate was passed, but the Model has no optimizer; leave it out")
         own, now = first_rates(self._rates), self._rates.read()
+        given = self._given or []
         if given != own and not (len(given) == 1 and given[0] in [*own, *now]):
             raise ValueError(
                 f"LossMonitor: learning_rate {self.learning_rate!r} is not the optimizer's, which is "

@@ -16,7 +16,7 @@ from mindspore import nn
 from mindspore.train import Model
 
 from ..core import _files
-from ..core._callback import TrainCallback
+from ..core._callback import STEP_BEGIN, STEP_END, TrainCallback
 from ..core._checks import check_choice, check_int, check_path
 from ..core._context import Run, parts_of
 from ..core._losses import loss_of
@@ -129,8 +129,10 @@ class NonFiniteGuard(TrainCallback, Examiner):
         self._rates = Rates(run.optimizer) if isinstance(run.optimizer, nn.Optimizer) else None
         self._unfit: list[str] = []
         self._before = Snapshot(named_parameters(run.train_network))
+        self.at_step(STEP_BEGIN, self._begin_step)
+        self.at_step(STEP_END, self._end_step)
 
-    def on_train_step_begin(self, run_context: Any) -> None:
+    def _begin_step(self, run_context: Any) -> None:
         """Keeps the step's batch, and the weights where it is the first after a look."""
         run = self._run
         assert run.batch is not None
@@ -146,9 +148,8 @@ class NonFiniteGuard(TrainCallback, Examiner):
         """Always."""
         return True
 
-    def on_train_step_end(self, run_context: Any) -> None:
+    def _end_step(self, run_context: Any) -> None:
         """Keeps the step's rates and its output; looks at the interval."""
-        super().on_train_step_end(run_context)
         run = self._run
         self._steps[-1].output = run.outputs
         self._steps[-1].rates = self._read_rates()

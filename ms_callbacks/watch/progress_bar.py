@@ -9,7 +9,7 @@ from typing import Any, Optional
 from mindspore import nn
 
 from ..core import _ranks
-from ..core._callback import TrainCallback
+from ..core._callback import STEP_END, TrainCallback
 from ..core._checks import check_number
 from ..core._context import Run
 from ..core._output import emit, set_printer
@@ -56,6 +56,7 @@ class ProgressBar(TrainCallback):
         self._tqdm = _tqdm()
         self._shown = 0
         self._began = self._looked = time.monotonic()
+        self.at_step(STEP_END, self._move_on)
 
     def check(self, run: Run) -> None:
         """Raises where tqdm is not installed."""
@@ -73,9 +74,8 @@ class ProgressBar(TrainCallback):
         """Always."""
         return True
 
-    def on_train_step_end(self, run_context: Any) -> None:
-        """Moves on; looks at the loss now and then."""
-        super().on_train_step_end(run_context)
+    def _move_on(self, run_context: Any) -> None:
+        """Looks at the loss now and then."""
         now = time.monotonic()
         if now - self._looked >= (self.refresh if self._on_terminal else self.interval):
             self._looked = now

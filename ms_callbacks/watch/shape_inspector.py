@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 from mindspore import Tensor, nn
 
-from ..core._callback import TrainCallback
+from ..core._callback import STEP_BEGIN, TrainCallback
 from ..core._checks import check_bool, check_int, check_text
 from ..core._context import Run
 from ..core._files import check_folder
@@ -124,9 +124,10 @@ class ShapeInspector(TrainCallback):
         """Shows the table where the inputs are known already."""
         super().on_train_begin(run_context)
         self.rows_, self.values_ = [], {}
-        self._is_done = self._given is not None and not self.show_values_at
         if self._given is not None:
             self._show_table(self._run.network, self._given)
+        if self._given is None or self.show_values_at:
+            self.at_step(STEP_BEGIN, self._look)
 
     def check(self, run: Run) -> None:
         """Raises where a picture could not be made, or batches are not seen."""
@@ -148,17 +149,6 @@ class ShapeInspector(TrainCallback):
                 f"ShapeInspector: show_values_at asks for {late}, but {run.epochs} epochs of {run.steps_per_epoch} "
                 f"steps end with step {run.epochs * run.steps_per_epoch}"
             )
-
-    def on_train_step_begin(self, run_context: Any) -> None:
-        """Shows the table before the first step, and the values before the steps asked for."""
-        if self._is_done:
-            return
-        run = self._run
-        if not self.rows_:
-            self._show_table(run.network, run.inputs("ShapeInspector"))
-            self._is_done = not self.show_values_at
-        if run.step in self.show_values_at:
-            self._show_values(run)
 
     def inspect(self, network: nn.Cell, *inputs: Any) -> ShapeInspector:
         """Fills the table without training.
@@ -197,6 +187,16 @@ class ShapeInspector(TrainCallback):
             for row in self.rows_
         ]
         return f"{render(header, cells, right=('Parameters', 'Multiply-adds'))}\n{self._totals}"
+
+    def _look(self, run_context: Any) -> None:
+        """Shows the table before the first step, and the values before the steps asked for."""
+        run = self._run
+        if not self.rows_:
+            self._show_table(run.network, run.inputs("ShapeInspector"))
+        if run.step in self.show_values_at:
+            self._show_values(run)
+        if run.step >= max(self.show_values_at, default=0):
+            self.at_step(STEP_BEGIN)
 
     def _show_table(self, network: nn.Cell, inputs: tuple[Tensor, ...]) -> None:
         self._fill(network, inputs)
