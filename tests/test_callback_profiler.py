@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 
 import mindspore as ms
@@ -15,6 +16,7 @@ from ms_callbacks import (
     BestCheckpoint,
     CallbackProfiler,
     EarlyStopping,
+    History,
     LossMonitor,
     LRStepDecay,
     ShapeInspector,
@@ -114,6 +116,27 @@ def test_it_counts_who_reads_from_the_device(mode, how):
     assert reads["LossMonitor", "report"] == 2  # the rate in each line, which MindSpore 2.0 reads as an array
     assert reads["LossMonitor 2", "on_train_step_end"] >= 8
     assert reads["Recorder", "on_train_step_end"] == 8 * 2
+
+
+def test_a_line_is_its_owners_whoever_hands_the_losses_over():
+    """History stands first and hands each step's loss over; the two lines of each epoch are LossMonitor's."""
+    profiler = CallbackProfiler(verbose=0)
+    make_model().train(2, dataset(), callbacks=[profiler, History(), LossMonitor(per_print_times=2)])
+    calls = {(row.callback, row.hook): row.calls for row in profiler.rows_}
+    assert calls["LossMonitor", "report"] == 4
+    assert calls["History", "on_train_step_end"] == 8
+    assert ("LossMonitor", "on_train_step_end") not in calls
+
+
+@pytest.mark.parametrize("profiler_first", [True, False])
+def test_hooks_that_come_and_go_are_measured_while_they_are_there(profiler_first):
+    """ShapeInspector looks before the first step alone, wherever the profiler stands."""
+    profiler, inspector = CallbackProfiler(verbose=0), ShapeInspector(file=io.StringIO())
+    callbacks = [profiler, inspector] if profiler_first else [inspector, profiler]
+    for _ in range(2):
+        make_model().train(1, dataset(), callbacks=callbacks)
+        assert {row.hook: row.calls for row in profiler.rows_}["on_train_step_begin"] == 1
+        assert "on_train_step_begin" not in vars(inspector)
 
 
 def test_the_five_together_read_nothing_that_is_not_printed_or_decided_upon(mode, tmp_path):

@@ -58,6 +58,13 @@ def test_an_interval_runs_on_over_the_epochs(capsys):
     assert [(each[1], each[3]) for each in found if each] == [("1", "3"), ("2", "2")]
 
 
+def test_a_run_that_goes_on_prints_at_the_steps_of_one_that_never_stopped(capsys):
+    """Steps count from the first of epoch 1, whichever epoch the run begins with."""
+    make_model().train(3, dataset(), callbacks=[LossMonitor(per_print_times=3)], initial_epoch=1)
+    found = [STEP.fullmatch(line) for line in lines(capsys)]
+    assert [(each[1], each[3]) for each in found if each] == [("2", "2"), ("3", "1"), ("3", "4")]
+
+
 def test_epochs_and_steps_of_a_resumed_run_and_of_sink_mode(capsys):
     """MindSpore counts a resumed run "6/5", and takes the size of a sink for an epoch's where a CPU does not sink."""
     model = make_model()
