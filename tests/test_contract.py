@@ -234,6 +234,24 @@ def test_it_is_documented(kind):
         assert f"| `{kind.__name__}` |" in (ROOT / readme).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("monitor", ["loss", "acc"])
+def test_a_subclass_may_have_hooks_of_its_own_in_a_step(monitor):
+    """Whether or not the callback acts there itself."""
+
+    class Mine(EarlyStopping):
+        steps = 0
+
+        def on_train_step_end(self, run_context):
+            super().on_train_step_end(run_context)
+            self.steps += 1
+
+    model, mine = make_model(), Mine(monitor)
+    for _ in range(2):
+        model.train(2, dataset(), callbacks=[mine, Validate(model, valid_dataset())])
+        assert mine.best_ is not None
+    assert mine.steps == 16
+
+
 def test_all_of_them_together_in_any_order(tmp_path):
     """One rate setter, everything else, forwards and backwards: the same decisions."""
     outcomes = []

@@ -72,7 +72,7 @@ class LRWarmup(Schedule):
         super().on_train_begin(run_context)
         if self._plateau is not None:
             self._plateau.on_train_begin(run_context)
-            self.at_step(STEP_END, self._plateau.on_train_step_end)  # which may watch the training loss
+            self.at_step(STEP_END, *self._plateau._handing_over)  # where it watches the training loss
 
     def check(self, run: Run) -> None:
         """Raises where it, or a plateau that comes after, could not do its work."""

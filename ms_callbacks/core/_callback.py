@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Callable
 
 import numpy as np
@@ -139,9 +140,15 @@ class TrainCallback(Callback):
         """Nothing, as `on_train_step_begin`."""
 
     def at_step(self, hook: str, *acts: Act) -> None:
-        """Has `STEP_BEGIN` or `STEP_END` do this from now on, until the run is over or it is told otherwise."""
+        """Has `STEP_BEGIN` or `STEP_END` do this from now on, until the run is over or it is told otherwise.
+
+        The hook that a subclass of a user's may have comes after.
+        """
         if hook == STEP_END:
             acts = (*self._handing_over, *acts)
+        of_class = getattr(type(self), hook)
+        if of_class is not getattr(TrainCallback, hook):
+            acts = (*acts, functools.partial(of_class, self))
         if acts:
             act = acts[0] if len(acts) == 1 else _one_after_another(acts)
             self.__dict__[hook] = self._run.clocked(self, hook, act)
