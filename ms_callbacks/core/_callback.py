@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any, Callable
 
@@ -45,7 +46,7 @@ class TrainCallback(Callback):
                 self.on_exit()
             finally:
                 for name in (STEP_BEGIN, STEP_END, "_handing_over", "_run"):
-                    self.__dict__.pop(name, None)
+                    _take_away(self, name)
 
     def on_train_begin(self, run_context: Any) -> None:
         """Checks what can be told before the first epoch."""
@@ -54,7 +55,7 @@ class TrainCallback(Callback):
         self._is_planned = False
         # The first in the list that needs losses hands them over for all.
         hands_over = self.follows_losses and self._run.is_first_to_follow(self)
-        self._handing_over = (self._run.end_step,) if hands_over else ()
+        self._handing_over = (self._run.step_end.take,) if hands_over else ()
         self.at_step(STEP_BEGIN)
         self.at_step(STEP_END)
 
@@ -151,9 +152,15 @@ class TrainCallback(Callback):
             acts = (*acts, functools.partial(of_class, self))
         if acts:
             act = acts[0] if len(acts) == 1 else _one_after_another(acts)
-            self.__dict__[hook] = self._run.clocked(self, hook, act)
+            setattr(self, hook, self._run.clocked(self, hook, act))
         else:
-            self.__dict__.pop(hook, None)
+            _take_away(self, hook)
+
+
+def _take_away(callback: TrainCallback, name: str) -> None:
+    # Not by way of `__dict__`: where that was asked for once, Python looks up every attribute in more places.
+    with contextlib.suppress(AttributeError):
+        delattr(callback, name)
 
 
 def _one_after_another(acts: tuple[Act, ...]) -> Act:

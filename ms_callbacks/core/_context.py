@@ -23,13 +23,13 @@ from ._losses import Losses
 from ._names import EVAL_LOSS, TRAIN_LOSS, is_train_loss, key_among
 from ._rates import Rates
 from ._roles import Evaluator, Examiner, Reporter, Restorer, StateKeeper, Writer
+from ._step_end import StepEnd
 
 __all__ = ["Run", "check_columns", "eval_labels", "eval_outputs", "metrics_of", "parts_of"]
 
 Clock = Callable[[Any, str, Callable[[Any], None]], Callable[[Any], None]]  # of a callback's act in a hook
 
 _KEY = "_ms_callbacks_run"
-_MOST_UNREAD = 1000  # losses, so that memory does not grow with the length of an epoch
 
 
 class Run:
@@ -48,15 +48,14 @@ class Run:
         self._rates: Optional[Rates] = None
         self._rates_epoch = 0
         self._epoch_rates: list[float] = []
-        self._noted_epoch = self._first_step = self._last_step = self._read_at = self._due_at = 0
-        self._reports: dict[Reporter, int] = {}
+        self._noted_epoch = self._first_step = 0
         self._steps_per_epoch = 0
         self._epoch_began = self._steps_ended = 0.0
         self._record: dict[str, Any] = {}
         self._resumed: dict[str, Any] = {}
         self._has_ended = self._is_decided = False
         self.losses = Losses()
-        self._hand_over = self.losses.add
+        self.step_end = StepEnd(self, self._args, self.losses)
         self._follower: Any = None
         self.clocked: Clock = _as_it_is
         self.initial_epoch = 0
@@ -94,18 +93,20 @@ class Run:
     def _note_epoch(self, first_step: int) -> None:
         self._noted_epoch, self._first_step = self.epoch, first_step
         self._epoch_began, self._steps_ended = time.perf_counter(), 0.0
-        self.losses = Losses()
+        self.losses.begin_epoch()
         if self._resumed and self.epoch == self.initial_epoch + 1:
             self._first_step -= self.resumed_steps
             self._epoch_began -= self._resumed["seconds"]
             self.losses.load_state_dict(self._resumed["losses"])
-        self._last_step = self._first_step + self.steps_per_epoch - 1
-        self._hand_over = self.losses.add
-        self._read_at = self._due_at = min(first_step + _MOST_UNREAD, self._last_step)
+        self.step_end.begin_epoch(first_step, self._first_step + self.steps_per_epoch - 1)
+
+    def end_steps(self) -> None:
+        """Takes note that the epoch's steps have ended; the first to say so counts."""
+        self._steps_ended = self._steps_ended or time.perf_counter()
 
     def end_epoch(self) -> None:
         """Takes note that an epoch has ended; the first callback to say so counts."""
-        self._steps_ended = self._steps_ended or time.perf_counter()
+        self.end_steps()
         if self.is_cut_short and not self._has_ended:
             self._has_ended = True
             for keeper in self._keepers:
@@ -274,32 +275,9 @@ class Run:
             self._follower = callback
         return self._follower is callback
 
-    def end_step(self, run_context: Any) -> None:
-        """Takes note that a step has ended and hands its output to `losses`: the hook of who `is_first_to_follow`.
-
-        Nothing waits for the device but the epoch's last step, so that the epoch's time is that of all its work.
-        """
-        args = self._args
-        self._hand_over(args["net_outputs"])
-        if args["cur_step_num"] >= self._due_at:
-            self._do_what_is_due(args["cur_step_num"])
-
     def report_at(self, step: int, reporter: Reporter) -> None:
-        """Has `reporter` report at the end of `step`, counted as `Run.step` is; asked for anew in each epoch."""
-        self._reports[reporter] = step - self.steps_before
-        self._due_at = min(self._due_at, self._reports[reporter])
-
-    def _do_what_is_due(self, step: int) -> None:
-        if step >= self._read_at:
-            self.losses.read()
-            self._read_at = min(step + _MOST_UNREAD, self._last_step)
-            if step == self._last_step:
-                self._steps_ended = time.perf_counter()
-        due = [reporter for reporter, at in self._reports.items() if step >= at]
-        self._reports = {reporter: at for reporter, at in self._reports.items() if step < at}
-        self._due_at = min([self._read_at, *self._reports.values()])
-        for reporter in due:
-            reporter.report(self)
+        """Has `reporter` report at the end of a step of the epoch under way."""
+        self.step_end.report_at(self._first_step - 1 + step, reporter)
 
     @property
     def seconds(self) -> float:

@@ -19,13 +19,19 @@ __all__ = ["Losses", "loss_of"]
 
 
 class Losses:
-    """The losses of the epoch under way."""
+    """The losses of the epoch under way, of one epoch after the other."""
 
     def __init__(self) -> None:
         self._unread: list[Any] = []
         is_pynative = ms.get_context("mode") == ms.PYNATIVE_MODE
         # Takes the output of the epoch's next step: called in every step, so that nothing stands between.
-        self.add: Callable[[Any], None] = self._add_detached if is_pynative else self._unread.append
+        self.add: Callable[[Any], None] = _detaching(self._unread) if is_pynative else self._unread.append
+        self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        """Begins anew."""
+        self._unread.clear()
+        self._number: Optional[Callable[[Any], Optional[float]]] = None  # what reads one
         self._step = 0  # the last that was read
         self._sum = 0.0
         self._count = 0
@@ -78,7 +84,9 @@ class Losses:
         if not unread:
             return
         # All outputs of a network are of one kind.
-        losses = list(map(float if is_plain(unread[0]) else loss_of, unread))
+        if self._number is None:
+            self._number = float if is_plain(unread[0]) else loss_of
+        losses = list(map(self._number, unread))
         unread.clear()
         total = self._sum
         for loss in losses:
@@ -92,10 +100,19 @@ class Losses:
             self._nonfinite_step = self._step + finite.index(False) + 1
         self._step += len(losses)
 
-    def _add_detached(self, net_outputs: Any) -> None:
-        self._unread.append(
-            tuple(map(detached, net_outputs)) if isinstance(net_outputs, (tuple, list)) else detached(net_outputs)
-        )
+
+def _detaching(unread: list[Any]) -> Callable[[Any], None]:
+    append = unread.append
+
+    def add(net_outputs: Any) -> None:
+        if type(net_outputs) is Tensor:  # as nearly all are: asking in detail takes longer than all else here
+            append(net_outputs.data)
+        elif isinstance(net_outputs, (tuple, list)):
+            append(tuple(map(detached, net_outputs)))
+        else:
+            append(detached(net_outputs))
+
+    return add
 
 
 def loss_of(net_outputs: Any) -> Optional[float]:

@@ -14,7 +14,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
-from ._tensors import number
+from ._tensors import is_plain, number
 
 __all__ = ["Rates", "shortest"]
 
@@ -37,6 +37,7 @@ class Rates:
         self.optimizer = optimizer
         distinct = {id(one): one for one in (rate if optimizer.is_group_lr else (rate,))}
         self._sources: list[Any] = list(distinct.values())
+        self._plain = {index: source for index, source in enumerate(self._sources) if is_plain(source)}
         # A schedule is compiled, as the optimizer compiles it: run operator by operator, the first of a process may
         # fail on MindSpore 2.10 with NumPy 2.
         self._schedules = {
@@ -75,6 +76,8 @@ class Rates:
             ops.assign(parameter, Tensor(value, mstype.float32))
 
     def _read_one(self, index: int, step: int) -> float:
+        if index in self._plain:
+            return shortest(float(self._plain[index]))
         schedule = self._schedules.get(index)
         if schedule is not None:
             return shortest(schedule(Tensor([step], mstype.int32)).asnumpy().item())

@@ -95,7 +95,8 @@ class LossMonitor(TrainCallback, Reporter):
         self._line_printed, self._steps_at_line = time.perf_counter(), self._run.step_in_epoch
         if self._steps_at_line == 0:  # not an epoch that goes on in its middle
             self._total_at_line = (0.0, 0)
-        self._ask_for_line(self._run)
+        self._steps_before = self._run.step - self._steps_at_line
+        self._ask_for_line(self._run, self._steps_at_line)
 
     @property
     def follows_losses(self) -> bool:
@@ -130,8 +131,8 @@ class LossMonitor(TrainCallback, Reporter):
 
     def report(self, run: Run) -> None:
         """Prints a line."""
-        self._ask_for_line(run)
         step = run.step_in_epoch
+        self._ask_for_line(run, step)
         last, (total, count) = run.losses.last, run.losses.total  # the device is waited for here
         since = self._total_at_line if self.mean_of == "interval" else (0.0, 0)
         mean = (total - since[0]) / (count - since[1]) if count > since[1] else None
@@ -146,9 +147,10 @@ class LossMonitor(TrainCallback, Reporter):
         )
         self._check_finite(run)
 
-    def _ask_for_line(self, run: Run) -> None:
-        if self.per_print_times:
-            run.report_at(run.step - run.step % self.per_print_times + self.per_print_times, self)
+    def _ask_for_line(self, run: Run, step: int) -> None:
+        interval = self.per_print_times
+        if interval:
+            run.report_at(step + interval - (self._steps_before + step) % interval, self)
 
     def _check_finite(self, run: Run) -> None:
         step = run.losses.nonfinite_step
