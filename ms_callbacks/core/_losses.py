@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from typing import Any, Callable, Optional
 
-import mindspore as ms
 from mindspore import Tensor
 from mindspore import dtype as mstype
 
-from ._tensors import detached, is_plain, number
+from ._tensors import is_plain, number
 
 __all__ = ["Losses", "loss_of"]
 
@@ -23,9 +22,8 @@ class Losses:
 
     def __init__(self) -> None:
         self._unread: list[Any] = []
-        is_pynative = ms.get_context("mode") == ms.PYNATIVE_MODE
         # Takes the output of the epoch's next step: called in every step, so that nothing stands between.
-        self.add: Callable[[Any], None] = _detaching(self._unread) if is_pynative else self._unread.append
+        self.add: Callable[[Any], None] = self._unread.append
         self.begin_epoch()
 
     def begin_epoch(self) -> None:
@@ -99,20 +97,6 @@ class Losses:
             finite = [loss is None or math.isfinite(loss) for loss in losses]
             self._nonfinite_step = self._step + finite.index(False) + 1
         self._step += len(losses)
-
-
-def _detaching(unread: list[Any]) -> Callable[[Any], None]:
-    append = unread.append
-
-    def add(net_outputs: Any) -> None:
-        if type(net_outputs) is Tensor:  # as nearly all are: asking in detail takes longer than all else here
-            append(net_outputs.data)
-        elif isinstance(net_outputs, (tuple, list)):
-            append(tuple(map(detached, net_outputs)))
-        else:
-            append(detached(net_outputs))
-
-    return add
 
 
 def loss_of(net_outputs: Any) -> Optional[float]:

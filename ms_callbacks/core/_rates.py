@@ -6,6 +6,7 @@ and parameter groups as a tuple of either, one entry a parameter.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from ._tensors import is_plain, number
 __all__ = ["Rates", "shortest"]
 
 
+@functools.lru_cache(maxsize=1000)
 def shortest(value: Any) -> float:
     """The shortest decimal that is the same 32-bit number: 0.01, not 0.009999999776482582."""
     return float(str(np.float32(value)))

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Callable
 
+import mindspore as ms
+from mindspore import Tensor
+
 from ._losses import Losses
 from ._roles import Reporter
+from ._tensors import detached
 
 if TYPE_CHECKING:
     from ._context import Run
@@ -27,6 +31,7 @@ class StepEnd:
         self._last_step = self._read_at = 0
         self._reports: dict[Reporter, int] = {}
         self._due_at = [0]  # the next step at which something is due, where `take` sees it
+        # The hook at the end of a step, of the one callback that hands the losses over for all.
         self.take = self._taking(args)
 
     def begin_epoch(self, first_step: int, last_step: int) -> None:
@@ -40,15 +45,20 @@ class StepEnd:
         self._due_at[0] = min(self._due_at[0], step)
 
     def _taking(self, args: dict[str, Any]) -> Callable[[Any], None]:
-        put_aside, due_at, do_what_is_due = self._losses.add, self._due_at, self._do_what_is_due
+        add, due_at, do_what_is_due = self._losses.add, self._due_at, self._do_what_is_due
 
         def take(run_context: Any) -> None:
-            """The hook at the end of a step, of the one callback that hands the losses over for all."""
-            put_aside(args["net_outputs"])
+            add(args["net_outputs"])
             if args["cur_step_num"] >= due_at[0]:
                 do_what_is_due(args["cur_step_num"])
 
-        return take
+        def take_detached(run_context: Any) -> None:
+            output = args["net_outputs"]
+            add(output.data if type(output) is Tensor else detached(output))
+            if args["cur_step_num"] >= due_at[0]:
+                do_what_is_due(args["cur_step_num"])
+
+        return take_detached if ms.get_context("mode") == ms.PYNATIVE_MODE else take
 
     def _do_what_is_due(self, step: int) -> None:
         if step >= self._read_at:

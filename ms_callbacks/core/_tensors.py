@@ -27,9 +27,11 @@ def number(value: Any) -> float:
 
 
 def detached(value: Any) -> Any:
-    """The tensor without what it was computed from.
+    """The tensor, or each of several, without what it was computed from.
 
     In PYNATIVE mode of MindSpore 2.8 and newer, an output holds on to the graph that gradients would go back through;
     older ones have no such graph.
     """
+    if isinstance(value, (tuple, list)):
+        return tuple(map(detached, value))
     return getattr(value, "data", value)
