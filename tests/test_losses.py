@@ -30,25 +30,24 @@ def test_mean_and_last():
     assert (losses.mean, losses.last) == (2.0, 1.0)
 
 
-@pytest.mark.parametrize(
-    "output",
-    [
-        tensor(2.0),
-        tensor([1.0, 3.0]),
-        (tensor(2.0), tensor([9.0, 9.0])),
-        [tensor(2.0), tensor(9.0)],
-        (tensor(2.0), Tensor(False), tensor(1024.0)),
-        (tensor(2.0), Tensor([True, True])),
-        (tensor(2.0), Tensor([True, True]), tensor(1.0)),
-        2.0,
-    ],
-    ids=["scalar", "vector", "tuple", "list", "loss scaling", "with hits", "with hits and more", "number"],
-)
-def test_every_kind_of_output(output):
+OUTPUTS = {
+    "scalar": tensor(2.0),
+    "vector": tensor([1.0, 3.0]),
+    "tuple": (tensor(2.0), tensor([9.0, 9.0])),
+    "list": [tensor(2.0), tensor(9.0)],
+    "loss scaling": (tensor(2.0), Tensor(False), tensor(1024.0)),
+    "with hits": (tensor(2.0), Tensor([True, True])),
+    "with hits and more": (tensor(2.0), Tensor([True, True]), tensor(1.0)),
+    "number": 2.0,
+}
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_every_kind_of_output(mode, kind):
     """The loss is the first of a tuple, and the mean of a vector."""
-    losses = Losses()
-    losses.add(output)
-    assert losses.last == 2.0
+    history = History()
+    Script().run([history], [None], losses=[[OUTPUTS[kind]]])
+    assert history.history["loss"] == [2.0]
 
 
 def test_a_step_dropped_for_its_overflow_does_not_count():

@@ -58,7 +58,7 @@ class StepEnd:
             if args["cur_step_num"] >= due_at[0]:
                 do_what_is_due(args["cur_step_num"])
 
-        return take_detached if ms.get_context("mode") == ms.PYNATIVE_MODE else take
+        return take_detached if ms.get_context("mode") == ms.PYNATIVE_MODE and hasattr(Tensor, "data") else take
 
     def _do_what_is_due(self, step: int) -> None:
         if step >= self._read_at:
