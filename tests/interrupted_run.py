@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import conftest
@@ -31,13 +32,15 @@ from ms_callbacks.cpu import fast_cpu
 
 
 class Say(Callback):
-    """Tells whoever waits outside how far it is."""
+    """Tells whoever waits outside how far it is, and waits for a line from there in some steps."""
 
-    def __init__(self, seconds_at_end: float) -> None:
-        self.seconds_at_end = seconds_at_end
+    def __init__(self, seconds_at_end: float, waits_in: Sequence[int]) -> None:
+        self.seconds_at_end, self.waits_in = seconds_at_end, waits_in
 
     def on_train_step_begin(self, run_context: Any) -> None:
         print("step", flush=True)
+        if run_context.original_args()["cur_step_num"] in self.waits_in:
+            sys.stdin.readline()
 
     def on_train_end(self, run_context: Any) -> None:
         print("end", flush=True)
@@ -52,6 +55,7 @@ def run(
     every_n_steps: int | None,
     exit_with: Any = None,
     seconds_at_end: float = 0,
+    waits_in: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Begins, or goes on; returns what the run has come to."""
     ms.set_context(mode=conftest.MODES[mode])
@@ -75,7 +79,7 @@ def run(
             GracefulStop(exit_with=exit_with),
             LossMonitor(per_print_times=5, mean_of="interval"),
             Validate(model, valid_dataset()),
-            Say(seconds_at_end),
+            Say(seconds_at_end, waits_in),
         ],
         initial_epoch=initial_epoch,
     )

@@ -37,7 +37,12 @@ class Child:
         root = os.path.dirname(os.path.dirname(interrupted_run.__file__))
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
         )
         self.lines: list[str] = []
 
@@ -50,6 +55,12 @@ class Child:
             if count == 0:
                 return True
         return False
+
+    def go_on(self) -> None:
+        """Lets it go on where it waits."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
 
     def end(self) -> int:
         """Waits for the end; returns how the process exited."""
@@ -76,6 +87,7 @@ def _no_child_is_left(monkeypatch: pytest.MonkeyPatch) -> Any:
     for child in children:
         child.kill()
         child.wait()
+        child.stdin.close()
         child.stdout.close()
 
 
@@ -177,13 +189,15 @@ def test_sigusr1_saves_and_goes_on(uninterrupted: Any, tmp_path: Path) -> None:
     arguments = {"mode": "graph", "shuffle": False, "every_n_steps": None}
     folder = tmp_path / "run"
     folder.mkdir()
-    child = Child(folder, **arguments)
-    assert child.until("step", 3), child.lines  # in the first epoch, which has no state yet
+    child = Child(folder, waits_in=(3, 6), **arguments)
+    assert child.until("step", 3), child.lines  # in the first epoch of eight steps, which has no state yet
     assert not list((folder / "state").glob("state-*"))
     child.process.send_signal(signal.SIGUSR1)
-    assert child.until("step", 2), child.lines
+    child.go_on()
+    assert child.until("step", 3), child.lines
     if CAN_BEGIN_WITHIN:
         assert list((folder / "state").glob("state-*"))
+    child.go_on()
     assert child.end() == 0, child.lines
     assert child.outcome() == uninterrupted("graph", False)
 
