@@ -14,18 +14,19 @@ import time
 from typing import Any, Callable, Optional
 
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Parameter, Tensor, nn
 from mindspore.train import Model
 
-from . import _ranks
+from . import _mindspore_compat, _ranks
 from ._checks import nearest, quoted
 from ._losses import Losses
+from ._model_parts import positional_count, take_apart
 from ._names import EVAL_LOSS, TRAIN_LOSS, is_train_loss, key_among
 from ._rates import Rates
 from ._roles import Evaluator, Examiner, Reporter, Restorer, StateKeeper, Writer
 from ._step_end import StepEnd
 
-__all__ = ["Run", "check_columns", "eval_labels", "eval_outputs", "metrics_of", "parts_of"]
+__all__ = ["Run", "check_columns", "eval_labels", "eval_outputs", "metrics_of"]
 
 Clock = Callable[[Any, str, Callable[[Any], None]], Callable[[Any], None]]  # of a callback's act in a hook
 
@@ -41,6 +42,8 @@ class Run:
     def __init__(self, run_context: Any, caller: Optional[tuple[Model, bool]] = None) -> None:
         self._context = run_context
         self._args = run_context.original_args()
+        _mindspore_compat.give_unique_names(self.train_network)
+        self._parts = take_apart(self._args["network"], self._args.get("loss_fn"), self._args.get("optimizer"))
         self._started = False
         self._evaluated_epoch = self._mean_epoch = 0
         self._mean_loss: Optional[float] = None
@@ -223,8 +226,25 @@ class Run:
 
     @property
     def network(self) -> nn.Cell:
-        """The network that the Model was made with."""
-        return self._args["network"]
+        """The network that is trained, found inside the training cell where the Model was given one."""
+        network = self._parts.network
+        if network is None:
+            cell = type(self._args["network"]).__name__
+            raise ValueError(
+                f"cannot tell which of the cells inside {cell} is the network to look at; pass network=..., "
+                f"or let {cell} hold it as self.network"
+            )
+        return network
+
+    @property
+    def weights(self) -> dict[str, Parameter]:
+        """What is learnt, by name: the parameters of the network and of its loss, and none of an optimizer's."""
+        return self._parts.weights
+
+    @property
+    def weights_beside(self) -> list[str]:
+        """Which of `weights` are not the network's, but its loss's or another network's."""
+        return sorted(self._parts.beside)
 
     @property
     def train_network(self) -> nn.Cell:
@@ -234,7 +254,7 @@ class Run:
     @property
     def loss_fn(self) -> Any:
         """The loss function; `None` where the network computes its own loss."""
-        return self._args.get("loss_fn")
+        return self._parts.loss_fn
 
     @property
     def train_dataset(self) -> Any:
@@ -254,13 +274,17 @@ class Run:
             raise ValueError(
                 f"{owner}: in sink mode batches go to the device unseen; train with dataset_sink_mode=False"
             )
-        return batch[:-1] if self.loss_fn is not None else batch
+        return batch[:-1] if self.loss_fn is not None else batch[: positional_count(self.network)]
+
+    @property
+    def optimizers(self) -> tuple[Any, ...]:
+        """The optimizers, the Model's or those that its training cell holds; none where it trains by other means."""
+        return self._parts.optimizers
 
     @property
     def optimizer(self) -> Any:
-        """The optimizer; `None` where neither the Model nor its network holds one."""
-        optimizer = self._args.get("optimizer")
-        return optimizer if optimizer is not None else getattr(self.train_network, "optimizer", None)
+        """The first of the optimizers; `None` where there is none."""
+        return self.optimizers[0] if self.optimizers else None
 
     # What it yields
 
@@ -450,11 +474,6 @@ def check_columns(what: str, model: Model, dataset: Any) -> None:
 def metrics_of(model: Model) -> dict[str, Any]:
     """The metrics that a Model was made with, by name."""
     return dict(getattr(model, "_metric_fns", None) or {})
-
-
-def parts_of(model: Model) -> tuple[nn.Cell, Any]:
-    """The network that a Model was made with, and its loss function; `None` where the network computes its own loss."""
-    return model._network, model._loss_fn
 
 
 def _as_it_is(callback: Any, hook: str, act: Callable[[Any], None]) -> Callable[[Any], None]:

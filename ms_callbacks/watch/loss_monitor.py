@@ -161,7 +161,7 @@ class LossMonitor(TrainCallback, Reporter):
             if self.on_nonfinite == "stop":
                 run.request_stop()  # as the rank does whose loss is not finite
             return
-        parameter = first_nonfinite(run.network)
+        parameter = first_nonfinite(run.weights)
         finding = (
             f"the loss is not finite in epoch {run.epoch}, step {step}; "
             + (f"the first parameter that is not finite is {parameter!r}" if parameter else "all parameters are finite")
