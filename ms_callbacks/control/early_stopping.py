@@ -11,7 +11,6 @@ from ..core._callback import TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
-from ..core._names import is_train_loss
 from ..core._output import emit
 from ..core._roles import Restorer
 from ..core._weights import Snapshot, check_parameters
@@ -126,7 +125,7 @@ class EarlyStopping(TrainCallback, Restorer):
     @property
     def follows_losses(self) -> bool:
         """Where the training loss is watched or printed."""
-        return is_train_loss(self.monitor) or self.verbose == 2
+        return self._run.follows(self.monitor) or self.verbose == 2
 
     def after_epoch(self, run: Run) -> None:
         """Observes the epoch's value and decides."""

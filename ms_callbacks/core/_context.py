@@ -23,7 +23,7 @@ from ._losses import Losses
 from ._model_parts import positional_count, take_apart
 from ._names import EVAL_LOSS, TRAIN_LOSS, is_train_loss, key_among
 from ._rates import Rates
-from ._roles import Evaluator, Examiner, Reporter, Restorer, StateKeeper, Writer
+from ._roles import Evaluator, Examiner, OutputDescriber, Reporter, Restorer, StateKeeper, Writer
 from ._step_end import StepEnd
 
 __all__ = ["Run", "check_columns", "eval_labels", "eval_outputs", "metrics_of"]
@@ -46,7 +46,7 @@ class Run:
         self._parts = take_apart(self._args["network"], self._args.get("loss_fn"), self._args.get("optimizer"))
         self._started = False
         self._evaluated_epoch = self._mean_epoch = 0
-        self._mean_loss: Optional[float] = None
+        self._train_means: dict[str, Optional[float]] = {}
         self._results: dict[str, Any] = {}
         self._rates: Optional[Rates] = None
         self._rates_epoch = 0
@@ -57,7 +57,8 @@ class Run:
         self._record: dict[str, Any] = {}
         self._resumed: dict[str, Any] = {}
         self._has_ended = self._is_decided = False
-        self.losses = Losses()
+        describers = [callback for callback in self.callbacks if isinstance(callback, OutputDescriber)]
+        self.losses = Losses(describers[0].output_reader() if describers else None)
         self.step_end = StepEnd(self, self._args, self.losses)
         self._follower: Any = None
         self.clocked: Clock = _as_it_is
@@ -320,7 +321,7 @@ class Run:
             samples = self.step_in_epoch * batch[0].shape[0] if batch and batch[0].shape else None
             self._record = {
                 "epoch": self.epoch,
-                "loss": self.mean_loss,
+                **self.train_means,
                 **{name: float(np.asarray(value).item()) for name, value in self.results.items() if _is_number(value)},
                 "learning_rate": rates[0] if rates else None,
                 "seconds": self.seconds,
@@ -331,11 +332,30 @@ class Run:
     @property
     def mean_loss(self) -> Optional[float]:
         """The mean training loss of the epoch, over all processes. For the end of an epoch."""
+        return self.train_means[TRAIN_LOSS]
+
+    @property
+    def train_means(self) -> dict[str, Optional[float]]:
+        """The means of the epoch's training steps, over all processes: `loss`, and what else of them is followed.
+
+        For the end of an epoch.
+        """
         if self._mean_epoch != self.epoch:
             self._mean_epoch = self.epoch
-            loss, steps = _ranks.total(self.losses.total) if _ranks.count() > 1 else self.losses.total
-            self._mean_loss = loss / steps if steps else None
-        return self._mean_loss
+            sums: list[float] = [*self.losses.total, *self.losses.other_sums.values()]
+            loss, steps, *others = _ranks.total(sums) if _ranks.count() > 1 else sums
+            means = (one / steps if steps else None for one in (loss, *others))
+            self._train_means = dict(zip(self.train_names, means))
+        return self._train_means
+
+    @property
+    def train_names(self) -> tuple[str, ...]:
+        """The names of `train_means`."""
+        return (TRAIN_LOSS, *self.losses.reader.names)
+
+    def follows(self, name: str) -> bool:
+        """Whether a value's name means one that each training step gives: the loss, or another that was named."""
+        return is_train_loss(name) or name in self.losses.reader.names
 
     @property
     def results(self) -> dict[str, Any]:
@@ -366,8 +386,8 @@ class Run:
         Where the evaluation's loss is NaN, so is each of its values.
         """
         results = self.results
-        if is_train_loss(name):
-            return self.mean_loss
+        if self.follows(name):
+            return self.train_means[TRAIN_LOSS if is_train_loss(name) else name]
         if not results:
             return None
         key = key_among(name, results)
@@ -436,7 +456,7 @@ class Run:
 
     def metric(self, owner: str, name: str) -> object:
         """Checks at the start that the run will have a monitor `name`; returns its metric where that can be seen."""
-        metrics = None if is_train_loss(name) else self.metrics_ahead(owner, name)
+        metrics = None if self.follows(name) else self.metrics_ahead(owner, name)
         if metrics is None:
             return None
         key = key_among(name, metrics)

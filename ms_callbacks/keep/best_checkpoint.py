@@ -19,7 +19,6 @@ from ..core._checks import check_bool, check_choice, check_int, check_number, ch
 from ..core._context import Run
 from ..core._model_parts import optimizers_of, take_apart
 from ..core._monitor import Monitor
-from ..core._names import is_train_loss
 from ..core._roles import Writer
 from ..core._template import PathTemplate
 from ._behind import Behind
@@ -167,7 +166,7 @@ class BestCheckpoint(TrainCallback, Writer):
         super().check(run)
         self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
         if run.result_names is not None:
-            self._template.check(run.result_names)
+            self._template.check([*run.train_names, *run.result_names])
         for other in run.callbacks:
             if isinstance(other, BestCheckpoint) and other is not self and other._places & self._places:
                 place = min(other._places & self._places)
@@ -202,7 +201,7 @@ class BestCheckpoint(TrainCallback, Writer):
     @property
     def follows_losses(self) -> bool:
         """Where the training loss is watched or part of the name."""
-        return is_train_loss(self.monitor) or "loss" in self._template.fields
+        return any(map(self._run.follows, (self.monitor, *self._template.fields)))
 
     def after_epoch(self, run: Run) -> None:
         """Saves where the epoch's value is among the best."""
@@ -334,9 +333,7 @@ class BestCheckpoint(TrainCallback, Writer):
 
     def _decide(self, run: Run, value: float) -> Kept:
         """What the epoch leaves behind, ranked among the others."""
-        fields = {**run.results, "epoch": run.epoch, "step": run.step}
-        if "loss" in self._template.fields:
-            fields["loss"] = run.mean_loss
+        fields = {**run.results, **run.train_means, "epoch": run.epoch, "step": run.step}
         kept = Kept(self._template.path(fields), self._record(run, value))
         self._decided = self._best_of(self._decided, kept)[0]
         return kept

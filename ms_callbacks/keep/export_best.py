@@ -14,7 +14,6 @@ from ..core._callback import STEP_BEGIN, TrainCallback
 from ..core._checks import check_choice, check_path
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
-from ..core._names import is_train_loss
 from ..core._weights import Snapshot, check_parameters
 from ._export import check_format, export
 
@@ -139,7 +138,7 @@ class ExportBest(TrainCallback):
     @property
     def follows_losses(self) -> bool:
         """Where the training loss is watched."""
-        return is_train_loss(self.monitor)
+        return self._run.follows(self.monitor)
 
     def after_epoch(self, run: Run) -> None:
         """Keeps the weights where the epoch's value is the best."""

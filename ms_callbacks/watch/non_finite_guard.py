@@ -19,10 +19,10 @@ from ..core import _files
 from ..core._callback import STEP_BEGIN, STEP_END, TrainCallback
 from ..core._checks import check_choice, check_int, check_path
 from ..core._context import Run
-from ..core._losses import loss_of
 from ..core._model_parts import named_parameters, take_apart
 from ..core._rates import Rates
 from ..core._roles import Examiner
+from ..core._step_outputs import OutputReader, loss_of
 from ..core._weights import Snapshot, check_parameters, first_nonfinite, nonfinite, views, write
 from ._step_dump import StepDump, as_tensors, inside, prune
 
@@ -114,7 +114,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
             raise ValueError(
                 f"{_OWNER}: one process cannot repeat the steps of several; leave it out where several train together"
             )
-        check_parameters(_OWNER, run.train_network)
+        check_parameters(_OWNER, named_parameters(run.train_network))
 
     def on_train_begin(self, run_context: Any) -> None:
         """Makes the folder, and begins anew."""
@@ -152,7 +152,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
     def _end_step(self, run_context: Any) -> None:
         """Keeps the step's rates and its output; looks at the interval."""
         run = self._run
-        self._steps[-1].output = run.outputs
+        self._steps[-1].output = run.losses.reader.take(run.outputs)
         self._steps[-1].rates = self._read_rates()
         if len(self._steps) == self.every_n_steps or run.step_in_epoch == run.steps_per_epoch:
             self._look(run)
@@ -228,7 +228,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
             if self._rates is not None and not self._rates.is_dynamic:
                 self._rates.set(step.rates or self._rates.read())
             self._before.take()
-            loss = loss_of(network(*as_tensors(step.batch)))
+            loss = loss_of(run.losses.reader.take(network(*as_tensors(step.batch))))
             parameter = self._first_nonfinite(run)
             if step.output is not None and not _is_same(loss, loss_of(step.output)):
                 return None, step
@@ -333,7 +333,7 @@ def replay(path: str, model: Model) -> Replay:
     if not is_training:
         network.set_train()
     try:
-        loss = loss_of(network(*batch))
+        loss = loss_of(OutputReader().take(network(*batch)))
         parameter = _first_nonfinite(parts.weights, network, dump.report["not_finite_at_the_beginning"])
         before.restore()
         layer, norms = inside(parts.network, parts.loss_fn, batch)
