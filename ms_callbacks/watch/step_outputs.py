@@ -37,19 +37,9 @@ class StepOutputs(TrainCallback, OutputDescriber):
             first step: the output has no such index or key, or no number there.
 
     Example:
-        >>> class TwoLosses(nn.Cell):
-        ...     def __init__(self, network, loss_fn):
-        ...         super().__init__()
-        ...         self.network, self.loss_fn = network, loss_fn
-        ...
-        ...     def construct(self, images, labels):
-        ...         logits = self.network(images)
-        ...         return self.loss_fn(logits, labels), logits.max()
-        >>> two_losses = ms.Model(TwoLosses(network, loss_fn), optimizer=optimizer)
-        >>> history = History()
-        >>> two_losses.train(1, train_dataset, callbacks=[StepOutputs(others={"largest": 1}), history])
-        >>> sorted(history.history)
-        ['largest', 'learning_rate', 'loss', 'samples_per_second', 'seconds']
+        >>> outputs = StepOutputs(dropped=2, others={"kl": 1})  # of a step that returns (loss, kl, overflow)
+        >>> outputs.others
+        {'kl': 1}
     """
 
     def __init__(
