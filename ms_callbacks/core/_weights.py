@@ -33,7 +33,8 @@ __all__ = [
     "save",
     "size_of",
     "views",
-    "without_rates",
+    "with_optimizer",
+    "without_optimizer",
     "write",
 ]
 
@@ -41,6 +42,11 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 FORMATS = (".ckpt", ".safetensors")
 _COMPLEX = "/real and imaginary"  # a `.ckpt` holds no complex numbers: MindSpore writes such a file and cannot read it
+# What an optimizer, a loss scale or a checkpoint of MindSpore's has besides a moment for each weight.
+_STATES = frozenset(
+    "global_step learning_rate beta1_power beta2_power weight_decay scale_sense current_iterator_step "
+    "last_overflow_iterator_step epoch_num step_num".split()
+)
 _MUCH = 1 << 23  # bytes that two threads copy in half the time of one, and less would not be worth the threads
 
 
@@ -72,14 +78,16 @@ class Snapshot:
         _assign(self._parameters, self.arrays)
 
 
-def without_rates(cell: nn.Cell) -> dict[str, Parameter]:
-    """What a checkpoint of `cell` holds: all parameters but the learning rates of optimizers.
+def with_optimizer(cell: nn.Cell, weights: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """The weights, and what else a training cell holds: the state of optimizers without their learning rates.
 
-    These are parameters of their own; loading them would override a new schedule without a word.
+    The rates are parameters of their own; loading them would override a new schedule without a word.
     """
     optimizers = [one for one in optimizers_of(cell) if isinstance(one, nn.Optimizer)]
-    rates = {id(one) for optimizer in optimizers for one in Rates(optimizer).parameters}
-    return {name: one for name, one in named_parameters(cell).items() if id(one) not in rates}
+    known = {id(one) for optimizer in optimizers for one in Rates(optimizer).parameters}
+    known.update(id(one) for one in weights.values())
+    state = {name: one for name, one in named_parameters(cell).items() if id(one) not in known}
+    return {**weights, **state}
 
 
 def write(
@@ -138,6 +146,16 @@ def aligned(owner: str, names: Collection[str], arrays: Arrays, source: str) -> 
         if all(f"{prefix}{name}" in names for name in arrays):
             return {f"{prefix}{name}": array for name, array in arrays.items()}, []
     return arrays, []
+
+
+def without_optimizer(arrays: Arrays) -> Arrays:
+    """The arrays without those that look like the state of an optimizer: a step, or a moment named after a weight."""
+
+    def is_state(name: str) -> bool:
+        parts = name.split(".")
+        return parts[-1] in _STATES or any(".".join(parts[place:]) in arrays for place in range(1, len(parts)))
+
+    return {name: array for name, array in arrays.items() if not is_state(name)}
 
 
 def views(parameters: Mapping[str, Parameter]) -> Arrays:

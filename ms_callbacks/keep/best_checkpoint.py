@@ -311,8 +311,11 @@ class BestCheckpoint(TrainCallback, Writer):
     def _load(self, network: nn.Cell, record: dict[str, Any], arrays: _weights.Arrays, path: str) -> None:
         """Writes what a file holds into a network, or a cell around one."""
         has_optimizer = record.get("with_optimizer", _has_optimizer(arrays))
-        whole = bool(record and has_optimizer and optimizers_of(network))
-        parameters = _weights.without_rates(network) if whole else take_apart(network).weights
+        parameters = take_apart(network).weights
+        if record and has_optimizer and optimizers_of(network):
+            parameters = _weights.with_optimizer(network, parameters)
+        elif has_optimizer and not all(name in arrays for name in parameters):
+            arrays = _weights.without_optimizer(arrays)
         arrays, beside = _weights.aligned(_OWNER, parameters, arrays, path)
         if beside and not has_optimizer:
             self.say(f"{path!r} holds more than this network; left out: {', '.join(sorted(beside))}")
@@ -322,7 +325,7 @@ class BestCheckpoint(TrainCallback, Writer):
 
     def _saved(self, run: Run) -> dict[str, Parameter]:
         """The parameters that a checkpoint holds."""
-        return _weights.without_rates(run.train_network) if self.save_optimizer else run.weights
+        return _weights.with_optimizer(run.train_network, run.weights) if self.save_optimizer else run.weights
 
     def _is_kept(self, value: float) -> bool:
         if self.save_top_k == 0 or not self._settled.is_better(value, self.initial_value_threshold):
