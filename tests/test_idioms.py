@@ -174,7 +174,7 @@ def test_a_resumed_run_is_the_one_that_was_never_interrupted(idiom, mode, tmp_pa
     def callbacks(state):
         return [state, LRStepDecay(1, gamma=0.5), EarlyStopping("loss", mode="min", verbose=0)]
 
-    model, network = make_idiom(idiom)
+    model, _ = make_idiom(idiom)
     model.train(3, dataset(), callbacks=callbacks(TrainingState(str(tmp_path / "whole"))))
     whole = weights(model.train_network)
 
