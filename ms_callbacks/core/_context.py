@@ -262,6 +262,13 @@ class Run:
         optimizer = self._args.get("optimizer")
         return optimizer if optimizer is not None else getattr(self.train_network, "optimizer", None)
 
+    @property
+    def optimizers(self) -> tuple[Any, ...]:
+        """All optimizers: the Model's, or those that the training network holds; none where there is none."""
+        if self.optimizer is not None:
+            return (self.optimizer,)
+        return tuple(cell for _, cell in self.train_network.cells_and_names() if isinstance(cell, nn.Optimizer))
+
     # What it yields
 
     @property
@@ -330,9 +337,10 @@ class Run:
 
         Who changes the rate at the end of an epoch asks for them first, so that they are the same for all.
         """
-        if self._rates_epoch != self.epoch and isinstance(self.optimizer, nn.Optimizer):
+        optimizers = () if self._rates_epoch == self.epoch else self.optimizers
+        if optimizers and all(isinstance(one, nn.Optimizer) for one in optimizers):
             self._rates_epoch = self.epoch
-            self._rates = self._rates or Rates(self.optimizer)
+            self._rates = self._rates or Rates(optimizers)
             self._epoch_rates = self._rates.read()
         return self._epoch_rates
 
