@@ -101,7 +101,7 @@ class LRStepDecay(Schedule):
         check_int("LRStepDecay.lr_list", "epochs", epochs, 1)
         check_int("LRStepDecay.lr_list", "steps_per_epoch", steps_per_epoch, 1)
         schedule = LRStepDecay(step_size, gamma)
-        base = check_number("LRStepDecay.lr_list", "learning_rate", learning_rate, above=0)
+        base = check_number("LRStepDecay.lr_list", "learning_rate", learning_rate, minimum=0)
         return [
             rate for rate in schedule.rates_for(base, Plan(epochs, steps_per_epoch)) for _ in range(steps_per_epoch)
         ]

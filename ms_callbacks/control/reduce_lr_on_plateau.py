@@ -10,7 +10,7 @@ from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
 from ..core._names import is_train_loss
 from ..core._rates import Rates, shortest
-from ..core._schedule import RateSetter, check_per_group, checked_per_group, for_group
+from ..core._schedule import RateSetter, check_per_group, checked_per_group, for_group, remember
 
 __all__ = ["ReduceLROnPlateau"]
 
@@ -152,6 +152,7 @@ class ReduceLROnPlateau(RateSetter):
         if new == old:
             return False
         self._rates.set(new)
+        remember(self._rates)
         if self.verbose:
             rates = "/".join(f"{rate:.6g}" for rate in new)
             self.say(

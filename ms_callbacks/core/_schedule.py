@@ -29,6 +29,7 @@ __all__ = [
     "checked_rates",
     "first_rates",
     "for_group",
+    "remember",
 ]
 
 PerGroup = Union[float, list[float]]  # one number for all parameter groups, or one for each
@@ -77,12 +78,7 @@ class RateSetter(TrainCallback):
         """Raises where an argument that has a value for each parameter group does not fit those of the optimizer."""
 
     def on_exit(self) -> None:
-        """Remembers where it left the rates, so that a second run can tell whether they were changed since."""
-        if self._rates is not None:
-            for rates in self._rates.of_each:
-                begun, left = _BEGUN.get(rates.optimizers[0]), rates.read()
-                bases = begun.bases if begun is not None and begun.left == left else left
-                _BEGUN[rates.optimizers[0]] = _Begun(bases, left, rates.steps)
+        """Lets the optimizers go."""
         self._rates = None
 
 
@@ -104,6 +100,16 @@ class _Begun(NamedTuple):
 
 
 _BEGUN: weakref.WeakKeyDictionary[Any, _Begun] = weakref.WeakKeyDictionary()
+
+
+def remember(rates: Rates, bases: Optional[Sequence[float]] = None) -> None:
+    """Keeps where rates stand now, and where they began: by `bases`, or as it was unless they were changed since."""
+    for each in rates.of_each:
+        known, left = _BEGUN.get(each.optimizers[0]), each.read()
+        begun = known.bases if known is not None and known.left == left else left
+        if bases is not None:
+            begun, bases = list(bases[: len(each)]), bases[len(each) :]
+        _BEGUN[each.optimizers[0]] = _Begun(begun, left, each.steps)
 
 
 def first_rates(rates: Rates) -> list[float]:
@@ -157,6 +163,7 @@ class Schedule(RateSetter, ABC):
         super().on_train_begin(run_context)
         if self.begins_anew():
             self._resumed = self._bases = self._applied = None
+            self._index = 0
         self._lists: list[list[float]] = []
         if self.by_step:
             self.at_step(STEP_BEGIN, self._apply_next)
@@ -198,35 +205,22 @@ class Schedule(RateSetter, ABC):
         """Makes the list before the first epoch, and sets the epoch's rate."""
         super().on_train_epoch_begin(run_context)
         run = self._run
+        assert self._rates is not None
         is_first = not self._lists
         if is_first:
-            assert self._rates is not None
             self._bases = self._bases_for(run, self._rates)
             self._lists = self._lists_for(self._bases, run)
             self.lr_list_ = self._lists[0]
-        if not self.by_step:
-            self._apply(run.epoch - 1)
-            return
-        # Counted here, so that a step asks for nothing, and epochs may have other numbers of steps than was told.
-        if self.has_own_part(run.epoch) or self.has_own_part(run.epoch - 1):
-            self._index = run.steps_before if is_first else (run.epoch - 1) * run.steps_per_epoch
-        elif is_first:
-            done = None if self._resumed is None else self._resumed.get("steps")
-            self._index = run.steps_before if done is None else done
-        self._last = run.epoch * run.steps_per_epoch - 1 if self.has_own_part(run.epoch) else sys.maxsize
-        if self._index < len(self.lr_list_):  # what looks at the rate before the first step
-            self._apply(self._index)
+        self._enter_epoch(run, is_first)
+        if is_first:
+            remember(self._rates, self._bases)
 
     def on_exit(self) -> None:
-        """Remembers the rates that the run began with, too."""
-        rates, bases = self._rates, self._bases
-        super().on_exit()
-        if rates is not None and bases is not None:
-            for each in rates.of_each:
-                begun = _BEGUN[each.optimizers[0]]
-                _BEGUN[each.optimizers[0]] = begun._replace(bases=bases[: len(each)])
-                bases = bases[len(each) :]
+        """Remembers where it left the rates, so that a second run can tell whether they were changed since."""
+        if self._rates is not None and self._bases is not None:
+            remember(self._rates, self._bases)
         self._resumed = None
+        super().on_exit()
 
     def state_dict(self) -> dict[str, Any]:
         """The rate that each parameter group began at, the last that was set, and the place in a list by step."""
@@ -235,8 +229,9 @@ class Schedule(RateSetter, ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Lets the next run begin at the rates of a state that `state_dict` returned."""
         super().load_state_dict(state)
-        self._resumed = state
+        self._resumed = state if state["bases"] is not None else None
         self._bases, self._applied = state["bases"], state["applied"]
+        self._index = state.get("steps", 0)
 
     def _lists_for(self, bases: Sequence[float], run: Run) -> list[list[float]]:
         plan = Plan(run.epochs, run.steps_per_epoch, is_grouped=len(bases) > 1)
@@ -247,10 +242,10 @@ class Schedule(RateSetter, ABC):
         given = self.first_rate
         if given is not None:
             return [for_group(given, group) for group in range(len(rates))]
-        if self._resumed is not None and self._resumed["bases"] is not None:
+        if self._resumed is not None:
             return list(self._resumed["bases"])
         if not self.is_relative(_plan(run, rates)):
-            return rates.read()
+            return first_rates(rates)
         bases = self._told(run, rates)
         if not any(bases):
             raise ValueError(
@@ -299,6 +294,20 @@ class Schedule(RateSetter, ABC):
             index < len(rates) and math.isclose(shortest(rates[index]), rate, rel_tol=1e-6)
             for rates, rate in zip(self._lists_for(bases, run), now)
         )
+
+    def _enter_epoch(self, run: Run, is_first: bool) -> None:
+        if not self.by_step:
+            self._apply(run.epoch - 1)
+            return
+        # Counted here, so that a step asks for nothing, and epochs may have other numbers of steps than was told.
+        if self.has_own_part(run.epoch) or self.has_own_part(run.epoch - 1):
+            self._index = run.steps_before if is_first else (run.epoch - 1) * run.steps_per_epoch
+        elif is_first:
+            done = None if self._resumed is None else self._resumed.get("steps")
+            self._index = run.steps_before if done is None else done
+        self._last = run.epoch * run.steps_per_epoch - 1 if self.has_own_part(run.epoch) else sys.maxsize
+        if self._index < len(self.lr_list_):  # what looks at the rate before the first step
+            self._apply(self._index)
 
     def _apply_next(self, run_context: Any) -> None:
         self._apply(min(self._index, self._last))
@@ -366,7 +375,7 @@ def for_group(value: PerGroup, group: int) -> float:
 
 def checked_rates(owner: str, name: str, rates: Any) -> list[float]:
     """The rates as a list of floats; raises unless there is at least one and all are finite and at least 0."""
-    given = _plain(rates)
+    given = getattr(rates, "asnumpy", lambda: rates)()
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         raise TypeError(f"{owner}: {name} must be a list of numbers, but got {rates!r}")
     values = [
@@ -380,4 +389,4 @@ def checked_rates(owner: str, name: str, rates: Any) -> list[float]:
 def _plain(value: Any) -> Any:
     """A tensor as an array, and an array of one element as its number."""
     array = getattr(value, "asnumpy", lambda: value)()
-    return array.item() if isinstance(array, np.ndarray) and array.ndim == 0 else array
+    return array.item() if isinstance(array, np.ndarray) and array.size == 1 else array
