@@ -287,6 +287,11 @@ class Run:
         """The first of the optimizers; `None` where there is none."""
         return self.optimizers[0] if self.optimizers else None
 
+    def all_rates(self) -> Optional[Rates]:
+        """The learning rates of all optimizers; `None` where they are not all of `mindspore.nn`, or there is none."""
+        known = self.optimizers and all(isinstance(one, nn.Optimizer) for one in self.optimizers)
+        return Rates(self.optimizers) if known else None
+
     # What it yields
 
     @property
@@ -374,10 +379,10 @@ class Run:
 
         Who changes the rate at the end of an epoch asks for them first, so that they are the same for all.
         """
-        if self._rates_epoch != self.epoch and isinstance(self.optimizer, nn.Optimizer):
+        if self._rates_epoch != self.epoch:
             self._rates_epoch = self.epoch
-            self._rates = self._rates or Rates(self.optimizer)
-            self._epoch_rates = self._rates.read()
+            self._rates = self._rates or self.all_rates()
+            self._epoch_rates = [] if self._rates is None else self._rates.read()
         return self._epoch_rates
 
     def value(self, owner: str, name: str) -> Optional[float]:
