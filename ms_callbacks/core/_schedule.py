@@ -126,10 +126,8 @@ class Schedule(RateSetter, ABC):
         """Raises where the list does not reach to the end of the run."""
         self.rates_for(1.0, self._plan(run, first_rates(Rates(run.optimizer))))
 
-    def on_train_epoch_begin(self, run_context: Any) -> None:
+    def before_epoch(self, run: Run) -> None:
         """Makes the list before the first epoch, and sets the epoch's rate."""
-        super().on_train_epoch_begin(run_context)
-        run = self._run
         if not self._lists:
             assert self._bases is not None
             plan = self._plan(run, self._bases)

@@ -180,10 +180,8 @@ class BestCheckpoint(TrainCallback, Writer):
         size = _weights.size_of(run.train_network if self.save_optimizer else run.network)
         return {os.path.dirname(self.filepath): (most + self.save_last + 1) * size}
 
-    def on_train_epoch_begin(self, run_context: Any) -> None:
+    def before_epoch(self, run: Run) -> None:
         """Where the run goes on from an earlier one, takes up what that left on disk."""
-        super().on_train_epoch_begin(run_context)
-        run = self._run
         if self._is_anew and run.initial_epoch:
             # Only values of the same kind can be compared.
             self._kept = [
