@@ -111,8 +111,7 @@ class Validate(TrainCallback, Evaluator):
         """Evaluates where this epoch is to be, and publishes the results."""
         fit_results = run.fit_results
         if fit_results is not None:
-            fit_results.pop("eval_loss", None)
-            self._publish(run, fit_results)
+            self._publish(run, {name: fit_results[name] for name in metrics_of(self.model) if name in fit_results})
         elif run.epoch % self.every_n_epochs == 0 or (self.on_last and (run.epoch == run.epochs or run.is_stopping)):
             flags = [(cell, cell.training) for _, cell in run.train_network.cells_and_names()]
             observers = [callback for callback in run.callbacks if isinstance(callback, EvalObserver)]

@@ -308,7 +308,8 @@ class Run(Progress):
     def fit_results(self) -> Optional[dict[str, Any]]:
         """What `Model.fit`, or our evaluator, has published for this epoch."""
         results = self._args.get("eval_results")
-        return None if results is None else dict(results)
+        # `fit` puts an `eval_loss` of its own, from the last batch, over a metric of that name.
+        return None if results is None else {**results, **self._args.get("metrics", {})}
 
     @property
     def evaluates_itself(self) -> bool:

@@ -35,12 +35,12 @@ class LossMonitor(TrainCallback, Reporter):
         Validation: acc: 0.9811, eval_loss: 0.0593
 
     In a line, the losses are the last step's and the mean of the epoch so far; the time is the mean of a step since
-    the line before. Where the number of batches varies from epoch to epoch, so that only its end tells how many steps
-    it has, a dash stands for their number: from the first step on that the dataset's size did not declare. The epoch's time is that of its training steps: evaluation does not count. Losses are read from
-    the device together when a line is printed, not at every step. Of a tuple output the first element is the loss; of
-    a vector, the mean; a step that loss scaling dropped for its overflow does not count. In sink mode on GPU and
-    Ascend only the last loss of each sink is known, and means are of those. Of several processes the first prints; the
-    losses of a step are its own, the mean of the epoch is over all.
+    the line before. A dash stands for an epoch's number of steps where only its end tells it: from the step on by which
+    an epoch has had another number of batches than the dataset declares. The epoch's time is that of its training
+    steps: evaluation does not count. Losses are read from the device together when a line is printed, not at every
+    step. Of a tuple output the first element is the loss; of a vector, the mean; a step that loss scaling dropped for
+    its overflow does not count. In sink mode on GPU and Ascend only the last loss of each sink is known, and means are
+    of those. Of several processes the first prints; the losses of a step are its own, the mean of the epoch is over all.
 
     Args:
         learning_rate: accepted because mindvision's takes it: the rate (or list of rates) that the optimizer was made
@@ -108,9 +108,7 @@ class LossMonitor(TrainCallback, Reporter):
         self._check_finite(run)
         milliseconds, steps = run.seconds * 1000, run.step_in_epoch
         per_step = f"{milliseconds / steps:5.3f}" if steps else "-"
-        emit(
-            f"Epoch time: {milliseconds:5.3f} ms, per step time: {per_step} ms, avg loss: {_loss_text(run.mean_loss)}"
-        )
+        emit(f"Epoch time: {milliseconds:5.3f} ms, per step time: {per_step} ms, avg loss: {_loss_text(run.mean_loss)}")
         results = ", ".join(f"{name}: {_metric_text(value)}" for name, value in sorted(run.results.items()))
         if results:
             emit(f"Validation: {results}")
