@@ -28,9 +28,10 @@ class Validate(TrainCallback, Evaluator):
     The results are published as `Model.fit` publishes them (`cb_params["eval_results"]` and `["metrics"]`), so that
     MindSpore's own callbacks find them too if they stand **after** `Validate` in the list. Among the callbacks of this
     package the order does not matter. `eval_loss` is the mean over all samples, and so is a metric of the Model that is
-    MindSpore's `Loss`, whatever its name: MindSpore takes the mean over batches, in which a sample of a smaller last
-    batch weighs more. Any other metric that the Model itself calls `loss` appears as `eval_loss`, as it is. Training goes on as if there had been no evaluation: each cell's `training` flag
-    comes back, and neither weights nor BatchNorm's statistics change.
+    MindSpore's `Loss`, whatever its name: MindSpore takes the mean over batches, in which a sample of a smaller batch
+    weighs more. Any other metric that the Model itself calls `loss` appears as `eval_loss`, as it is. Training goes on
+    as if there had been no evaluation: each cell's `training` flag comes back, and neither weights nor BatchNorm's
+    statistics change.
 
     Several processes evaluate a part of the data each; what is published is the mean over all samples, on every one. It
     is exact for a metric that is a mean over samples, such as accuracy or a loss, and close for others, such as F1.

@@ -40,7 +40,7 @@ class LossMonitor(TrainCallback, Reporter):
     steps: evaluation does not count. Losses are read from the device together when a line is printed, not at every
     step. Of a tuple output the first element is the loss; of a vector, the mean; a step that loss scaling dropped for
     its overflow does not count. In sink mode on GPU and Ascend only the last loss of each sink is known, and means are
-    of those. Of several processes the first prints; the losses of a step are its own, the mean of the epoch is over all.
+    of those. Of several processes the first prints; the losses of a step are its own, the epoch's mean is over all.
 
     Args:
         learning_rate: accepted because mindvision's takes it: the rate (or list of rates) that the optimizer was made
