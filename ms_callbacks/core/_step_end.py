@@ -16,7 +16,6 @@ from mindspore import Tensor
 from ._losses import Losses
 from ._roles import Reporter
 from ._samples import Samples
-from ._tensors import detached
 
 if TYPE_CHECKING:
     from ._context import Run
@@ -34,6 +33,7 @@ class StepEnd:
 
     def __init__(self, run: Run, args: dict[str, Any], losses: Losses, ended_at: list[float]) -> None:
         self._run, self._args, self._losses, self._ended_at = run, args, losses, ended_at
+        self._is_checked = False
         self._last_step = math.inf
         self._read_at: float = 0
         self._reports: dict[Reporter, int] = {}
@@ -42,7 +42,8 @@ class StepEnd:
     def begin_epoch(self, first_step: int, last_step: Optional[int]) -> None:
         """Takes note which steps are the epoch's; `None` where its last step is not known ahead."""
         self._last_step = math.inf if last_step is None else last_step
-        self._read_at = self._due_at[0] = min(first_step + _MOST_UNREAD, self._last_step)
+        self._read_at = min(first_step + _MOST_UNREAD, self._last_step)
+        self._due_at[0] = self._read_at if self._is_checked else first_step
 
     def report_at(self, step: int, reporter: Reporter) -> None:
         """Has `reporter` report at the end of `step`."""
@@ -54,15 +55,18 @@ class StepEnd:
         args, add, due_at, do_what_is_due = self._args, self._losses.add, self._due_at, self._do_what_is_due
         ended_at, clock = self._ended_at, time.perf_counter
 
+        pick = self._losses.reader.take
+
         def take(run_context: Any) -> None:
-            add(args["net_outputs"])
+            output = args["net_outputs"]
+            add(output if type(output) is Tensor else pick(output))
             ended_at[0] = clock()
             if args["cur_step_num"] >= due_at[0]:
                 do_what_is_due(args["cur_step_num"])
 
         def take_detached(run_context: Any) -> None:
             output = args["net_outputs"]
-            add(output.data if type(output) is Tensor else detached(output))
+            add(output.data if type(output) is Tensor else pick(output))
             ended_at[0] = clock()
             if args["cur_step_num"] >= due_at[0]:
                 do_what_is_due(args["cur_step_num"])
@@ -80,6 +84,9 @@ class StepEnd:
         return take_and_count
 
     def _do_what_is_due(self, step: int) -> None:
+        if not self._is_checked:  # an output that no loss can be told in is an error at the first step
+            self._is_checked = True
+            self._losses.reader.take(self._args["net_outputs"])
         if step >= self._read_at:
             self._losses.read()
             self._ended_at[0] = time.perf_counter()  # of all the work of the step, now that the device was waited for

@@ -11,18 +11,18 @@ from typing import Any, Optional
 
 import mindspore as ms
 import numpy as np
-from mindspore import nn
+from mindspore import Parameter, nn
 
 from ..core import _files, _ranks, _weights
 from ..core._callback import STEP_END, TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number, check_path
 from ..core._context import Run
+from ..core._model_parts import optimizers_of, take_apart
 from ..core._monitor import Monitor
-from ..core._names import is_train_loss
 from ..core._roles import Writer
 from ..core._template import PathTemplate
 from ._behind import Behind
-from ._records import Kept, at, latest_run, previous, remove, runs_before, verified, write
+from ._records import Kept, at, is_without_record, latest_run, previous, remove, runs_before, verified, write
 
 __all__ = ["BestCheckpoint"]
 
@@ -157,7 +157,7 @@ class BestCheckpoint(TrainCallback, Writer):
             known = {kept.path: kept for kept in [*self._kept, *self._of_run()] if os.path.exists(kept.path)}
             self._kept = self._ranked(known.values())
         self._decided = self._kept
-        self._parameters = _weights.without_rates(run.train_network if self.save_optimizer else run.network)
+        self._parameters = self._saved(run)
         if self.background and _ranks.is_first():
             self._behind = Behind(self._parameters, self._write)
 
@@ -166,19 +166,18 @@ class BestCheckpoint(TrainCallback, Writer):
         super().check(run)
         self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
         if run.result_names is not None:
-            self._template.check(run.result_names)
+            self._template.check([*run.train_names, *run.result_names])
         for other in run.callbacks:
             if isinstance(other, BestCheckpoint) and other is not self and other._places & self._places:
                 place = min(other._places & self._places)
                 raise ValueError(f"{_OWNER}: two callbacks save to {place!r}; give each a filepath of its own")
-        _weights.check_parameters(_OWNER, run.network)
+        _weights.check_parameters(_OWNER, self._saved(run))
         _files.check_folder(_OWNER, self.filepath)
 
     def disk_space(self, run: Run) -> dict[str, int]:
         """Those that are kept, and the one that is written before an older goes."""
         most = run.epochs - run.initial_epoch if self.save_top_k == -1 else self.save_top_k
-        size = _weights.size_of(run.train_network if self.save_optimizer else run.network)
-        return {os.path.dirname(self.filepath): (most + self.save_last + 1) * size}
+        return {os.path.dirname(self.filepath): (most + self.save_last + 1) * _weights.size_of(self._saved(run))}
 
     def before_epoch(self, run: Run) -> None:
         """Where the run goes on from an earlier one, takes up what that left on disk."""
@@ -200,7 +199,7 @@ class BestCheckpoint(TrainCallback, Writer):
     @property
     def follows_losses(self) -> bool:
         """Where the training loss is watched or part of the name."""
-        return is_train_loss(self.monitor) or "loss" in self._template.fields
+        return any(map(self._run.follows, (self.monitor, *self._template.fields)))
 
     def after_epoch(self, run: Run) -> None:
         """Saves where the epoch's value is among the best."""
@@ -249,11 +248,17 @@ class BestCheckpoint(TrainCallback, Writer):
         damaged or incomplete is refused by name and the next best is loaded instead. The weights are written so that
         training can go on from them, in both modes.
 
+        A prefix that a cell around the network has put before its names, in the file or here, makes no difference. A
+        file without a record, as MindSpore's `save_checkpoint` and `ModelCheckpoint` write it, is loaded too, with a
+        line that says that nothing is known of it; the state of an optimizer in it is left out.
+
         Args:
-            network: a network with the same parameters; with `save_optimizer=True`, `model.train_network` too.
+            network: a network with the same parameters. A training cell such as `model.train_network` gets the weights
+                of its network and its loss, and with `save_optimizer=True` the optimizer's state too.
 
         Returns:
-            The record of the checkpoint that was loaded: `"path"`, `"monitor"`, `"value"`, `"epoch"`, `"step"`, ...
+            The record of the checkpoint that was loaded: `"path"`, `"monitor"`, `"value"`, `"epoch"`, `"step"`, ...;
+            of a file without one, `"path"` alone.
 
         Raises:
             FileNotFoundError: there is no checkpoint.
@@ -262,6 +267,10 @@ class BestCheckpoint(TrainCallback, Writer):
         if not isinstance(network, nn.Cell):
             raise TypeError(f"{_OWNER}: load_into takes a network (nn.Cell), but got {type(network).__name__}")
         self._take_note(wait=True)
+        if not self._kept and is_without_record(self.filepath):
+            self.say(f"{self.filepath!r} has no record: MindSpore or another has saved it, and nothing can be verified")
+            self._load(network, {}, _weights.load(self.filepath), self.filepath)
+            return {"path": self.filepath}
         candidates = self._kept or self._on_disk()
         refused: list[str] = []
         for kept in candidates:
@@ -271,8 +280,7 @@ class BestCheckpoint(TrainCallback, Writer):
                 refused.append(str(error))
                 self.say(f"refused {error}")
                 continue
-            alone = record.get("with_optimizer") is False
-            _weights.write(_OWNER, network, arrays, kept.path, exact=alone)
+            self._load(network, record, arrays, kept.path)
             return {**record, "path": kept.path}
         if refused:
             raise ValueError(f"{_OWNER}: no whole checkpoint is left; refused: {'; '.join(refused)}")
@@ -298,7 +306,24 @@ class BestCheckpoint(TrainCallback, Writer):
         kept = [Kept(each["path"], each["record"]) for each in state["kept"]]
         self._kept = [each for each in kept if self._template.may_have_made(each.path)]
 
+    def _load(self, network: nn.Cell, record: dict[str, Any], arrays: _weights.Arrays, path: str) -> None:
+        """Writes what a file holds into a network, or a cell around one."""
+        has_optimizer = record.get("with_optimizer", _has_optimizer(arrays))
+        parameters = take_apart(network).weights
+        if record and has_optimizer and optimizers_of(network):
+            parameters = _weights.with_optimizer(network, parameters)
+        elif has_optimizer and not all(name in arrays for name in parameters):
+            arrays = _weights.without_optimizer(arrays)
+        arrays, beside = _weights.aligned(_OWNER, parameters, arrays, path)
+        if beside and not has_optimizer:
+            self.say(f"{path!r} holds more than this network; left out: {', '.join(sorted(beside))}")
+        _weights.write(_OWNER, parameters, arrays, path, besides=None if has_optimizer else record.get("beside", ()))
+
     # Saving
+
+    def _saved(self, run: Run) -> dict[str, Parameter]:
+        """The parameters that a checkpoint holds."""
+        return _weights.with_optimizer(run.train_network, run.weights) if self.save_optimizer else run.weights
 
     def _is_kept(self, value: float) -> bool:
         if self.save_top_k == 0 or not self._settled.is_better(value, self.initial_value_threshold):
@@ -309,9 +334,7 @@ class BestCheckpoint(TrainCallback, Writer):
 
     def _decide(self, run: Run, value: float) -> Kept:
         """What the epoch leaves behind, ranked among the others."""
-        fields = {**run.results, "epoch": run.epoch, "step": run.step}
-        if "loss" in self._template.fields:
-            fields["loss"] = run.mean_loss
+        fields = {**run.results, **run.train_means, "epoch": run.epoch, "step": run.step}
         kept = Kept(self._template.path(fields), self._record(run, value))
         self._decided = self._best_of(self._decided, kept)[0]
         return kept
@@ -386,6 +409,7 @@ class BestCheckpoint(TrainCallback, Writer):
             "step": run.step,
             "learning_rate": run.rates,
             "with_optimizer": self.save_optimizer,
+            "beside": run.weights_beside,
             "saved_at": time.time(),
             "versions": {"mindspore": ms.__version__, "numpy": np.__version__},
         }
@@ -429,6 +453,11 @@ class BestCheckpoint(TrainCallback, Writer):
             return [at(self.filepath)] if os.path.exists(self.filepath) else []
         except ValueError as error:
             raise ValueError(f"{_OWNER}: no whole checkpoint is left; refused: {error}") from error
+
+
+def _has_optimizer(arrays: _weights.Arrays) -> bool:
+    """Whether arrays without a record are those of a training cell, which has a step besides its weights."""
+    return any(name.rpartition(".")[2] == "global_step" for name in arrays)
 
 
 def _read(kept: Kept) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:

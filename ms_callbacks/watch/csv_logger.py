@@ -115,7 +115,14 @@ class CSVLogger(TrainCallback):
 
     @staticmethod
     def _columns_of(run: Run) -> list[str]:
-        return ["epoch", "loss", *sorted(run.result_names or []), "learning_rate", "seconds", "samples_per_second"]
+        return [
+            "epoch",
+            *run.train_names,
+            *sorted(run.result_names or []),
+            "learning_rate",
+            "seconds",
+            "samples_per_second",
+        ]
 
     def _line(self, cells: list[Any]) -> bytes:
         text = io.StringIO()
