@@ -6,7 +6,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
-from mindspore.train import Callback, Metric
+from mindspore.train import Accuracy, Callback, Loss, Metric
 from mindspore.train import EarlyStopping as MindSporesEarlyStopping
 from training import Network, Recorder, assert_same_weights, dataset, loss_fn, make_model, valid_dataset
 
@@ -70,6 +70,24 @@ def test_a_metric_called_loss_appears_as_eval_loss():
     assert sorted(validate.results_) == ["acc", "eval_loss"]
 
 
+@pytest.mark.parametrize("how", ["train", "fit"])
+@pytest.mark.parametrize("name", ["loss", "eval_loss", "mine"])
+def test_mindspores_loss_metric_is_a_mean_over_samples(mode, how, name):
+    """Whatever its name; MindSpore itself takes the mean over batches, of which the last is smaller."""
+    model = make_model(metrics={name: Loss(), "acc": Accuracy()})
+    validate = Validate(model, valid_dataset())
+    if how == "fit":
+        model.fit(1, dataset(), valid_dataset(), callbacks=[validate])
+    else:
+        model.train(1, dataset(), callbacks=[validate])
+    expected = mean_loss(model)
+    results = dict(validate.results_)
+    assert sorted(results) == sorted({"eval_loss", "acc", "eval_loss" if name == "loss" else name})
+    results.pop("acc")
+    assert list(results.values()) == pytest.approx([expected] * len(results), rel=1e-5)
+    assert model.eval(valid_dataset())[name] != pytest.approx(expected, rel=1e-3)
+
+
 class Constant(Metric):
     """A metric that always says the same."""
 
@@ -83,13 +101,29 @@ class Constant(Metric):
         return 42.0
 
 
+class Largest(Loss):
+    """A loss of the user's own: the largest of a batch."""
+
+    def update(self, *inputs):
+        self.largest = max(self.largest, float(inputs[0].asnumpy()))
+
+    def clear(self):
+        self.largest = 42.0
+
+    def eval(self):
+        return self.largest
+
+
+@pytest.mark.parametrize("how", ["train", "fit"])
+@pytest.mark.parametrize("metric", [Constant, Largest])
 @pytest.mark.parametrize("name", ["loss", "eval_loss"])
-def test_the_models_own_loss_metric_wins(name):
+def test_the_models_own_loss_metric_wins(how, metric, name):
     """Whatever it computes, it is what the user asked for."""
-    model = make_model(metrics={name: Constant()})
+    model = make_model(metrics={name: metric()})
     validate = Validate(model, valid_dataset())
     stopping = EarlyStopping("eval_loss", verbose=0)
-    model.train(1, dataset(), callbacks=[validate, stopping])
+    valid = [valid_dataset()] if how == "fit" else []
+    getattr(model, how)(1, dataset(), *valid, callbacks=[validate, stopping])
     assert (validate.results_, stopping.best_) == ({"eval_loss": 42.0}, 42.0)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from mindspore.train import Model
+from mindspore.train import Loss, Model
 
 from ..core import _ranks
 from ..core._callback import TrainCallback, only_one
@@ -17,6 +17,7 @@ from ..core._checks import check_bool, check_dataset, check_int
 from ..core._context import Run, check_columns, eval_outputs, metrics_of
 from ..core._observer import EvalObserver
 from ..core._roles import Evaluator
+from ..core._samples import size_of
 
 __all__ = ["Validate"]
 
@@ -26,15 +27,18 @@ class Validate(TrainCallback, Evaluator):
 
     The results are published as `Model.fit` publishes them (`cb_params["eval_results"]` and `["metrics"]`), so that
     MindSpore's own callbacks find them too if they stand **after** `Validate` in the list. Among the callbacks of this
-    package the order does not matter. `eval_loss` is the mean over all samples; a metric that the Model itself calls
-    `loss` appears as `eval_loss`. Training goes on as if there had been no evaluation: each cell's `training` flag
-    comes back, and neither weights nor BatchNorm's statistics change.
+    package the order does not matter. `eval_loss` is the mean over all samples, and so is a metric of the Model that is
+    MindSpore's `Loss`, whatever its name: MindSpore takes the mean over batches, in which a sample of a smaller batch
+    weighs more. Any other metric that the Model itself calls `loss` appears as `eval_loss`, as it is. Training goes on
+    as if there had been no evaluation: each cell's `training` flag comes back, and neither weights nor BatchNorm's
+    statistics change.
 
     Several processes evaluate a part of the data each; what is published is the mean over all samples, on every one. It
     is exact for a metric that is a mean over samples, such as accuracy or a loss, and close for others, such as F1.
 
     In `Model.fit` with a `valid_dataset`, no second evaluation is made: the one of `fit` serves, with `eval_loss` put
-    right.
+    right. A `Model.fit` without `Validate` has MindSpore's own: that of a metric `loss`, over batches, or else of the
+    last batch alone.
 
     Args:
         model: the Model that trains; it must have been made with `metrics`.
@@ -108,8 +112,7 @@ class Validate(TrainCallback, Evaluator):
         """Evaluates where this epoch is to be, and publishes the results."""
         fit_results = run.fit_results
         if fit_results is not None:
-            fit_results.pop("eval_loss", None)
-            self._publish(run, fit_results)
+            self._publish(run, {name: fit_results[name] for name in metrics_of(self.model) if name in fit_results})
         elif run.epoch % self.every_n_epochs == 0 or (self.on_last and (run.epoch == run.epochs or run.is_stopping)):
             flags = [(cell, cell.training) for _, cell in run.train_network.cells_and_names()]
             observers = [callback for callback in run.callbacks if isinstance(callback, EvalObserver)]
@@ -131,16 +134,19 @@ class Validate(TrainCallback, Evaluator):
         indexes = self.model._eval_indexes
         # An evaluation network of the user's own gives its outputs in no fixed order: its loss cannot be told.
         first: Any = (element or [None])[0] if indexes is None else outputs[indexes[2]]
-        self._samples.append(first.shape[0] if first is not None and first.shape else 1)
+        self._samples.append(size_of(element or (first,)))
         if indexes is not None:
             self._losses.append(float(np.mean(outputs[indexes[0]].asnumpy())))
 
     def _publish(self, run: Run, metrics: dict[str, Any]) -> None:
         """Publishes the results; those of several processes, each with its part of the data, as one."""
-        numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, (float, np.floating))}
         samples = sum(self._samples)
-        if self._losses and samples:
-            own = sum(loss * size for loss, size in zip(self._losses, self._samples)) / samples
+        own = sum(loss * size for loss, size in zip(self._losses, self._samples)) / samples if self._losses else None
+        if own is not None:
+            over_batches = [name for name, each in metrics_of(self.model).items() if type(each) is Loss]
+            metrics = {**metrics, **{name: own for name in over_batches if name in metrics}}
+        numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, (float, np.floating))}
+        if own is not None:
             *means, eval_loss = _ranks.mean([*numbers.values(), own], samples)
         else:
             means, eval_loss = _ranks.mean(list(numbers.values()), samples), None

@@ -1,4 +1,4 @@
-"""The only reader of MindSpore's `RunContext`: where a training run stands, in plain numbers and tensors.
+"""The only reader of MindSpore's `RunContext`: what a training run is made of and what it yields, in plain values.
 
 All callbacks of one run share one `Run`, kept in the run's own parameters, so that whatever costs anything (an
 evaluation, a read from the device) happens once an epoch, whoever asks first. That is why the order of our callbacks
@@ -22,6 +22,7 @@ from ._checks import nearest, quoted
 from ._losses import Losses
 from ._model_parts import positional_count, take_apart
 from ._names import EVAL_LOSS, TRAIN_LOSS, is_train_loss, key_among
+from ._progress import Progress
 from ._rates import Rates
 from ._roles import Evaluator, Examiner, OutputDescriber, Reporter, Restorer, StateKeeper, Writer
 from ._step_end import StepEnd
@@ -33,38 +34,32 @@ Clock = Callable[[Any, str, Callable[[Any], None]], Callable[[Any], None]]  # of
 _KEY = "_ms_callbacks_run"
 
 
-class Run:
-    """One call of `Model.train` or `Model.fit`.
-
-    Epochs and steps count from 1; `epoch` is absolute, so that a run with `initial_epoch=5` begins at epoch 6.
-    """
+class Run(Progress):
+    """One call of `Model.train` or `Model.fit`: where it stands, who takes part in it, and what it yields."""
 
     def __init__(self, run_context: Any, caller: Optional[tuple[Model, bool]] = None) -> None:
+        super().__init__(run_context.original_args())
         self._context = run_context
-        self._args = run_context.original_args()
         _mindspore_compat.give_unique_names(self.train_network)
         self._parts = take_apart(self._args["network"], self._args.get("loss_fn"), self._args.get("optimizer"))
-        self._started = False
         self._evaluated_epoch = self._mean_epoch = 0
         self._train_means: dict[str, Optional[float]] = {}
         self._results: dict[str, Any] = {}
         self._rates: Optional[Rates] = None
         self._rates_epoch = 0
         self._epoch_rates: list[float] = []
-        self._noted_epoch = self._first_step = 0
-        self._steps_per_epoch = 0
-        self._epoch_began = self._steps_ended = 0.0
         self._record: dict[str, Any] = {}
-        self._resumed: dict[str, Any] = {}
+        self._resumed_losses: dict[str, Any] = {}
         self._has_ended = self._is_decided = False
         describers = [callback for callback in self.callbacks if isinstance(callback, OutputDescriber)]
         self.losses = Losses(describers[0].output_reader() if describers else None)
-        self.step_end = StepEnd(self, self._args, self.losses)
+        self.step_end = StepEnd(self, self._args, self.losses, self.ended_at)
         self._follower: Any = None
+        self._first: Any = None
+        self.is_place_known = True  # whether nobody is left who may move the run to another epoch
         self.clocked: Clock = _as_it_is
-        self.initial_epoch = 0
-        self.resumed_steps = 0  # of its first epoch, those that an earlier run has done
         self.is_interrupted = False
+        self.is_cut_short = False  # whether that was in the middle of an epoch, which was not learnt to its end
         self.is_state_asked = False  # whether the state is to be kept as soon as it can be
         self._caller = caller or _calling_model()
 
@@ -81,40 +76,30 @@ class Run:
 
     # What it goes through
 
-    def begin_epoch(self) -> bool:
-        """Takes note that an epoch begins; the first callback to say so counts. Whether the run has begun with that."""
-        is_first = not self._started
-        if is_first:
-            self._started = True
-            self.initial_epoch = self.epoch - 1  # MindSpore tells it to nobody before the first epoch
-        elif self._noted_epoch != self.epoch:
+    def begin_epoch(self) -> None:
+        """Takes note that an epoch begins; the first callback to say so counts."""
+        if not self.open_epoch():
+            return
+        if self.epoch > self.initial_epoch + 1:
             for keeper in self._keepers:
                 keeper.keep_state(self, self.epoch - 1, 0)
-        if self._noted_epoch != self.epoch:
-            self._note_epoch(first_step=self._args["cur_step_num"] + 1)
-        return is_first
-
-    def _note_epoch(self, first_step: int) -> None:
-        self._noted_epoch, self._first_step = self.epoch, first_step
-        self._epoch_began, self._steps_ended = time.perf_counter(), 0.0
         self.losses.begin_epoch()
-        if self._resumed and self.epoch == self.initial_epoch + 1:
-            self._first_step -= self.resumed_steps
-            self._epoch_began -= self._resumed["seconds"]
-            self.losses.load_state_dict(self._resumed["losses"])
-        self.step_end.begin_epoch(first_step, self._first_step + self.steps_per_epoch - 1)
-
-    def end_steps(self) -> None:
-        """Takes note that the epoch's steps have ended; the first to say so counts."""
-        self._steps_ended = self._steps_ended or time.perf_counter()
+        if self.steps_skipped:
+            self.losses.load_state_dict(self._resumed_losses)
+        self.step_end.begin_epoch(self._args["cur_step_num"] + 1, self.last_step)
 
     def end_epoch(self) -> None:
         """Takes note that an epoch has ended; the first callback to say so counts."""
-        self.end_steps()
-        if self.is_cut_short and not self._has_ended:
-            self._has_ended = True
-            for keeper in self._keepers:
-                keeper.keep_state(self, self.epoch - 1, self.step_in_epoch)
+        began = time.perf_counter()
+        self.losses.read()  # which waits for the device
+        # An epoch whose steps are not known ahead may have had another, had it not been interrupted.
+        is_cut_short = self.is_interrupted and self.step_in_epoch != self.known_steps
+        if self.close_epoch(time.perf_counter() - began, self.is_stopping) and is_cut_short:
+            self.is_cut_short = True
+            if not self._has_ended:
+                self._has_ended = True
+                for keeper in self._keepers:
+                    keeper.keep_state(self, self.epoch - 1, self.step_in_epoch)
 
     def end(self) -> None:
         """Takes note that the run has ended; the first callback to say so counts."""
@@ -136,65 +121,18 @@ class Run:
             self.is_interrupted = True
             self._context.request_stop()
 
-    @property
-    def is_cut_short(self) -> bool:
-        """Whether the run was interrupted in the middle of the epoch, which then has not been learnt to its end."""
-        return self.is_interrupted and self.step_in_epoch < self.steps_per_epoch
-
     def state_dict(self) -> dict[str, Any]:
         """How the epoch under way has gone so far."""
-        return {"losses": self.losses.state_dict(), "seconds": self.seconds}
+        return {"losses": self.losses.state_dict(), **super().state_dict()}
 
     def go_on(self, steps: int, state: dict[str, Any]) -> None:
         """Lets the first epoch go on after `steps` steps, from a state that `state_dict` returned."""
-        self.resumed_steps, self._resumed = steps, state
+        super().go_on(steps, state)
+        self._resumed_losses = state.get("losses", {})
 
     @property
     def _keepers(self) -> list[StateKeeper]:
         return [callback for callback in self.callbacks if isinstance(callback, StateKeeper)]
-
-    # Where it stands
-
-    @property
-    def epoch(self) -> int:
-        """The epoch under way."""
-        return int(self._args["cur_epoch_num"])
-
-    @property
-    def epochs(self) -> int:
-        """The last epoch planned."""
-        return self.initial_epoch + int(self._args["epoch_num"])  # `epoch_num` counts from `initial_epoch`
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """The steps of an epoch."""
-        if self._steps_per_epoch == 0:
-            # With sink mode asked for on a CPU, `batch_num` is `sink_size` while the whole dataset runs.
-            sinks = self.is_sinking
-            self._steps_per_epoch = self._args["batch_num"] if sinks else self.train_dataset.get_dataset_size()
-        return self._steps_per_epoch
-
-    @property
-    def step_in_epoch(self) -> int:
-        """The step under way, within its epoch."""
-        step: int = self._args["cur_step_num"] - self._first_step + 1
-        return step
-
-    @property
-    def step(self) -> int:
-        """The step under way, since the first step of epoch 1."""
-        # `cur_step_num` counts from the start of this call, whatever `initial_epoch`.
-        return self.steps_before + int(self._args["cur_step_num"])
-
-    @property
-    def steps_before(self) -> int:
-        """The steps that were done before this call."""
-        return self.initial_epoch * self.steps_per_epoch + self.resumed_steps
-
-    @property
-    def is_sinking(self) -> bool:
-        """Whether steps run on the device without coming back one by one."""
-        return bool(self._args.get("dataset_sink_mode", False))
 
     @property
     def is_stopping(self) -> bool:
@@ -305,34 +243,41 @@ class Run:
             self._follower = callback
         return self._follower is callback
 
+    def is_first_to_begin(self, callback: Any) -> bool:
+        """Whether this is the first callback of ours in the list, which begins the run for the others."""
+        if self._first is None:
+            self._first = callback
+        return self._first is callback
+
     def report_at(self, step: int, reporter: Reporter) -> None:
         """Has `reporter` report at the end of a step of the epoch under way."""
         self.step_end.report_at(self._first_step - 1 + step, reporter)
-
-    @property
-    def seconds(self) -> float:
-        """The time that the epoch's steps have taken; evaluation does not count."""
-        return (self._steps_ended or time.perf_counter()) - self._epoch_began
 
     @property
     def record(self) -> dict[str, Any]:
         """What there is to tell of the epoch, in plain numbers. For the end of an epoch.
 
         Its number, the mean training loss, the validation values that are numbers, the learning rate (of the first
-        parameter group), the seconds that its steps took, and the samples a second, where batches are seen.
+        parameter group), the seconds that its steps took, and the samples a second over all processes, where they are
+        counted.
         """
         if self._record.get("epoch") != self.epoch:
-            batch, rates = self.batch, self.rates
-            samples = self.step_in_epoch * batch[0].shape[0] if batch and batch[0].shape else None
+            rates, samples = self.rates, self._all_samples
             self._record = {
                 "epoch": self.epoch,
                 **self.train_means,
                 **{name: float(np.asarray(value).item()) for name, value in self.results.items() if _is_number(value)},
                 "learning_rate": rates[0] if rates else None,
                 "seconds": self.seconds,
-                "samples_per_second": samples / self.seconds if samples and self.seconds else None,
+                "samples_per_second": samples / self.seconds if samples is not None and self.seconds else None,
             }
         return self._record
+
+    @property
+    def _all_samples(self) -> Optional[int]:
+        """The samples that the epoch's steps have seen in all processes; `None` where nobody has asked for them."""
+        count = self.samples and self.samples.count
+        return None if count is None else int(_ranks.gathered(np.array([count], np.int64)).sum())
 
     @property
     def mean_loss(self) -> Optional[float]:
@@ -412,7 +357,8 @@ class Run:
     def fit_results(self) -> Optional[dict[str, Any]]:
         """What `Model.fit`, or our evaluator, has published for this epoch."""
         results = self._args.get("eval_results")
-        return None if results is None else dict(results)
+        # `fit` puts an `eval_loss` of its own, from the last batch, over a metric of that name.
+        return None if results is None else {**results, **self._args.get("metrics", {})}
 
     @property
     def evaluates_itself(self) -> bool:

@@ -201,10 +201,8 @@ class Schedule(RateSetter, ABC):
     def check_length(self, plan: Plan) -> None:
         """Raises where the schedule does not fit the length of the run."""
 
-    def on_train_epoch_begin(self, run_context: Any) -> None:
+    def before_epoch(self, run: Run) -> None:
         """Makes the list before the first epoch, and sets the epoch's rate."""
-        super().on_train_epoch_begin(run_context)
-        run = self._run
         assert self._rates is not None
         is_first = not self._lists
         if is_first:

@@ -179,10 +179,8 @@ class BestCheckpoint(TrainCallback, Writer):
         most = run.epochs - run.initial_epoch if self.save_top_k == -1 else self.save_top_k
         return {os.path.dirname(self.filepath): (most + self.save_last + 1) * _weights.size_of(self._saved(run))}
 
-    def on_train_epoch_begin(self, run_context: Any) -> None:
+    def before_epoch(self, run: Run) -> None:
         """Where the run goes on from an earlier one, takes up what that left on disk."""
-        super().on_train_epoch_begin(run_context)
-        run = self._run
         if self._is_anew and run.initial_epoch:
             # Only values of the same kind can be compared.
             self._kept = [

@@ -182,15 +182,14 @@ class TrainingState(TrainCallback, StateKeeper):
         super().on_train_begin(run_context)
         self.at_step(STEP_BEGIN, self._save_if_due)
 
-    def on_train_epoch_begin(self, run_context: Any) -> None:
+    def before_epoch(self, run: Run) -> None:
         """Checks, before the first step, that the run goes on where the state was saved."""
-        super().on_train_epoch_begin(run_context)
         self._steps_since = 0
         state, self._taken_up = self._taken_up, None
-        if state is not None and self._run.initial_epoch != state.content["epoch"]:
+        if state is not None and run.initial_epoch != state.content["epoch"]:
             raise ValueError(
                 f"{_OWNER}: the state is that after epoch {state.content['epoch']}, but the run has initial_epoch="
-                f"{self._run.initial_epoch}; pass initial_epoch=state.resume(model, train_dataset)"
+                f"{run.initial_epoch}; pass initial_epoch=state.resume(model, train_dataset)"
             )
 
     def _save_if_due(self, run_context: Any) -> None:

@@ -81,6 +81,11 @@ class CSVLogger(TrainCallback):
         """Always: their mean is part of a row."""
         return True
 
+    @property
+    def follows_samples(self) -> bool:
+        """Always: for those of a second."""
+        return True
+
     def after_epoch(self, run: Run) -> None:
         """Writes the epoch's row."""
         record = run.record

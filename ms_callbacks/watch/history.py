@@ -52,6 +52,11 @@ class History(TrainCallback):
         """Always: their mean is part of an epoch."""
         return True
 
+    @property
+    def follows_samples(self) -> bool:
+        """Always: for those of a second."""
+        return True
+
     def after_epoch(self, run: Run) -> None:
         """Adds the epoch."""
         record = dict(run.record)
