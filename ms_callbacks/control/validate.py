@@ -6,6 +6,7 @@ over all samples.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..core import _ranks
 from ..core._callback import TrainCallback, only_one
 from ..core._checks import check_bool, check_dataset, check_int
 from ..core._context import Run, check_columns, eval_outputs, metrics_of
-from ..core._observer import EvalObserver
+from ..core._metrics import check_alike, numbers_in, with_numbers
 from ..core._roles import Evaluator
 
 __all__ = ["Validate"]
@@ -71,6 +72,7 @@ class Validate(TrainCallback, Evaluator):
         """Begins anew."""
         super().on_train_begin(run_context)
         self.results_ = {}
+        self._run.evaluate_first()
 
     def check(self, run: Run) -> None:
         """Raises where there is nothing to evaluate, or nothing to evaluate it with."""
@@ -112,13 +114,13 @@ class Validate(TrainCallback, Evaluator):
             self._publish(run, fit_results)
         elif run.epoch % self.every_n_epochs == 0 or (self.on_last and (run.epoch == run.epochs or run.is_stopping)):
             flags = [(cell, cell.training) for _, cell in run.train_network.cells_and_names()]
-            observers = [callback for callback in run.callbacks if isinstance(callback, EvalObserver)]
-            metrics = self.model.eval(self.dataset, callbacks=[self, *observers])
+            hooks = run.evaluating()
+            hooks.at_end = functools.partial(self._publish, run)
+            self.model.eval(self.dataset, callbacks=[hooks])
             # The Model would set every cell to training at the next step, frozen ones too; let it do so now.
             self.model._check_network_mode(run.train_network, True)
             for cell, training in flags:
                 cell.add_flags(training=training)
-            self._publish(run, metrics)
 
     def on_eval_begin(self, run_context: Any) -> None:
         """Begins the mean loss anew."""
@@ -137,11 +139,13 @@ class Validate(TrainCallback, Evaluator):
 
     def _publish(self, run: Run, metrics: dict[str, Any]) -> None:
         """Publishes the results; those of several processes, each with its part of the data, as one."""
-        numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, (float, np.floating))}
+        if _ranks.count() > 1:
+            check_alike(metrics)
+        numbers = numbers_in(metrics)
         samples = sum(self._samples)
         if self._losses and samples:
             own = sum(loss * size for loss, size in zip(self._losses, self._samples)) / samples
-            *means, eval_loss = _ranks.mean([*numbers.values(), own], samples)
+            *means, eval_loss = _ranks.mean([*numbers, own], samples)
         else:
-            means, eval_loss = _ranks.mean(list(numbers.values()), samples), None
-        run.publish({**metrics, **dict(zip(numbers, means))} if _ranks.count() > 1 else metrics, eval_loss)
+            means, eval_loss = _ranks.mean(numbers, samples), None
+        run.publish(with_numbers(metrics, means) if _ranks.count() > 1 else metrics, eval_loss)
