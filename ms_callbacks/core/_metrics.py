@@ -37,7 +37,7 @@ def as_number(value: Any) -> Optional[float]:
     if isinstance(value, (list, tuple)) and len(value) == 1:
         return as_number(value[0])
     if isinstance(value, (np.ndarray, np.generic)):
-        if value.size != 1 or value.dtype.kind not in "biufVO":
+        if value.size != 1 or value.dtype.kind not in "biufVO" or value.dtype.names:
             return None
         # bfloat16 is none of NumPy's own kinds, and its items are no numbers to Python.
         value = value.item() if value.dtype.kind == "O" else _as_float64(value)
@@ -85,16 +85,16 @@ def with_eval_loss(metrics: dict[str, Any], eval_loss: Optional[float]) -> dict[
 
 def by_name(metrics: Mapping[Any, Any]) -> dict[str, Any]:
     """A Model's metrics by the names of their values; raises where two go by the same."""
-    found: dict[str, Any] = {}
-    for name, metric in metrics.items():
+    names: dict[str, Any] = {}
+    for name in metrics:
         key = result_name(str(name))
-        if key in found:
+        if key in names:
             raise ValueError(
-                f"Model: two of its metrics ({', '.join(repr(each) for each in metrics)}) give the value {key!r}; "
-                f"{str(name)!r} is a name of the run's own ({', '.join(OF_RUN)}): name the metric differently"
+                f"Model: the metrics {names[key]!r} and {name!r} both give the value {key!r}, for the run itself has "
+                f"{', '.join(OF_RUN)}; rename one of them"
             )
-        found[key] = metric
-    return found
+        names[key] = name
+    return {key: metrics[name] for key, name in names.items()}
 
 
 def may_give_several(metric: Any) -> bool:

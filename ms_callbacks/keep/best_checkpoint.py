@@ -190,7 +190,8 @@ class BestCheckpoint(TrainCallback, Writer):
         """Raises where the weights of another network are to be replaced."""
         super().check_plan(run)
         if self._is_anew and not self._goes_on and not run.initial_epoch and not self.overwrite:
-            for kept in self._earlier()[:1]:  # a run has one network
+            earlier = self._earlier()[:1] if self.save_top_k else []  # of a run, all are of one network
+            for kept in [*earlier, *(_standing(self._last_path) if self.save_last else [])]:
                 self._check_network(run, kept)
 
     def disk_space(self, run: Run) -> dict[str, int]:
@@ -368,12 +369,7 @@ class BestCheckpoint(TrainCallback, Writer):
         """What stands at `filepath`, with an empty record where it has none; for a template, the latest run's."""
         if self._template.fields:
             return latest_run(self.filepath, self._template, besides=self._last_path)
-        if not os.path.exists(self.filepath):
-            return []
-        try:
-            return [at(self.filepath)]
-        except ValueError:
-            return [Kept(self.filepath, {})]
+        return _standing(self.filepath)
 
     def _check_network(self, run: Run, kept: Kept) -> None:
         try:
@@ -549,6 +545,16 @@ class BestCheckpoint(TrainCallback, Writer):
             return [at(self.filepath)] if os.path.exists(self.filepath) else []
         except ValueError as error:
             raise ValueError(f"{_OWNER}: no whole checkpoint is left; refused: {error}") from error
+
+
+def _standing(path: str) -> list[Kept]:
+    """What stands at `path`, with an empty record where it has none that can be read."""
+    if not os.path.exists(path):
+        return []
+    try:
+        return [at(path)]
+    except ValueError:
+        return [Kept(path, {})]
 
 
 def _flaw(parameter: Parameter) -> Optional[str]:
