@@ -105,9 +105,9 @@ def test_the_same_number_everywhere(tmp_path, capsys):
     assert {name: float(row[name]) for name in KINDS} == expected
     assert {name: stopping.best_ for name, stopping in stoppings.items()} == expected
     assert best.best_path_ == str(tmp_path / "0.50-7.00-1.00-0.50.ckpt")
-    out = capsys.readouterr().out
+    out, shown = capsys.readouterr()
     for name, number in expected.items():
-        assert f", {name} {number:.4f}," in out
+        assert f", {name} {number:.4f}," in shown
         assert f"{name}: {number:.4f}" in out
 
 

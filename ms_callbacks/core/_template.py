@@ -93,7 +93,13 @@ class PathTemplate:
 
     def _invalid(self, problem: str) -> ValueError:
         """The error, with a template that works: this one where it can be told what was meant, else any."""
-        works = "".join(_corrected(*part) for part in self._whole) or "{epoch:02d}-{eval_loss:.4f}.ckpt"
+        works = "".join(_corrected(*part) for part in self._whole)
+        try:
+            if works in ("", self._path):
+                raise ValueError
+            PathTemplate(self._owner, works)
+        except ValueError:
+            works = "{epoch:02d}-{eval_loss:.4f}.ckpt"
         return ValueError(f"{self._owner}: filepath {self._path!r} {problem}; write {works!r}, for example")
 
 
