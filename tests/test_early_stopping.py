@@ -258,7 +258,7 @@ def test_a_run_that_never_evaluates_is_refused_before_the_first_step():
         model.train(1, dataset(), callbacks=[EarlyStopping(), NoStep()])
 
 
-@pytest.mark.parametrize("value", [np.array([0.1, 0.2]), "0.5", None, {"a": 1}])
+@pytest.mark.parametrize("value", [np.array([0.1, 0.2]), "0.5", None])
 def test_a_metric_that_is_not_a_number_is_refused(value):
     """A vector or anything else cannot be compared."""
     with pytest.raises(TypeError, match="monitor 'x' must be a single number"):

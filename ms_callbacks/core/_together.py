@@ -6,40 +6,23 @@ import os
 import shutil
 from typing import Any
 
-from mindspore import nn, train
+from mindspore import nn
 
 from ._checks import quoted
 from ._context import Run
 from ._rates import Rates, without_wrapper
-from ._roles import Evaluator
 
 __all__ = ["check_together"]
-
-# Those of MindSpore's own that look for what an evaluation has published.
-_LOOKERS = tuple(getattr(train, name) for name in ("EarlyStopping", "ReduceLROnPlateau") if hasattr(train, name))
 
 _STATISTICS = ("moving_mean", "moving_variance")
 
 
 def check_together(run: Run) -> None:
     """Raises where the callbacks could not do their work side by side; asked once, before the first step."""
-    _check_order(run)
+    run.result_names  # noqa: B018  # two metrics may ask for one name
     _check_rates(run)
     _check_frozen(run)
     _check_space(run)
-
-
-def _check_order(run: Run) -> None:
-    evaluators = [place for place, callback in enumerate(run.callbacks) if isinstance(callback, Evaluator)]
-    if not evaluators or run.evaluates_itself:
-        return
-    for callback in run.callbacks[: evaluators[0]]:
-        if isinstance(callback, _LOOKERS):
-            name, evaluator = type(callback).__name__, type(run.callbacks[evaluators[0]]).__name__
-            raise ValueError(
-                f"{evaluator}: MindSpore's own {name} stands before it in the list of callbacks and would find no "
-                f"results; put {evaluator} first, or use the {name} of ms_callbacks, which may stand anywhere"
-            )
 
 
 def _check_rates(run: Run) -> None:
