@@ -334,7 +334,7 @@ def test_a_network_that_computes_its_own_loss():
         ({"show_values_at": 3}, "show_values_at must be steps"),
         ({"show_values_at": "3"}, "show_values_at must be steps"),
         ({"show_values_at": (0,)}, "show_values_at must be at least 1"),
-        ({"inputs": np.zeros((1, 4))}, "inputs must be a Tensor or a tuple of Tensors, but got ndarray"),
+        ({"inputs": np.zeros((1, 4))}, "inputs must be a Tensor, a number, a string, or a tuple, list or dict of such, but got ndarray"),
         ({"inputs": ()}, "inputs must hold at least one Tensor"),
         ({"file": "table.txt"}, "file must be something to print to, such as an open file, but got 'table.txt'"),
         ({"contents": True}, "contents and picture show values; say at which steps"),

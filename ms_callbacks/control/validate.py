@@ -15,6 +15,7 @@ from ..core import _ranks
 from ..core._callback import TrainCallback, only_one
 from ..core._checks import check_bool, check_dataset, check_int
 from ..core._context import Run, check_columns, eval_outputs, metrics_of
+from ..core._layers import kept
 from ..core._observer import EvalObserver
 from ..core._roles import Evaluator
 
@@ -113,7 +114,8 @@ class Validate(TrainCallback, Evaluator):
         elif run.epoch % self.every_n_epochs == 0 or (self.on_last and (run.epoch == run.epochs or run.is_stopping)):
             flags = [(cell, cell.training) for _, cell in run.train_network.cells_and_names()]
             observers = [callback for callback in run.callbacks if isinstance(callback, EvalObserver)]
-            metrics = self.model.eval(self.dataset, callbacks=[self, *observers])
+            with kept(run.network, run.loss_fn):  # a network may write parameters in its forward pass
+                metrics = self.model.eval(self.dataset, callbacks=[self, *observers])
             # The Model would set every cell to training at the next step, frozen ones too; let it do so now.
             self.model._check_network_mode(run.train_network, True)
             for cell, training in flags:
