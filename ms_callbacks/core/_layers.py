@@ -84,7 +84,7 @@ def observe(
 
     Operators that a network calls as functions have no cell and are not seen; a cell called twice is seen twice.
     """
-    with untouched(network, training=training, batch_statistics=batch_statistics):
+    with untouched(network, inputs, named, training=training, batch_statistics=batch_statistics):
         for name, layer in layers.items():
             vars(layer)["construct"] = _seen(name, layer, see)  # `untouched` takes it away
         network(*inputs, **(named or {}))
@@ -110,7 +110,7 @@ def untouched(
 
     Args:
         network: the network that runs.
-        others: what else may run, such as a loss; what is not a Cell has nothing to be kept.
+        others: what else is to be kept: cells that run too, such as a loss, and tensors, such as the batch.
         training: leaves the flags alone, so that layers do what they do in a step.
         batch_statistics: has BatchNorm normalise by the batch as in a step, and all else stay in evaluation mode.
     """
@@ -145,19 +145,19 @@ def untouched(
 
 
 @contextlib.contextmanager
-def kept(*cells: Any) -> Iterator[None]:
-    """Keeps all that cells hold and all random state over a block in which they run, whatever the block writes.
+def kept(*held: Any) -> Iterator[None]:
+    """Keeps all that cells hold, tensors and all random state over a block in which they run, whatever it writes.
 
     That is what a network may change in its forward pass: parameters, statistics and buffers, its own attributes
     (counters, flags, tensors), lists and dictionaries among them, and the states of MindSpore's, NumPy's and Python's
-    random numbers. Only what has changed is written back, into the memory that is there. What is kept outside the
-    cells, as by a user's own hooks, is not seen.
+    random numbers. A batch is a tensor that a network may write, as by `x += 1`. Only what has changed is written back,
+    into the memory that is there. What lies outside, as what a user's own hooks collect, is not seen.
     """
-    inner = [each for cell in cells if isinstance(cell, nn.Cell) for _, each in cell.cells_and_names()]
+    inner = [each for cell in held if isinstance(cell, nn.Cell) for _, each in cell.cells_and_names()]
     attributes = [vars(cell) for cell in inner]
     containers = [*attributes, *(value for one in attributes for value in one.values() if _is_container(value))]
     contents = [container.copy() for container in containers]
-    tensors = {id(tensor): tensor for one in containers for tensor in _written(one)}
+    tensors = {id(tensor): tensor for one in (*containers, list(tensors_in(held))) for tensor in _written(one)}
     before = Snapshot({str(key): tensor for key, tensor in tensors.items()})
     before.take()
     give_back_random_state = _random_state()
