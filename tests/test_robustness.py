@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
@@ -34,7 +36,7 @@ class NoStep(Callback):
 class Curved(nn.Cell):
     """A small network that keeps what it is given, in its class: what its cells hold is given back."""
 
-    seen: list = []
+    seen: ClassVar[list] = []
 
     def __init__(self):
         super().__init__()

@@ -1,9 +1,10 @@
 """Looks inside a network while one batch runs through it, and leaves no trace.
 
 In GRAPH mode MindSpore compiles forward hooks (2.8 to 2.10, where 2.8 and 2.9 compile the next step again) or ignores
-them (2.0). What works everywhere is to run the batch in PYNATIVE mode with evaluation flags, with a function in front of
-each cell's `construct`, and to give back what the cells held before: attributes, flags, parameters and statistics, which
-a network may write in its forward pass. Weights, random state and later losses are then what they would have been.
+them (2.0). What works everywhere is to run the batch in PYNATIVE mode with evaluation flags and a function in front of
+each cell's `construct`, and to give back what the cells held before: attributes, flags, parameters and statistics, all
+of which a network may write in its forward pass. Weights, random state and later losses are then what they would have
+been.
 """
 
 from __future__ import annotations
@@ -103,9 +104,7 @@ def _seen(name: str, layer: nn.Cell, see: Seer) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def untouched(
-    network: nn.Cell, *others: Any, training: bool = False, batch_statistics: bool = False
-) -> Iterator[None]:
+def untouched(network: nn.Cell, *others: Any, training: bool = False, batch_statistics: bool = False) -> Iterator[None]:
     """PYNATIVE mode and evaluation flags for the block; afterwards all as it was, as `kept` keeps it.
 
     Args:

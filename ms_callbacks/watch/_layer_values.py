@@ -86,7 +86,7 @@ def observed_values(
 def values_of(name: str, kind: str, output: Array) -> LayerValues:
     """The values of a layer's output, and what is wrong with them."""
     if not output.size:
-        return LayerValues(name, kind, *[math.nan] * 4, "empty")
+        return LayerValues(name, kind, math.nan, math.nan, math.nan, math.nan, "empty")
     output = output.astype(np.float64)
     zeros = float((output == 0).mean())
     finding = ""
