@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
@@ -32,7 +34,9 @@ class NoStep(Callback):
 
 
 class Curved(nn.Cell):
-    """A small network that keeps what it is given."""
+    """A small network that keeps what it is given, in its class: what its cells hold is given back."""
+
+    seen: ClassVar[list] = []
 
     def __init__(self):
         super().__init__()
@@ -40,7 +44,6 @@ class Curved(nn.Cell):
         self.hidden = nn.Dense(4, 5, weight_init=Tensor(random.randn(5, 4).astype(np.float32)))
         self.head = nn.Dense(5, 3, weight_init=Tensor(random.randn(3, 5).astype(np.float32)))
         self.tanh = nn.Tanh()
-        self.seen = []
 
     def construct(self, x):
         self.seen.append(x.asnumpy() if isinstance(x, Tensor) and not self.training else None)

@@ -7,9 +7,10 @@ over all samples.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
+from mindspore import Parameter
 from mindspore.train import Loss, Model
 
 from ..core import _ranks
@@ -19,6 +20,7 @@ from ..core._context import Run, check_columns, eval_outputs, metrics_of
 from ..core._metrics import check_alike, numbers_in, with_numbers
 from ..core._roles import Evaluator
 from ..core._samples import size_of
+from ..core._weights import Snapshot
 
 __all__ = ["Validate"]
 
@@ -89,6 +91,7 @@ class Validate(TrainCallback, Evaluator):
         """Begins anew."""
         super().on_train_begin(run_context)
         self.results_ = {}
+        self._written: Optional[dict[str, Parameter]] = None
         self._run.evaluate_first()
 
     def check(self, run: Run) -> None:
@@ -133,13 +136,26 @@ class Validate(TrainCallback, Evaluator):
             hooks = run.evaluating()
             hooks.at_end = functools.partial(self._publish, run)
             self._losses, self._samples = [], []
+            before = self._written_by_evaluation(run)
+            before.take()
             metrics = self.model.eval(self.dataset, callbacks=[hooks])
+            self._written = before.changed()
+            Snapshot(self._written, before.arrays).restore(together=False)
             if run.fit_results is None:  # a Model with an `eval` of its own need not call callbacks
                 self._publish(run, metrics)
             # The Model would set every cell to training at the next step, frozen ones too; let it do so now.
             self.model._check_network_mode(run.train_network, True)
             for cell, training in flags:
                 cell.add_flags(training=training)
+
+    def _written_by_evaluation(self, run: Run) -> Snapshot:
+        """What a forward pass may write, as a counter or a spectral norm: what no gradient changes.
+
+        The first evaluation tells which of it is written at all, so that later ones do not copy a frozen network.
+        """
+        if self._written is None:
+            self._written = {name: one for name, one in run.weights.items() if not one.requires_grad}
+        return Snapshot(self._written)
 
     def on_eval_begin(self, run_context: Any) -> None:
         """Begins the mean loss anew."""

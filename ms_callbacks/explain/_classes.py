@@ -106,7 +106,7 @@ class ClassReport(EvalObserver):
         return type(self).__name__
 
     def _look_ahead(self, run: Run, inputs: tuple[Tensor, ...]) -> None:
-        with untouched(run.network):
+        with untouched(run.network, inputs):
             output = run.network(*inputs)
         if self._names is not None:
             self._check_class_count(class_scores(self._owner, output).shape[1])

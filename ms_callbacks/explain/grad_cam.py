@@ -77,7 +77,7 @@ def grad_cam(
     if path:
         check_folder(_OWNER, path)
         check_image_shape(_OWNER, tuple(inputs.shape[1:]))
-    with untouched(network):
+    with untouched(network, inputs):
         features, logits = _features(network, layer, convolution, inputs)
         classes = _classes(targets, logits)
         gradient = _gradient(network, convolution, inputs, features, classes, logits.shape[1])

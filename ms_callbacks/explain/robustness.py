@@ -118,7 +118,7 @@ class Robustness(TrainCallback):
         right = dict.fromkeys(self.epsilons, 0)
         samples = 0
         input_gradient = ms.grad(lambda inputs, labels: ops.reduce_sum(loss_fn(network(inputs), labels)))
-        with untouched(network):
+        with untouched(network, loss_fn):
             batches = self.dataset.create_tuple_iterator(num_epochs=1)
             for inputs, labels in itertools.islice(batches, self.max_batches):
                 _check_inputs(inputs)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from mindspore import nn
-
 from ..core._callback import TrainCallback
 from ..core._checks import check_choice, check_int
 from ..core._context import Run
-from ..core._layers import first_tensor, layers_of, observe
-from ._layer_values import values_of
+from ..core._layers import layers_of
+from ._layer_values import observed_values
 
 __all__ = ["ActivationMonitor"]
 
@@ -18,11 +16,13 @@ __all__ = ["ActivationMonitor"]
 class ActivationMonitor(TrainCallback):
     """Names the layers that have died or saturated, and the epoch in which they did.
 
-    At the end of an epoch its last batch runs through the network once more, in evaluation mode and without gradients,
-    which changes nothing. A layer is dead where all of its outputs are 0, and saturated where 95 % of a sigmoid's or
-    tanh's outputs are within 1 % of its range of a bound. A cell that is called more than once is watched call by
-    call: `relu`, `relu (call 2)`. On MindSpore 2.8 and 2.9 in GRAPH mode, the step after a look compiles the
-    network anew, and random numbers that it draws, as in Dropout, begin anew with it.
+    At the end of an epoch its last batch runs through the network once more, without gradients and in evaluation mode,
+    but that BatchNorm normalises by the batch, as in a training step. Parameters, statistics, attributes of cells,
+    flags and random state are afterwards as they were, whatever the network writes in its forward pass; hooks of your
+    own run once more. A layer is dead where all of its outputs are 0, and saturated where 95 % of a sigmoid's or tanh's
+    outputs are within 1 % of its range of a bound. Where the network has BatchNorm, that must be so by the running
+    statistics too, in a second pass: BatchNorm makes zeros of a single sample. A cell that is called more than once is
+    watched call by call: `relu`, `relu (call 2)`.
 
     Args:
         every_n_epochs: looks at the end of every n-th epoch. Default: 1.
@@ -91,15 +91,10 @@ class ActivationMonitor(TrainCallback):
     def _look(self, run: Run) -> dict[str, str]:
         findings: dict[str, str] = {}
         calls: dict[str, int] = {}
-
-        def see(name: str, layer: nn.Cell, inputs: tuple[Any, ...], output: Any) -> None:
-            calls[name] = calls.get(name, 0) + 1
-            label = name if calls[name] == 1 else f"{name} (call {calls[name]})"
-            tensor = first_tensor(output)
-            if tensor is not None:
-                findings[label] = values_of(label, type(layer).__name__, tensor.asnumpy()).finding
-
-        observe(run.network, run.inputs("ActivationMonitor"), layers_of(run.network), see)
+        for values in observed_values(run.network, run.inputs("ActivationMonitor"), layers_of(run.network)):
+            calls[values.name] = calls.get(values.name, 0) + 1
+            label = values.name if calls[values.name] == 1 else f"{values.name} (call {calls[values.name]})"
+            findings[label] = values.finding
         return findings
 
     def _tell(self, line: str) -> None:
