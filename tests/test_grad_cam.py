@@ -228,7 +228,7 @@ class Oddities(nn.Cell):
         (
             {"network": nn.SequentialCell(nn.Conv2d(1, 2, 3)), "layer": "0"},
             ValueError,
-            "needs a network whose output is of shape .n, classes., but this one gives a Tensor of shape",
+            "needs a network whose output is of shape .n, classes., but this one gives an output of shape .3, 2, 6, 6.",
         ),
         ({"images": [[1.0]]}, TypeError, "images must be a Tensor or a NumPy array, but got list"),
         ({"images": images()[0]}, ValueError, "images must be of shape .n, c, h, w., but got .1, 6, 6.; .*image.None."),

@@ -16,7 +16,8 @@ from mindspore import nn
 from ._checks import check_choice, check_number
 from ._network_output import Place, as_array, check_output, find_place, pick
 
-__all__ = ["BINARY", "MULTICLASS", "MULTILABEL", "Array", "ClassReader", "Task", "check_class_numbers", "loss_kind", "score_rows"]
+__all__ = ["BINARY", "MULTICLASS", "MULTILABEL", "Array", "ClassReader", "Task", "check_class_numbers", "loss_kind", "score_rows",
+    "usual_threshold"]
 
 Array = np.ndarray[Any, Any]
 
@@ -50,6 +51,11 @@ def loss_kind(loss: Any) -> Optional[str]:
         return None
     found = {kind for _, cell in loss.cells_and_names() for known, kind in _KINDS.items() if isinstance(cell, known)}
     return found.pop() if len(found) == 1 else None
+
+
+def usual_threshold(kind: Optional[str]) -> Optional[float]:
+    """What an output must exceed to be a yes under a kind of loss function; `None` where that cannot be told."""
+    return {_LOGITS: 0.0, _PROBABILITIES: 0.5}.get(kind or "")
 
 
 @dataclass(frozen=True)
@@ -105,11 +111,13 @@ class Task:
         per_sample = labels.shape in ((samples,), (samples, 1))
         if self.kind != MULTICLASS:
             if not (per_sample if self.kind == BINARY else labels.shape == (samples, self.outputs)):
-                raise _misfit(owner, labels, samples, self.outputs)
+                raise _misfit(owner, labels, samples, self)
             _check_zero_one(owner, labels, self.outputs)
             return labels.reshape(-1).astype(np.int64) if self.kind == BINARY else labels.astype(np.int64)
         if not per_sample:
-            return _hottest(owner, labels, samples, self.outputs)
+            if labels.shape != (samples, self.outputs):
+                raise _misfit(owner, labels, samples, self)
+            return _hottest(owner, labels)
         if labels.dtype.kind not in "iub":
             raise _regression(owner, labels, "a class is a whole number; cast the labels to int32 where they are classes")
         numbers = labels.reshape(-1).astype(np.int64)
@@ -178,8 +186,8 @@ class ClassReader:
             return Task(task.kind, outputs, None, loss == _PROBABILITIES or (in_range and bool(sums_to_one)))
         if task.kind == MULTILABEL and not self._multilabel:
             raise ValueError(
-                f"{self._owner}: samples have several labels at once (multi-label), and this is for one class a sample; "
-                f"leave it out, and give the Model metrics such as Precision('multilabel')"
+                f"{self._owner}: needs one class a sample, but these have several labels at once (multi-label); leave "
+                f"{self._owner} out, and give the Model metrics such as Precision('multilabel')"
             )
         threshold = self._decided(loss)
         is_probability = loss == _PROBABILITIES or (loss != _LOGITS and in_range and 0 < threshold < 1)
@@ -214,18 +222,17 @@ class ClassReader:
     def _decided(self, loss: Optional[str]) -> float:
         if self._threshold is not None:
             return self._threshold
-        if loss == _LOGITS:
-            return 0.0
-        if loss == _PROBABILITIES:
-            return 0.5
+        usual = usual_threshold(loss)
+        if usual is not None:
+            return usual
         if loss == _DISTANCE:
             raise ValueError(
                 f"{self._owner}: the loss function is one for regression; where the labels 0 and 1 are classes after "
                 f"all, pass threshold=0.5, above which an output means 1"
             )
         raise ValueError(
-            f"{self._owner}: cannot tell what an output means, as the loss function is not one of MindSpore's; pass "
-            f"threshold=0.0 where outputs are logits, or threshold=0.5 where they are probabilities"
+            f"{self._owner}: cannot tell from the loss function what an output means; pass threshold=0.0 where outputs "
+            f"are logits, or threshold=0.5 where they are probabilities"
         )
 
 
@@ -294,10 +301,8 @@ def _check_zero_one(owner: str, labels: Array, outputs: int) -> None:
     )
 
 
-def _hottest(owner: str, labels: Array, samples: int, outputs: int) -> Array:
+def _hottest(owner: str, labels: Array) -> Array:
     """The class of each one-hot row, or of one that is smoothed or mixed: the highest share, on a tie the first."""
-    if labels.shape != (samples, outputs):
-        raise _misfit(owner, labels, samples, outputs)
     shares = labels.astype(np.float64)
     sums = shares.sum(axis=1)
     wrong = ~np.isclose(sums, 1, atol=_TOLERANCE)
@@ -319,10 +324,14 @@ def _regression(owner: str, labels: Array, expected: str) -> ValueError:
     )
 
 
-def _misfit(owner: str, labels: Array, samples: int, outputs: int) -> ValueError:
-    expected = f"({samples},)" if outputs == 1 else f"({samples},), or one-hot of shape ({samples}, {outputs})"
+def _misfit(owner: str, labels: Array, samples: int, task: Task) -> ValueError:
+    expected = {
+        BINARY: f"({samples},)",
+        MULTICLASS: f"({samples},), or one-hot of shape ({samples}, {task.outputs}),",
+        MULTILABEL: f"({samples}, {task.outputs})",
+    }[task.kind]
     return ValueError(
-        f"{owner}: needs labels of shape {expected} for {samples} samples with {_many(outputs)} each, but got "
+        f"{owner}: needs labels of shape {expected} for {samples} samples with {_many(task.outputs)} each, but got "
         f"{labels.dtype} of shape {labels.shape}"
     )
 

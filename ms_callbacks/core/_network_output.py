@@ -30,7 +30,7 @@ def check_output(owner: str, value: Any) -> Place:
 def find_place(owner: str, output: Any, fits: Callable[[Any], bool]) -> Place:
     """The place of the one output that can be meant; raises where none is, or several are.
 
-    That is the only one, the one called `logits`, or the only one that fits.
+    That is the only one, the one called `logits`, or the only one that fits, at whatever depth.
     """
     if _is_tensor(output):
         return None
@@ -38,10 +38,13 @@ def find_place(owner: str, output: Any, fits: Callable[[Any], bool]) -> Place:
     if _is_tensor(parts.get(_USUAL_KEY)):
         return _USUAL_KEY
     found = [place for place, part in parts.items() if _is_tensor(part) and (len(parts) == 1 or fits(part))]
-    if len(found) == 1:
+    within = [part for part in _deeper(output) if fits(part)]
+    if len(found) == 1 and not within:
         return found[0]
     example = next(iter(found or parts), 0)
-    why = "more than one of them fits" if found else "none of them fits"
+    why = {0: "none of them fits", 1: "the one that fits is within another"}.get(
+        len(found) + len(within), "more than one of them fits"
+    )
     raise ValueError(
         f"{owner}: the network gives {describe(output)}, and {why}; say which one holds the scores of the classes, "
         f"such as output={example!r}, or pass a function, such as output=lambda outputs: outputs[{example!r}]"
@@ -105,6 +108,13 @@ def _parts(output: Any) -> dict[Any, Any]:
     if isinstance(output, dict):
         return dict(output)
     return dict(enumerate(output)) if isinstance(output, (tuple, list)) else {}
+
+
+def _deeper(output: Any, depth: int = 0) -> list[Any]:
+    """The tensors that are parts of parts."""
+    if _is_tensor(output):
+        return [output] if depth > 1 else []
+    return [tensor for part in _parts(output).values() for tensor in _deeper(part, depth + 1)]
 
 
 def _told(place: Place) -> str:

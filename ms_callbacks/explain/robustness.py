@@ -198,7 +198,7 @@ class Robustness(TrainCallback):
 
     def _check_dataset(self) -> None:
         if self.dataset.get_dataset_size() == 0:
-            raise ValueError("Robustness: the dataset is empty; a batch_size above its length drops it all")
+            raise _empty()
         columns = self.dataset.get_col_names()
         if len(columns) != 2:
             raise ValueError(
@@ -213,11 +213,18 @@ def _first_batch(dataset: Any) -> Iterator[tuple[Tensor, Tensor]]:
     states = random.getstate(), np.random.get_state()
     batches = dataset.create_tuple_iterator(num_epochs=1)
     try:
-        yield tuple(next(batches))  # type: ignore[misc]
+        batch = next(batches, None)
+        if batch is None:
+            raise _empty()
+        yield batch[0], batch[1]
     finally:
         batches.stop()
         random.setstate(states[0])
         np.random.set_state(states[1])
+
+
+def _empty() -> ValueError:
+    return ValueError("Robustness: the dataset is empty; a batch_size above its length drops it all")
 
 
 def _check_inputs(inputs: Tensor) -> None:
