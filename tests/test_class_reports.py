@@ -263,7 +263,11 @@ def test_outputs_that_no_index_names_are_refused_before_the_first_step(kind):
     """They are in no known order; an index beyond them is refused too."""
     network, loss = seeded(Shaped("plain")), softmax()
     for order, indexes, message in (
-        (["logits", "no", "labels"], None, r"cannot tell .* among the 3 outputs of Shuffled.*give the Model eval_indexes"),
+        (
+            ["logits", "no", "labels"],
+            None,
+            "cannot tell .* the 3 outputs of Shuffled.*give the Model eval_indexes",
+        ),
         (["loss", "logits", "labels"], [0, 1, 5], "the prediction and the labels at the places 1, 5 .* but it gives 3"),
     ):
         model = model_of(

@@ -8,9 +8,9 @@ import sys
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor, nn
+from mindspore import nn
 from mindspore.train import Callback
-from training import CLASSES, Recorder, dataset, loss_fn, make_model, valid_dataset
+from training import CLASSES, Recorder, dataset, make_model, valid_dataset
 
 from ms_callbacks import Validate
 from ms_callbacks.explain.confusion_matrix import ConfusionMatrix
@@ -204,7 +204,11 @@ def test_a_run_that_never_evaluates_is_refused():
         (np.zeros((2, 3)), [0, -1], "label -1 is out of range"),
         (np.zeros((2, 3)), np.zeros(2, np.float32), "this looks like regression: .* a class is a whole number"),
         (np.zeros((2, 1)), [0, 0], "cannot tell from the loss function what an output means; pass threshold=0.0"),
-        (np.zeros((2, 3, 4)), [0, 0], "output is of shape .n, classes., but this one gives an output of shape .2, 3, 4."),
+        (
+            np.zeros((2, 3, 4)),
+            [0, 0],
+            ".n, classes., but this one gives an output of shape .2, 3, 4.",
+        ),
     ],
 )
 def test_labels_and_logits_that_do_not_fit(logits, labels, message):

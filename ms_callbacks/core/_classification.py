@@ -16,8 +16,18 @@ from mindspore import nn
 from ._checks import check_choice, check_number
 from ._network_output import Place, as_array, check_output, find_place, pick
 
-__all__ = ["BINARY", "MULTICLASS", "MULTILABEL", "Array", "ClassReader", "Task", "check_class_numbers", "loss_kind", "score_rows",
-    "usual_threshold"]
+__all__ = [
+    "BINARY",
+    "MULTICLASS",
+    "MULTILABEL",
+    "Array",
+    "ClassReader",
+    "Task",
+    "check_class_numbers",
+    "loss_kind",
+    "score_rows",
+    "usual_threshold",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -119,7 +129,7 @@ class Task:
                 raise _misfit(owner, labels, samples, self)
             return _hottest(owner, labels)
         if labels.dtype.kind not in "iub":
-            raise _regression(owner, labels, "a class is a whole number; cast the labels to int32 where they are classes")
+            raise _regression(owner, labels, "a class is a whole number; cast labels to int32 where they are classes")
         numbers = labels.reshape(-1).astype(np.int64)
         check_class_numbers(owner, numbers, self.outputs)
         return numbers
@@ -253,8 +263,8 @@ def score_rows(owner: str, scores: Array) -> Array:
     """A network's output with a row for each sample, (n, outputs); raises where it holds no scores of classes."""
     if scores.dtype.kind != "f":
         raise ValueError(
-            f"{owner}: needs the scores of the classes, which are floats, but the network gives {scores.dtype} of shape "
-            f"{scores.shape}"
+            f"{owner}: needs the scores of the classes, which are floats, but the network gives {scores.dtype} of "
+            f"shape {scores.shape}"
         )
     if scores.ndim == 1:
         return scores.reshape(-1, 1)
@@ -309,9 +319,9 @@ def _hottest(owner: str, labels: Array) -> Array:
     if (shares < 0).any() or wrong.any():
         if _is_zero_one(labels):
             raise ValueError(
-                f"{owner}: labels of shape {labels.shape} must be one-hot, but a row holds {sums[wrong][0]:g} ones; where a "
-                f"sample may have several labels (multi-label), train with nn.BCEWithLogitsLoss, or say task='multilabel' "
-                f"where that is an argument"
+                f"{owner}: labels of shape {labels.shape} must be one-hot, but a row holds {sums[wrong][0]:g} ones; where "
+                f"a sample may have several labels (multi-label), train with nn.BCEWithLogitsLoss, or say "
+                f"task='multilabel' where that is an argument"
             )
         raise _regression(owner, labels, "labels of that shape must be one-hot, or shares that sum to 1")
     return np.asarray(shares.argmax(axis=1))

@@ -8,7 +8,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
-import numpy as np
 from mindspore import nn
 
 from ..core._callback import STEP_BEGIN

@@ -103,8 +103,8 @@ def grad_cam(
     flat = np.flatnonzero(~gradient.any(axis=(1, 2, 3)))
     if flat.size:
         emit(
-            f"{_OWNER}: the gradient of the target's output is exactly 0 everywhere for {flat.size} of {len(maps)} images "
-            f"(the first is {flat[0]}): their maps are 0, and tell nothing"
+            f"{_OWNER}: the gradient of the target's output is exactly 0 everywhere for {flat.size} of {len(maps)} "
+            f"images (the first is {flat[0]}): their maps are 0, and tell nothing"
         )
     maps = (maps / np.where(highest > 0, highest, 1)).astype(np.float32)
     if path:

@@ -159,8 +159,7 @@ class Robustness(TrainCallback):
         *counts, samples, unmoved = map(int, _ranks.total([*right.values(), samples, unmoved]))
         right = dict(zip(right, counts))
         self.accuracies_ = {
-            epsilon: math.nan if epsilon and unmoved == samples else count / samples
-            for epsilon, count in right.items()
+            epsilon: math.nan if epsilon and unmoved == samples else count / samples for epsilon, count in right.items()
         }
         if self.verbose:
             self._tell(right, samples, unmoved)
@@ -193,7 +192,8 @@ class Robustness(TrainCallback):
             )
         elif unmoved:
             self.say(
-                f"for {unmoved} of {samples} samples the gradient is exactly 0: they were not moved, and count as they are"
+                f"for {unmoved} of {samples} samples the gradient is exactly 0: they were not moved, and count as they "
+                f"are"
             )
 
     def _check_dataset(self) -> None:
