@@ -15,6 +15,9 @@ ONE = np.array([[2.0], [-1.0], [0.0], [0.4]], np.float32)  # four samples, one o
 THREE = np.array([[2, 1, 0], [0, 3, 3], [-1, -2, 1], [5, 0, 5]], np.float32)  # two ties
 HOT = np.eye(3, dtype=np.float32)[[0, 1, 1, 2]]
 SEVERAL = np.array([[1, 1, 0], [0, 1, 1], [0, 0, 0], [1, 0, 1]], np.float32)
+RIGHT = [[1, 1, 1], [1, 1, 1], [1, 1, 0], [1, 1, 1]]  # of SEVERAL, above 0
+RIGHT_OF_FIFTHS = [[0, 0, 1], [1, 1, 1], [1, 1, 1], [1, 1, 1]]  # above 2.5
+RIGHT_OF_HOT = [[1, 0, 1], [1, 1, 0], [1, 0, 0], [0, 1, 1]]
 SHARES = np.array([[0.9, 0.05, 0.05], [0.5, 0.5, 0], [0, 1, 0], [0.1, 0.2, 0.7]], np.float32)
 
 
@@ -48,12 +51,12 @@ def read(scores, labels, loss=None, **arguments):
         (THREE, HOT, LOGITS, {"multilabel": False}, MULTICLASS, [0, 1, 2, 0], [1, 1, 0, 0]),
         (THREE[:, :2], [0, 1, 1, 1], None, {"task": "binary"}, MULTICLASS, [0, 1, 0, 0], [1, 1, 0, 0]),
         # several outputs, several labels
-        (THREE, SEVERAL, LOGITS, {}, MULTILABEL, (THREE > 0).astype(int), [1, 1, 0, 1]),
-        (THREE, SEVERAL.astype(bool), LOGITS, {}, MULTILABEL, (THREE > 0).astype(int), [1, 1, 0, 1]),
-        (THREE / 5, SEVERAL, PROBABILITIES, {}, MULTILABEL, (THREE / 5 > 0.5).astype(int), [0, 1, 1, 1]),
-        (THREE, SEVERAL, None, {"threshold": 0.0}, MULTILABEL, (THREE > 0).astype(int), [1, 1, 0, 1]),
-        (THREE, HOT, LOGITS, {"task": "multilabel"}, MULTILABEL, (THREE > 0).astype(int), [0, 0, 0, 0]),
-        (THREE, HOT, None, {"threshold": 0.0}, MULTILABEL, (THREE > 0).astype(int), [0, 0, 0, 0]),
+        (THREE, SEVERAL, LOGITS, {}, MULTILABEL, (THREE > 0).astype(int), RIGHT),
+        (THREE, SEVERAL.astype(bool), LOGITS, {}, MULTILABEL, (THREE > 0).astype(int), RIGHT),
+        (THREE / 5, SEVERAL, PROBABILITIES, {}, MULTILABEL, (THREE / 5 > 0.5).astype(int), RIGHT_OF_FIFTHS),
+        (THREE, SEVERAL, None, {"threshold": 0.0}, MULTILABEL, (THREE > 0).astype(int), RIGHT),
+        (THREE, HOT, LOGITS, {"task": "multilabel"}, MULTILABEL, (THREE > 0).astype(int), RIGHT_OF_HOT),
+        (THREE, HOT, None, {"threshold": 0.0}, MULTILABEL, (THREE > 0).astype(int), RIGHT_OF_HOT),
     ],
 )
 def test_every_task(scores, labels, loss, arguments, kind, predictions, right):

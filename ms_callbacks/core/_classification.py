@@ -110,11 +110,9 @@ class Task:
             return np.concatenate([-np.logaddexp(0, scores), -np.logaddexp(0, -scores)], axis=1)
 
     def right(self, scores: Array, labels: Array) -> Array:
-        """Whether each sample is right, (n,); of several labels, all have to be. NaN is wrong."""
-        right = self.predictions(scores) == labels
-        if self.kind == MULTILABEL:
-            right = right.all(axis=1)
-        return np.asarray(right & ~np.isnan(scores).any(axis=1))  # of NaN, a comparison makes a plausible class
+        """Whether each sample is right, (n,); of several labels, whether each is, (n, classes). NaN is wrong."""
+        nan = np.isnan(scores)  # of which a comparison makes a plausible class
+        return np.asarray((self.predictions(scores) == labels) & ~(nan if self.kind == MULTILABEL else nan.any(axis=1)))
 
     def labels(self, owner: str, labels: Array, samples: int) -> Array:
         """The labels as whole numbers, (n,); for several labels (n, classes). Raises where they do not fit."""
@@ -319,8 +317,8 @@ def _hottest(owner: str, labels: Array) -> Array:
     if (shares < 0).any() or wrong.any():
         if _is_zero_one(labels):
             raise ValueError(
-                f"{owner}: labels of shape {labels.shape} must be one-hot, but a row holds {sums[wrong][0]:g} ones; where "
-                f"a sample may have several labels (multi-label), train with nn.BCEWithLogitsLoss, or say "
+                f"{owner}: labels of shape {labels.shape} must be one-hot, but a row holds {sums[wrong][0]:g} ones; "
+                f"where a sample may have several labels (multi-label), train with nn.BCEWithLogitsLoss, or say "
                 f"task='multilabel' where that is an argument"
             )
         raise _regression(owner, labels, "labels of that shape must be one-hot, or shares that sum to 1")

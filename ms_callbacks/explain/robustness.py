@@ -16,7 +16,7 @@ from mindspore import Tensor, nn, ops
 from ..core import _ranks
 from ..core._callback import TrainCallback
 from ..core._checks import check_choice, check_dataset, check_int, check_number, quoted
-from ..core._classification import ClassReader, loss_kind
+from ..core._classification import Array, ClassReader, loss_kind
 from ..core._context import Run
 from ..core._layers import untouched
 from ..core._network_output import Place
@@ -43,8 +43,9 @@ class Robustness(TrainCallback):
     - multi-class: several outputs, of which the highest wins; labels are whole numbers (n,), or of shape (n, classes),
       one-hot or shares that sum to 1;
     - binary: one output, (n, 1) or (n,), that means 1 above `threshold`; labels are 0 and 1, of either shape;
-    - multi-label: several outputs, each of which means 1 above `threshold`; labels are 0 and 1, of shape (n, classes).
-      A sample is right where all its labels are, as for MindSpore's `Accuracy('multilabel')`.
+    - multi-label: several outputs, each of which means 1 above `threshold`; labels are 0 and 1, of shape (n, classes),
+      and the accuracy is the share of labels that are right, as Keras's `BinaryAccuracy` has it; the share of samples
+      with all labels right, as MindSpore's `Accuracy('multilabel')` has it, is lower.
 
     Regression and segmentation are refused. A sample whose gradient is exactly 0, as behind a loss that is saturated,
     is not moved, and a line says how many there are. Where that is every sample, nothing was measured, and the
@@ -147,22 +148,24 @@ class Robustness(TrainCallback):
         self._check_dataset()
         self._reader.forget()
         right = dict.fromkeys(self.epsilons, 0)
-        samples = unmoved = 0
+        samples = unmoved = total = 0
         with untouched(network):
             batches = self.dataset.create_tuple_iterator(num_epochs=1)
             for inputs, labels in itertools.islice(batches, self.max_batches):
                 moved, still = self._moved(network, loss_fn, inputs, labels)
                 for epsilon in right:
-                    right[epsilon] += self._right(network(moved(epsilon)), labels, loss_fn)
+                    of_batch = self._right(network(moved(epsilon)), labels, loss_fn)
+                    right[epsilon] += int(of_batch.sum())
                 samples += inputs.shape[0]
+                total += of_batch.size
                 unmoved += still
-        *counts, samples, unmoved = map(int, _ranks.total([*right.values(), samples, unmoved]))
+        *counts, total, samples, unmoved = map(int, _ranks.total([*right.values(), total, samples, unmoved]))
         right = dict(zip(right, counts))
         self.accuracies_ = {
-            epsilon: math.nan if epsilon and unmoved == samples else count / samples for epsilon, count in right.items()
+            epsilon: math.nan if epsilon and unmoved == samples else count / total for epsilon, count in right.items()
         }
         if self.verbose:
-            self._tell(right, samples, unmoved)
+            self._tell(right, total, samples, unmoved)
         return self.accuracies_
 
     def _moved(
@@ -170,21 +173,23 @@ class Robustness(TrainCallback):
     ) -> tuple[Callable[[float], Tensor], int]:
         """What moves the inputs by an epsilon, and how many samples it cannot move; raises where they do not fit."""
         _check_inputs(inputs)
-        self._right(network(inputs), labels, loss_fn)
+        if self._reader.task is None:
+            self._right(network(inputs), labels, loss_fn)
         gradient = ms.grad(lambda inputs: ops.reduce_sum(loss_fn(network(inputs), labels)))(inputs).asnumpy()
         plain, signs = inputs.asnumpy(), np.sign(gradient)
         still = int((~signs.reshape(len(signs), -1).any(axis=1)).sum())
         return lambda epsilon: Tensor((plain + epsilon * signs).astype(signs.dtype)), still
 
-    def _right(self, output: Any, labels: Tensor, loss_fn: Any) -> int:
-        """How many samples are right."""
+    def _right(self, output: Any, labels: Tensor, loss_fn: Any) -> Array:
+        """Whether each sample, or each of its labels, is right."""
         task, scores, expected = self._reader.read(output, labels, loss_kind(loss_fn))
-        return int(task.right(scores, expected).sum())
+        return task.right(scores, expected)
 
-    def _tell(self, right: dict[float, int], samples: int, unmoved: int) -> None:
+    def _tell(self, right: dict[float, int], total: int, samples: int, unmoved: int) -> None:
+        what = "samples" if total == samples else "labels"
         for epsilon, count in right.items():
             if not epsilon or unmoved < samples:
-                self.say(f"epsilon {epsilon:g}: accuracy {count / samples:.4f} ({count} of {samples} samples)")
+                self.say(f"epsilon {epsilon:g}: accuracy {count / total:.4f} ({count} of {total} {what})")
         if unmoved == samples:
             self.say(
                 f"the gradient of the loss with respect to the inputs is exactly 0 for all {samples} samples: none "

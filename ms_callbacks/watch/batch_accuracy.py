@@ -28,7 +28,7 @@ class BatchAccuracy(TrainCallback):
 
     The accuracy is the share of samples that are right. What is right depends on the task, as `Robustness` describes
     it: multi-class, with labels that are whole numbers or one-hot; binary, with one output and labels 0 and 1; or
-    multi-label, where a sample is right if all its labels are. Loss function and first batch tell which, or `task`
+    multi-label, where it is the share of labels that are right. Loss function and first batch tell which, or `task`
     does; for that, one more forward pass runs before the first step, and what is no classifier is refused there. In
     sink mode on GPU and Ascend, batches are not seen, and the loss function or `task` alone tells.
 
@@ -180,13 +180,11 @@ class _CountingLoss(nn.Cell):
         return self.loss_fn(outputs, labels)
 
     def right(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Whether each sample is right, of shape (n,)."""
-        samples = scores.shape[0]
+        """Whether each sample, or each of its labels, is right."""
         if self.threshold is not None:
             expected = ops.cast(labels.reshape(scores.shape), mstype.float32) > 0.5
-            wrong = ops.not_equal(scores > self.threshold, expected)
-            return ops.equal(ops.cast(wrong, mstype.int32).reshape(samples, -1).sum(1), 0)
-        classes = labels.reshape(samples, -1)
+            return ops.equal(scores > self.threshold, expected).reshape(-1)
+        classes = labels.reshape(scores.shape[0], -1)
         classes = classes.argmax(1) if classes.shape[1] > 1 else classes.reshape(-1)
         return ops.equal(ops.cast(scores.argmax(1), mstype.int32), ops.cast(classes, mstype.int32))
 
