@@ -443,16 +443,18 @@ class Run(Progress):
         return metrics
 
     @property
-    def _metrics_ahead(self) -> Optional[dict[str, Any]]:
+    def evaluated_model(self) -> Optional[Model]:
+        """The Model that the run evaluates, seen from its start; `None` where it never does, or that cannot be seen."""
         evaluators = [callback for callback in self.callbacks if isinstance(callback, Evaluator)]
         if evaluators:
-            model = evaluators[0].model
-        elif self._caller is None:
-            return None
-        elif self._caller[1]:
-            model = self._caller[0]
-        else:
-            return {}
+            return evaluators[0].model
+        return self._caller[0] if self._caller is not None and self._caller[1] else None
+
+    @property
+    def _metrics_ahead(self) -> Optional[dict[str, Any]]:
+        model = self.evaluated_model
+        if model is None:
+            return None if self._caller is None else {}
         metrics = by_name(metrics_of(model))
         # An evaluation network of the user's own gives its outputs in no fixed order, and the loss cannot be told.
         return metrics if model._eval_indexes is None else {EVAL_LOSS: None, **metrics}
