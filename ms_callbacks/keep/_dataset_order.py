@@ -76,7 +76,7 @@ class Order:
                 self.drawn.append(f"shuffle of {name}")
             elif node.is_shuffled():
                 self.seeded.append(f"shuffle of {name}")
-        elif _is_shuffled(node):
+        elif _is_shuffled(node) and (source is None or hasattr(source, "__getitem__")):
             self.seeded.append(f"shuffle of {name}")
 
     def _add_map(self, node: Any) -> None:
@@ -120,6 +120,8 @@ def _flat(operations: Any) -> Any:
     for each in operations if isinstance(operations, (list, tuple)) else [operations]:
         if _name(each) == "Compose" and hasattr(each, "transforms"):
             yield from _flat(each.transforms)
+        elif _name(each) == "FuncWrapper":  # around a function of the user's
+            yield each.transform
         else:
             yield each
 
@@ -142,7 +144,7 @@ def _is_of_users(value: Any) -> bool:
 
 def _unwrapped(function: Any) -> Any:
     """The function that MindSpore has put into a lambda of its own, as it does with that of `filter`."""
-    cells = getattr(function, "__closure__", None) or ()
+    cells: tuple[Any, ...] = getattr(function, "__closure__", None) or ()
     if str(getattr(function, "__module__", "")).startswith("mindspore.") and len(cells) == 1:
         return cells[0].cell_contents
     return function

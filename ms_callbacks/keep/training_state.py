@@ -56,13 +56,30 @@ class TrainingState(TrainCallback, StateKeeper):
         model.train(10, train_dataset, callbacks=[state, ...], initial_epoch=initial_epoch)
 
     On a CPU the parameters, moments, rates and decisions are then those of a run that was never interrupted, to the
-    last bit, where the data come in the same order: on every supported MindSpore without shuffling, and on 2.8 and
-    newer with it, where `mindspore.set_seed` was called (the seed of the state is set again). MindSpore cannot make
-    random numbers that are drawn inside a network go on: after a resume, `nn.Dropout` and the like draw others, and
-    the run is complete but not the same. On MindSpore 2.0, which cannot begin a dataset in its middle, a shuffled
-    dataset repeats the orders of its first epochs, and `every_n_steps` is refused. Of several processes the first
-    saves for all, each one's own BatchNorm statistics with it; the states of Python's and NumPy's random numbers are
-    the first's alone.
+    last bit, where the batches are. Call `mindspore.set_seed` before the dataset is made; the seed of the state is set
+    again, and so are Python's and NumPy's random numbers. What then holds of the batches, on MindSpore 2.8 and newer:
+
+    - Shuffles, the `shuffle` operation and MindSpore's samplers: the same, and begun at once.
+    - Random transforms of MindSpore, and the rows of `TFRecordDataset`, `CSVDataset` and other files of lines with
+      `shuffle=True`: the same, because a resume draws all batches before the state again and drops them. It takes as
+      long as the dataset took for them, without the training, and is said. `replay=False` skips them instead: the
+      random numbers are then others, and of shuffled files rows are repeated or left out.
+    - Functions of `map`, `batch` and `filter`, sources and samplers in Python: drawn again too, from where NumPy's and
+      Python's random numbers were when the first run began, so that what they draw is the same. Whether they draw any
+      cannot be known; `mindspore.dataset.transforms.not_random` marks one that does not. Where several threads run
+      such functions (`num_parallel_workers` is above 1, without `python_multiprocessing`), no two runs draw alike.
+    - In sink mode, what Python functions draw may be other numbers.
+
+    Not to the last bit are, on any dataset: random numbers that are drawn inside a network, as by `nn.Dropout`, which
+    MindSpore cannot continue; `nn.RMSProp` on a CPU, unless it is centered, whose kernel rounds differently in the
+    first five steps of a process (by about 1e-10); a dataset whose validation draws from NumPy or Python meanwhile; and
+    the numbers that callbacks draw from them where the dataset does too. MindSpore 2.0 cannot begin a dataset in its
+    middle: a shuffled dataset repeats the orders of its first epochs, and `every_n_steps` is refused. At its start, the
+    run says in one line what of this concerns it, by the names of the operations. A callback that learns something and
+    has no `state_dict` is named at a resume.
+
+    Of several processes the first saves for all, each one's own BatchNorm statistics with it; the states of Python's
+    and NumPy's random numbers are the first's alone.
 
     Args:
         directory: where the states are kept, one run's alone; it is made where it does not exist.
