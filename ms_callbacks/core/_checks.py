@@ -14,6 +14,7 @@ from typing import Any, Optional
 
 __all__ = [
     "check_bool",
+    "check_cell",
     "check_choice",
     "check_dataset",
     "check_int",
@@ -88,6 +89,13 @@ def check_text(owner: str, name: str, value: Any) -> str:
 def check_path(owner: str, name: str, value: Any) -> str:
     """Returns a path as a string; raises unless it is a string or a path object with something in it."""
     return check_text(owner, name, os.fspath(value) if isinstance(value, os.PathLike) else value)
+
+
+def check_cell(owner: str, name: str, value: Any) -> Any:
+    """Returns `value`; raises unless it is a cell, or `None`."""
+    if value is not None and not hasattr(value, "cells_and_names"):
+        raise TypeError(f"{owner}: {name} must be a network (nn.Cell), but got {value!r} ({type(value).__name__})")
+    return value
 
 
 def check_dataset(owner: str, value: Any) -> Any:

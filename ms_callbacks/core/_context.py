@@ -171,11 +171,15 @@ class Run(Progress):
     @property
     def network(self) -> nn.Cell:
         """The network that is trained, found inside the training cell where the Model was given one."""
-        network = self._parts.network
+        return self.network_for(type(self).__name__)
+
+    def network_for(self, owner: str, given: Optional[nn.Cell] = None) -> nn.Cell:
+        """The network to look at: the one that was given, or the one that is trained, where that can be told."""
+        network = self._parts.network if given is None else given
         if network is None:
             cell = type(self._args["network"]).__name__
             raise ValueError(
-                f"cannot tell which of the cells inside {cell} is the network to look at; pass network=..., "
+                f"{owner}: cannot tell which of the cells inside {cell} is the network to look at; pass network=..., "
                 f"or let {cell} hold it as self.network"
             )
         return network
@@ -211,14 +215,16 @@ class Run(Progress):
         element = self._args.get("train_dataset_element")
         return tuple(element) if element else None
 
-    def inputs(self, owner: str) -> tuple[Any, ...]:
-        """What the network takes of the step's batch: all columns, or those before the label."""
+    def inputs(self, owner: str, network: Optional[nn.Cell] = None) -> tuple[Any, ...]:
+        """What a network takes of the step's batch: those before the label, or as many as its `construct` has."""
         batch = self.batch
         if batch is None:
             raise ValueError(
                 f"{owner}: in sink mode batches go to the device unseen; train with dataset_sink_mode=False"
             )
-        return batch[:-1] if self.loss_fn is not None else batch[: positional_count(self.network)]
+        if self.loss_fn is not None and network in (None, self._parts.network):
+            return batch[:-1]
+        return batch[: positional_count(self.network_for(owner, network))]
 
     @property
     def optimizers(self) -> tuple[Any, ...]:
