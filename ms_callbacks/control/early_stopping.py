@@ -11,10 +11,9 @@ from ..core._callback import TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
-from ..core._names import is_train_loss
 from ..core._output import emit
 from ..core._roles import Restorer
-from ..core._weights import Snapshot, check_parameters, named_parameters
+from ..core._weights import Snapshot, check_parameters
 
 __all__ = ["EarlyStopping"]
 
@@ -113,7 +112,7 @@ class EarlyStopping(TrainCallback, Restorer):
             self._reset()
         self._tracker.monitor = self._settled(self._run)
         if self.restore_best_weights:
-            self._snapshot = Snapshot(named_parameters(self._run.network), self._best_weights)
+            self._snapshot = Snapshot(self._run.weights, self._best_weights)
         self._best_weights = {}
 
     def check(self, run: Run) -> None:
@@ -121,12 +120,12 @@ class EarlyStopping(TrainCallback, Restorer):
         super().check(run)
         self._settled(run)
         if self.restore_best_weights:
-            check_parameters("EarlyStopping", run.network)
+            check_parameters("EarlyStopping", run.weights)
 
     @property
     def follows_losses(self) -> bool:
         """Where the training loss is watched or printed."""
-        return is_train_loss(self.monitor) or self.verbose == 2
+        return self._run.follows(self.monitor) or self.verbose == 2
 
     def after_epoch(self, run: Run) -> None:
         """Observes the epoch's value and decides."""

@@ -7,7 +7,6 @@ from typing import Any
 from ..core._checks import check_choice, check_int, check_number
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
-from ..core._names import is_train_loss
 from ..core._rates import shortest
 from ..core._schedule import RateSetter
 
@@ -89,7 +88,7 @@ class ReduceLROnPlateau(RateSetter):
     @property
     def follows_losses(self) -> bool:
         """Where the training loss is watched."""
-        return is_train_loss(self.monitor)
+        return self._run.follows(self.monitor)
 
     def after_epoch(self, run: Run) -> None:
         """Observes the epoch's value and lowers the rate where patience is at its end."""

@@ -10,6 +10,7 @@ import numpy as np
 from mindspore.train import Callback
 
 from ._context import Run
+from ._mindspore_compat import stop_recording
 from ._output import emit
 from ._together import check_together
 
@@ -42,6 +43,8 @@ class TrainCallback(Callback):
     def __exit__(self, *error: Any) -> None:
         self._depth -= 1
         if self._depth == 0:
+            if error and error[0] is not None:
+                stop_recording()
             try:
                 self.on_exit()
             finally:

@@ -14,21 +14,22 @@ from types import FrameType
 from typing import Any, Callable, Optional
 
 import numpy as np
-from mindspore import nn
+from mindspore import Parameter, nn
 from mindspore.train import Model
 
-from . import _ranks
+from . import _mindspore_compat, _ranks
 from ._checks import quoted
 from ._eval_hooks import EvalHooks
 from ._losses import Losses
 from ._metrics import by_name, described, may_give_several, named, with_eval_loss
-from ._names import EVAL_LOSS, TRAIN_LOSS, alike, hint, is_train_loss, key_among
+from ._model_parts import positional_count, take_apart
+from ._names import EVAL_LOSS, OF_RUN, TRAIN_LOSS, alike, hint, is_train_loss, key_among
 from ._output import emit
 from ._rates import Rates
-from ._roles import Evaluator, Examiner, Reporter, Restorer, StateKeeper, Writer
+from ._roles import Evaluator, Examiner, OutputDescriber, Reporter, Restorer, StateKeeper, Writer
 from ._step_end import StepEnd
 
-__all__ = ["Run", "check_columns", "eval_labels", "eval_outputs", "metrics_of", "parts_of"]
+__all__ = ["Run", "check_columns", "eval_labels", "eval_outputs", "metrics_of"]
 
 Clock = Callable[[Any, str, Callable[[Any], None]], Callable[[Any], None]]  # of a callback's act in a hook
 
@@ -44,9 +45,11 @@ class Run:
     def __init__(self, run_context: Any, caller: Optional[tuple[Model, bool]] = None) -> None:
         self._context = run_context
         self._args = run_context.original_args()
+        _mindspore_compat.give_unique_names(self.train_network)
+        self._parts = take_apart(self._args["network"], self._args.get("loss_fn"), self._args.get("optimizer"))
         self._started = False
         self._evaluated_epoch = self._mean_epoch = 0
-        self._mean_loss: Optional[float] = None
+        self._train_means: dict[str, Optional[float]] = {}
         self._results: dict[str, Any] = {}
         self._seen: set[str] = set()  # the names of results so far
         self._told: set[str] = set()  # those of which it was told that they are no numbers
@@ -59,7 +62,8 @@ class Run:
         self._record: dict[str, Any] = {}
         self._resumed: dict[str, Any] = {}
         self._has_ended = self._is_decided = False
-        self.losses = Losses()
+        describers = [callback for callback in self.callbacks if isinstance(callback, OutputDescriber)]
+        self.losses = Losses(describers[0].output_reader() if describers else None)
         self.step_end = StepEnd(self, self._args, self.losses)
         self._follower: Any = None
         self.clocked: Clock = _as_it_is
@@ -228,8 +232,25 @@ class Run:
 
     @property
     def network(self) -> nn.Cell:
-        """The network that the Model was made with."""
-        return self._args["network"]
+        """The network that is trained, found inside the training cell where the Model was given one."""
+        network = self._parts.network
+        if network is None:
+            cell = type(self._args["network"]).__name__
+            raise ValueError(
+                f"cannot tell which of the cells inside {cell} is the network to look at; pass network=..., "
+                f"or let {cell} hold it as self.network"
+            )
+        return network
+
+    @property
+    def weights(self) -> dict[str, Parameter]:
+        """What is learnt, by name: the parameters of the network and of its loss, and none of an optimizer's."""
+        return self._parts.weights
+
+    @property
+    def weights_beside(self) -> list[str]:
+        """Which of `weights` are not the network's, but its loss's or another network's."""
+        return sorted(self._parts.beside)
 
     @property
     def train_network(self) -> nn.Cell:
@@ -239,7 +260,7 @@ class Run:
     @property
     def loss_fn(self) -> Any:
         """The loss function; `None` where the network computes its own loss."""
-        return self._args.get("loss_fn")
+        return self._parts.loss_fn
 
     @property
     def train_dataset(self) -> Any:
@@ -259,13 +280,17 @@ class Run:
             raise ValueError(
                 f"{owner}: in sink mode batches go to the device unseen; train with dataset_sink_mode=False"
             )
-        return batch[:-1] if self.loss_fn is not None else batch
+        return batch[:-1] if self.loss_fn is not None else batch[: positional_count(self.network)]
+
+    @property
+    def optimizers(self) -> tuple[Any, ...]:
+        """The optimizers, the Model's or those that its training cell holds; none where it trains by other means."""
+        return self._parts.optimizers
 
     @property
     def optimizer(self) -> Any:
-        """The optimizer; `None` where neither the Model nor its network holds one."""
-        optimizer = self._args.get("optimizer")
-        return optimizer if optimizer is not None else getattr(self.train_network, "optimizer", None)
+        """The first of the optimizers; `None` where there is none."""
+        return self.optimizers[0] if self.optimizers else None
 
     # What it yields
 
@@ -301,7 +326,7 @@ class Run:
             samples = self.step_in_epoch * batch[0].shape[0] if batch and batch[0].shape else None
             self._record = {
                 "epoch": self.epoch,
-                "loss": self.mean_loss,
+                **self.train_means,
                 **{name: value for name, value in self.results.items() if isinstance(value, float)},
                 "learning_rate": rates[0] if rates else None,
                 "seconds": self.seconds,
@@ -312,11 +337,30 @@ class Run:
     @property
     def mean_loss(self) -> Optional[float]:
         """The mean training loss of the epoch, over all processes. For the end of an epoch."""
+        return self.train_means[TRAIN_LOSS]
+
+    @property
+    def train_means(self) -> dict[str, Optional[float]]:
+        """The means of the epoch's training steps, over all processes: `loss`, and what else of them is followed.
+
+        For the end of an epoch.
+        """
         if self._mean_epoch != self.epoch:
             self._mean_epoch = self.epoch
-            loss, steps = _ranks.total(self.losses.total) if _ranks.count() > 1 else self.losses.total
-            self._mean_loss = loss / steps if steps else None
-        return self._mean_loss
+            sums: list[float] = [*self.losses.total, *self.losses.other_sums.values()]
+            loss, steps, *others = _ranks.total(sums) if _ranks.count() > 1 else sums
+            means = (one / steps if steps else None for one in (loss, *others))
+            self._train_means = dict(zip(self.train_names, means))
+        return self._train_means
+
+    @property
+    def train_names(self) -> tuple[str, ...]:
+        """The names of `train_means`."""
+        return (TRAIN_LOSS, *self.losses.reader.names)
+
+    def follows(self, name: str) -> bool:
+        """Whether a value's name means one that each training step gives: the loss, or another that was named."""
+        return is_train_loss(name) or name in self.losses.reader.names
 
     @property
     def results(self) -> dict[str, Any]:
@@ -329,7 +373,7 @@ class Run:
             for callback in self.callbacks:
                 if isinstance(callback, Evaluator):
                     callback.evaluate(self)
-            self._results = named(self.fit_results or {})
+            self._results = named(self.fit_results or {}, (*OF_RUN, *self.train_names))
             for name, value in self._results.items():
                 if not isinstance(value, float) and name not in self._told:
                     self._told.add(name)
@@ -355,8 +399,8 @@ class Run:
         Where the evaluation's loss is NaN, so is each of its values.
         """
         results = self.results
-        if is_train_loss(name):
-            return self.mean_loss
+        if self.follows(name):
+            return self.train_means[TRAIN_LOSS if is_train_loss(name) else name]
         if not results:
             return None
         key = key_among(name, results)
@@ -463,7 +507,7 @@ class Run:
 
     def metric(self, owner: str, name: str) -> object:
         """Checks at the start that the run will have a monitor `name`; returns its metric where that can be seen."""
-        metrics = None if is_train_loss(name) else self.metrics_ahead(owner, name)
+        metrics = None if self.follows(name) else self.metrics_ahead(owner, name)
         if metrics is None:
             return None
         key = key_among(name, metrics)
@@ -503,11 +547,6 @@ def check_columns(what: str, model: Model, dataset: Any) -> None:
 def metrics_of(model: Model) -> dict[str, Any]:
     """The metrics that a Model was made with, by name."""
     return dict(getattr(model, "_metric_fns", None) or {})
-
-
-def parts_of(model: Model) -> tuple[nn.Cell, Any]:
-    """The network that a Model was made with, and its loss function; `None` where the network computes its own loss."""
-    return model._network, model._loss_fn
 
 
 def _as_it_is(callback: Any, hook: str, act: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -54,7 +54,7 @@ def described(value: Any) -> str:
     return f"{value!r:.60} ({type(value).__name__})"
 
 
-def named(metrics: Mapping[Any, Any]) -> dict[str, Any]:
+def named(metrics: Mapping[Any, Any], of_run: Iterable[str] = OF_RUN) -> dict[str, Any]:
     """The values of an evaluation by name: numbers as `float`, and what is not a number as it came.
 
     A dictionary stands for its values, each by its own key; where two have the same key, or the run or the Model has a
@@ -66,7 +66,7 @@ def named(metrics: Mapping[Any, Any]) -> dict[str, Any]:
     found.update((result_name(name), value) for name, value in plain.items() if result_name(name) != name)
     within = [leaf for name, value in metrics.items() if isinstance(value, Mapping) for leaf in _leaves(name, value)]
     counts = Counter(key for key, _, _ in within)
-    taken = {"", EVAL_LOSS, *OF_RUN, *found}
+    taken = {"", EVAL_LOSS, *of_run, *found}
     for key, full, value in within:
         name = full if key in taken or counts[key] > 1 else key
         while name in found:

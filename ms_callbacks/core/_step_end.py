@@ -13,7 +13,6 @@ from mindspore import Tensor
 
 from ._losses import Losses
 from ._roles import Reporter
-from ._tensors import detached
 
 if TYPE_CHECKING:
     from ._context import Run
@@ -27,7 +26,8 @@ class StepEnd:
     """The end of every step of `run`, whose parameters are `args`; steps are counted as MindSpore counts them there."""
 
     def __init__(self, run: Run, args: dict[str, Any], losses: Losses) -> None:
-        self._run, self._losses = run, losses
+        self._run, self._args, self._losses = run, args, losses
+        self._is_checked = False
         self._last_step = self._read_at = 0
         self._reports: dict[Reporter, int] = {}
         self._due_at = [0]  # the next step at which something is due, where `take` sees it
@@ -37,7 +37,8 @@ class StepEnd:
     def begin_epoch(self, first_step: int, last_step: int) -> None:
         """Takes note which steps are the epoch's."""
         self._last_step = last_step
-        self._read_at = self._due_at[0] = min(first_step + _MOST_UNREAD, last_step)
+        self._read_at = min(first_step + _MOST_UNREAD, last_step)
+        self._due_at[0] = self._read_at if self._is_checked else first_step
 
     def report_at(self, step: int, reporter: Reporter) -> None:
         """Has `reporter` report at the end of `step`."""
@@ -47,20 +48,26 @@ class StepEnd:
     def _taking(self, args: dict[str, Any]) -> Callable[[Any], None]:
         add, due_at, do_what_is_due = self._losses.add, self._due_at, self._do_what_is_due
 
+        pick = self._losses.reader.take
+
         def take(run_context: Any) -> None:
-            add(args["net_outputs"])
+            output = args["net_outputs"]
+            add(output if type(output) is Tensor else pick(output))
             if args["cur_step_num"] >= due_at[0]:
                 do_what_is_due(args["cur_step_num"])
 
         def take_detached(run_context: Any) -> None:
             output = args["net_outputs"]
-            add(output.data if type(output) is Tensor else detached(output))
+            add(output.data if type(output) is Tensor else pick(output))
             if args["cur_step_num"] >= due_at[0]:
                 do_what_is_due(args["cur_step_num"])
 
         return take_detached if ms.get_context("mode") == ms.PYNATIVE_MODE and hasattr(Tensor, "data") else take
 
     def _do_what_is_due(self, step: int) -> None:
+        if not self._is_checked:  # an output that no loss can be told in is an error at the first step
+            self._is_checked = True
+            self._losses.reader.take(self._args["net_outputs"])
         if step >= self._read_at:
             # Nothing waits for the device before the epoch's last step, so that its time is that of all its work.
             self._losses.read()

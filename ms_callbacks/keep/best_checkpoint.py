@@ -18,12 +18,12 @@ from ..core import _files, _ranks, _weights
 from ..core._callback import STEP_END, TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number, check_path
 from ..core._context import Run
+from ..core._model_parts import optimizers_of, take_apart
 from ..core._monitor import Monitor
-from ..core._names import is_train_loss
 from ..core._roles import Writer
 from ..core._template import PathTemplate
 from ._behind import Behind
-from ._records import Kept, at, latest_run, previous, remove, runs_before, verified, write
+from ._records import Kept, at, is_without_record, latest_run, previous, remove, runs_before, verified, write
 
 __all__ = ["BestCheckpoint"]
 
@@ -178,12 +178,13 @@ class BestCheckpoint(TrainCallback, Writer):
         super().check(run)
         self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
         if run.result_names is not None:
-            self._template.check(run.result_names, more_may_come=run.may_have_others)
+            names = [*run.train_names, *run.result_names]
+            self._template.check(names, more_may_come=run.may_have_others)
         for other in run.callbacks:
             if isinstance(other, BestCheckpoint) and other is not self and other._places & self._places:
                 place = min(other._places & self._places)
                 raise ValueError(f"{_OWNER}: two callbacks save to {place!r}; give each a filepath of its own")
-        _weights.check_parameters(_OWNER, run.network)
+        _weights.check_parameters(_OWNER, self._saved(run))
         _files.check_folder(_OWNER, self.filepath)
 
     def check_plan(self, run: Run) -> None:
@@ -197,8 +198,7 @@ class BestCheckpoint(TrainCallback, Writer):
     def disk_space(self, run: Run) -> dict[str, int]:
         """Those that are kept, and the one that is written before an older goes."""
         most = run.epochs - run.initial_epoch if self.save_top_k == -1 else self.save_top_k
-        size = _weights.size_of(run.train_network if self.save_optimizer else run.network)
-        return {os.path.dirname(self.filepath): (most + self.save_last + 1) * size}
+        return {os.path.dirname(self.filepath): (most + self.save_last + 1) * _weights.size_of(self._saved(run))}
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Where the run goes on from an earlier one, takes up what that left on disk."""
@@ -224,7 +224,7 @@ class BestCheckpoint(TrainCallback, Writer):
     @property
     def follows_losses(self) -> bool:
         """Where the training loss is watched or part of the name."""
-        return is_train_loss(self.monitor) or "loss" in self._template.fields
+        return any(map(self._run.follows, (self.monitor, *self._template.fields)))
 
     def after_epoch(self, run: Run) -> None:
         """Saves where the epoch's value is among the best."""
@@ -274,11 +274,17 @@ class BestCheckpoint(TrainCallback, Writer):
         damaged or incomplete is refused by name and the next best is loaded instead. The weights are written so that
         training can go on from them, in both modes.
 
+        A prefix that a cell around the network has put before its names, in the file or here, makes no difference. A
+        file without a record, as MindSpore's `save_checkpoint` and `ModelCheckpoint` write it, is loaded too, with a
+        line that says that nothing is known of it; the state of an optimizer in it is left out.
+
         Args:
-            network: a network with the same parameters; with `save_optimizer=True`, `model.train_network` too.
+            network: a network with the same parameters. A training cell such as `model.train_network` gets the weights
+                of its network and its loss, and with `save_optimizer=True` the optimizer's state too.
 
         Returns:
-            The record of the checkpoint that was loaded: `"path"`, `"monitor"`, `"value"`, `"epoch"`, `"step"`, ...
+            The record of the checkpoint that was loaded: `"path"`, `"monitor"`, `"value"`, `"epoch"`, `"step"`, ...;
+            of a file without one, `"path"` alone.
 
         Raises:
             FileNotFoundError: there is no checkpoint.
@@ -287,6 +293,10 @@ class BestCheckpoint(TrainCallback, Writer):
         if not isinstance(network, nn.Cell):
             raise TypeError(f"{_OWNER}: load_into takes a network (nn.Cell), but got {type(network).__name__}")
         self._take_note(wait=True)
+        if not self._kept and is_without_record(self.filepath):
+            self.say(f"{self.filepath!r} has no record: MindSpore or another has saved it, and nothing can be verified")
+            self._load(network, {}, _weights.load(self.filepath), self.filepath)
+            return {"path": self.filepath}
         candidates = self._kept or self._on_disk()
         refused: list[str] = []
         for kept in candidates:
@@ -296,8 +306,7 @@ class BestCheckpoint(TrainCallback, Writer):
                 refused.append(str(error))
                 self.say(f"refused {error}")
                 continue
-            alone = record.get("with_optimizer") is False
-            _weights.write(_OWNER, network, arrays, kept.path, exact=alone)
+            self._load(network, record, arrays, kept.path)
             return {**record, "path": kept.path}
         if refused:
             raise ValueError(f"{_OWNER}: no whole checkpoint is left; refused: {'; '.join(refused)}")
@@ -323,7 +332,24 @@ class BestCheckpoint(TrainCallback, Writer):
         kept = [Kept(each["path"], each["record"]) for each in state["kept"]]
         self._kept = [each for each in kept if self._template.may_have_made(each.path)]
 
+    def _load(self, network: nn.Cell, record: dict[str, Any], arrays: _weights.Arrays, path: str) -> None:
+        """Writes what a file holds into a network, or a cell around one."""
+        has_optimizer = record.get("with_optimizer", _has_optimizer(arrays))
+        parameters = take_apart(network).weights
+        if record and has_optimizer and optimizers_of(network):
+            parameters = _weights.with_optimizer(network, parameters)
+        elif has_optimizer and not all(name in arrays for name in parameters):
+            arrays = _weights.without_optimizer(arrays)
+        arrays, beside = _weights.aligned(_OWNER, parameters, arrays, path)
+        if beside and not has_optimizer:
+            self.say(f"{path!r} holds more than this network; left out: {', '.join(sorted(beside))}")
+        _weights.write(_OWNER, parameters, arrays, path, besides=None if has_optimizer else record.get("beside", ()))
+
     # Saving
+
+    def _saved(self, run: Run) -> dict[str, Parameter]:
+        """The parameters that a checkpoint holds."""
+        return _weights.with_optimizer(run.train_network, run.weights) if self.save_optimizer else run.weights
 
     def _is_kept(self, value: float) -> bool:
         if self.save_top_k == 0 or not self._settled.is_better(value, self.initial_value_threshold):
@@ -344,9 +370,7 @@ class BestCheckpoint(TrainCallback, Writer):
         return new
 
     def _candidate(self, run: Run, value: float) -> Kept:
-        fields = {**run.results, "epoch": run.epoch, "step": run.step}
-        if "loss" in self._template.fields:
-            fields["loss"] = run.mean_loss
+        fields = {**run.results, **run.train_means, "epoch": run.epoch, "step": run.step}
         return Kept(self._template.path(fields), self._record(run, value))
 
     def _reason_against(self, new: Kept) -> Optional[str]:
@@ -374,10 +398,11 @@ class BestCheckpoint(TrainCallback, Writer):
     def _check_network(self, run: Run, kept: Kept) -> None:
         try:
             arrays = _read(kept)[1] if kept.record else _weights.load(kept.path)
+            arrays, _ = _weights.aligned(_OWNER, run.weights, arrays, kept.path)
         except (OSError, RuntimeError, ValueError):
             return  # whose it was cannot be told any more
         is_alone = kept.record.get("with_optimizer") is False and not self.save_optimizer
-        own = self._saved(run) if is_alone else _weights.named_parameters(run.network)
+        own = run.weights
         problems = [f"it lacks {name}" for name in own if name not in arrays]
         problems += [f"this one has no {name}" for name in arrays if name not in own and is_alone]
         for name in own.keys() & arrays.keys():
@@ -485,10 +510,6 @@ class BestCheckpoint(TrainCallback, Writer):
         # Sorting is stable: of equal values the earlier stays before the later.
         return sorted(kept, key=lambda each: each.value, reverse=self._settled.mode == "max")
 
-    def _saved(self, run: Run) -> dict[str, Parameter]:
-        """What is saved, by name."""
-        return _weights.without_rates(run.train_network if self.save_optimizer else run.network)
-
     def _record(self, run: Run, value: Optional[float]) -> dict[str, Any]:
         return {
             "format": _RECORD_VERSION,
@@ -502,6 +523,7 @@ class BestCheckpoint(TrainCallback, Writer):
             "step": run.step,
             "learning_rate": run.rates,
             "with_optimizer": self.save_optimizer,
+            "beside": run.weights_beside,
             "saved_at": time.time(),
             "versions": {"mindspore": ms.__version__, "numpy": np.__version__},
         }
@@ -570,6 +592,11 @@ def _flaw(parameter: Parameter) -> Optional[str]:
     if np.isnan(array).any():
         return "NaN"
     return "an infinity" if parameter.requires_grad and np.isinf(array).any() else None
+
+
+def _has_optimizer(arrays: _weights.Arrays) -> bool:
+    """Whether arrays without a record are those of a training cell, which has a step besides its weights."""
+    return any(name.rpartition(".")[2] == "global_step" for name in arrays)
 
 
 def _read(kept: Kept) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:

@@ -13,6 +13,7 @@ from ..core import _ranks
 from ..core._callback import STEP_BEGIN, TrainCallback
 from ..core._checks import check_choice, check_int
 from ..core._context import Run
+from ..core._losses import MOST_DROPPED
 from ..core._output import emit
 from ..core._rates import Rates, shortest
 from ..core._roles import Reporter
@@ -161,9 +162,15 @@ class LossMonitor(TrainCallback, Reporter):
             if self.on_nonfinite == "stop":
                 run.request_stop()  # as the rank does whose loss is not finite
             return
-        parameter = first_nonfinite(run.network)
+        parameter = first_nonfinite(run.weights)
+        dropped = run.losses.dropped_in_row
+        what = (
+            f"{MOST_DROPPED} steps in a row were dropped for their overflow, the last"
+            if dropped
+            else "the loss is not finite"
+        )
         finding = (
-            f"the loss is not finite in epoch {run.epoch}, step {step}; "
+            f"{what} in epoch {run.epoch}, step {step}; "
             + (f"the first parameter that is not finite is {parameter!r}" if parameter else "all parameters are finite")
             + "; a lower learning rate, gradient clipping or a look at that batch may mend it"
         )
