@@ -297,7 +297,7 @@ def test_a_scripted_run_has_the_same_names():
 
 
 def test_the_names_of_what_the_training_steps_give_are_the_runs_own():
-    """A metric of the same name is refused before the first step; a dictionary's key gets the metric's name before it."""
+    """A metric of that name is refused before the first step; a key of a dictionary gets the metric's before it."""
     model = make_model(metrics={"kl": Says(1.0)})
     callbacks = [StepOutputs(others={"kl": 1}), Validate(model, valid_dataset()), NoStep()]
     with pytest.raises(ValueError, match="the metric 'kl' has the name of a value that the training steps give"):

@@ -587,7 +587,7 @@ def _flaw(parameter: Parameter) -> Optional[str]:
     if array.dtype.kind not in "fc":
         return None
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(array.sum()):  # in half the time of asking every element
+        if np.isfinite(array.sum()):  # in a sixth of the time of asking every element
             return None
     if np.isnan(array).any():
         return "NaN"
