@@ -118,8 +118,8 @@ def with_numbers(metrics: Mapping[Any, Any], new: Sequence[float]) -> dict[Any, 
 
 def check_alike(metrics: Mapping[Any, Any]) -> None:
     """Raises on every process where they have not evaluated the same values: means over them would be of nothing."""
-    own = zlib.crc32(repr([path for path, _ in _numbers(metrics)]).encode())
-    if len(set(_ranks.gathered(np.array([own], np.int64)).ravel().tolist())) > 1:
+    own = zlib.crc32(repr([path for path, _ in _numbers(metrics)]).encode()) % (1 << 24)  # what a float32 can hold
+    if len(set(_ranks.gathered(np.array([own], np.float32)).ravel().tolist())) > 1:
         raise ValueError(
             f"Validate: the metrics of the {_ranks.count()} processes did not give the same values (here: "
             f"{', '.join('/'.join(path) for path, _ in _numbers(metrics))}), so that there is no mean over them; "
