@@ -159,7 +159,7 @@ def test_other_numbers_are_followed_by_name(tmp_path):
     assert history.history["hits"] == pytest.approx([0.5, 0.7])
     assert best.best_path_ == str(tmp_path / "1-3.0.ckpt")
     assert stopping.best_epoch_ == 2
-    assert (tmp_path / "log.csv").read_text().startswith("epoch,loss,hits,kl,")
+    assert (tmp_path / "log.csv").read_text().startswith("epoch,loss,kl,hits,")
 
 
 def test_a_dropped_step_does_not_count_in_the_other_means():

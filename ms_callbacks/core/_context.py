@@ -23,7 +23,7 @@ from ._eval_hooks import EvalHooks
 from ._losses import Losses
 from ._metrics import by_name, described, may_give_several, named, with_eval_loss
 from ._model_parts import positional_count, take_apart
-from ._names import EVAL_LOSS, TRAIN_LOSS, alike, hint, is_train_loss, key_among
+from ._names import EVAL_LOSS, OF_RUN, TRAIN_LOSS, alike, hint, is_train_loss, key_among
 from ._output import emit
 from ._progress import Progress
 from ._rates import Rates
@@ -329,7 +329,7 @@ class Run(Progress):
             for callback in self.callbacks:
                 if isinstance(callback, Evaluator):
                     callback.evaluate(self)
-            self._results = named(self.fit_results or {})
+            self._results = named(self.fit_results or {}, (*OF_RUN, *self.train_names))
             for name, value in self._results.items():
                 if not isinstance(value, float) and name not in self._told:
                     self._told.add(name)

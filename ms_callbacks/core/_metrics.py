@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -54,7 +54,7 @@ def described(value: Any) -> str:
     return f"{value!r:.60} ({type(value).__name__})"
 
 
-def named(metrics: Mapping[Any, Any]) -> dict[str, Any]:
+def named(metrics: Mapping[Any, Any], of_run: Iterable[str] = OF_RUN) -> dict[str, Any]:
     """The values of an evaluation by name: numbers as `float`, and what is not a number as it came.
 
     A dictionary stands for its values, each by its own key; where two have the same key, or the run or the Model has a
@@ -66,7 +66,7 @@ def named(metrics: Mapping[Any, Any]) -> dict[str, Any]:
     found.update((result_name(name), value) for name, value in plain.items() if result_name(name) != name)
     within = [leaf for name, value in metrics.items() if isinstance(value, Mapping) for leaf in _leaves(name, value)]
     counts = Counter(key for key, _, _ in within)
-    taken = {"", EVAL_LOSS, *OF_RUN, *found}
+    taken = {"", EVAL_LOSS, *of_run, *found}
     for key, full, value in within:
         name = full if key in taken or counts[key] > 1 else key
         while name in found:
@@ -118,8 +118,8 @@ def with_numbers(metrics: Mapping[Any, Any], new: Sequence[float]) -> dict[Any, 
 
 def check_alike(metrics: Mapping[Any, Any]) -> None:
     """Raises on every process where they have not evaluated the same values: means over them would be of nothing."""
-    own = zlib.crc32(repr([path for path, _ in _numbers(metrics)]).encode())
-    if len(set(_ranks.gathered(np.array([own], np.int64)).ravel().tolist())) > 1:
+    own = zlib.crc32(repr([path for path, _ in _numbers(metrics)]).encode()) % (1 << 24)  # what a float32 can hold
+    if len(set(_ranks.gathered(np.array([own], np.float32)).ravel().tolist())) > 1:
         raise ValueError(
             f"Validate: the metrics of the {_ranks.count()} processes did not give the same values (here: "
             f"{', '.join('/'.join(path) for path, _ in _numbers(metrics))}), so that there is no mean over them; "

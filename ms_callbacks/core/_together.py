@@ -19,10 +19,18 @@ _STATISTICS = ("moving_mean", "moving_variance")
 
 def check_together(run: Run) -> None:
     """Raises where the callbacks could not do their work side by side; asked once, before the first step."""
-    run.result_names  # noqa: B018  # two metrics may ask for one name
+    _check_names(run)
     _check_rates(run)
     _check_frozen(run)
     _check_space(run)
+
+
+def _check_names(run: Run) -> None:
+    for name in run.result_names or ():
+        if name in run.train_names:
+            raise ValueError(
+                f"Model: the metric {name!r} has the name of a value that the training steps give; rename the metric"
+            )
 
 
 def _check_rates(run: Run) -> None:

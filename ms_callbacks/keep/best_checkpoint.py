@@ -395,10 +395,11 @@ class BestCheckpoint(TrainCallback, Writer):
     def _check_network(self, run: Run, kept: Kept) -> None:
         try:
             arrays = _read(kept)[1] if kept.record else _weights.load(kept.path)
+            arrays, _ = _weights.aligned(_OWNER, run.weights, arrays, kept.path)
         except (OSError, RuntimeError, ValueError):
             return  # whose it was cannot be told any more
         is_alone = kept.record.get("with_optimizer") is False and not self.save_optimizer
-        own = self._saved(run) if is_alone else run.weights
+        own = run.weights
         try:
             arrays, _ = _weights.aligned(_OWNER, own, arrays, kept.path)
         except ValueError:
@@ -592,7 +593,7 @@ def _flaw(parameter: Parameter) -> Optional[str]:
     if array.dtype.kind not in "fc":
         return None
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(array.sum()):  # in half the time of asking every element
+        if np.isfinite(array.sum()):  # in a sixth of the time of asking every element
             return None
     if np.isnan(array).any():
         return "NaN"

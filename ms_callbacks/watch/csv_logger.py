@@ -65,7 +65,7 @@ class CSVLogger(TrainCallback):
         if self.begins_anew():
             self._lines = None
         kept = self._kept(self._run) if self.append or self._lines is not None else b""
-        self._columns = self._cells(kept)[0] if kept else _columns_of(self._run)
+        self._columns = self._cells(kept)[0] if kept else _columns(self._run, self._run.result_names)
         self._lines = kept.count(b"\n")
         if not _ranks.is_first():
             return
@@ -96,7 +96,7 @@ class CSVLogger(TrainCallback):
         if self._descriptor is None:
             return  # the first of several processes writes
         if any(key not in self._columns for key in record):
-            self._widen(record)
+            self._widen(run)
         cells = [record.get(column) for column in self._columns]
         self._write(["" if cell is None else cell for cell in cells])
 
@@ -140,9 +140,9 @@ class CSVLogger(TrainCallback):
             # Rows that were written after the state that the run continues from will come again.
             lines = file.readlines()[: self._lines]
         whole = b"".join(line for line in lines if line.endswith(b"\n"))
-        columns = _columns_of(run)
+        columns = _columns(run, run.result_names)
         found = self._cells(whole)[0] if whole else columns
-        is_alike = set(_columns([])) <= set(found) if run.may_have_others else found == columns
+        is_alike = set(_columns(run)) <= set(found) if run.may_have_others else found == columns
         if not is_alike:
             raise ValueError(
                 f"CSVLogger: {self.filename!r} has other columns ({','.join(found)}) than this run "
@@ -150,14 +150,14 @@ class CSVLogger(TrainCallback):
             )
         return whole
 
-    def _widen(self, record: dict[str, Any]) -> None:
-        """Replaces the file by one that has a column for each value of `record` too."""
+    def _widen(self, run: Run) -> None:
+        """Replaces the file by one that has a column for each value of the epoch too."""
         assert self._descriptor is not None
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         with open(self._descriptor, "rb", closefd=False) as file:
             rows = [dict(zip(self._columns, row)) for row in self._cells(file.read())[1:]]
         filled = {column for row in rows for column, cell in row.items() if cell}
-        self._columns = _columns(filled.union(record).difference(_columns([])))
+        self._columns = _columns(run, filled.union(run.record))
         content = b"".join(map(self._line, [self._columns, *([row.get(c, "") for c in self._columns] for row in rows)]))
         os.close(self._descriptor)
         self._descriptor = None
@@ -181,13 +181,9 @@ class CSVLogger(TrainCallback):
         self._lines = (self._lines or 0) + 1
 
 
-def _columns_of(run: Run) -> list[str]:
-    _, *others = run.train_names
-    return _columns([*others, *(run.result_names or [])])
-
-
-def _columns(results: Iterable[str]) -> list[str]:
-    return ["epoch", "loss", *sorted(results), "learning_rate", "seconds", "samples_per_second"]
+def _columns(run: Run, results: Optional[Iterable[str]] = None) -> list[str]:
+    first, last = ["epoch", *run.train_names], ["learning_rate", "seconds", "samples_per_second"]
+    return [*first, *sorted(set(results or ()).difference(first, last)), *last]
 
 
 def _fill(path: str, content: bytes) -> None:
