@@ -113,7 +113,7 @@ class TwoOptimizers(nn.Cell):
     """A training cell with an optimizer for the head and another for the rest."""
 
     def __init__(self, network, one, other):
-        super().__init__(auto_prefix=False)
+        super().__init__()  # with prefixes: MindSpore 2.0 refuses two parameters called `global_step`
         self.network = nn.WithLossCell(network, loss_fn())
         self.network.set_grad()
         self.one, self.other = one, other

@@ -173,7 +173,7 @@ class Script:
                     args["eval_results"] = dict(result)
                 call("on_train_epoch_end")
                 args.pop("eval_results", None)
-                if not self.optimizer.is_group_lr:
+                if not getattr(self.optimizer, "is_group_lr", False):
                     rates.append(self.rate)
                 if context.get_stop_requested():
                     self.stopped_epoch = epoch

@@ -41,9 +41,8 @@ class LRWarmup(Schedule):
 
     Raises:
         ValueError, TypeError: an argument is not as described; before the first step: the optimizer already holds a
-            list or a schedule, another callback sets the rate too, the run ends before the warm-up does or leaves
-            nothing for `after`, sink mode, where steps cannot be told apart, or the rate to warm up to is 0 or cannot
-            be told.
+            list or a schedule, another callback sets the rate too, the run ends before the warm-up does, sink
+            mode, where steps cannot be told apart, or the rate to warm up to is 0 or cannot be told.
 
     Example:
         >>> warmup = LRWarmup(1, after=LRStepDecay(step_size=1, gamma=0.5))
@@ -97,17 +96,12 @@ class LRWarmup(Schedule):
             self.after.check_groups(rates)
 
     def check_length(self, plan: Plan) -> None:
-        """Raises where the run ends before the warm-up does, or leaves nothing for what follows."""
+        """Raises where the run ends before the warm-up does, or does not fit what follows."""
         rest = plan.epochs - self.epochs
         if rest < 0:
             raise ValueError(
                 f"LRWarmup: the warm-up takes {self.epochs} epochs, but the run has {plan.epochs} and would end before "
                 f"the rate is reached; give LRWarmup at most {plan.epochs} epochs, or train longer"
-            )
-        if rest == 0 and self.after is not None:
-            raise ValueError(
-                f"LRWarmup: the warm-up takes all {plan.epochs} epochs of the run and leaves none for "
-                f"{type(self.after).__name__}; give it fewer epochs, or train longer"
             )
         if isinstance(self.after, Schedule):
             self.after.check_length(plan._replace(epochs=rest))
