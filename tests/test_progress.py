@@ -342,6 +342,60 @@ def test_batches_that_are_not_seen_are_not_counted():
     assert history.history["samples_per_second"] == [None, None]
 
 
+class Sinking(ms.Model):
+    """Runs MindSpore's own loop for sink mode, which it never takes on a CPU, with a step that sinks the whole epoch."""
+
+    SINK = 5
+
+    def _train_process(self, epoch, dataset, list_callback=None, cb_params=None, initial_epoch=0, valid_infos=None):
+        cb_params.batch_num = self.SINK
+        self._train_dataset_sink_process(epoch, dataset, list_callback, cb_params, -1, initial_epoch, valid_infos)
+
+    def _exec_preprocess(self, *args, **kwargs):
+        class Helper:
+            def __iter__(self):
+                yield ()
+
+            def sink_size(self):
+                return Sinking.SINK
+
+            def continue_send(self):
+                pass
+
+            stop_send = release = continue_send
+
+        class Sink(ms.nn.Cell):
+            def __init__(self, train_network):
+                super().__init__()
+                self.network = train_network
+                self.batch = next(iter(dataset().create_tuple_iterator()))
+
+            def construct(self):
+                return self.network(*self.batch)
+
+        return Helper(), Sink(self._train_network)
+
+
+def test_in_sink_mode_a_sink_is_an_epoch(capsys):
+    """Its steps are known, its samples are not, and one that is interrupted at its end is whole."""
+    ms.set_context(mode=ms.GRAPH_MODE)  # in the other, MindSpore counts a sink as one step
+    plain, history, seen = make_model(), History(), Ended()
+
+    class Interrupt(Callback):
+        def on_train_step_end(self, run_context):
+            if run_context.original_args()["cur_epoch_num"] == 2:
+                Run.of(run_context).interrupt()
+
+    model = Sinking(plain._network, plain._loss_fn, plain._optimizer)
+    model.train(3, dataset(), callbacks=[history, LossMonitor(per_print_times=5), seen, Interrupt()])
+    assert re.findall(r"Epoch:\[ *(\d)/ *3\], step:\[ *(\d+)/ *(\d+|-)\]", capsys.readouterr().out) == [
+        ("1", "5", "5"),
+        ("2", "5", "5"),
+    ]
+    assert history.history["samples_per_second"] == [None, None]
+    assert seen.epochs == [1, 2]
+
+
 def test_nobody_counts_unless_asked():
     """A step of callbacks that do not need the number asks for no batch."""
     asked = []

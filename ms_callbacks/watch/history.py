@@ -14,9 +14,12 @@ class History(TrainCallback):
     """Records one value per epoch and key.
 
     The keys are `loss` (the mean training loss), each validation value that is a number (`acc`, `eval_loss`, ...; see
-    `Validate` for what a metric may return), `learning_rate` (of the first parameter group), `seconds` (of the training
-    steps; evaluation does not count) and `samples_per_second`. Where an epoch has no value for a key, as one without
-    evaluation, it is `None`, so that all lists are of one length and a value stands where its epoch stands.
+    `Validate` for what a metric may return), `learning_rate` (of the first parameter group), `seconds` (of the training steps; evaluation does not count) and
+    `samples_per_second`. That times `seconds` is the number of samples that the steps have seen, in all processes
+    together: of a batch, the first dimension that its columns have in common, or one where it was not batched. In sink
+    mode on GPU and Ascend, where batches are not seen, it is `None`. Where an epoch has no value for a key, as one
+    without evaluation, that is `None` too, so that all lists are of one length and a value stands where its epoch
+    stands.
 
     Attributes:
         history (dict[str, list]): the values by key, as Keras has them.
