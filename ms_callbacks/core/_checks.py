@@ -99,9 +99,10 @@ def check_dataset(owner: str, value: Any) -> Any:
 
 
 def nearest(name: Any, options: Iterable[Any]) -> str:
-    """`"; did you mean 'acc'?"` for the option most like `name`, or `""` where none is alike."""
-    close = difflib.get_close_matches(str(name), [str(option) for option in options], n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """`"; did you mean 'acc'?"` for the option most like `name`, whatever its case; `""` where none is."""
+    by_lower = {str(option).lower(): option for option in options}
+    close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
+    return f"; did you mean {str(by_lower[close[0]])!r}?" if close else ""
 
 
 def quoted(names: Iterable[Any]) -> str:

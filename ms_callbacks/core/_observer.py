@@ -12,7 +12,7 @@ from mindspore.train import Model
 from ._callback import TrainCallback
 from ._checks import quoted
 from ._classification import loss_kind
-from ._context import eval_outputs, metrics_of, parts_of
+from ._context import eval_outputs, metrics_of
 
 __all__ = ["EvalObserver", "EvalOutputs"]
 
@@ -29,7 +29,7 @@ class EvalOutputs:
         self._network = None if model is None else model.eval_network
         self._indexes = None if model is None else _indexes(model)
         # What the outputs are to the loss function that they are evaluated by.
-        loss = None if model is None else parts_of(model)[1]
+        loss = None if model is None else model._loss_fn
         self.loss = loss_kind(self._network if loss is None else loss)
 
     def split(self, outputs: Any) -> tuple[Any, Any]:

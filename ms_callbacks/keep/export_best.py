@@ -14,8 +14,7 @@ from ..core._callback import STEP_BEGIN, TrainCallback
 from ..core._checks import check_choice, check_path
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
-from ..core._names import is_train_loss
-from ..core._weights import Snapshot, check_parameters, named_parameters
+from ..core._weights import Snapshot, check_parameters
 from ._export import check_format, export
 
 __all__ = ["ExportBest"]
@@ -109,7 +108,7 @@ class ExportBest(TrainCallback):
         self._tracker.monitor = self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
         self._examples = None
         _files.remove_orphans(os.path.dirname(self.filepath))
-        self._snapshot, self._best_weights = Snapshot(named_parameters(run.network), self._best_weights), {}
+        self._snapshot, self._best_weights = Snapshot(run.weights, self._best_weights), {}
         if self._given is not None:
             self._try(run, self._given)
         else:
@@ -122,7 +121,7 @@ class ExportBest(TrainCallback):
         twins = [one for one in run.callbacks if isinstance(one, ExportBest) and one.filepath == self.filepath]
         if len(twins) > 1:
             raise ValueError(f"{_OWNER}: two callbacks export to {self.filepath!r}; give each a filepath of its own")
-        check_parameters(_OWNER, run.network)
+        check_parameters(_OWNER, run.weights)
         _files.check_folder(_OWNER, self.filepath)
         if self._given is None and run.is_sinking:
             raise ValueError(
@@ -139,7 +138,7 @@ class ExportBest(TrainCallback):
     @property
     def follows_losses(self) -> bool:
         """Where the training loss is watched."""
-        return is_train_loss(self.monitor)
+        return self._run.follows(self.monitor)
 
     def after_epoch(self, run: Run) -> None:
         """Keeps the weights where the epoch's value is the best."""
@@ -206,7 +205,7 @@ class ExportBest(TrainCallback):
         self._examples = inputs
 
     def _export_best(self, run: Run, best: Snapshot) -> None:
-        final = Snapshot(named_parameters(run.network))
+        final = Snapshot(run.weights)
         final.take()
         try:
             best.restore(together=False)

@@ -21,6 +21,8 @@ from ..core import _files, _ranks, _weights
 from ..core._callback import STEP_BEGIN, TrainCallback, only_one
 from ..core._checks import check_int, check_path
 from ..core._context import Run
+from ..core._mindspore_compat import give_unique_names
+from ..core._model_parts import named_parameters
 from ..core._names import numbered
 from ..core._roles import StateKeeper
 
@@ -145,7 +147,8 @@ class TrainingState(TrainCallback, StateKeeper):
                 f"{_OWNER}: {state.path!r} was saved in the middle of an epoch, where MindSpore {ms.__version__} "
                 f"cannot begin; resume with the version that saved it ({content['versions']['mindspore']})"
             )
-        _weights.write(_OWNER, model.train_network, state.parameters, state.path, exact=True, rates=True)
+        give_unique_names(model.train_network)
+        _weights.write(_OWNER, named_parameters(model.train_network), state.parameters, state.path)
         if _ranks.is_first():
             _restore_seeds(content["seeds"])
         if _CAN_BEGIN_WITHIN:
@@ -162,7 +165,7 @@ class TrainingState(TrainCallback, StateKeeper):
         only_one(_OWNER, run.callbacks, (StateKeeper,), "keep the run's state")
         if self._taken_up is None:
             self._check_new()
-        _weights.check_parameters(_OWNER, run.train_network)
+        _weights.check_parameters(_OWNER, named_parameters(run.train_network))
         if self.every_n_steps is not None and run.is_sinking:
             raise ValueError(
                 f"{_OWNER}: in sink mode steps run on the device unseen; leave every_n_steps out, or train with "
@@ -172,22 +175,21 @@ class TrainingState(TrainCallback, StateKeeper):
     def disk_space(self, run: Run) -> dict[str, int]:
         """Those that are kept, and the one that is written before an older goes."""
         folder = self.directory if os.path.isdir(self.directory) else os.path.dirname(os.path.abspath(self.directory))
-        return {folder: (self.keep + 1) * _weights.size_of(run.train_network)}
+        return {folder: (self.keep + 1) * _weights.size_of(named_parameters(run.train_network))}
 
     def on_train_begin(self, run_context: Any) -> None:
         """Looks before each step whether a state is due."""
         super().on_train_begin(run_context)
         self.at_step(STEP_BEGIN, self._save_if_due)
 
-    def on_train_epoch_begin(self, run_context: Any) -> None:
+    def before_epoch(self, run: Run) -> None:
         """Checks, before the first step, that the run goes on where the state was saved."""
-        super().on_train_epoch_begin(run_context)
         self._steps_since = 0
         state, self._taken_up = self._taken_up, None
-        if state is not None and self._run.initial_epoch != state.content["epoch"]:
+        if state is not None and run.initial_epoch != state.content["epoch"]:
             raise ValueError(
                 f"{_OWNER}: the state is that after epoch {state.content['epoch']}, but the run has initial_epoch="
-                f"{self._run.initial_epoch}; pass initial_epoch=state.resume(model, train_dataset)"
+                f"{run.initial_epoch}; pass initial_epoch=state.resume(model, train_dataset)"
             )
 
     def _save_if_due(self, run_context: Any) -> None:
@@ -277,14 +279,16 @@ class TrainingState(TrainCallback, StateKeeper):
     def _keep(self, run: Run, epoch: int, steps: int) -> None:
         run.is_state_asked = False
         run.examine()
-        own = _weights.statistics(run.network) if _ranks.count() > 1 else {}
-        ranks = {f"{_RANKS}{name}": _ranks.gathered(array) for name, array in own.items()}
+        # What no gradient changes, such as BatchNorm's statistics, each process has its own of.
+        own = {name: one for name, one in run.weights.items() if not one.requires_grad} if _ranks.count() > 1 else {}
+        ranks = {f"{_RANKS}{name}": _ranks.gathered(array) for name, array in _weights.views(own).items()}
         _ranks.do_once(_OWNER, lambda: self._save(run, epoch, steps, ranks))
 
     def _save(self, run: Run, epoch: int, steps: int, ranks: dict[str, np.ndarray[Any, Any]]) -> None:
         latest = max((_number(os.path.basename(path)) for path in self._paths()), default=0)
         path = os.path.join(self.directory, f"{_PREFIX}{latest + 1:08d}")
-        network = {f"{_NETWORK}{name}": array for name, array in _weights.everything(run.train_network).items()}
+        own = _weights.views(named_parameters(run.train_network))
+        network = {f"{_NETWORK}{name}": array for name, array in own.items()}
         arrays = {**network, **ranks}
         callbacks = []
         for name, callback in _stateful(run):

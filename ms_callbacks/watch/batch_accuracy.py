@@ -14,7 +14,7 @@ from ..core._classification import MULTICLASS, ClassReader, loss_kind, usual_thr
 from ..core._context import Run
 from ..core._layers import untouched
 from ..core._network_output import Place
-from ..core._output import emit
+from ..core._output import emit, known
 
 __all__ = ["BatchAccuracy"]
 
@@ -105,10 +105,9 @@ class BatchAccuracy(TrainCallback):
                 "Model(network, accuracy.watch(loss_fn), optimizer)"
             )
 
-    def on_train_epoch_begin(self, run_context: Any) -> None:
+    def before_epoch(self, run: Run) -> None:
         """Begins the epoch's mean anew."""
-        super().on_train_epoch_begin(run_context)
-        if self._run.step_in_epoch == 0:  # an epoch that goes on in its middle has its counts
+        if not run.steps_skipped:  # an epoch that goes on in its middle has its counts
             self._counter.reset()
 
     def _look_at_first(self, run_context: Any) -> None:
@@ -132,7 +131,7 @@ class BatchAccuracy(TrainCallback):
         step = run.step_in_epoch
         if self.per_print_times and step % self.per_print_times == 0:
             emit(
-                f"Epoch:[{run.epoch:3d}/{run.epochs:3d}], step:[{step:5d}/{run.steps_per_epoch:5d}], "
+                f"Epoch:[{run.epoch:3d}/{run.epochs:3d}], step:[{step:5d}/{known(run.known_steps):>5}], "
                 f"batch loss: {run.losses.last:.4f}, batch accuracy: {self._counter.of_last_batch:.4f}"
             )
         # Read before the epoch's evaluation, which goes through the same loss function.

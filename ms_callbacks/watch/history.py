@@ -13,10 +13,10 @@ __all__ = ["History"]
 class History(TrainCallback):
     """Records one value per epoch and key.
 
-    The keys are `loss` (the mean training loss), each validation value that is a number (`acc`, `eval_loss`, ...),
-    `learning_rate` (of the first parameter group), `seconds` (of the training steps; evaluation does not count) and
-    `samples_per_second`. Where an epoch has no value for a key, as one without evaluation, it is `None`, so that all
-    lists are of one length and a value stands where its epoch stands.
+    The keys are `loss` (the mean training loss), each validation value that is a number (`acc`, `eval_loss`, ...; see
+    `Validate` for what a metric may return), `learning_rate` (of the first parameter group), `seconds` (of the training
+    steps; evaluation does not count) and `samples_per_second`. Where an epoch has no value for a key, as one without
+    evaluation, it is `None`, so that all lists are of one length and a value stands where its epoch stands.
 
     Attributes:
         history (dict[str, list]): the values by key, as Keras has them.
@@ -50,6 +50,11 @@ class History(TrainCallback):
     @property
     def follows_losses(self) -> bool:
         """Always: their mean is part of an epoch."""
+        return True
+
+    @property
+    def follows_samples(self) -> bool:
+        """Always: for those of a second."""
         return True
 
     def after_epoch(self, run: Run) -> None:
