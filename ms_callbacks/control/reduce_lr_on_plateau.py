@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Union
 
-from ..core._checks import check_choice, check_int, check_number
+from ..core._checks import check_bool, check_choice, check_int, check_number
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
 from ..core._rates import Rates, shortest
@@ -34,6 +34,9 @@ class ReduceLROnPlateau(RateSetter):
         cooldown: how many observations to let pass after lowering before waiting begins again. Default: 0.
         min_lr: the rate never goes below this; a list has one for each parameter group. The groups count in the order
             in which the optimizer was given them, and those without an `lr` of their own as one. Default: 0.0.
+        reset_on_train_begin: whether each `Model.train` is a new run. `False` is for a loop that calls
+            `model.train(1, ...)` again and again: the wait and the best then go over all of its
+            calls. Default: True.
         verbose: 1 prints a line when the rate is lowered, 0 nothing. Default: 1.
 
     Attributes:
@@ -61,6 +64,7 @@ class ReduceLROnPlateau(RateSetter):
         min_delta: float = 1e-4,
         cooldown: int = 0,
         min_lr: Union[float, Sequence[float]] = 0.0,
+        reset_on_train_begin: bool = True,
         verbose: int = 1,
     ) -> None:
         super().__init__()
@@ -73,6 +77,7 @@ class ReduceLROnPlateau(RateSetter):
         self.patience = check_int(owner, "patience", patience, 0)
         self.cooldown = check_int(owner, "cooldown", cooldown, 0)
         self.min_lr = checked_per_group(owner, "min_lr", min_lr, minimum=0)
+        self.reset_on_train_begin = check_bool(owner, "reset_on_train_begin", reset_on_train_begin)
         self.verbose = check_choice(owner, "verbose", verbose, (0, 1))
         self._reset()
 
@@ -100,7 +105,7 @@ class ReduceLROnPlateau(RateSetter):
     def after_epoch(self, run: Run) -> None:
         """Observes the epoch's value and lowers the rate where patience is at its end."""
         value = run.value("ReduceLROnPlateau", self.monitor)
-        if value is not None and self._observe(value, run.epoch) and self._lower(run):
+        if value is not None and self._observe(value, self.epoch_of(run)) and self._lower(run):
             self._cooling = self.cooldown
             self._tracker.wait = 0
 
@@ -155,7 +160,7 @@ class ReduceLROnPlateau(RateSetter):
         if self.verbose:
             rates = "/".join(f"{rate:.6g}" for rate in new)
             self.say(
-                f"learning rate {rates} from epoch {run.epoch + 1} on: {self.monitor} was not better than "
+                f"learning rate {rates} from epoch {self.epoch_of(run) + 1} on: {self.monitor} was not better than "
                 f"{'any' if self.best_ is None else format(self.best_, '.6g')} {self._tracker.wait} times in a row"
             )
         return True

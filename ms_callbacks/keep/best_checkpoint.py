@@ -82,6 +82,10 @@ class BestCheckpoint(TrainCallback, Writer):
         initial_value_threshold: only values better than this are saved. Default: None.
         background: whether to write behind the run, from a copy of the weights (two at most, while two are to be
             written), rather than before the next step. Default: True.
+        reset_on_train_begin: whether each `Model.train` is a new run. `False` is for a loop that calls
+            `model.train(1, ...)` again and again: the best then goes over all of its calls,
+            `best_epoch_` and `{epoch}` count their epochs together unless `initial_epoch` counts them, and `load_into`
+            finds the best of all. Default: True.
         verbose: 1 prints a line for each best, 0 none. Default: 1.
 
     Attributes:
@@ -117,6 +121,7 @@ class BestCheckpoint(TrainCallback, Writer):
         overwrite: bool = False,
         initial_value_threshold: Optional[float] = None,
         background: bool = True,
+        reset_on_train_begin: bool = True,
         verbose: int = 1,
     ) -> None:
         super().__init__()
@@ -142,6 +147,7 @@ class BestCheckpoint(TrainCallback, Writer):
             else check_number(_OWNER, "initial_value_threshold", initial_value_threshold)
         )
         self.background = check_bool(_OWNER, "background", background)
+        self.reset_on_train_begin = check_bool(_OWNER, "reset_on_train_begin", reset_on_train_begin)
         self.verbose = check_choice(_OWNER, "verbose", verbose, (0, 1))
         if self.save_last and len(self._places) == 1:
             raise ValueError(
@@ -360,14 +366,16 @@ class BestCheckpoint(TrainCallback, Writer):
         new = self._candidate(run, value) if self._is_kept(value) else None
         reason = self._reason_against(new) if new is not None else None
         if any(_ranks.total([reason is not None])):  # for all ranks, whichever found it
-            self.say(f"{self.monitor} {value:.6g} in epoch {run.epoch} is not saved: {reason or 'on another rank'}")
+            self.say(
+                f"{self.monitor} {value:.6g} in epoch {self.epoch_of(run)} is not saved: {reason or 'on another rank'}"
+            )
             return None
         if new is not None:
             self._decided = self._best_of(self._decided, new)[0]
         return new
 
     def _candidate(self, run: Run, value: float) -> Kept:
-        fields = {**run.results, **run.train_means, "epoch": run.epoch, "step": run.step}
+        fields = {**run.results, **run.train_means, "epoch": self.epoch_of(run), "step": run.step}
         return Kept(self._template.path(fields), self._record(run, value))
 
     def _reason_against(self, new: Kept) -> Optional[str]:
@@ -520,7 +528,7 @@ class BestCheckpoint(TrainCallback, Writer):
             "monitor": self.monitor,
             "mode": self._settled.mode,
             "value": value if value is not None and np.isfinite(value) else None,
-            "epoch": run.epoch,
+            "epoch": self.epoch_of(run),
             "step": run.step,
             "learning_rate": run.rates,
             "with_optimizer": self.save_optimizer,
