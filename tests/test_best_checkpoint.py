@@ -215,7 +215,7 @@ def test_a_run_that_goes_on_keeps_the_earlier_best(tmp_path):
             2.0,
             "is replaced by the first value better than initial_value_threshold=3.0",
         ),
-        ({"save_top_k": 0}, 0.5, None, None),
+        ({"save_top_k": 0, "save_last": True}, 0.5, None, None),
     ],
 )
 def test_a_better_file_stays_until_it_is_beaten(tmp_path, capsys, arguments, value, best, said):

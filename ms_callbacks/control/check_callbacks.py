@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Callable, Union
 
+import mindspore as ms
 from mindspore.train import Callback, Model, RunContext
 
 from ..core._callback import TrainCallback
 from ..core._checks import check_int
-from ..core._context import Run
-from ..core._together import check_together
+from ..core._context import Caller, Run
+from ..core._together import CHECKS
+from ..core._trial import first_batch, python_random_state, try_training
 
 __all__ = ["check_callbacks"]
 
@@ -27,13 +29,21 @@ def check_callbacks(
     initial_epoch: int = 0,
     dataset_sink_mode: bool = False,
 ) -> None:
-    """Raises one error that tells everything that can be known to go wrong in a run; changes nothing.
+    """Raise one error that tells everything that can be known to go wrong in a run; change nothing.
 
-    These are the checks that the callbacks make at the start of a run, where the first that fails is raised: monitors
-    and modes, lists of learning rates against the steps of the run, folders that cannot be written, disk space for the
-    checkpoints that will be kept, the same callback twice or two for one task, MindSpore's own callbacks that go wrong
-    beside these (two that set the rate or handle signals, one that stands before `Validate` and finds no results), and
-    what sink mode makes impossible. What needs a batch, as the export that `ExportBest` tries, is left to the run.
+    These are the checks that a run makes before its first step, where the first that fails is raised: monitors and
+    modes, schedules and lists of learning rates against the length of the run, folders that cannot be written, disk
+    space for the checkpoints that will be kept, the same callback twice or two for one task, MindSpore's own callbacks
+    that go wrong beside these (two that set the rate or handle signals), what the training cell or sink mode makes
+    impossible, and jobs that a callback cannot read. One batch of the training data goes through network and loss, and
+    one of the validation data through the evaluation network and copies of the metrics: shapes that do not fit, labels
+    that are out of range, one-hot or not batched. Parameters, flags and random state are afterwards as they were; a
+    forward hook of your own, and the Python code of a dataset, see the batches.
+
+    It cannot know: whether later batches are like the first; what a metric makes of a whole dataset; whether training
+    converges, or memory suffices for the gradients; whether MindSpore can export the network (`ExportBest` tries that
+    before the first step); what callbacks that are not of this package need; and with `Model.train` alone, that a
+    validation dataset exists which was not passed to `Validate`.
 
     Args:
         model: the Model whose `train` or `fit` is to be called.
@@ -64,6 +74,9 @@ def check_callbacks(
     check_int(_OWNER, "epochs", epochs, initial_epoch + 1)
     listed = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
     for each in listed:
+        if isinstance(each, type) and issubclass(each, Callback):
+            name = each.__name__
+            raise TypeError(f"{_OWNER}: callbacks must be objects, but {name} is a class; write {name}(...)")
         if not isinstance(each, Callback):
             raise TypeError(f"{_OWNER}: callbacks must be MindSpore callbacks, but got {type(each).__name__}")
     arguments = _Arguments(
@@ -74,12 +87,12 @@ def check_callbacks(
         loss_fn=model._loss_fn,
         train_dataset=train_dataset,
         batch_num=train_dataset.get_dataset_size(),
-        dataset_sink_mode=dataset_sink_mode,
+        dataset_sink_mode=dataset_sink_mode and ms.get_context("device_target") != "CPU",  # where it never sinks
         epoch_num=epochs - initial_epoch,
         cur_epoch_num=initial_epoch + 1,
         cur_step_num=0,
     )
-    run = Run(RunContext(arguments), caller=(model, valid_dataset is not None))
+    run = Run(RunContext(arguments), caller=Caller(model, valid_dataset))
     run.initial_epoch = initial_epoch
     ours = [each for each in listed if isinstance(each, TrainCallback)]
     problems: list[str] = []
@@ -91,12 +104,24 @@ def check_callbacks(
             if str(error) not in problems:
                 problems.append(str(error))
 
-    for callback in ours:
-        ask(callback.check)
-    if not problems:  # what these take for granted holds
+    if not arguments["batch_num"]:
+        problems.append("Model: the training dataset is empty; a batch_size above its length drops it all")
+    with python_random_state(), first_batch(train_dataset) as batch:
+        if batch is not None and not run.is_sinking:
+            arguments["train_dataset_element"] = batch
+        fit = []
         for callback in ours:
-            ask(callback.check_plan)
-        ask(check_together)
+            known = len(problems)
+            ask(callback.check)
+            if len(problems) == known:  # what these take for granted holds
+                fit.append(callback)
+                ask(callback.check_plan)
+        for check in CHECKS:
+            ask(check)
+        if batch is not None and run.has_network:
+            ask(lambda run: try_training(run.network, run.loss_fn, batch))
+        for callback in fit:
+            ask(callback.check_batch)
     if problems:
         lines = "\n".join(f"- {problem}" for problem in problems)
         raise ValueError(f"{_OWNER}: {len(problems)} problem{'s' if len(problems) > 1 else ''}:\n{lines}")

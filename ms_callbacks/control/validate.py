@@ -14,12 +14,13 @@ from mindspore import Parameter
 from mindspore.train import Loss, Model
 
 from ..core import _ranks
-from ..core._callback import TrainCallback, only_one
+from ..core._callback import STEP_BEGIN, TrainCallback, only_one
 from ..core._checks import check_bool, check_dataset, check_int
 from ..core._context import Run, check_columns, eval_outputs, metrics_of
 from ..core._metrics import check_alike, numbers_in, with_numbers
 from ..core._roles import Evaluator
 from ..core._samples import size_of
+from ..core._trial import check_labels
 from ..core._weights import Snapshot
 
 __all__ = ["Validate"]
@@ -45,6 +46,9 @@ class Validate(TrainCallback, Evaluator):
     `eval_` before it, so that a metric `loss` of the Model's is its `eval_loss`. What is not a number is named in one
     line, once, and can neither be monitored nor recorded.
 
+    Before the first step, the first batch of the dataset goes through the evaluation network and into copies of the
+    metrics once, so that what would fail after hours fails at once, as in Lightning's sanity check.
+
     Several processes evaluate a part of the data each; what is published is the mean over all samples, on every one. It
     is exact for a metric that is a mean over samples, such as accuracy or a loss, and close for others, such as F1.
 
@@ -66,8 +70,9 @@ class Validate(TrainCallback, Evaluator):
     Raises:
         TypeError: `model` is not a Model.
         ValueError: before the first step: the Model has no metrics or is not the one that trains, two metrics give a
-            value of one name, the dataset is empty or has other columns than data and label, or another callback
-            evaluates too. After an evaluation of several processes: they did not give the same values.
+            value of one name, the dataset is empty or has other columns than data and label, its first batch does not
+            go through the evaluation network and the metrics, a label is out of range, or another callback evaluates
+            too. After an evaluation of several processes: they did not give the same values.
 
     Example:
         >>> model.train(1, train_dataset, callbacks=[Validate(model, valid_dataset), LossMonitor(per_print_times=0)])
@@ -93,6 +98,7 @@ class Validate(TrainCallback, Evaluator):
         self.results_ = {}
         self._written: Optional[dict[str, Parameter]] = None
         self._run.evaluate_first()
+        self.at_step(STEP_BEGIN, self._look_at_first)
 
     def check(self, run: Run) -> None:
         """Raises where there is nothing to evaluate, or nothing to evaluate it with."""
@@ -121,6 +127,15 @@ class Validate(TrainCallback, Evaluator):
                 f"Validate: every_n_epochs={self.every_n_epochs} with on_last=False evaluates in none of the epochs "
                 f"{run.initial_epoch + 1} to {run.epochs}; lower it, or leave on_last=True"
             )
+
+    def check_batch(self, run: Run) -> None:
+        """Raises where a label of the training data is none of the classes that the evaluation has shown."""
+        if run.batch is not None and run.loss_fn is not None and run.classes is not None:
+            check_labels("the training dataset", run.batch[-1], run.classes)
+
+    def _look_at_first(self, run_context: Any) -> None:
+        self.at_step(STEP_BEGIN)
+        self.check_batch(self._run)
 
     def after_epoch(self, run: Run) -> None:
         """Evaluates, unless another callback has already asked for this epoch's results."""

@@ -124,6 +124,9 @@ class TrainCallback(Callback):
     def check_plan(self, run: Run) -> None:
         """Raises as `check` does, for what needs the first and the last epoch to be known."""
 
+    def check_batch(self, run: Run) -> None:
+        """Raises as `check` does, for what needs a batch of the training data to be seen, as before the first step."""
+
     def disk_space(self, run: Run) -> dict[str, int]:
         """The bytes that it will take at most, by folder."""
         return {}

@@ -17,6 +17,7 @@ __all__ = [
     "check_cell",
     "check_choice",
     "check_dataset",
+    "check_file",
     "check_int",
     "check_number",
     "check_path",
@@ -95,6 +96,13 @@ def check_cell(owner: str, name: str, value: Any) -> Any:
     """Returns `value`; raises unless it is a cell, or `None`."""
     if value is not None and not hasattr(value, "cells_and_names"):
         raise TypeError(f"{owner}: {name} must be a network (nn.Cell), but got {value!r} ({type(value).__name__})")
+    return value
+
+
+def check_file(owner: str, value: Any) -> Any:
+    """Returns `value`; raises unless it is something to print to, or `None`."""
+    if value is not None and not hasattr(value, "write"):
+        raise TypeError(f"{owner}: file must be something to print to, such as an open file, but got {value!r}")
     return value
 
 

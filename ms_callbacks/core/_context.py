@@ -11,7 +11,7 @@ import math
 import sys
 import time
 from types import FrameType
-from typing import Any, Callable, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
 from mindspore import Parameter, nn
@@ -30,17 +30,24 @@ from ._rates import Rates
 from ._roles import Evaluator, Examiner, OutputDescriber, Reporter, Restorer, StateKeeper, Writer
 from ._step_end import StepEnd
 
-__all__ = ["Run", "check_columns", "eval_labels", "eval_outputs", "metrics_of"]
+__all__ = ["Caller", "Run", "check_columns", "eval_labels", "eval_outputs", "metrics_of"]
 
 Clock = Callable[[Any, str, Callable[[Any], None]], Callable[[Any], None]]  # of a callback's act in a hook
 
 _KEY = "_ms_callbacks_run"
 
 
+class Caller(NamedTuple):
+    """The Model whose `train` or `fit` is under way, and the dataset that it evaluates by itself; `None` for none."""
+
+    model: Model
+    valid_dataset: Any
+
+
 class Run(Progress):
     """One call of `Model.train` or `Model.fit`: where it stands, who takes part in it, and what it yields."""
 
-    def __init__(self, run_context: Any, caller: Optional[tuple[Model, bool]] = None) -> None:
+    def __init__(self, run_context: Any, caller: Optional[Caller] = None) -> None:
         super().__init__(run_context.original_args())
         self._context = run_context
         _mindspore_compat.give_unique_names(self.train_network)
@@ -65,6 +72,7 @@ class Run(Progress):
         self.clocked: Clock = _as_it_is
         self.is_interrupted = False
         self.is_cut_short = False  # whether that was in the middle of an epoch, which was not learnt to its end
+        self.classes: Optional[int] = None  # that the network tells apart, where a trial of the evaluation has told it
         self.is_state_asked = False  # whether the state is to be kept as soon as it can be
         self._caller = caller or _calling_model()
 
@@ -172,6 +180,11 @@ class Run(Progress):
     def network(self) -> nn.Cell:
         """The network that is trained, found inside the training cell where the Model was given one."""
         return self.network_for(type(self).__name__)
+
+    @property
+    def has_network(self) -> bool:
+        """Whether it can be told which network is trained."""
+        return self._parts.network is not None
 
     def network_for(self, owner: str, given: Optional[nn.Cell] = None) -> nn.Cell:
         """The network to look at: the one that was given, or the one that is trained, where that can be told."""
@@ -412,7 +425,7 @@ class Run(Progress):
     @property
     def evaluates_itself(self) -> bool:
         """Whether this is a `Model.fit` that evaluates, as far as it can be seen."""
-        return self._caller is not None and self._caller[1]
+        return self._caller is not None and self._caller.valid_dataset is not None
 
     @property
     def result_names(self) -> Optional[list[str]]:
@@ -454,7 +467,15 @@ class Run(Progress):
         evaluators = [callback for callback in self.callbacks if isinstance(callback, Evaluator)]
         if evaluators:
             return evaluators[0].model
-        return self._caller[0] if self._caller is not None and self._caller[1] else None
+        return self._caller.model if self._caller is not None and self.evaluates_itself else None
+
+    @property
+    def valid_dataset(self) -> Any:
+        """The dataset that the run evaluates, seen from its start; `None` as for `evaluated_model`."""
+        evaluators = [callback for callback in self.callbacks if isinstance(callback, Evaluator)]
+        if evaluators:
+            return evaluators[0].dataset
+        return None if self._caller is None else self._caller.valid_dataset
 
     @property
     def _metrics_ahead(self) -> Optional[dict[str, Any]]:
@@ -514,8 +535,8 @@ def _as_it_is(callback: Any, hook: str, act: Callable[[Any], None]) -> Callable[
     return act
 
 
-def _calling_model() -> Optional[tuple[Model, bool]]:
-    """The Model whose `train` or `fit` is under way, and whether it evaluates by itself; `None` where none is found.
+def _calling_model() -> Optional[Caller]:
+    """Who calls; `None` where that is not found.
 
     MindSpore 2.0 to 2.10 give a callback neither, so the calling frames are asked: a wrong monitor can then be
     refused before the first step instead of after the first epoch.
@@ -534,7 +555,7 @@ def _calling_model() -> Optional[tuple[Model, bool]]:
         check_columns("Model.fit: the valid_dataset", model, valid_dataset)
     epochs = range(frame.f_locals["initial_epoch"] + 1, frame.f_locals["epoch"] + 1)
     evaluated = [e for e in epochs if (e % frequency == 0 if isinstance(frequency, int) else e in frequency)]
-    return model, valid_dataset is not None and bool(evaluated)
+    return Caller(model, valid_dataset if evaluated else None)
 
 
 def _training_frame() -> Optional[FrameType]:

@@ -26,7 +26,16 @@ from mindspore import Tensor, nn, ops
 from . import _ranks
 from ._weights import Snapshot
 
-__all__ = ["first_tensor", "kept", "layers_of", "observe", "statistics_of", "tensors_in", "untouched"]
+__all__ = [
+    "first_tensor",
+    "kept",
+    "layers_of",
+    "mindspores_random_state",
+    "observe",
+    "statistics_of",
+    "tensors_in",
+    "untouched",
+]
 
 # By operator and seed, how often MindSpore has drawn; the package's `seed` attribute is a function, hence the import.
 _KERNEL_SEEDS: dict[Any, Any] = importlib.import_module("mindspore.common.seed")._KERNEL_SEED
@@ -196,10 +205,22 @@ def _is_fixed(tensor: Tensor) -> bool:
 
 def _random_state() -> Callable[[], None]:
     """What gives back the states of all random numbers, as they are now."""
+    give_back_mindspores = mindspores_random_state()
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+
+    def give_back() -> None:
+        give_back_mindspores()
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
+
+    return give_back
+
+
+def mindspores_random_state() -> Callable[[], None]:
+    """What gives back the state of MindSpore's random numbers, as it is now."""
     kernels = dict(_KERNEL_SEEDS)
     # MindSpore 2.0 has no generator.
     generator = ms.get_rng_state() if hasattr(ms, "get_rng_state") else None
-    of_python, of_numpy = random.getstate(), np.random.get_state()
 
     def give_back() -> None:
         # What a network draws by functions moves these on, and with them all that it draws later.
@@ -207,8 +228,6 @@ def _random_state() -> Callable[[], None]:
         _KERNEL_SEEDS.update(kernels)
         if generator is not None:
             ms.set_rng_state(generator)
-        random.setstate(of_python)
-        np.random.set_state(of_numpy)
 
     return give_back
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, Optional
 
 import mindspore as ms
 from mindspore import nn
 from mindspore.common.api import _pynative_executor
 
-__all__ = ["finish_pending", "give_unique_names", "stop_recording"]
+__all__ = ["finish_pending", "give_unique_names", "init_step_of", "stop_recording"]
 
 
 def stop_recording() -> None:
@@ -26,6 +26,15 @@ def stop_recording() -> None:
 def finish_pending() -> None:
     """Waits for the operators that PYNATIVE mode runs behind Python, so that what fails in them fails here."""
     _pynative_executor.sync()
+
+
+def init_step_of(dataset: Any) -> Optional[int]:
+    """The step that a dataset itself was told to begin at; `None` where it was not, and on MindSpore 2.0.
+
+    `get_init_step`, of 2.8 and newer, asks the datasets below too, from where it cannot be put back.
+    """
+    step: Optional[int] = getattr(dataset, "_global_step", None)
+    return step
 
 
 def give_unique_names(cell: nn.Cell) -> None:

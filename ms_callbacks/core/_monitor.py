@@ -62,7 +62,14 @@ class Monitor(NamedTuple):
 
     def settled(self, owner: str, metric: object = None) -> Monitor:
         """The same monitor with `mode` `"min"` or `"max"`: by the metric's class, else by the words of its name."""
+        own = type(metric)
         if self.mode != "auto":
+            better = _CLASS_MODES.get(own.__name__, self.mode)
+            if better != self.mode and own.__module__.split(".")[0] == "mindspore":  # one of a user's may turn it round
+                raise ValueError(
+                    f"{owner}: mode={self.mode!r} takes a {'smaller' if self.mode == 'min' else 'larger'} "
+                    f"{self.name!r} for the better, but it is a {own.__name__}; leave mode out, or pass mode={better!r}"
+                )
             return self
         for cls in type(metric).__mro__:
             if cls.__name__ in _CLASS_MODES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mindspore.train import Model
 
@@ -19,6 +19,7 @@ class Evaluator(ABC):
     """Who evaluates the Model at the end of an epoch; at most one in a list of callbacks."""
 
     model: Model
+    dataset: Any
 
     @abstractmethod
     def evaluate(self, run: Run) -> None:

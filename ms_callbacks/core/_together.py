@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import Any
+from typing import Any, Callable
 
 from mindspore import nn
 
 from ._checks import quoted
 from ._context import Run
 from ._rates import Rates, without_wrapper
+from ._roles import Evaluator
+from ._trial import try_evaluation
 
-__all__ = ["check_together"]
+__all__ = ["CHECKS", "check_together"]
 
 _STATISTICS = ("moving_mean", "moving_variance")
 
 
 def check_together(run: Run) -> None:
     """Raises where the callbacks could not do their work side by side; asked once, before the first step."""
-    _check_names(run)
-    _check_rates(run)
-    _check_frozen(run)
-    _check_space(run)
+    for check in CHECKS:
+        check(run)
 
 
 def _check_names(run: Run) -> None:
@@ -73,6 +73,8 @@ def _check_space(run: Run) -> None:
     for callback in run.callbacks:
         space: dict[str, int] = getattr(callback, "disk_space", lambda run: {})(run)
         for folder, size in space.items():
+            if not os.path.isdir(folder or "."):  # which its owner says
+                continue
             disk = os.stat(folder or ".").st_dev
             needed[disk] = needed.get(disk, 0) + size
             places[disk] = folder or "."
@@ -85,5 +87,26 @@ def _check_space(run: Run) -> None:
             )
 
 
+def _check_evaluation(run: Run) -> None:
+    """What would fail at the end of the first epoch fails on one batch of the validation data too."""
+    model, dataset = run.evaluated_model, run.valid_dataset
+    if model is None or dataset is None or model.eval_network is None:
+        return
+    try:
+        run.classes = try_evaluation(model, dataset)
+    except ValueError as error:
+        names = [type(callback).__name__ for callback in run.callbacks if isinstance(callback, Evaluator)]
+        raise ValueError(f"{names[0] if names else 'Model.fit'}: {error}") from error.__cause__
+
+
 def _megabytes(size: Any) -> str:
     return f"{size / 1e6:,.1f} MB"
+
+
+CHECKS: tuple[Callable[[Run], None], ...] = (
+    _check_names,
+    _check_rates,
+    _check_frozen,
+    _check_space,
+    _check_evaluation,
+)

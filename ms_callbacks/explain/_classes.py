@@ -75,8 +75,13 @@ class ClassReport(EvalObserver):
     def _look_at_first(self, run_context: Any) -> None:
         """Before the first step, finds what is wrong already, where the batch can be seen."""
         self.at_step(STEP_BEGIN)
-        if self._run.batch is not None:
-            self._look_ahead(self._run, self._run.batch)
+        self.check_batch(self._run)
+
+    def check_batch(self, run: Run) -> None:
+        """Raises where the batch is none of a classifier that can be read."""
+        if run.batch is not None:
+            self._reader.forget()
+            self._look_ahead(run, run.batch)
 
     def on_eval_begin(self, run_context: Any) -> None:
         """Resets; an evaluation that is part of no training may be of another network."""

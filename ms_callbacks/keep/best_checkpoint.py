@@ -139,6 +139,11 @@ class BestCheckpoint(TrainCallback, Writer):
                 f"such as 'best-{{epoch:02d}}.ckpt', but got {self.filepath!r}"
             )
         self.save_last = check_bool(_OWNER, "save_last", save_last)
+        if self.save_top_k == 0 and not self.save_last:
+            raise ValueError(
+                f"{_OWNER}: save_top_k=0 saves nothing; pass save_last=True for the last checkpoint alone, or leave "
+                f"{_OWNER} out"
+            )
         self.save_optimizer = check_bool(_OWNER, "save_optimizer", save_optimizer)
         self.overwrite = check_bool(_OWNER, "overwrite", overwrite)
         self.initial_value_threshold = (

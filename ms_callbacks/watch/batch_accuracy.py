@@ -113,12 +113,18 @@ class BatchAccuracy(TrainCallback):
     def _look_at_first(self, run_context: Any) -> None:
         """Before the first step, finds out what the task is, where the batch can be seen."""
         self.at_step(STEP_BEGIN)
-        run = self._run
+        self.check_batch(self._run)
+        task = self._reader.task
+        if task is not None:
+            self._counter.count_by(self._reader.place, task.threshold)
+
+    def check_batch(self, run: Run) -> None:
+        """Raises where the batch is none of a classifier that can be read."""
         if run.batch is not None:
+            self._reader.forget()
             with untouched(run.network, run.batch):
                 output = run.network(*run.inputs("BatchAccuracy"))
-            task, *_ = self._reader.read(output, run.batch[-1], loss_kind(self._counter.loss_fn))
-            self._counter.count_by(self._reader.place, task.threshold)
+            self._reader.read(output, run.batch[-1], loss_kind(run.loss_fn))
 
     @property
     def follows_losses(self) -> bool:

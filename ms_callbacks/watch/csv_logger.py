@@ -79,6 +79,8 @@ class CSVLogger(TrainCallback):
         check_folder("CSVLogger", self.filename)
         if self.append:
             self._kept(run)
+        elif self._lines is None:
+            self._check_own()
 
     @property
     def follows_losses(self) -> bool:
@@ -149,6 +151,18 @@ class CSVLogger(TrainCallback):
                 f"({','.join(columns)}); pass another filename, or append=False to replace the file"
             )
         return whole
+
+    def _check_own(self) -> None:
+        """Raises where the file that would be replaced is something else than a log."""
+        if not os.path.isfile(self.filename):
+            return
+        with open(self.filename, "rb") as file:
+            first = file.readline(1 << 16)
+        if first and not first.startswith(b"epoch"):
+            raise ValueError(
+                f"CSVLogger: {self.filename!r} is no log of training, whose first column is 'epoch', and would be "
+                f"replaced; it begins with {first[:40]!r}; pass another filename, or remove it"
+            )
 
     def _widen(self, run: Run) -> None:
         """Replaces the file by one that has a column for each value of the epoch too."""

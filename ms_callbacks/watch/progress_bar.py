@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 from ..core import _ranks
 from ..core._callback import STEP_END, TrainCallback
-from ..core._checks import check_number
+from ..core._checks import check_file, check_number
 from ..core._context import Run
 from ..core._output import emit, known, set_printer
 from ..core._rates import Rates
@@ -40,7 +40,7 @@ class ProgressBar(TrainCallback):
 
     def __init__(self, *, file: Any = None, interval: float = 30.0, refresh: float = 0.5) -> None:
         super().__init__()
-        self.file = file
+        self.file = check_file("ProgressBar", file)
         self.interval = check_number("ProgressBar", "interval", interval, minimum=0)
         self.refresh = check_number("ProgressBar", "refresh", refresh, minimum=0)
         self._bar: Any = None

@@ -9,7 +9,7 @@ from typing import Any, Optional
 from mindspore import Tensor, nn
 
 from ..core._callback import STEP_BEGIN, TrainCallback
-from ..core._checks import check_bool, check_cell, check_int, check_text
+from ..core._checks import check_bool, check_cell, check_file, check_int, check_text
 from ..core._context import Run
 from ..core._files import check_folder
 from ..core._layers import first_tensor, tensors_in
@@ -103,9 +103,7 @@ class ShapeInspector(TrainCallback):
             raise ValueError(f"{owner}: the name of picture may hold {{step}} and {{epoch}} only, but got {picture!r}")
         if (contents or picture) and not self.show_values_at:
             raise ValueError(f"{owner}: contents and picture show values; say at which steps: show_values_at=(1, 401)")
-        if file is not None and not hasattr(file, "write"):
-            raise TypeError(f"{owner}: file must be something to print to, such as an open file, but got {file!r}")
-        self.file = file
+        self.file = check_file(owner, file)
         self.network = check_cell(owner, "network", network)
         self.rows_: list[LayerRow] = []
         self.values_: dict[int, list[LayerValues]] = {}
