@@ -30,7 +30,7 @@ class Fill(ms.train.Callback):
 
 script = Script()
 script.network = nn.Dense(4000, 5000, weight_init="zeros", has_bias=False)
-best = BestCheckpoint({path!r}, monitor="x", mode="max", background={background}, verbose=0)
+best = BestCheckpoint({path!r}, monitor="x", mode="max", overwrite=True, background={background}, verbose=0)
 script.run([Fill(), best], [{{"x": float(epoch)}} for epoch in range(1, 1000)])
 """
 

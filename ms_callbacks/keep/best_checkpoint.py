@@ -391,9 +391,8 @@ class BestCheckpoint(TrainCallback, Writer):
                 return f"the weights hold {flaw} ({name!r})"
         if self._template.fields and not self.overwrite and self.initial_value_threshold is None:
             with contextlib.suppress(ValueError):
-                there = at(new.path) if os.path.exists(new.path) else new
-                is_another = there.record.get("run") != self._run_id and self._why_not_comparable(there) is None
-                if is_another and not self._settled.is_better(new.value, there.value):
+                there = self._comparable(at(new.path)) if os.path.exists(new.path) else new
+                if there.record.get("run") != self._run_id and not self._settled.is_better(new.value, there.value):
                     return f"{new.path!r} of an earlier run has {there.value:.6g}"
         return None
 
@@ -434,35 +433,38 @@ class BestCheckpoint(TrainCallback, Writer):
                 f"overwrite=True to replace it, or another filepath"
             )
 
-    def _why_not_comparable(self, kept: Kept) -> Optional[str]:
-        """Why a file's value says nothing about those of this run; `None` where it does."""
-        record = kept.record
-        if not record:
-            return "it has no record that can be read"
-        if (record.get("monitor"), record.get("mode")) != (self.monitor, self._settled.mode):
-            return f"it is the best by {record.get('monitor')!r} ({record.get('mode')!r})"
-        if not isinstance(record.get("value"), float):
-            return "its record has no value"
-        if self.save_optimizer and not record.get("with_optimizer"):
-            return "it holds no optimizer's state"
+    def _comparable(self, kept: Kept) -> Kept:
+        """A file with the record that is its own; raises where its value says nothing about those of this run."""
+        if not kept.record:
+            raise ValueError("it has no record that can be read")
         try:
-            verified(kept)
+            record = verified(kept)
         except (OSError, ValueError):
-            return "it is damaged or incomplete"
-        return None
+            raise ValueError("it is damaged or incomplete") from None
+        if (record.get("monitor"), record.get("mode")) != (self.monitor, self._settled.mode):
+            raise ValueError(f"it is the best by {record.get('monitor')!r} ({record.get('mode')!r})")
+        if not isinstance(record.get("value"), float):
+            raise ValueError("its record has no value")
+        if self.save_optimizer and not record.get("with_optimizer"):
+            raise ValueError("it holds no optimizer's state")
+        return Kept(kept.path, record)
 
     def _stand_by_earlier(self) -> None:
         """Says what becomes of a file that an earlier run has saved, and lets it be the best so far where it stays."""
         for kept in self._earlier()[:1]:
-            reason = self._why_not_comparable(kept)
             if self.initial_value_threshold is not None:
                 fate = f"replaced by the first value better than initial_value_threshold={self.initial_value_threshold}"
-            elif reason is not None:
-                fate = f"replaced by this run's first best, for {reason}"
             else:
-                fate = f"kept until {kept.value:.6g} (epoch {kept.record['epoch']}) is beaten, or pass overwrite=True"
-                if not self._template.fields:
-                    self._kept = self._decided = [kept]
+                try:
+                    best = self._comparable(kept)
+                except ValueError as error:
+                    fate = f"replaced by this run's first best, for {error}"
+                else:
+                    fate = (
+                        f"kept until {best.value:.6g} (epoch {best.record['epoch']}) is beaten, or pass overwrite=True"
+                    )
+                    if not self._template.fields:
+                        self._kept = self._decided = [best]
             if self._template.fields:
                 fate += ", where a new one would take its name"
             self.say(f"{kept.path!r} of an earlier run is {fate}")
