@@ -343,7 +343,7 @@ def test_batches_that_are_not_seen_are_not_counted():
 
 
 class Sinking(ms.Model):
-    """Runs MindSpore's own loop for sink mode, which it never takes on a CPU, with a step that sinks the whole epoch."""
+    """Runs MindSpore's own loop for sink mode, which it never takes on a CPU: a step sinks the whole epoch."""
 
     SINK = 5
 
