@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
 from mindspore.train import Callback
-from training import Recorder, assert_same_weights, dataset, loss_fn, make_model, weights
+from training import Recorder, assert_same_weights, dataset, loss_fn, make_model, valid_dataset, weights
 
+from ms_callbacks import Validate
 from ms_callbacks.watch._layer_values import values_of
 from ms_callbacks.watch.activation_monitor import ActivationMonitor
 
@@ -102,6 +103,51 @@ def test_looking_changes_nothing(mode):
         outcomes.append((recorder.losses, weights(model.train_network)))
     assert outcomes[0][0] == outcomes[1][0]
     assert_same_weights(outcomes[0][1], outcomes[1][1])
+
+
+class Normed(nn.Cell):
+    """A BatchNorm before a ReLU and a sigmoid."""
+
+    def __init__(self):
+        super().__init__()
+        self.flatten, self.dense, self.norm = nn.Flatten(), nn.Dense(16, 6), nn.BatchNorm1d(6)
+        self.relu, self.middle, self.middle_norm = nn.ReLU(), nn.Dense(6, 6), nn.BatchNorm1d(6)
+        self.sigmoid, self.head = nn.Sigmoid(), nn.Dense(6, 3)
+
+    def construct(self, x):
+        x = self.relu(self.norm(self.dense(self.flatten(x))))
+        return self.head(self.sigmoid(self.middle_norm(self.middle(x))))
+
+
+def normed_model(scale=1.0):
+    ms.set_seed(2)
+    network = Normed()
+    for dense in (network.dense, network.middle):
+        dense.weight.set_data(Tensor(np.random.RandomState(3).randn(*dense.weight.shape).astype(np.float32) * scale))
+    return ms.Model(network, loss_fn(), nn.SGD(network.trainable_params(), 1e-3), metrics={"acc"})
+
+
+def test_running_statistics_of_the_first_steps_make_no_alarm(mode):
+    """Evaluation would drive the sigmoid to its bounds; in a step, BatchNorm does not."""
+    monitor = ActivationMonitor(verbose=0)
+    model = normed_model(scale=1000.0)
+    model.train(1, dataset(), callbacks=[Validate(model, valid_dataset()), monitor])
+    assert (monitor.dead_, monitor.saturated_) == ({}, {})
+
+
+def test_a_last_batch_of_one_sample_makes_no_alarm():
+    """BatchNorm makes zeros of it, and a ReLU behind looks dead."""
+    monitor = ActivationMonitor(verbose=0)
+    normed_model().train(2, dataset(13), callbacks=[monitor])
+    assert monitor.dead_ == {}
+
+
+def test_a_layer_behind_batch_norm_that_is_dead_is_named(mode):
+    """By the batch and by the running statistics."""
+    monitor, model = ActivationMonitor(verbose=0), normed_model()
+    model._network.norm.beta.set_data(Tensor(np.full(6, -1000.0, np.float32)))
+    model.train(1, dataset(), callbacks=[monitor])
+    assert "relu" in monitor.dead_
 
 
 def test_a_second_run_begins_anew():

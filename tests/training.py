@@ -129,8 +129,9 @@ class Script:
         results: Sequence[Optional[dict[str, Any]]],
         losses: Sequence[Sequence[Any]] = (),
         steps: int = 1,
+        initial_epoch: int = 0,
     ) -> list[float]:
-        """Runs one epoch for each entry of `results`; returns the rate after each."""
+        """Runs one epoch for each entry of `results`; returns the rate after each, where there are no groups."""
 
         class Args(dict):
             __getattr__ = dict.__getitem__
@@ -161,7 +162,7 @@ class Script:
                 stack.enter_context(callback)
             call("on_train_begin")
             for epoch, result in enumerate(results, 1):
-                args["cur_epoch_num"] = epoch
+                args["cur_epoch_num"] = initial_epoch + epoch
                 call("on_train_epoch_begin")
                 for step in range(steps):
                     args["cur_step_num"] += 1
@@ -172,7 +173,8 @@ class Script:
                     args["eval_results"] = dict(result)
                 call("on_train_epoch_end")
                 args.pop("eval_results", None)
-                rates.append(self.rate)
+                if not getattr(self.optimizer, "is_group_lr", False):
+                    rates.append(self.rate)
                 if context.get_stop_requested():
                     self.stopped_epoch = epoch
                     break

@@ -35,6 +35,9 @@ class TrainCallback(Callback):
     _depth = 0
     _is_planned = False
     _goes_on = False
+    reset_on_train_begin = True  # an argument of those that may learn over several runs
+    _has_learnt = False  # in a run before this one
+    _epochs_before = _last_epoch = 0  # of those runs, where it is not reset
     _run: Run  # while it lasts; a step asks for nothing that could be known before
     _handing_over: tuple[Act, ...] = ()
     _finding_place: tuple[Act, ...] = ()
@@ -60,6 +63,7 @@ class TrainCallback(Callback):
         self._run = Run.of(run_context)
         self.check(self._run)
         self._is_planned = False
+        self._epochs_before = 0 if self.reset_on_train_begin else self._last_epoch
         self._handing_over = self._finding_place = ()
         # The first in the list that needs losses hands them over for all.
         if self.follows_losses and self._run.is_first_to_follow(self):
@@ -102,6 +106,7 @@ class TrainCallback(Callback):
         for find_place in self._finding_place:  # of an epoch without a step
             find_place(run_context)
         self._run.end_epoch()
+        self._last_epoch = self.epoch_of(self._run)
         if not self._run.is_cut_short:
             self.after_epoch(self._run)
 
@@ -167,8 +172,13 @@ class TrainCallback(Callback):
 
     def begins_anew(self) -> bool:
         """Whether the run that begins now knows of none before it; asked once, at its beginning."""
-        goes_on, self._goes_on = self._goes_on, False
+        goes_on = self._goes_on or (self._has_learnt and not self.reset_on_train_begin)
+        self._goes_on, self._has_learnt = False, True
         return not goes_on
+
+    def epoch_of(self, run: Run) -> int:
+        """The epoch under way; over all runs where it is not reset between them, unless `initial_epoch` counts them."""
+        return run.epoch if run.initial_epoch else self._epochs_before + run.epoch
 
     def say(self, line: str) -> None:
         """Prints a line of the callback's own, at once."""

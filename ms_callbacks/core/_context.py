@@ -8,20 +8,23 @@ in the list does not matter.
 from __future__ import annotations
 
 import math
-import numbers
 import sys
 import time
+from types import FrameType
 from typing import Any, Callable, Optional
 
 import numpy as np
-from mindspore import Parameter, Tensor, nn
+from mindspore import Parameter, nn
 from mindspore.train import Model
 
 from . import _mindspore_compat, _ranks
-from ._checks import nearest, quoted
+from ._checks import quoted
+from ._eval_hooks import EvalHooks
 from ._losses import Losses
+from ._metrics import by_name, described, may_give_several, named, with_eval_loss
 from ._model_parts import positional_count, take_apart
-from ._names import EVAL_LOSS, TRAIN_LOSS, is_train_loss, key_among
+from ._names import EVAL_LOSS, OF_RUN, TRAIN_LOSS, alike, hint, is_train_loss, key_among
+from ._output import emit
 from ._progress import Progress
 from ._rates import Rates
 from ._roles import Evaluator, Examiner, OutputDescriber, Reporter, Restorer, StateKeeper, Writer
@@ -45,6 +48,8 @@ class Run(Progress):
         self._evaluated_epoch = self._mean_epoch = 0
         self._train_means: dict[str, Optional[float]] = {}
         self._results: dict[str, Any] = {}
+        self._seen: set[str] = set()  # the names of results so far
+        self._told: set[str] = set()  # those of which it was told that they are no numbers
         self._rates: Optional[Rates] = None
         self._rates_epoch = 0
         self._epoch_rates: list[float] = []
@@ -166,11 +171,15 @@ class Run(Progress):
     @property
     def network(self) -> nn.Cell:
         """The network that is trained, found inside the training cell where the Model was given one."""
-        network = self._parts.network
+        return self.network_for(type(self).__name__)
+
+    def network_for(self, owner: str, given: Optional[nn.Cell] = None) -> nn.Cell:
+        """The network to look at: the one that was given, or the one that is trained, where that can be told."""
+        network = self._parts.network if given is None else given
         if network is None:
             cell = type(self._args["network"]).__name__
             raise ValueError(
-                f"cannot tell which of the cells inside {cell} is the network to look at; pass network=..., "
+                f"{owner}: cannot tell which of the cells inside {cell} is the network to look at; pass network=..., "
                 f"or let {cell} hold it as self.network"
             )
         return network
@@ -206,14 +215,16 @@ class Run(Progress):
         element = self._args.get("train_dataset_element")
         return tuple(element) if element else None
 
-    def inputs(self, owner: str) -> tuple[Any, ...]:
-        """What the network takes of the step's batch: all columns, or those before the label."""
+    def inputs(self, owner: str, network: Optional[nn.Cell] = None) -> tuple[Any, ...]:
+        """What a network takes of the step's batch: those before the label, or as many as its `construct` has."""
         batch = self.batch
         if batch is None:
             raise ValueError(
                 f"{owner}: in sink mode batches go to the device unseen; train with dataset_sink_mode=False"
             )
-        return batch[:-1] if self.loss_fn is not None else batch[: positional_count(self.network)]
+        if self.loss_fn is not None and network in (None, self._parts.network):
+            return batch[:-1]
+        return batch[: positional_count(self.network_for(owner, network))]
 
     @property
     def optimizers(self) -> tuple[Any, ...]:
@@ -224,6 +235,11 @@ class Run(Progress):
     def optimizer(self) -> Any:
         """The first of the optimizers; `None` where there is none."""
         return self.optimizers[0] if self.optimizers else None
+
+    def all_rates(self) -> Optional[Rates]:
+        """The learning rates of all optimizers; `None` where they are not all of `mindspore.nn`, or there is none."""
+        known = self.optimizers and all(isinstance(one, nn.Optimizer) for one in self.optimizers)
+        return Rates(self.optimizers) if known else None
 
     # What it yields
 
@@ -261,7 +277,7 @@ class Run(Progress):
             self._record = {
                 "epoch": self.epoch,
                 **self.train_means,
-                **{name: float(np.asarray(value).item()) for name, value in self.results.items() if _is_number(value)},
+                **{name: value for name, value in self.results.items() if isinstance(value, float)},
                 "learning_rate": rates[0] if rates else None,
                 "seconds": self.seconds,
                 "samples_per_second": samples / self.seconds if samples is not None and self.seconds else None,
@@ -304,13 +320,21 @@ class Run(Progress):
 
     @property
     def results(self) -> dict[str, Any]:
-        """The epoch's validation values by name; empty where it was not evaluated. For the end of an epoch."""
+        """The epoch's validation values by name, numbers as `float`; empty where it was not evaluated.
+
+        For the end of an epoch.
+        """
         if self._evaluated_epoch != self.epoch:
             self._evaluated_epoch = self.epoch
             for callback in self.callbacks:
                 if isinstance(callback, Evaluator):
                     callback.evaluate(self)
-            self._results = _with_eval_loss(self.fit_results or {}, None)
+            self._results = named(self.fit_results or {}, (*OF_RUN, *self.train_names))
+            for name, value in self._results.items():
+                if not isinstance(value, float) and name not in self._told:
+                    self._told.add(name)
+                    emit(f"Model: the metric {name!r} gave {described(value)}, which is no number to monitor or record")
+            self._seen.update(self._results)
         return self._results
 
     @property
@@ -319,10 +343,10 @@ class Run(Progress):
 
         Who changes the rate at the end of an epoch asks for them first, so that they are the same for all.
         """
-        if self._rates_epoch != self.epoch and isinstance(self.optimizer, nn.Optimizer):
+        if self._rates_epoch != self.epoch:
             self._rates_epoch = self.epoch
-            self._rates = self._rates or Rates(self.optimizer)
-            self._epoch_rates = self._rates.read()
+            self._rates = self._rates or self.all_rates()
+            self._epoch_rates = [] if self._rates is None else self._rates.read()
         return self._epoch_rates
 
     def value(self, owner: str, name: str) -> Optional[float]:
@@ -337,16 +361,46 @@ class Run(Progress):
             return None
         key = key_among(name, results)
         if key is None:
+            if key_among(name, self._seen) is not None:
+                return None  # a metric need not give it every time
             raise _unknown(owner, name, results)
-        value = _as_number(owner, name, results[key])
+        value, eval_loss = results[key], results.get(EVAL_LOSS)
+        if not isinstance(value, float):
+            raise TypeError(
+                f"{owner}: monitor {name!r} must be a single number, but the metric returned {value!r} "
+                f"({type(value).__name__}); monitor another, or make the metric return its mean"
+            )
         # Of logits that are NaN, MindSpore's metrics make a plausible accuracy; the loss tells.
-        eval_loss: Any = results.get(EVAL_LOSS)
-        return math.nan if _is_number(eval_loss) and np.isnan(eval_loss) else value
+        return math.nan if isinstance(eval_loss, float) and math.isnan(eval_loss) else value
 
     def publish(self, metrics: dict[str, Any], eval_loss: Optional[float]) -> None:
         """Sets this epoch's results where `Model.fit` sets them, for MindSpore's own callbacks as for ours."""
         self._args["metrics"] = metrics
-        self._args["eval_results"] = _with_eval_loss(metrics, eval_loss)
+        self._args["eval_results"] = with_eval_loss(metrics, eval_loss)
+
+    def evaluate_first(self) -> None:
+        """Has each epoch evaluated before the first callback hears of its end, as `Model.fit` does.
+
+        Without it, the callbacks that stand before the first of ours would hear of it before.
+        """
+        frame = _training_frame()
+        manager: Any = frame.f_locals.get("list_callback") if frame is not None else None
+        end_epoch = getattr(manager, "on_train_epoch_end", None)
+        if end_epoch is None:  # not MindSpore's own loop
+            return
+
+        def evaluate_and_end_epoch(run_context: Any) -> None:
+            if self.is_place_known:  # else the epoch had no step, and the callbacks are still to begin it
+                self.end_epoch()
+                if not self.is_cut_short:
+                    self.results  # noqa: B018
+            end_epoch(run_context)
+
+        manager.on_train_epoch_end = evaluate_and_end_epoch
+
+    def evaluating(self) -> EvalHooks:
+        """A callback for `Model.eval` that calls the evaluation hooks of the run's callbacks, as `Model.fit` does."""
+        return EvalHooks(self._args)
 
     @property
     def fit_results(self) -> Optional[dict[str, Any]]:
@@ -362,9 +416,18 @@ class Run(Progress):
 
     @property
     def result_names(self) -> Optional[list[str]]:
-        """The names of the validation values that the run will have; `None` where that cannot be seen ahead."""
+        """The names of the validation values that the run will have; `None` where that cannot be seen ahead.
+
+        A metric that gives several in a dictionary stands for them by its own name.
+        """
         metrics = self._metrics_ahead
         return None if metrics is None else list(metrics)
+
+    @property
+    def may_have_others(self) -> bool:
+        """Whether validation values may come whose names cannot be seen ahead, as in the dictionary of a metric."""
+        metrics = self._metrics_ahead
+        return metrics is None or any(may_give_several(metric) for metric in metrics.values() if metric is not None)
 
     def metrics_ahead(self, owner: str, name: str) -> Optional[dict[str, Any]]:
         """The validation values that this run will have, each with its metric, seen from the start of the run.
@@ -386,17 +449,19 @@ class Run(Progress):
         return metrics
 
     @property
-    def _metrics_ahead(self) -> Optional[dict[str, Any]]:
+    def evaluated_model(self) -> Optional[Model]:
+        """The Model that the run evaluates, seen from its start; `None` where it never does, or that cannot be seen."""
         evaluators = [callback for callback in self.callbacks if isinstance(callback, Evaluator)]
         if evaluators:
-            model = evaluators[0].model
-        elif self._caller is None:
-            return None
-        elif self._caller[1]:
-            model = self._caller[0]
-        else:
-            return {}
-        metrics = _with_eval_loss(metrics_of(model), None)
+            return evaluators[0].model
+        return self._caller[0] if self._caller is not None and self._caller[1] else None
+
+    @property
+    def _metrics_ahead(self) -> Optional[dict[str, Any]]:
+        model = self.evaluated_model
+        if model is None:
+            return None if self._caller is None else {}
+        metrics = by_name(metrics_of(model))
         # An evaluation network of the user's own gives its outputs in no fixed order, and the loss cannot be told.
         return metrics if model._eval_indexes is None else {EVAL_LOSS: None, **metrics}
 
@@ -406,9 +471,11 @@ class Run(Progress):
         if metrics is None:
             return None
         key = key_among(name, metrics)
-        if key is None:
-            raise _unknown(owner, name, metrics)
-        return metrics[key]
+        if key is not None:
+            return metrics[key]
+        if self.may_have_others and alike(name, metrics) is None:
+            return None  # the first evaluation tells
+        raise _unknown(owner, name, metrics)
 
 
 def eval_outputs(run_context: Any) -> tuple[Any, Any]:
@@ -453,52 +520,33 @@ def _calling_model() -> Optional[tuple[Model, bool]]:
     MindSpore 2.0 to 2.10 give a callback neither, so the calling frames are asked: a wrong monitor can then be
     refused before the first step instead of after the first epoch.
     """
-    frame = sys._getframe()
+    frame = _training_frame()
+    if frame is None:
+        return None
+    model: Model = frame.f_locals["self"]
+    valid_dataset, frequency, _ = frame.f_locals["valid_infos"] or (None, 1, None)
+    if valid_dataset is not None and not valid_dataset:
+        raise ValueError(
+            "Model.fit: the valid_dataset is empty and would never be evaluated; a batch_size above its length "
+            "with drop_remainder=True drops it all"
+        )
+    if valid_dataset is not None:
+        check_columns("Model.fit: the valid_dataset", model, valid_dataset)
+    epochs = range(frame.f_locals["initial_epoch"] + 1, frame.f_locals["epoch"] + 1)
+    evaluated = [e for e in epochs if (e % frequency == 0 if isinstance(frequency, int) else e in frequency)]
+    return model, valid_dataset is not None and bool(evaluated)
+
+
+def _training_frame() -> Optional[FrameType]:
+    """The frame of the loop of MindSpore's that calls this."""
+    frame: Optional[FrameType] = sys._getframe()
     while frame is not None:
-        caller = frame.f_locals.get("self")
-        if isinstance(caller, Model) and "valid_infos" in frame.f_locals:
-            valid_dataset, frequency, _ = frame.f_locals["valid_infos"] or (None, 1, None)
-            if valid_dataset is not None and not valid_dataset:
-                raise ValueError(
-                    "Model.fit: the valid_dataset is empty and would never be evaluated; a batch_size above its length "
-                    "with drop_remainder=True drops it all"
-                )
-            if valid_dataset is not None:
-                check_columns("Model.fit: the valid_dataset", caller, valid_dataset)
-            epochs = range(frame.f_locals["initial_epoch"] + 1, frame.f_locals["epoch"] + 1)
-            evaluated = [e for e in epochs if (e % frequency == 0 if isinstance(frequency, int) else e in frequency)]
-            return caller, valid_dataset is not None and bool(evaluated)
-        frame = frame.f_back  # type: ignore[assignment]
+        if isinstance(frame.f_locals.get("self"), Model) and "valid_infos" in frame.f_locals:
+            return frame
+        frame = frame.f_back
     return None
-
-
-def _with_eval_loss(metrics: dict[str, Any], eval_loss: Optional[float]) -> dict[str, Any]:
-    """`metrics` with the validation loss under its one name: the Model's own where it has one, whatever its name."""
-    results = dict(metrics)
-    # `fit` has an `eval_loss` beside a metric `loss`, from the last batch alone; the metric covers all.
-    own = results.pop(TRAIN_LOSS, results.get(EVAL_LOSS, eval_loss))
-    return results if own is None else {**results, EVAL_LOSS: own}
 
 
 def _unknown(owner: str, name: str, results: dict[str, Any]) -> ValueError:
     names = sorted({*results, TRAIN_LOSS})
-    return ValueError(
-        f"{owner}: monitor {name!r} is not among this run's values ({quoted(names)}){nearest(name, names)}"
-    )
-
-
-def _as_number(owner: str, name: str, value: Any) -> float:
-    if isinstance(value, Tensor):
-        value = value.asnumpy()
-    if _is_number(value):
-        return float(np.asarray(value).item())
-    raise TypeError(
-        f"{owner}: monitor {name!r} must be a single number, but the metric returned {value!r} "
-        f"({type(value).__name__}); monitor another, or make the metric return its mean"
-    )
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, (np.ndarray, np.generic)):
-        return value.size == 1 and np.issubdtype(value.dtype, np.number)
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return ValueError(f"{owner}: monitor {name!r} is not among this run's values ({quoted(names)}){hint(name, names)}")

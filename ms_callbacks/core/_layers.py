@@ -1,8 +1,10 @@
 """Looks inside a network while one batch runs through it, and leaves no trace.
 
-In GRAPH mode MindSpore compiles forward hooks (2.8 to 2.10) or ignores them (2.0). What works everywhere is to run the
-batch in PYNATIVE mode with evaluation flags, and to put mode, flags and hooks back after: weights, statistics, random
-state and later losses are then what they would have been.
+In GRAPH mode MindSpore compiles forward hooks (2.8 to 2.10, where 2.8 and 2.9 compile the next step again) or ignores
+them (2.0). What works everywhere is to run the batch in PYNATIVE mode with evaluation flags and a function in front of
+each cell's `construct`, and to give back what the cells held before: attributes, flags, parameters and statistics, all
+of which a network may write in its forward pass. Weights, random state and later losses are then what they would have
+been.
 """
 
 from __future__ import annotations
@@ -12,98 +14,203 @@ import functools
 import importlib
 import io
 import os
-from collections.abc import Iterator
+import random
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from typing import Any, Callable, Optional
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 
 from . import _ranks
+from ._weights import Snapshot
 
-__all__ = ["first_tensor", "layers_of", "observe", "untouched"]
+__all__ = ["first_tensor", "kept", "layers_of", "observe", "statistics_of", "tensors_in", "untouched"]
 
 # By operator and seed, how often MindSpore has drawn; the package's `seed` attribute is a function, hence the import.
 _KERNEL_SEEDS: dict[Any, Any] = importlib.import_module("mindspore.common.seed")._KERNEL_SEED
+# What a normalisation by running statistics calls them, MindSpore's and those of its `mint`.
+_STATISTICS = ("moving_mean", "moving_variance", "running_mean", "running_var")
 
 Seer = Callable[[str, nn.Cell, tuple[Any, ...], Any], None]
 
 
-def layers_of(network: nn.Cell, depth: Optional[int] = None) -> dict[str, nn.Cell]:
-    """The layers by name: cells without cells of their own or with parameters of their own, or those at `depth`."""
-    layers = {}
-    for name, cell in network.cells_and_names():
-        level = name.count(".") + 1 if name else 0
-        if depth == level or ((not cell.name_cells() or cell._params) and (depth is None or level < depth)):
-            layers[name or type(network).__name__] = cell
-    return layers
+def layers_of(network: nn.Cell) -> dict[str, nn.Cell]:
+    """The layers by name: cells without cells of their own, or with parameters of their own."""
+    cells = network.cells_and_names()
+    return {name or type(network).__name__: cell for name, cell in cells if not cell.name_cells() or cell._params}
+
+
+def tensors_in(values: Any) -> Iterator[Tensor]:
+    """The tensors that a layer takes or gives, in order: one, or those of tuples, lists and dictionaries."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, (tuple, list, Mapping)):
+        for part in values.values() if isinstance(values, Mapping) else values:
+            yield from tensors_in(part)
 
 
 def first_tensor(values: Any) -> Optional[Tensor]:
-    """The tensor that a layer takes or gives, or the first of several; `None` where there is none."""
-    if isinstance(values, Tensor):
-        return values
-    parts = values.values() if isinstance(values, dict) else values if isinstance(values, (tuple, list)) else ()
-    return next((found for found in map(first_tensor, parts) if found is not None), None)
+    """The first of the tensors; `None` where there is none."""
+    return next(tensors_in(values), None)
+
+
+def statistics_of(cell: nn.Cell) -> list[Tensor]:
+    """The running statistics that a cell normalises by, such as BatchNorm's; none for all others."""
+    held = {**cell._params, **vars(cell).get("_buffers", {})}
+    return [held[name] for name in _STATISTICS if held.get(name) is not None]
 
 
 def observe(
-    network: nn.Cell, inputs: tuple[Any, ...], layers: dict[str, nn.Cell], see: Seer, *, training: bool = False
+    network: nn.Cell,
+    inputs: tuple[Any, ...],
+    layers: dict[str, nn.Cell],
+    see: Seer,
+    *,
+    named: Optional[dict[str, Any]] = None,
+    training: bool = False,
+    batch_statistics: bool = False,
 ) -> None:
     """Runs one batch and calls `see(name, cell, inputs, output)` for each of `layers`, as each call of it ends.
 
+    Args:
+        network: the network; afterwards as it was.
+        inputs: what it takes by position.
+        layers: the cells to see, by name.
+        see: called with what a layer took, by position and then by keyword, and what its `construct` gave.
+        named: what the network takes by keyword.
+        training: as in `untouched`.
+        batch_statistics: as in `untouched`.
+
     Operators that a network calls as functions have no cell and are not seen; a cell called twice is seen twice.
     """
-    handles: list[Any] = []
-    with untouched(network, training=training):
-        try:
-            for name, layer in layers.items():
-                handles.append(layer.register_forward_hook(_hook(name, layer, see)))
-            network(*inputs)
-        finally:
-            for handle in handles:
-                handle.remove()
+    with untouched(network, inputs, named, training=training, batch_statistics=batch_statistics):
+        for name, layer in layers.items():
+            vars(layer)["construct"] = _seen(name, layer, see)  # `untouched` takes it away
+        network(*inputs, **(named or {}))
 
 
-def _hook(name: str, layer: nn.Cell, see: Seer) -> Callable[..., None]:
-    def hook(cell: Any, inputs: Any, output: Any) -> None:
-        # MindSpore 2.0 passes a string for the cell, and an only input without its tuple.
-        see(name, layer, inputs if isinstance(inputs, tuple) else (inputs,), output)
+def _seen(name: str, layer: nn.Cell, see: Seer) -> Callable[..., Any]:
+    construct = layer.construct
 
-    return hook
+    @functools.wraps(construct)
+    def construct_and_see(*inputs: Any, **named: Any) -> Any:
+        output = construct(*inputs, **named)
+        see(name, layer, (*inputs, *named.values()), output)
+        return output
+
+    return construct_and_see
 
 
 @contextlib.contextmanager
-def untouched(network: nn.Cell, *, training: bool = False) -> Iterator[None]:
-    """PYNATIVE mode and evaluation flags for the block; afterwards all as it was.
+def untouched(network: nn.Cell, *others: Any, training: bool = False, batch_statistics: bool = False) -> Iterator[None]:
+    """PYNATIVE mode and evaluation flags for the block; afterwards all as it was, as `kept` keeps it.
 
-    With `training` the flags stay, so that layers do what they do in a step; statistics then move, and the caller
-    gives them back.
+    Args:
+        network: the network that runs.
+        others: what else is to be kept: cells that run too, such as a loss, and tensors, such as the batch.
+        training: leaves the flags alone, so that layers do what they do in a step.
+        batch_statistics: has BatchNorm normalise by the batch as in a step, and all else stay in evaluation mode.
     """
-    mode = ms.get_context("mode")
-    phase, requires_grad = network._phase, network.requires_grad
-    flags = [(cell, cell.training) for _, cell in network.cells_and_names()]
-    seeds = dict(_KERNEL_SEEDS)
     jit = os.environ.get("MS_JIT")
-    os.environ["MS_JIT"] = "0"  # runs `@ms.jit` methods as plain Python, hooks and all
+    mode = ms.get_context("mode")
+    os.environ["MS_JIT"] = "0"  # runs `@ms.jit` methods as plain Python
     try:
         ms.set_context(mode=ms.PYNATIVE_MODE)
         _settle_numpy()
-        if not training:
-            network.set_train(False)
-        network.set_grad(False)
-        yield
+        with kept(network, *others):
+            in_step = [
+                cell
+                for _, cell in network.cells_and_names()
+                # After an evaluation all flags are off, and MindSpore sets them all before the next step.
+                if batch_statistics and statistics_of(cell) and (cell.training or not network.training)
+            ]
+            for _, cell in network.cells_and_names():
+                # MindSpore 2.0 refuses to run cells marked by `recompute()` in PYNATIVE mode.
+                cell.get_flags().pop("output_no_recompute", None)
+            if not training:
+                network.set_train(False)
+            for cell in in_step:
+                cell.add_flags(training=True)
+            network.set_grad(False)
+            yield
     finally:
-        for cell, training in flags:
-            cell.add_flags(training=training)
-        network._phase, network.requires_grad = phase, requires_grad
         if jit is None:
             del os.environ["MS_JIT"]
         else:
             os.environ["MS_JIT"] = jit
         ms.set_context(mode=mode)
+
+
+@contextlib.contextmanager
+def kept(*held: Any) -> Iterator[None]:
+    """Keeps all that cells hold, tensors and all random state over a block in which they run, whatever it writes.
+
+    That is what a network may change in its forward pass: parameters, statistics and buffers, its own attributes
+    (counters, flags, tensors), lists and dictionaries among them, and the states of MindSpore's, NumPy's and Python's
+    random numbers. A batch is a tensor that a network may write, as by `x += 1`. Only what has changed is written back,
+    into the memory that is there. What lies outside, as what a user's own hooks collect, is not seen.
+    """
+    inner = [each for cell in held if isinstance(cell, nn.Cell) for _, each in cell.cells_and_names()]
+    attributes = [vars(cell) for cell in inner]
+    containers = [*attributes, *(value for one in attributes for value in one.values() if _is_container(value))]
+    contents = [container.copy() for container in containers]
+    tensors = {id(tensor): tensor for one in (*containers, list(tensors_in(held))) for tensor in _written(one)}
+    before = Snapshot({str(key): tensor for key, tensor in tensors.items()})
+    before.take()
+    give_back_random_state = _random_state()
+    try:
+        yield
+    finally:
+        for container, content in zip(containers, contents):
+            _put_back(container, content)
+        Snapshot(before.changed(), before.arrays).restore(together=False)
+        give_back_random_state()
+
+
+def _is_container(value: Any) -> bool:
+    return type(value) in (dict, OrderedDict, list, set)
+
+
+def _put_back(container: Any, content: Any) -> None:
+    if isinstance(container, list):
+        container[:] = content
+        return
+    for added in [each for each in container if each not in content]:
+        container.pop(added) if isinstance(container, dict) else container.remove(added)
+    container.update(content)
+
+
+def _written(container: Any) -> Iterator[Tensor]:
+    """The tensors of a container that a pass could write, and that can be read."""
+    for value in container.values() if isinstance(container, dict) else container:
+        # A parameter without memory yet is not read, and of bfloat16 a CPU writes none.
+        if isinstance(value, Tensor) and not value.has_init and -1 not in value.shape and not _is_fixed(value):
+            yield value
+
+
+def _is_fixed(tensor: Tensor) -> bool:
+    return str(tensor.dtype) == "BFloat16" and ms.get_context("device_target") == "CPU"
+
+
+def _random_state() -> Callable[[], None]:
+    """What gives back the states of all random numbers, as they are now."""
+    kernels = dict(_KERNEL_SEEDS)
+    # MindSpore 2.0 has no generator.
+    generator = ms.get_rng_state() if hasattr(ms, "get_rng_state") else None
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+
+    def give_back() -> None:
         # What a network draws by functions moves these on, and with them all that it draws later.
         _KERNEL_SEEDS.clear()
-        _KERNEL_SEEDS.update(seeds)
+        _KERNEL_SEEDS.update(kernels)
+        if generator is not None:
+            ms.set_rng_state(generator)
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
+
+    return give_back
 
 
 @functools.cache

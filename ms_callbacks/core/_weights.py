@@ -71,6 +71,11 @@ class Snapshot:
             with ThreadPoolExecutor(2) as threads:
                 list(threads.map(np.copyto, copies, now.values()))
 
+    def changed(self) -> dict[str, Parameter]:
+        """The parameters that are no longer what they were, bit for bit, NaN and the sign of zero included."""
+        now = views(self._parameters)
+        return {name: self._parameters[name] for name, array in self.arrays.items() if not _is_same(array, now[name])}
+
     def restore(self, *, together: bool = True) -> None:
         """Writes the copy back, so that training can go on from it; `together`, the first rank's on every rank."""
         if together:
@@ -228,7 +233,14 @@ def nonfinite(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Iterator[str]:
             yield name
 
 
+def _is_same(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+    bits, others = (np.ascontiguousarray(each).reshape(-1).view(np.uint8) for each in (one, other))
+    return np.array_equal(bits, others)
+
+
 def _assign(parameters: Mapping[str, Parameter], arrays: Arrays) -> None:
+    if not parameters:
+        return
     tensors = {name: _as_tensor(arrays[name]) for name in parameters}  # before the first is written
     _mindspore_compat.stop_recording()
     for name, parameter in parameters.items():

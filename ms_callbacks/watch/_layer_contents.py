@@ -8,6 +8,7 @@ import numpy as np
 from mindspore import nn
 
 from ..core._pictures import figure, save
+from ._layer_values import numbers_of
 
 __all__ = ["Contents"]
 
@@ -26,11 +27,14 @@ class Contents:
         self._last: tuple[str, np.ndarray[Any, Any]] = ("", np.zeros(0))
 
     def add(self, name: str, layer: nn.Cell, output: np.ndarray[Any, Any]) -> None:
-        """Takes in a call of a layer."""
+        """Takes in a call of a layer; an output of size 0 has no sample to show."""
+        if not output.size:
+            return
         if isinstance(layer, nn.Conv2d) and name not in self._kernels:
-            self._kernels[name] = layer.weight.asnumpy()[0, 0].copy()
+            self._kernels[name] = numbers_of(layer.weight)[0, 0].copy()
             self._maps[name] = output[0, 0].copy()
-        self._last = name, output[0].reshape(-1).copy()
+        # A scalar, such as a loss, is of all samples.
+        self._last = name, (output[0] if output.ndim else output).reshape(-1).copy()
 
     def __str__(self) -> str:
         blocks = []
@@ -59,7 +63,7 @@ class Contents:
             axes.set_title(title, fontsize=9)
             axes.set_axis_off()
         axes = canvas.add_subplot(rows, _COLUMNS, len(pictures) + 1)
-        axes.bar(range(self._last[1].size), self._last[1], color="0.35")
+        axes.bar(range(self._last[1].size), self._last[1].astype(np.float64), color="0.35")
         axes.axhline(0, color="black", linewidth=0.8)
         axes.set_title(f"{self._last[0]}\noutput ({self._last[1].size},)", fontsize=9)
         canvas.tight_layout()

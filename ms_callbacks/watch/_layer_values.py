@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Optional
 
 import numpy as np
+from mindspore import Tensor, nn
+from mindspore import dtype as mstype
 
+from ..core._layers import first_tensor, observe, statistics_of
 from ..core._table import render
 
-__all__ = ["LayerValues", "values_of", "values_table"]
+__all__ = ["LayerValues", "numbers_of", "observed_values", "values_of", "values_table"]
 
 # A bounded activation counts as saturated where nearly all of its outputs are at a bound.
 _SATURATED_SHARE = 0.95
 _SATURATED_MARGIN = 0.01
+# What a batch that is too small for BatchNorm makes look so.
+_BY_BATCH = ("dead", "saturated")
 _BOUNDS = {"Sigmoid": (0.0, 1.0), "HSigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0), "ReLU6": (0.0, 6.0)}
+
+
+Array = np.ndarray[Any, Any]
+Also = Callable[[str, nn.Cell, Array], None]  # what else sees an output, with its layer and that one's name
 
 
 @dataclass(frozen=True)
 class LayerValues:
-    """What a layer put out at a step, over all elements.
+    """What a layer put out at a step, over all elements of its output's first tensor; of complex ones, their sizes.
 
-    `finding` is `"dead"`, `"saturated"`, `"not finite"` or `""`.
+    `finding` is `"dead"`, `"saturated"`, `"not finite"`, `"empty"` (no numbers, whose values are NaN) or `""`.
     """
 
     name: str
@@ -33,8 +43,50 @@ class LayerValues:
     finding: str
 
 
-def values_of(name: str, kind: str, output: np.ndarray[Any, Any]) -> LayerValues:
+def observed_values(
+    network: nn.Cell, inputs: tuple[Any, ...], layers: dict[str, nn.Cell], also: Optional[Also] = None
+) -> list[LayerValues]:
+    """Runs a batch through the network and returns the values of each call of `layers`, as in a training step.
+
+    BatchNorm normalises by the batch there, and all else is in evaluation mode. Its running statistics would be wrong
+    in the first steps: they are not yet those of the batches, and what they make of the layers behind is no fault of
+    these. Where statistics themselves are not finite, evaluation is broken, and their layer is named. Of a batch that
+    is too small, BatchNorm makes zeros: what is found dead or saturated must be so by the running statistics as well.
+    """
+
+    def look(also: Optional[Also], *, batch_statistics: bool) -> list[LayerValues]:
+        seen: list[LayerValues] = []
+
+        def see(name: str, layer: nn.Cell, taken: tuple[Any, ...], output: Any) -> None:
+            tensor = first_tensor(output)
+            if tensor is None:
+                return
+            array = numbers_of(tensor)
+            values = values_of(name, type(layer).__name__, array)
+            if not all(np.isfinite(one.asnumpy()).all() for one in statistics_of(layer)):
+                values = replace(values, finding="not finite")
+            seen.append(values)
+            if also is not None:
+                also(name, layer, array)
+
+        observe(network, inputs, layers, see, batch_statistics=batch_statistics)
+        return seen
+
+    found = look(also, batch_statistics=True)
+    doubted = any(values.finding in _BY_BATCH for values in found)
+    if doubted and any(statistics_of(cell) for _, cell in network.cells_and_names()):
+        others = look(None, batch_statistics=False)
+        found = [
+            replace(values, finding="") if values.finding in _BY_BATCH and not other.finding else values
+            for values, other in zip(found, others)
+        ]
+    return found
+
+
+def values_of(name: str, kind: str, output: Array) -> LayerValues:
     """The values of a layer's output, and what is wrong with them."""
+    if not output.size:
+        return LayerValues(name, kind, math.nan, math.nan, math.nan, math.nan, "empty")
     output = output.astype(np.float64)
     zeros = float((output == 0).mean())
     finding = ""
@@ -49,6 +101,15 @@ def values_of(name: str, kind: str, output: np.ndarray[Any, Any]) -> LayerValues
         at_bound = (output >= high - margin) | (kind != "ReLU6" and output <= low + margin)
         finding = "saturated" if at_bound.mean() >= _SATURATED_SHARE else ""
     return LayerValues(name, kind, float(output.min()), float(output.max()), float(output.mean()), zeros, finding)
+
+
+def numbers_of(tensor: Tensor) -> Array:
+    """The tensor as an array of real numbers: of complex ones, their sizes; of text, none at all."""
+    # MindSpore 2.10 makes no array of bfloat16 with NumPy 2.
+    array: Array = (tensor.astype(mstype.float32) if str(tensor.dtype) == "BFloat16" else tensor).asnumpy()
+    if array.dtype.kind == "c":
+        return np.abs(array)
+    return array if array.dtype.kind in "biuf" else np.zeros(0)
 
 
 def values_table(values: list[LayerValues]) -> str:

@@ -90,8 +90,7 @@ def inside(
 ) -> tuple[Optional[str], dict[str, float]]:
     """What a step does within: the first layer whose output is not finite, and the norm of each gradient.
 
-    The batch runs in PYNATIVE mode with the network's own flags, without loss scaling. Statistics move; the caller
-    gives the parameters back.
+    The batch runs in PYNATIVE mode with the network's own flags, without loss scaling. All is afterwards as it was.
     """
     if network is None:
         raise ValueError("the training cell holds no network that could be told apart")
@@ -109,7 +108,7 @@ def inside(
 
     observe(network, inputs, layers_of(network), see, training=True)
     parameters = ms.ParameterTuple(network.trainable_params())
-    with untouched(network, training=True):
+    with untouched(network, loss_fn, batch, training=True):
         _, gradients = ms.value_and_grad(forward, None, parameters)(*batch)
         norms = {one.name: _norm(each) for one, each in zip(parameters, gradients)}
     return (bad[0] if bad else None), norms

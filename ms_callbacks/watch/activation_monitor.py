@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 from mindspore import nn
 
 from ..core._callback import TrainCallback
-from ..core._checks import check_choice, check_int
+from ..core._checks import check_cell, check_choice, check_int
 from ..core._context import Run
-from ..core._layers import first_tensor, layers_of, observe
-from ._layer_values import values_of
+from ..core._layers import layers_of
+from ._layer_values import observed_values
 
 __all__ = ["ActivationMonitor"]
 
@@ -18,14 +18,19 @@ __all__ = ["ActivationMonitor"]
 class ActivationMonitor(TrainCallback):
     """Names the layers that have died or saturated, and the epoch in which they did.
 
-    At the end of an epoch its last batch runs through the network once more, in evaluation mode and without gradients,
-    which changes nothing. A layer is dead where all of its outputs are 0, and saturated where 95 % of a sigmoid's or
-    tanh's outputs are within 1 % of its range of a bound. A cell that is called more than once is watched call by
-    call: `relu`, `relu (call 2)`. On MindSpore 2.8 and 2.9 in GRAPH mode, the step after a look compiles the
-    network anew, and random numbers that it draws, as in Dropout, begin anew with it.
+    At the end of an epoch its last batch runs through the network once more, without gradients and in evaluation mode,
+    but that BatchNorm normalises by the batch, as in a training step. Parameters, statistics, attributes of cells,
+    flags and random state are afterwards as they were, whatever the network writes in its forward pass; hooks of your
+    own run once more. A layer is dead where all of its outputs are 0, and saturated where 95 % of a sigmoid's or tanh's
+    outputs are within 1 % of its range of a bound. Where the network has BatchNorm, that must be so by the running
+    statistics too, in a second pass: BatchNorm makes zeros of a single sample. A cell that is called more than once is
+    watched call by call: `relu`, `relu (call 2)`.
 
     Args:
         every_n_epochs: looks at the end of every n-th epoch. Default: 1.
+        network: the network to look at, where the Model was given a training cell that holds several and none of them
+            as its `network`; it gets as many columns of the batch as its `construct` takes. Default: None, the one that
+            is trained.
         verbose: 1 prints a line when a layer dies, saturates or recovers, 0 nothing. Default: 1.
 
     Attributes:
@@ -43,9 +48,10 @@ class ActivationMonitor(TrainCallback):
         {}
     """
 
-    def __init__(self, *, every_n_epochs: int = 1, verbose: int = 1) -> None:
+    def __init__(self, *, every_n_epochs: int = 1, network: Optional[nn.Cell] = None, verbose: int = 1) -> None:
         super().__init__()
         self.every_n_epochs = check_int("ActivationMonitor", "every_n_epochs", every_n_epochs, 1)
+        self.network = check_cell("ActivationMonitor", "network", network)
         self.verbose = check_choice("ActivationMonitor", "verbose", verbose, (0, 1))
         self.dead_: dict[str, int] = {}
         self.saturated_: dict[str, int] = {}
@@ -59,6 +65,7 @@ class ActivationMonitor(TrainCallback):
     def check(self, run: Run) -> None:
         """Raises where batches are not seen."""
         super().check(run)
+        run.network_for("ActivationMonitor", self.network)
         if run.is_sinking:
             raise ValueError(
                 "ActivationMonitor: in sink mode batches go to the device unseen; train with dataset_sink_mode=False"
@@ -91,15 +98,11 @@ class ActivationMonitor(TrainCallback):
     def _look(self, run: Run) -> dict[str, str]:
         findings: dict[str, str] = {}
         calls: dict[str, int] = {}
-
-        def see(name: str, layer: nn.Cell, inputs: tuple[Any, ...], output: Any) -> None:
-            calls[name] = calls.get(name, 0) + 1
-            label = name if calls[name] == 1 else f"{name} (call {calls[name]})"
-            tensor = first_tensor(output)
-            if tensor is not None:
-                findings[label] = values_of(label, type(layer).__name__, tensor.asnumpy()).finding
-
-        observe(run.network, run.inputs("ActivationMonitor"), layers_of(run.network), see)
+        network = run.network_for("ActivationMonitor", self.network)
+        for values in observed_values(network, run.inputs("ActivationMonitor", self.network), layers_of(network)):
+            calls[values.name] = calls.get(values.name, 0) + 1
+            label = values.name if calls[values.name] == 1 else f"{values.name} (call {calls[values.name]})"
+            findings[label] = values.finding
         return findings
 
     def _tell(self, line: str) -> None:

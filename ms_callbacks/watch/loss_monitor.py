@@ -7,7 +7,6 @@ import time
 from typing import Any, Optional
 
 import numpy as np
-from mindspore import nn
 
 from ..core import _ranks
 from ..core._callback import STEP_BEGIN, TrainCallback
@@ -15,7 +14,7 @@ from ..core._checks import check_choice, check_int
 from ..core._context import Run
 from ..core._losses import MOST_DROPPED
 from ..core._output import emit, known
-from ..core._rates import Rates, shortest
+from ..core._rates import shortest
 from ..core._roles import Reporter
 from ..core._schedule import first_rates
 from ..core._weights import first_nonfinite
@@ -84,7 +83,7 @@ class LossMonitor(TrainCallback, Reporter):
         """Finds the optimizer."""
         super().on_train_begin(run_context)
         # A Model without an optimizer of MindSpore's trains by means of its own, and no rate is printed.
-        self._rates = Rates(self._run.optimizer) if isinstance(self._run.optimizer, nn.Optimizer) else None
+        self._rates = self._run.all_rates()
         if self.begins_anew():
             self._total_at_line = (0.0, 0)
         if self._given is not None:

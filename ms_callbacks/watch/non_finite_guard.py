@@ -20,7 +20,6 @@ from ..core._callback import STEP_BEGIN, STEP_END, TrainCallback
 from ..core._checks import check_choice, check_int, check_path
 from ..core._context import Run
 from ..core._model_parts import named_parameters, take_apart
-from ..core._rates import Rates
 from ..core._roles import Examiner
 from ..core._step_outputs import OutputReader, loss_of
 from ..core._weights import Snapshot, check_parameters, first_nonfinite, nonfinite, views, write
@@ -127,7 +126,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
         _files.check_folder(_OWNER, os.path.join(self.dump_dir, "epoch"))
         _files.remove_orphans(self.dump_dir)
         self._steps, self.dumps_ = [], []
-        self._rates = Rates(run.optimizer) if isinstance(run.optimizer, nn.Optimizer) else None
+        self._rates = run.all_rates()
         self._unfit: list[str] = []
         self._before = Snapshot(named_parameters(run.train_network))
         self.at_step(STEP_BEGIN, self._begin_step)

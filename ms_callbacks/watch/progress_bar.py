@@ -6,8 +6,6 @@ import sys
 import time
 from typing import Any, Optional
 
-from mindspore import nn
-
 from ..core import _ranks
 from ..core._callback import STEP_END, TrainCallback
 from ..core._checks import check_number
@@ -51,8 +49,7 @@ class ProgressBar(TrainCallback):
     def on_train_begin(self, run_context: Any) -> None:
         """Begins anew."""
         super().on_train_begin(run_context)
-        optimizer = self._run.optimizer
-        self._rates = Rates(optimizer) if isinstance(optimizer, nn.Optimizer) else None
+        self._rates = self._run.all_rates()
         self._validation = ""
         self._tqdm = _tqdm()
         self._shown = 0

@@ -2,75 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import numbers
+from collections.abc import Iterable, Mapping
 from typing import Any, Optional
 
 from mindspore import Tensor, nn
 
 from ..core._callback import STEP_BEGIN, TrainCallback
-from ..core._checks import check_bool, check_int, check_text
+from ..core._checks import check_bool, check_cell, check_int, check_text
 from ..core._context import Run
 from ..core._files import check_folder
-from ..core._layers import first_tensor, layers_of, observe
+from ..core._layers import first_tensor, tensors_in
+from ..core._model_parts import positional_count, take_apart
 from ..core._output import emit
 from ..core._pictures import check_matplotlib
 from ..core._table import render
 from ..core._template import PathTemplate
 from ._layer_contents import Contents
-from ._layer_facts import geometry, multiply_adds
-from ._layer_values import LayerValues, values_of, values_table
+from ._layer_rows import LayerRow, rows_of
+from ._layer_values import LayerValues, observed_values, values_table
 
 __all__ = ["LayerRow", "ShapeInspector"]
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """A call of a layer: its name and type, its geometry, shapes as tuples, and what it costs.
-
-    A shape is `None` where a call takes or gives no Tensor. `parameters` counts each parameter at its first call only,
-    so that the column adds up; `multiply_adds` is for one sample, and `None` where it is not known how to count them.
-    """
-
-    name: str
-    type: str
-    kernel: str
-    stride: str
-    padding: str
-    input_shape: Optional[tuple[int, ...]]
-    output_shape: Optional[tuple[int, ...]]
-    dtype: str
-    parameters: int
-    multiply_adds: Optional[int]
-    output_bytes: int
 
 
 class ShapeInspector(TrainCallback):
     """Prints the table of layers before the first step, and the layers' values at the steps that are asked for.
 
     For each call of a layer: name, type, kernel, stride, padding, shapes, dtype, parameters and multiply-adds; below,
-    the totals and the memory. A batch runs through the network once, in evaluation mode and without gradients: weights,
-    statistics, random state and later losses stay what they would be without it, in both modes. Operators that a
-    network calls as functions (`ops.relu(x)`) have no cell and do not appear; a cell that is called twice has two rows.
-    On MindSpore 2.8 and 2.9 in GRAPH mode, the step after a look at values compiles the network anew, and random
-    numbers that it draws, as in Dropout, begin anew with it.
+    the totals and the memory. A batch runs through the network once, in evaluation mode and without gradients.
+    Parameters, statistics, attributes of cells, flags and random state are afterwards as they were, whatever the
+    network writes in its forward pass, and later losses too, in both modes; hooks of your own run once more. Operators
+    that a network calls as functions (`ops.relu(x)`) have no cell and do not appear; a cell that is called twice has
+    two rows. A layer that is never called has a row without shapes where it holds parameters.
 
     Multiply-adds are those of convolutions and dense layers, for one sample, biases left out, as torchinfo counts
-    them but for a single sample. Where a layer with a matrix of weights is of a kind that is not known, they show as
-    `?` and are not in the total.
+    them but for a single sample. Where a layer with a matrix of weights is of a kind that is not known, or is never
+    called, so that its weights may be used by a function, they show as `?`, are not in the total, and are named there.
 
     Args:
-        inputs: what to run through the network: a Tensor or a tuple of Tensors, batch first. Default: None, the inputs
-            of the first training batch (needed in sink mode on GPU and Ascend, where batches are not seen).
-        depth: shows cells down to this level only, each with all that it holds. Default: None, the innermost.
+        inputs: what to run through the network: a Tensor, batch first, or a tuple of them; also numbers and strings,
+            and lists or dicts within a tuple; a dict is taken as keyword arguments. Default: None, the inputs of the
+            first training batch (needed in sink mode on GPU and Ascend, where batches are not seen).
+        depth: shows cells down to this level only, each with all that it holds, so that the columns add up to the
+            network's at every depth. Where such a cell is not called itself (a `CellList` that is iterated, a cell of
+            which another method is called), the cells within take its place. Default: None, the innermost.
         show_values_at: steps (from 1, over all epochs) whose batch is run once more, to print minimum, maximum, mean
-            and share of zeros of each layer's output, and to name layers that are dead (all outputs 0) or saturated
-            (95 % of a sigmoid's or tanh's outputs within 1 % of its range of a bound). Default: ().
+            and share of zeros of each layer's output (of its first tensor), and to name layers whose output is not
+            finite or empty, that are dead (all outputs 0) or saturated (95 % of a sigmoid's or tanh's outputs within
+            1 % of its range of a bound). BatchNorm normalises by the batch there, as in a step: before its running
+            statistics are those of the batches, evaluation would make values that no step has. Where it does, a layer
+            is dead or saturated only if it is so by the running statistics too. Default: ().
         contents: prints, at those steps, the first kernel of each convolution, the first channel of its output for the
             batch's first sample, and that sample's output of the last layer. Default: False.
         picture: draws the same as a grid into a PNG (needs `pip install 'ms-callbacks[plots]'`); a path whose name may
             hold `{step}` and `{epoch}`. Default: None.
         file: where to print, as in `print`. Default: None, the standard output.
+        network: the network to look at, where the Model was given a training cell that holds several and none of them
+            as its `network`; it gets as many columns of the batch as its `construct` takes. Default: None, the one that
+            is trained.
 
     Attributes:
         rows_ (list[LayerRow]): the table's data.
@@ -97,11 +86,12 @@ class ShapeInspector(TrainCallback):
         contents: bool = False,
         picture: Optional[str] = None,
         file: Any = None,
+        network: Optional[nn.Cell] = None,
     ) -> None:
         super().__init__()
         owner = "ShapeInspector"
         self.inputs = inputs
-        self._given = None if inputs is None else _as_tensors(inputs)
+        self._given = None if inputs is None else _arguments(inputs)
         self.depth = None if depth is None else check_int(owner, "depth", depth, 1)
         if isinstance(show_values_at, (str, bytes)) or not isinstance(show_values_at, Iterable):
             raise TypeError(f"{owner}: show_values_at must be steps, such as (1, 401), but got {show_values_at!r}")
@@ -116,8 +106,10 @@ class ShapeInspector(TrainCallback):
         if file is not None and not hasattr(file, "write"):
             raise TypeError(f"{owner}: file must be something to print to, such as an open file, but got {file!r}")
         self.file = file
+        self.network = check_cell(owner, "network", network)
         self.rows_: list[LayerRow] = []
         self.values_: dict[int, list[LayerValues]] = {}
+        self._layers: dict[str, nn.Cell] = {}  # that the rows are of
         self._totals = ""
 
     def on_train_begin(self, run_context: Any) -> None:
@@ -125,13 +117,14 @@ class ShapeInspector(TrainCallback):
         super().on_train_begin(run_context)
         self.rows_, self.values_ = [], {}
         if self._given is not None:
-            self._show_table(self._run.network, self._given)
+            self._show_table(self._run.network_for("ShapeInspector", self.network), *self._given)
         if self._given is None or self.show_values_at:
             self.at_step(STEP_BEGIN, self._look)
 
     def check(self, run: Run) -> None:
         """Raises where a picture could not be made, or batches are not seen."""
         super().check(run)
+        run.network_for("ShapeInspector", self.network)
         if self.picture is not None:
             check_folder("ShapeInspector", self.picture)
             check_matplotlib("ShapeInspector")
@@ -150,20 +143,33 @@ class ShapeInspector(TrainCallback):
                 f"steps end with step {run.epochs * run.steps_per_epoch}"
             )
 
-    def inspect(self, network: nn.Cell, *inputs: Any) -> ShapeInspector:
+    def inspect(self, network: nn.Cell, *inputs: Any, **named: Any) -> ShapeInspector:
         """Fills the table without training.
 
         Args:
-            network: the network to look at.
-            inputs: Tensors to run through it, batch first; none for those that the inspector was made with.
+            network: the network to look at. Of a training cell it is the network inside, which gets the inputs; the
+                optimizer is not run. Where that one has its loss in a cell of MindSpore's, a label after the inputs is
+                left out.
+            inputs: what it takes, as it is called: Tensors, batch first, numbers, strings, and tuples, lists or dicts
+                of them; none for those that the inspector was made with.
+            named: what it takes by keyword.
 
         Returns:
             The inspector itself; `str(inspector)` is the table.
         """
-        given = _as_tensors(inputs) if inputs else self._given
-        if given is None:
+        inside = take_apart(network).network
+        if inside is None:
+            raise ValueError(
+                f"ShapeInspector: cannot tell which of the cells inside {type(network).__name__} is the network to "
+                f"look at; pass that one"
+            )
+        if inputs or named:
+            _check_inputs((inputs, named))
+            self._fill(inside, inputs if inside is network else inputs[: positional_count(inside)], named)
+        elif self._given is not None:
+            self._fill(inside, *self._given)
+        else:
             raise ValueError("ShapeInspector: inspect needs inputs: pass inspect(network, Tensor(...))")
-        self._fill(network, given)
         return self
 
     def __str__(self) -> str:
@@ -182,7 +188,7 @@ class ShapeInspector(TrainCallback):
                 "-" if row.output_shape is None else str(row.output_shape),
                 row.dtype,
                 f"{row.parameters:,}",
-                "?" if row.multiply_adds is None else f"{row.multiply_adds:,}",
+                _cost(row),
             ]
             for row in self.rows_
         ]
@@ -192,63 +198,29 @@ class ShapeInspector(TrainCallback):
         """Shows the table before the first step, and the values before the steps asked for."""
         run = self._run
         if not self.rows_:
-            self._show_table(run.network, run.inputs("ShapeInspector"))
+            self._show_table(run.network_for("ShapeInspector", self.network), self._inputs(run), {})
         if run.step in self.show_values_at:
             self._show_values(run)
         if run.step >= max(self.show_values_at, default=0):
             self.at_step(STEP_BEGIN)
 
-    def _show_table(self, network: nn.Cell, inputs: tuple[Tensor, ...]) -> None:
-        self._fill(network, inputs)
+    def _inputs(self, run: Run) -> tuple[Any, ...]:
+        return run.inputs("ShapeInspector", self.network)
+
+    def _show_table(self, network: nn.Cell, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self._fill(network, inputs, named)
         emit(str(self), self.file)
 
-    def _fill(self, network: nn.Cell, inputs: tuple[Tensor, ...]) -> None:
-        self.rows_ = []
-        samples = inputs[0].shape[0] if inputs[0].shape else 1
-        shown = layers_of(network, self.depth)
-        counted: set[int] = set()
-        costs: list[Optional[int]] = []  # of the calls since the last row: a row is for all that ran within it
-
-        def see(name: str, layer: nn.Cell, layer_inputs: tuple[Any, ...], output: Any) -> None:
-            first, out = first_tensor(layer_inputs), first_tensor(output)
-            takes, gives = (None if one is None else tuple(one.shape) for one in (first, out))
-            if not layer.name_cells() or layer._params:
-                costs.append(multiply_adds(layer, takes, gives))
-            if name not in shown:
-                return
-            new = [one for one in layer.get_parameters() if id(one) not in counted]
-            counted.update(id(one) for one in new)
-            known = [cost for cost in costs if cost is not None]
-            self.rows_.append(
-                LayerRow(
-                    name,
-                    type(layer).__name__,
-                    *geometry(layer),
-                    takes,
-                    gives,
-                    "-" if out is None else str(out.dtype),
-                    sum(one.size for one in new),
-                    sum(known) // samples if len(known) == len(costs) else None,
-                    0 if out is None else out.size * out.itemsize,
-                )
-            )
-            costs.clear()
-
-        observe(network, inputs, {**layers_of(network), **shown}, see)
-        self._totals = _totals(network, inputs, self.rows_)
+    def _fill(self, network: nn.Cell, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        first = first_tensor((inputs, named))
+        samples = max(first.shape[0], 1) if first is not None and first.shape else 1
+        self.rows_, self._layers = rows_of(network, inputs, named, samples, self.depth)
+        self._totals = _totals(network, (inputs, named), self.rows_)
 
     def _show_values(self, run: Run) -> None:
-        self.values_[run.step], contents = [], Contents()
-
-        def see(name: str, layer: nn.Cell, inputs: tuple[Any, ...], output: Any) -> None:
-            tensor = first_tensor(output)
-            if tensor is None:
-                return
-            array = tensor.asnumpy()
-            self.values_[run.step].append(values_of(name, type(layer).__name__, array))
-            contents.add(name, layer, array)
-
-        observe(run.network, run.inputs("ShapeInspector"), layers_of(run.network, self.depth), see)
+        contents = Contents()
+        network = run.network_for("ShapeInspector", self.network)
+        self.values_[run.step] = observed_values(network, self._inputs(run), self._layers, contents.add)
         emit(f"Outputs in epoch {run.epoch}, step {run.step}:", self.file)
         emit(values_table(self.values_[run.step]), self.file)
         if self.contents:
@@ -257,28 +229,52 @@ class ShapeInspector(TrainCallback):
             contents.draw(self._picture.path({"epoch": run.epoch, "step": run.step}))
 
 
-def _as_tensors(inputs: Any) -> tuple[Tensor, ...]:
-    tensors = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
-    for each in tensors:
-        if not isinstance(each, Tensor):
-            raise TypeError(
-                f"ShapeInspector: inputs must be a Tensor or a tuple of Tensors, but got {type(each).__name__}; "
-                f"for zeros of a shape, Tensor(np.zeros((1, 1, 32, 32), np.float32))"
-            )
-    if not tensors:
+def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a network takes by position and by keyword; raises unless it can run on it."""
+    by_name = isinstance(inputs, Mapping)
+    values = dict(inputs) if by_name else tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+    if not values:
         raise ValueError("ShapeInspector: inputs must hold at least one Tensor, but it is empty")
-    return tensors
+    if by_name and not all(isinstance(name, str) for name in values):
+        raise TypeError(f"ShapeInspector: inputs by keyword must have strings as names, but got {list(values)}")
+    _check_inputs(values)
+    return ((), values) if isinstance(values, dict) else (values, {})
 
 
-def _totals(network: nn.Cell, inputs: tuple[Tensor, ...], rows: list[LayerRow]) -> str:
+def _check_inputs(value: Any) -> None:
+    if isinstance(value, (tuple, list, Mapping)):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            _check_inputs(part)
+    elif isinstance(value, Tensor):
+        if -1 in value.shape:
+            shape = ", ".join("None" if size == -1 else str(size) for size in value.shape)
+            zeros = ", ".join("1" if size == -1 else str(size) for size in value.shape)
+            raise ValueError(
+                f"ShapeInspector: inputs must be data of a fixed shape, but got a Tensor of shape ({shape}), which "
+                f"holds none; pass zeros instead, such as Tensor(np.zeros(({zeros}), np.float32))"
+            )
+    elif value is not None and not isinstance(value, (numbers.Number, str)):
+        raise TypeError(
+            f"ShapeInspector: inputs must be a Tensor, a number, a string, or a tuple, list or dict of such, but got "
+            f"{type(value).__name__}; for zeros of a shape, Tensor(np.zeros((1, 1, 32, 32), np.float32))"
+        )
+
+
+def _cost(row: LayerRow) -> str:
+    if row.multiply_adds is None:
+        return "?"
+    return f"{row.multiply_adds:,} + ?" if row.uncounted else f"{row.multiply_adds:,}"
+
+
+def _totals(network: nn.Cell, inputs: Any, rows: list[LayerRow]) -> str:
     parameters = list(network.get_parameters())
     total = sum(one.size for one in parameters)
     trainable = sum(one.size for one in parameters if one.requires_grad)
     known = sum(row.multiply_adds for row in rows if row.multiply_adds is not None)
-    unknown = sorted({row.type for row in rows if row.multiply_adds is None})
+    unknown = sorted({name for row in rows for name in row.uncounted})
     without = f", without {', '.join(unknown)}" if unknown else ""
     megabytes = [
-        sum(one.size * one.itemsize for one in inputs) / 1e6,
+        sum(one.size * one.itemsize for one in tensors_in(inputs)) / 1e6,
         sum(row.output_bytes for row in rows) / 1e6,
         sum(one.size * one.itemsize for one in parameters) / 1e6,
     ]
