@@ -15,6 +15,7 @@ from mindspore.train import Callback, LambdaCallback
 from training import Network, Recorder, Samples, Script, dataset, make_model, valid_dataset
 
 from ms_callbacks import (
+    BatchAccuracy,
     BestCheckpoint,
     DynamicLR,
     EarlyStopping,
@@ -234,6 +235,26 @@ def test_an_interruption_after_an_epoch_leaves_it_whole(order, count):
     assert seen.epochs == [1]
 
 
+@pytest.mark.parametrize("how", ["train", "fit"])
+def test_the_accuracy_of_an_epoch_is_that_of_its_steps(mode, how):
+    """Of all of them, and of no evaluation."""
+    accuracy, plain, batches, counts = BatchAccuracy(0), make_model(), [], [2, 5, 0, 1]
+    model = ms.Model(plain.predict_network, accuracy.watch(plain._loss_fn), plain._optimizer, metrics={"acc"})
+
+    class Each(Callback):
+        def on_train_epoch_begin(self, run_context):
+            batches.append([])
+
+        def on_train_step_end(self, run_context):
+            batches[-1].append(accuracy._counter.of_last_batch)
+
+    valid = [valid_dataset()] if how == "fit" else []
+    callbacks = [Validate(model, valid_dataset()), accuracy, Each()]
+    getattr(model, how)(4, varying(3, counts), *valid, callbacks=callbacks)
+    assert [len(each) for each in batches] == counts
+    assert accuracy.accuracies_ == pytest.approx([np.mean(each) if each else np.nan for each in batches], nan_ok=True)
+
+
 def test_filters_and_buckets():
     """Real pipelines whose epochs differ: the number of samples is that of those that came."""
     passes = [0]
@@ -343,7 +364,7 @@ def test_batches_that_are_not_seen_are_not_counted():
 
 
 class Sinking(ms.Model):
-    """Runs MindSpore's own sink loop, which it never takes on a CPU, with a step that sinks the whole epoch."""
+    """Runs MindSpore's own loop for sink mode, which it never takes on a CPU: a step sinks the whole epoch."""
 
     SINK = 5
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Optional
 
 import numpy as np
@@ -42,7 +43,7 @@ class BatchAccuracy(TrainCallback):
             `nn.BCEWithLogitsLoss` and 0.5 for `nn.BCELoss`; other loss functions need it.
 
     Attributes:
-        accuracies_ (list[float]): the mean accuracy of each epoch's batches.
+        accuracies_ (list[float]): the mean accuracy of each epoch's batches; NaN of an epoch without any.
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: the Model's loss function is not
@@ -140,9 +141,10 @@ class BatchAccuracy(TrainCallback):
                 f"Epoch:[{run.epoch:3d}/{run.epochs:3d}], step:[{step:5d}/{known(run.known_steps):>5}], "
                 f"batch loss: {run.losses.last:.4f}, batch accuracy: {self._counter.of_last_batch:.4f}"
             )
-        # Read before the epoch's evaluation, which goes through the same loss function.
-        if step == run.steps_per_epoch or (run.is_stopping and not run.is_interrupted):
-            self.accuracies_.append(self._counter.of_epoch)
+
+    def after_epoch(self, run: Run) -> None:
+        """Adds the epoch's accuracy."""
+        self.accuracies_.append(self._counter.of_epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """The accuracies so far; the counts of the epoch under way are among the parameters."""
@@ -173,6 +175,8 @@ class _CountingLoss(nn.Cell):
         self.threshold = threshold
 
     def construct(self, outputs: Any, labels: Tensor) -> Tensor:
+        if not self.training:  # an evaluation goes through the same loss function
+            return self.loss_fn(outputs, labels)
         if self.choose is not None:
             scores = self.choose(outputs)
         elif self.place is not None:
@@ -199,7 +203,7 @@ class _CountingLoss(nn.Cell):
     @property
     def of_epoch(self) -> float:
         right, seen = self.counts.asnumpy()[:2]
-        return float(right / seen)
+        return float(right / seen) if seen else math.nan
 
     @property
     def of_last_batch(self) -> float:
