@@ -29,7 +29,8 @@ class Validate(TrainCallback, Evaluator):
     MindSpore's own callbacks find them too if they stand **after** `Validate` in the list. Among the callbacks of this
     package the order does not matter. `eval_loss` is the mean over all samples; a metric that the Model itself calls
     `loss` appears as `eval_loss`. Training goes on as if there had been no evaluation: each cell's `training` flag
-    comes back, and neither weights nor BatchNorm's statistics change.
+    comes back, and neither weights nor BatchNorm's statistics change, nor what the network writes in its forward pass
+    (in `Model.fit`, whose own evaluation runs, that does).
 
     Several processes evaluate a part of the data each; what is published is the mean over all samples, on every one. It
     is exact for a metric that is a mean over samples, such as accuracy or a loss, and close for others, such as F1.

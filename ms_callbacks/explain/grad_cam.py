@@ -39,9 +39,9 @@ def grad_cam(
     that is 0 everywhere (nothing speaks for the class) stays 0. The feature maps are the convolution's own output,
     before any activation that follows.
 
-    The network runs in PYNATIVE mode with evaluation flags, whatever the user's mode; mode, flags, hooks, weights and
-    statistics are afterwards as they were. On MindSpore 2.8 and 2.9 in GRAPH mode, a training step after it
-    compiles anew.
+    The network runs in PYNATIVE mode with evaluation flags, whatever the user's mode; mode, flags, hooks, weights,
+    statistics and whatever else it writes in its forward pass are afterwards as they were; your own hooks run. On
+    MindSpore 2.8 and 2.9 in GRAPH mode, a training step after it compiles again.
 
     Args:
         network: a classifier of images, with one input and logits of shape (n, classes).

@@ -30,8 +30,9 @@ class Robustness(TrainCallback):
     tell.
 
     The network is the one that the run ends with, the best weights where `EarlyStopping` restores them. It runs in
-    PYNATIVE mode with evaluation flags; mode, flags, weights and statistics are afterwards as they were. A sample with
-    NaN among its logits counts as wrong.
+    PYNATIVE mode with evaluation flags; mode, flags, weights, statistics and whatever else the network writes in its
+    forward pass are afterwards as they were, but hooks of your own run. A sample with NaN among its logits counts as
+    wrong.
 
     Args:
         dataset: two columns, the network's input (floats, batch first) and the label (whole numbers (n,), or one-hot
