@@ -29,6 +29,8 @@ class ConfusionMatrix(ClassReport):
     It watches the evaluations that others make: `Validate`, `Model.fit`, or `Model.eval` with it among the callbacks,
     and speaks of the latest of them. Where `EarlyStopping` restores the best weights at the end, that evaluation is
     older than the weights; for a matrix of those, call `model.eval(valid_dataset, callbacks=[confusion])` after.
+    Before the first step, its batch runs through the network once more, to see what comes out; whatever that changes in
+    the network is given back, but hooks of your own run.
 
     For any Model with logits of shape (n, classes) and labels of shape (n,), whole numbers from 0. The counts are those
     of MindSpore's own metric, `mindspore.train.ConfusionMatrix`: the prediction is the class with the highest logit,

@@ -39,6 +39,8 @@ class HardExamples(ClassReport):
     It watches the evaluations that others make: `Validate`, `Model.fit`, or `Model.eval` with it among the callbacks,
     and speaks of the latest of them. `index` counts samples in the order of the evaluation: evaluate a dataset that is
     **not shuffled**, or it tells nothing. Only `top_k` samples are in memory, however large the dataset.
+    Before the first step, its batch runs through the network once more, to see what comes out; whatever that changes in
+    the network is given back, but hooks of your own run.
 
     The loss is the softmax cross-entropy of each sample by itself, computed from logits (n, classes) and labels (n,) in
     float64, whatever the loss that the Model trains with. A sample whose loss is NaN counts as the hardest; on a tie,
