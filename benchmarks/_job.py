@@ -46,7 +46,7 @@ def with_callbacks(folder: str, checkpoint: str, turns: Turns) -> None:
             LossMonitor(per_print_times=50),
             validate,
             EarlyStopping("acc", patience=3, restore_best_weights=True, verbose=2),
-            BestCheckpoint(checkpoint, monitor="acc", verbose=0),
+            BestCheckpoint(checkpoint, monitor="acc", overwrite=True, verbose=0),
             TakeTurns(turns, validate),
         ],
     )

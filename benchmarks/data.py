@@ -130,7 +130,7 @@ def epoch(folder: str, rounds: int) -> Row:
             LRStepDecay(5, gamma=0.5),
             LossMonitor(per_print_times=EPOCH_STEPS),
             EarlyStopping("loss", patience=3),
-            BestCheckpoint(os.path.join(folder, "best.ckpt"), monitor="loss"),
+            BestCheckpoint(os.path.join(folder, "best.ckpt"), monitor="loss", overwrite=True),
             clock,
         ]
         with contextlib.redirect_stdout(io.StringIO()):

@@ -46,7 +46,7 @@ def ours(folder: str, shape: tuple[int, ...]) -> list[Callback]:
         LRStepDecay(5, gamma=0.5),
         LossMonitor(per_print_times=100),
         EarlyStopping("acc", restore_best_weights=True),
-        BestCheckpoint(os.path.join(folder, "best.ckpt"), monitor="acc"),
+        BestCheckpoint(os.path.join(folder, "best.ckpt"), monitor="acc", overwrite=True),
     ]
 
 

@@ -104,7 +104,7 @@ def saves(job: Job, rounds: int, folder: str) -> list[Row]:
     path = os.path.join(folder, "best.ckpt")
 
     def ours(background: bool) -> float:
-        return job.seconds(BestCheckpoint(path, monitor="loss", background=background, verbose=0))
+        return job.seconds(BestCheckpoint(path, monitor="loss", overwrite=True, background=background, verbose=0))
 
     def of_a_run(*callbacks: Callback) -> float:
         began = time.perf_counter()
@@ -118,8 +118,10 @@ def saves(job: Job, rounds: int, folder: str) -> list[Row]:
             "behind": lambda: ours(True),
             "at once": lambda: ours(False),
             "a run": of_a_run,
-            "a run that saves": lambda: of_a_run(BestCheckpoint(path, monitor="loss", verbose=0)),
-            "a run that waits": lambda: of_a_run(BestCheckpoint(path, monitor="loss", background=False, verbose=0)),
+            "a run that saves": lambda: of_a_run(BestCheckpoint(path, monitor="loss", overwrite=True, verbose=0)),
+            "a run that waits": lambda: of_a_run(
+                BestCheckpoint(path, monitor="loss", overwrite=True, background=False, verbose=0)
+            ),
         },
     )
     stall = times["save_checkpoint"]

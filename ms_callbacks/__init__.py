@@ -32,6 +32,7 @@ from .watch.non_finite_guard import NonFiniteGuard, replay
 from .watch.plot_history import plot_history
 from .watch.progress_bar import ProgressBar
 from .watch.shape_inspector import ShapeInspector
+from .watch.step_outputs import StepOutputs
 
 __all__ = [
     "ActivationMonitor",
@@ -55,6 +56,7 @@ __all__ = [
     "ReduceLROnPlateau",
     "Robustness",
     "ShapeInspector",
+    "StepOutputs",
     "TrainingState",
     "Validate",
     "check_callbacks",

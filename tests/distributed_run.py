@@ -91,6 +91,7 @@ def main() -> None:
         "acc": history.history["acc"],
         "eval_loss": history.history["eval_loss"],
         "loss": history.history["loss"],
+        "trained": [a * b for a, b in zip(history.history["samples_per_second"], history.history["seconds"])],
         "own": own.values,
         "samples": 10 + 14 * rank,
         "matrix": int(matrix.matrix_.sum()),

@@ -13,6 +13,7 @@ from typing import Any
 
 import conftest
 import mindspore as ms
+import numpy as np
 from mindspore.train import Callback
 from training import dataset, make_model, valid_dataset, weights
 
@@ -47,6 +48,11 @@ class Say(Callback):
         time.sleep(self.seconds_at_end)
 
 
+def noisy(images: np.ndarray) -> np.ndarray:
+    """Images with noise, from random numbers that only the dataset draws."""
+    return images + np.random.rand(*images.shape).astype(np.float32) / 4
+
+
 def run(
     folder: str,
     mode: str,
@@ -62,6 +68,8 @@ def run(
     fast_cpu()
     model = make_model(learning_rate=0.05)
     train = dataset(96, 12, shuffle=shuffle)
+    if shuffle:
+        train = train.map(noisy, "images", num_parallel_workers=1)
     state = TrainingState(os.path.join(folder, "state"), every_n_steps=every_n_steps)
     stopping = EarlyStopping("eval_loss", patience=4, restore_best_weights=True, verbose=0)
     history = History()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import mindspore as ms
+import mindspore.dataset as ds
 import numpy as np
 import pytest
-from mindspore import nn
+from mindspore import Tensor, nn, ops
 from mindspore.train import Callback
 from training import Network, Recorder, assert_same_weights, dataset, loss_fn, make_model, valid_dataset, weights
 
@@ -80,3 +81,133 @@ def test_a_loss_function_that_is_not_watched_is_refused_before_the_first_step():
         BatchAccuracy().watch(lambda logits, labels: 0)
     with pytest.raises(ValueError, match="per_print_times must be at least 0"):
         BatchAccuracy(-1)
+
+
+INPUTS = np.random.RandomState(0).randn(24, 4).astype(np.float32)
+YES = (INPUTS.sum(axis=1, keepdims=True) + np.random.RandomState(1).randn(24, 1) > 0).astype(np.float32)
+SEVERAL = np.random.RandomState(2).randint(0, 2, (24, 2)).astype(np.float32)
+CLASS = np.random.RandomState(3).randint(0, 3, 24).astype(np.int32)
+HOT = np.eye(3, dtype=np.float32)[CLASS]
+
+
+class NoStep(Callback):
+    """Fails when a step has run."""
+
+    def on_train_step_end(self, run_context):
+        raise AssertionError("a step ran")
+
+
+class Rows:
+    """Inputs and labels, as 0-d arrays rather than NumPy scalars."""
+
+    def __init__(self, labels):
+        self.labels = labels
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return INPUTS[index], self.labels[index : index + 1].reshape(self.labels.shape[1:])
+
+
+def data(labels):
+    return ds.GeneratorDataset(Rows(labels), ["inputs", "labels"], shuffle=False).batch(8)
+
+
+class Head(nn.Cell):
+    """A dense layer, alone, without its last axis, behind a sigmoid, or among other outputs."""
+
+    def __init__(self, outputs, shape="plain"):
+        super().__init__()
+        weight = Tensor(np.random.RandomState(4).randn(outputs, 4).astype(np.float32))
+        self.head, self.shape, self.sigmoid = (
+            nn.Dense(4, outputs, weight_init=weight, bias_init="zeros"),
+            shape,
+            nn.Sigmoid(),
+        )
+
+    def construct(self, x):
+        y = self.head(x)
+        if self.shape == "flat":
+            return y.reshape(-1)
+        if self.shape == "sigmoid":
+            return self.sigmoid(y)
+        if self.shape == "tuple":
+            return x.sum(), y
+        if self.shape == "dict":
+            return {"x": x, "logits": y}
+        return y
+
+
+class Hinge(nn.Cell):
+    """A loss function that nobody knows."""
+
+    def construct(self, outputs, labels):
+        return ops.relu(1 - outputs * (2 * labels - 1)).mean()
+
+
+class OfPart(nn.Cell):
+    """The cross-entropy of one part of what a network gives."""
+
+    def __init__(self, place):
+        super().__init__()
+        self.loss, self.place = loss_fn(), place
+
+    def construct(self, outputs, labels):
+        return self.loss(outputs[self.place], labels)
+
+
+def second(outputs):
+    return outputs[1]
+
+
+def trained(accuracy, network, loss, labels, *callbacks):
+    """One epoch that moves nothing."""
+    model = ms.Model(network, accuracy.watch(loss), nn.SGD(network.trainable_params(), 1e-12))
+    model.train(1, data(labels), callbacks=[accuracy, *callbacks])
+    return accuracy.accuracies_
+
+
+@pytest.mark.parametrize(
+    ("network", "loss", "labels", "arguments"),
+    [
+        (lambda: Head(1), nn.BCEWithLogitsLoss, YES, {}),
+        (lambda: Head(1, "flat"), nn.BCEWithLogitsLoss, YES.reshape(-1), {}),
+        (lambda: Head(1, "sigmoid"), nn.BCELoss, YES, {}),
+        (lambda: Head(1), Hinge, YES.astype(np.int32), {"threshold": 0.0}),
+        (lambda: Head(2), nn.BCEWithLogitsLoss, SEVERAL, {}),
+        (lambda: Head(3), nn.CrossEntropyLoss, HOT, {}),
+        (lambda: Head(3), nn.BCEWithLogitsLoss, HOT, {"task": "multiclass"}),
+        (lambda: Head(3), nn.BCEWithLogitsLoss, HOT, {"task": "multilabel"}),
+        (lambda: Head(3, "tuple"), lambda: OfPart(1), CLASS, {}),
+        (lambda: Head(3, "tuple"), lambda: OfPart(1), CLASS, {"output": second}),
+        (lambda: Head(3, "dict"), lambda: OfPart("logits"), CLASS, {}),
+    ],
+)
+def test_every_task(mode, network, loss, labels, arguments):
+    """One output, several labels, one-hot, and outputs among others."""
+    network = network()
+    logits = network.head(Tensor(INPUTS)).asnumpy()
+    if arguments.get("task") == "multiclass" or loss is nn.CrossEntropyLoss or labels is CLASS:
+        right = logits.argmax(axis=1) == CLASS
+    else:
+        right = (logits > 0) == (labels.reshape(logits.shape) == 1)
+    accuracy = BatchAccuracy(0, **arguments)
+    assert trained(accuracy, network, loss(), labels) == [pytest.approx(right.mean())]
+
+
+@pytest.mark.parametrize(
+    ("network", "loss", "labels", "arguments", "message"),
+    [
+        (lambda: Head(1), nn.MSELoss, INPUTS[:, :1], {}, "looks like regression"),
+        (lambda: Head(4), nn.MSELoss, INPUTS, {}, "looks like regression"),
+        (lambda: Head(1), Hinge, YES, {}, "cannot tell from the loss function what an output means"),
+        (lambda: Head(3), nn.BCEWithLogitsLoss, HOT, {}, "pass task='multiclass' .* or task='multilabel'"),
+        (lambda: Head(1), loss_fn, CLASS * 0, {}, "needs at least 2 outputs"),
+        (lambda: Head(4, "dict"), lambda: OfPart("logits"), CLASS, {"output": "y"}, "output='y' is not among"),
+    ],
+)
+def test_unfit_jobs_are_refused_before_the_first_step(network, loss, labels, arguments, message):
+    """By the first batch."""
+    with pytest.raises(ValueError, match=f"BatchAccuracy: .*{message}"):
+        trained(BatchAccuracy(**arguments), network(), loss(), labels, NoStep())

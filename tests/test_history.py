@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import mindspore as ms
 import numpy as np
 import pytest
 from training import Recorder, Script, dataset, make_model, valid_dataset
@@ -101,6 +102,55 @@ def test_a_torn_last_line_is_removed(tmp_path):
     model.train(1, dataset(), callbacks=[CSVLogger(str(path), append=True)])
     assert path.read_bytes().startswith(whole)
     assert [len(row) for row in rows(path)] == [5] * 4
+
+
+def test_a_value_that_comes_late_gets_a_column(tmp_path):
+    """The rows before have an empty cell; a column that has never had a value goes, and the file stays appendable."""
+    path = tmp_path / "log.csv"
+    results = [{"a": 1}, None, {"a": 2, "c": 3}, {"b": 4}]
+    Script().run([CSVLogger(str(path))], results)
+    header, *lines = rows(path)
+    assert header == ["epoch", "loss", "a", "b", "c", *COLUMNS[4:]]
+    assert [line[:5] for line in lines] == [
+        ["1", "1.0", "1.0", "", ""],
+        ["2", "1.0", "", "", ""],
+        ["3", "1.0", "2.0", "", "3.0"],
+        ["4", "1.0", "", "4.0", ""],
+    ]
+    Script().run([CSVLogger(str(path), append=True)], [{"d": 5}])
+    assert rows(path)[0] == ["epoch", "loss", "a", "b", "c", "d", *COLUMNS[4:]]
+    assert [line[:6] for line in rows(path)[4:]] == [["4", "1.0", "", "4.0", "", ""], ["1", "1.0", "", "", "", "5.0"]]
+    assert os.listdir(tmp_path) == ["log.csv"]
+
+
+def test_a_run_killed_while_a_column_is_added_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    """It is replaced in one piece; and the rows that a state knows of are those that a resumed run keeps."""
+    path = str(tmp_path / "log.csv")
+    logger, states = CSVLogger(path), []
+
+    class Keep(ms.train.Callback):
+        def on_train_epoch_end(self, run_context):
+            states.append(logger.state_dict())
+
+    def killed(*paths):
+        raise OSError("killed here")
+
+    Script().run([logger, Keep()], [{"a": 1}, {"a": 2}, {"a": 3}])
+    before = rows(path)
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(OSError, match="killed here"):
+        Script().run([CSVLogger(path, append=True)], [{"b": 1}])
+    monkeypatch.undo()
+    assert rows(path) == before
+    Script().run([CSVLogger(path, append=True)], [{"b": 1}])
+    resumed = CSVLogger(path)
+    resumed.load_state_dict(states[1])
+    Script().run([resumed], [{"a": 9}])
+    assert [line[:4] for line in rows(path)[1:]] == [
+        ["1", "1.0", "1.0", ""],
+        ["2", "1.0", "2.0", ""],
+        ["1", "1.0", "9.0", ""],
+    ]
 
 
 CHILD = """

@@ -53,8 +53,8 @@ def test_every_kind_of_output(mode, kind):
 def test_a_step_dropped_for_its_overflow_does_not_count():
     """Loss scaling skips such a step, and its loss may be anything."""
     losses = Losses()
-    losses.add((tensor(math.inf), Tensor(True), tensor(1024.0)))
-    losses.add((tensor(2.0), Tensor(False), tensor(512.0)))
+    for loss, is_dropped, scale in ((math.inf, True, 1024.0), (2.0, False, 512.0)):
+        losses.add(losses.reader.take((tensor(loss), Tensor(is_dropped), tensor(scale))))
     assert (losses.mean, losses.nonfinite_step) == (2.0, None)
 
 
@@ -63,7 +63,7 @@ def test_the_first_step_that_is_not_finite_is_remembered(value):
     """Also inside a tuple."""
     losses = Losses()
     for each in (1.0, value, 2.0, math.nan):
-        losses.add((tensor(each), tensor(0.0)))
+        losses.add(losses.reader.take((tensor(each), tensor(0.0))))
     assert losses.nonfinite_step == 2
 
 

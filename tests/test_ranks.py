@@ -92,6 +92,8 @@ def test_all_ranks_decide_alike(request: pytest.FixtureRequest, tmp_path: Path, 
         own = [each["own"][epoch]["acc"] for each in (first, *others)]
         assert acc == pytest.approx(sum(a * n for a, n in zip(own, samples)) / sum(samples), abs=1e-6)
     assert first["matrix"] == sum(samples)
+    for each in (first, *others):
+        assert each["trained"] == pytest.approx([240 // RANKS * RANKS] * first["stopped"][0])
     assert [len(rows) for rows in [(folder / "log.csv").read_text().splitlines()]] == [first["stopped"][0] + 1]
     printed = [path.read_text(errors="replace") for path in sorted((folder / "logs").glob("worker_*.log"))]
     assert [text.count("EarlyStopping: stopped") for text in printed] == [1] + [0] * (RANKS - 1)

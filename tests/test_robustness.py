@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from typing import ClassVar
 
 import mindspore as ms
@@ -14,6 +16,7 @@ from training import (
     CLASSES,
     Network,
     Recorder,
+    Samples,
     assert_same_weights,
     dataset,
     loss_fn,
@@ -243,21 +246,15 @@ def test_a_dataset_that_cannot_serve_is_refused_before_the_first_step(data, mess
         Robustness(data()).evaluate(Curved(), loss_fn())
 
 
-@pytest.mark.parametrize(
-    ("inputs", "labels", "message"),
-    [
-        (X.astype(np.int32), Y, "first column must hold floats, for a gradient to exist, but holds Int32"),
-        (X, np.zeros(4, np.float32), "second column must hold labels, .* but holds float32 of shape .4,."),
-    ],
-)
-def test_columns_of_other_kinds(inputs, labels, message):
-    """Are named, and the mode is left as it was."""
-
-    def loss(logits, labels):
-        return (logits**2).mean()
-
-    with pytest.raises(ValueError, match=f"Robustness: the dataset's {message}"):
-        Robustness(columns(x=inputs, y=labels)).evaluate(Curved(), loss)
+@pytest.mark.parametrize("how", ["train", "evaluate"])
+def test_inputs_that_are_not_floats_are_refused_before_the_first_step(how):
+    """They have no gradient; the mode is left as it was."""
+    robustness = Robustness(columns(x=X.astype(np.int32), y=Y))
+    with pytest.raises(ValueError, match="the dataset's first column must hold floats, .* but holds Int32"):
+        if how == "train":
+            make_model().train(1, dataset(), callbacks=[robustness, NoStep()])
+        else:
+            robustness.evaluate(Curved(), loss_fn())
     assert ms.get_context("mode") == ms.GRAPH_MODE
 
 
@@ -267,3 +264,194 @@ def test_a_model_without_a_loss_function_is_refused_before_the_first_step():
     model = ms.Model(nn.WithLossCell(network, loss_fn()), optimizer=nn.SGD(network.trainable_params(), 0.1))
     with pytest.raises(ValueError, match="Robustness: needs a Model with a loss function"):
         model.train(1, dataset(), callbacks=[Robustness(valid_dataset()), NoStep()])
+
+
+INPUTS = np.random.RandomState(0).randn(24, 4).astype(np.float32)
+YES = (INPUTS.sum(axis=1, keepdims=True) + np.random.RandomState(1).randn(24, 1) > 0).astype(np.float32)
+SEVERAL = (INPUTS @ np.random.RandomState(2).randn(4, 2) > 0).astype(np.float32)
+SEVERAL[0] = 1
+CLASS = np.random.RandomState(3).randint(0, 3, 24).astype(np.int32)
+
+
+class Head(nn.Cell):
+    """A dense layer, alone, without its last axis, behind a sigmoid, or among other outputs."""
+
+    def __init__(self, outputs, shape="plain"):
+        super().__init__()
+        weight = Tensor(np.random.RandomState(4).randn(outputs, 4).astype(np.float32))
+        self.head, self.shape = nn.Dense(4, outputs, weight_init=weight, bias_init="zeros"), shape
+        self.sigmoid = nn.Sigmoid()
+
+    def construct(self, x):
+        y = self.head(x)
+        if self.shape == "flat":
+            return y.reshape(-1)
+        if self.shape == "sigmoid":
+            return self.sigmoid(y)
+        if self.shape == "tuple":
+            return x.sum(), y
+        if self.shape == "dict":
+            return {"x": x, "logits": y}
+        return y
+
+
+class Hinge(nn.Cell):
+    """A loss function that nobody knows."""
+
+    def construct(self, outputs, labels):
+        return ops.relu(1 - outputs * (2 * labels - 1)).mean()
+
+
+class OfPart(nn.Cell):
+    """The cross-entropy of one part of what a network gives."""
+
+    def __init__(self, place):
+        super().__init__()
+        self.loss, self.place = loss_fn(), place
+
+    def construct(self, outputs, labels):
+        return self.loss(outputs[self.place], labels)
+
+
+def moved_accuracy(network, loss, labels, epsilon, right):
+    """By hand: each input moved along the sign of its gradient, which MindSpore computes sample by sample."""
+    count = 0
+    for inputs, label in zip(INPUTS, labels):
+        gradient = ms.grad(lambda x, y: loss(network(x), y))(Tensor(inputs[None]), Tensor(np.asarray(label)[None]))
+        moved = inputs[None] + epsilon * np.sign(gradient.asnumpy())
+        count += right(network.head(Tensor(moved)).asnumpy()[0], label)
+    return pytest.approx(count / len(INPUTS))
+
+
+def is_yes(logits, labels):
+    return ((logits > 0) == (np.reshape(labels, -1) == 1)).mean()
+
+
+def is_class(logits, label):
+    return logits.argmax() == (label.argmax() if np.ndim(label) else label)
+
+
+@pytest.mark.parametrize(
+    ("network", "loss", "labels", "arguments", "right"),
+    [
+        (Head(1), nn.BCEWithLogitsLoss(), YES, {}, is_yes),
+        (Head(1, "flat"), nn.BCEWithLogitsLoss(), YES.reshape(-1), {}, is_yes),
+        (Head(1, "sigmoid"), nn.BCELoss(), YES, {}, is_yes),
+        (Head(1), Hinge(), YES, {"threshold": 0.0}, is_yes),
+        (Head(2), nn.BCEWithLogitsLoss(), SEVERAL, {}, is_yes),
+        (Head(2), Hinge(), SEVERAL, {"task": "multilabel", "threshold": 0.0}, is_yes),
+        (Head(3), nn.BCEWithLogitsLoss(), np.eye(3, dtype=np.float32)[CLASS], {"task": "multilabel"}, is_yes),
+        (Head(3), nn.BCEWithLogitsLoss(), np.eye(3, dtype=np.float32)[CLASS], {"task": "multiclass"}, is_class),
+        (Head(3, "tuple"), OfPart(1), CLASS, {}, is_class),
+        (Head(3, "tuple"), OfPart(1), CLASS, {"output": 1}, is_class),
+        (Head(3, "dict"), OfPart("logits"), CLASS, {}, is_class),
+    ],
+)
+def test_every_task(network, loss, labels, arguments, right):
+    """One output, several labels, one-hot, and outputs among others; at rest and moved."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    robustness = Robustness(columns(8, x=INPUTS, y=labels), (0.0, 0.3), verbose=0, **arguments)
+    accuracies = robustness.evaluate(network, loss)
+    expected = {epsilon: moved_accuracy(network, loss, labels, epsilon, right) for epsilon in (0.0, 0.3)}
+    assert accuracies == expected
+    assert accuracies[0.3] < accuracies[0.0]
+
+
+@pytest.mark.parametrize(
+    ("network", "loss", "labels", "arguments", "message"),
+    [
+        (lambda: Head(1), nn.MSELoss, INPUTS[:, :1], {}, "looks like regression"),
+        (lambda: Head(4), nn.MSELoss, INPUTS, {}, "looks like regression"),
+        (lambda: Head(1), nn.MSELoss, YES, {}, "pass threshold=0.5"),
+        (lambda: Head(1), Hinge, YES, {}, "cannot tell from the loss function what an output means"),
+        (lambda: Head(1), nn.BCEWithLogitsLoss, YES, {"task": "multiclass"}, "needs several outputs"),
+        (lambda: Head(3), nn.BCEWithLogitsLoss, np.eye(3, dtype=np.float32)[CLASS], {}, "pass task='multiclass'"),
+        (lambda: Head(4, "dict"), lambda: OfPart("logits"), CLASS, {"output": "y"}, "output='y' is not among"),
+        (lambda: Head(3), loss_fn, np.full(24, 5, np.int32), {}, "label 5 is out of range"),
+    ],
+)
+def test_unfit_jobs_are_refused_before_the_first_step(network, loss, labels, arguments, message):
+    """By one batch of its own dataset; so does an evaluation without training."""
+    network, loss, own = network(), loss(), columns(8, x=INPUTS, y=labels)
+    with pytest.raises(ValueError, match=f"Robustness: .*{message}"):
+        ms.Model(network, loss, nn.SGD(network.trainable_params(), 0.1)).train(
+            1, own, callbacks=[Robustness(own, **arguments), NoStep()]
+        )
+    with pytest.raises(ValueError, match=f"Robustness: .*{message}"):
+        Robustness(own, **arguments).evaluate(network, loss)
+
+
+def test_a_loss_function_that_cannot_take_the_labels_fails_before_the_first_step():
+    """In its own words: one-hot labels for a loss function that takes numbers."""
+    model = make_model()
+    hot = valid_dataset().map(lambda labels: np.eye(CLASSES, dtype=np.float32)[labels], input_columns="labels")
+    with pytest.raises((TypeError, ValueError, RuntimeError), match=r"."):
+        model.train(1, dataset(), callbacks=[Robustness(hot), NoStep()])
+
+
+class Saturated(nn.Cell):
+    """Its loss is exactly 0 in float32 wherever the input is large, and so is the gradient there."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = 1e4
+
+    def construct(self, x):
+        return ops.concat((x * self.scale, -x * self.scale), axis=1)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "accuracies", "line"),
+    [
+        ([1.0, 1.0, -1.0], {0.0: 1.0, 0.5: math.nan}, "is exactly 0 for all 3 samples: none could be moved"),
+        (
+            [1.0, 1e-5, -1.0],
+            {0.0: 1.0, 0.5: 2 / 3},
+            "for 2 of 3 samples the gradient is exactly 0: they were",
+        ),
+        ([1e-5, 1e-5, -1e-5], {0.0: 1.0, 0.5: 0.0}, None),
+    ],
+)
+def test_a_gradient_that_is_exactly_zero_is_told(capsys, inputs, accuracies, line):
+    """Samples that cannot be moved prove nothing; where none can, there is no accuracy."""
+    x = np.array(inputs, np.float32)[:, None]
+    own = columns(2, x=x, y=(x[:, 0] < 0).astype(np.int32))
+    measured = Robustness(own, (0.0, 0.5)).evaluate(Saturated(), loss_fn())
+    assert measured == pytest.approx(accuracies, nan_ok=True)
+    out = capsys.readouterr().out
+    assert ("exactly 0" in out) == bool(line)
+    assert (line or "epsilon 0.5: accuracy 0.0000") in out
+    assert ("epsilon 0.5" in out) == (not math.isnan(accuracies[0.5]))
+
+
+class Noisy(Samples):
+    """Draws from the random numbers that Python and NumPy share with everybody."""
+
+    def __getitem__(self, index):
+        image, label = super().__getitem__(index)
+        return (image + np.random.randn(*image.shape) + random.random()).astype(np.float32), label
+
+
+def test_the_look_before_the_first_step_draws_no_random_numbers(mode):
+    """A dataset that draws some in Python gives the training the same batches as without."""
+
+    def noisy(seed):
+        source = ds.GeneratorDataset(Noisy(48, seed), ["images", "labels"], shuffle=True, num_parallel_workers=1)
+        return source.batch(12, num_parallel_workers=1)
+
+    losses = []
+    for callbacks in ([], [Robustness(noisy(1), max_batches=1, verbose=0)]):
+        model, recorder = make_model(), Recorder()
+        np.random.seed(3)
+        random.seed(3)
+        model.train(1, noisy(0), callbacks=[*callbacks, recorder])
+        losses.append(recorder.losses)
+    assert losses[0] == losses[1]
+
+
+def test_of_several_labels_each_counts(capsys):
+    """As Keras's binary accuracy has it."""
+    network = Head(2)
+    Robustness(columns(8, x=INPUTS, y=SEVERAL), (0.0,)).evaluate(network, nn.BCEWithLogitsLoss())
+    right = int(((network(Tensor(INPUTS)).asnumpy() > 0) == (SEVERAL == 1)).sum())
+    assert capsys.readouterr().out == f"Robustness: epsilon 0: accuracy {right / 48:.4f} ({right} of 48 labels)\n"

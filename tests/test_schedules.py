@@ -6,13 +6,14 @@ import json
 import pathlib
 
 import mindspore as ms
+import mindspore.dataset as ds
 import numpy as np
 import pytest
 from mindspore import nn, ops
 from mindspore.train import Callback, LearningRateScheduler
 from training import Recorder, Script, assert_same_weights, dataset, make_model, weights
 
-from ms_callbacks import DynamicLR, LRCosineAnnealing, LRStepDecay, LRWarmup, ReduceLROnPlateau
+from ms_callbacks import DynamicLR, LRCosineAnnealing, LRStepDecay, LRWarmup, ReduceLROnPlateau, check_callbacks
 from ms_callbacks.core._schedule import Plan
 
 TORCH = json.loads((pathlib.Path(__file__).parent / "golden" / "torch.json").read_text())
@@ -179,6 +180,160 @@ def test_a_rate_beyond_any_number_is_refused():
         rates_of(LRStepDecay(1, 1e300))
 
 
+MADE_BY_MINDSPORE = {
+    "warmup_lr": lambda: nn.warmup_lr(0.1, 12, 4, 2),
+    "cosine_decay_lr": lambda: nn.cosine_decay_lr(0.0, 0.1, 12, 4, 2),
+    "polynomial_decay_lr": lambda: nn.polynomial_decay_lr(0.1, 0.01, 12, 4, 2, 0.5),
+    "exponential_decay_lr": lambda: nn.exponential_decay_lr(0.1, 0.9, 12, 4, 1),
+    "natural_exp_decay_lr": lambda: nn.natural_exp_decay_lr(0.1, 0.9, 12, 4, 1),
+    "inverse_decay_lr": lambda: nn.inverse_decay_lr(0.1, 0.5, 12, 4, 1),
+    "piecewise_constant_lr": lambda: nn.piecewise_constant_lr([4, 12], [0.1, 0.0]),
+}
+
+
+@pytest.mark.parametrize("name", MADE_BY_MINDSPORE)
+def test_a_list_that_mindspore_makes(name):
+    """Is followed as it is, also where it begins or ends with 0: the run is that of an optimizer made with the list."""
+    listed = MADE_BY_MINDSPORE[name]()
+    assert DynamicLR(listed).rates_for(0.1, Plan(3, STEPS)) == pytest.approx(listed)
+
+
+def test_a_list_that_begins_with_0_trains_as_in_an_optimizer_made_with_it(mode):
+    """To the last bit."""
+    listed = nn.warmup_lr(0.1, 12, 4, 2)
+    ours, theirs = make_model(learning_rate=0.1), make_model(learning_rate=listed)
+    ours.train(3, dataset(), callbacks=[DynamicLR(listed)])
+    theirs.train(3, dataset())
+    assert_same_weights(weights(ours.predict_network), weights(theirs.predict_network))
+
+
+@pytest.mark.parametrize("form", [list, tuple, np.array, ms.Tensor, lambda rates: [ms.Tensor(each) for each in rates]])
+def test_a_list_in_every_form(form):
+    """As arrays and tensors too."""
+    assert DynamicLR(form([0.0, 0.1, 0.2])).rates_for(0.1, Plan(3, 1)) == pytest.approx([0.0, 0.1, 0.2])
+
+
+# The length of a run
+
+
+@pytest.mark.parametrize(
+    ("schedule", "epochs", "message"),
+    [
+        (lambda: LRWarmup(10), 2, "LRWarmup: the warm-up takes 10 epochs, but the run has 2 and would end before"),
+        (lambda: LRWarmup(3), 2, "LRWarmup: the warm-up takes 3 epochs, but the run has 2"),
+        (lambda: LRWarmup(2), 2, None),
+        (lambda: LRWarmup(2, after=LRStepDecay(1)), 2, None),
+        (lambda: LRWarmup(2, after=ReduceLROnPlateau("loss")), 1, "LRWarmup: the warm-up takes 2 epochs"),
+        (lambda: LRCosineAnnealing(2), 2, None),
+        (lambda: LRCosineAnnealing(2), 3, None),
+        (
+            lambda: LRCosineAnnealing(2),
+            4,
+            r"with T_max=2 the rate reaches eta_min in epoch 3 and rises again .* of its 4; give T_max=3 or T_max=4, "
+            r"or beyond='stay' to keep eta_min, or beyond='rise'",
+        ),
+        (lambda: LRCosineAnnealing(2, beyond="stay"), 4, None),
+        (lambda: LRCosineAnnealing(2, beyond="rise"), 4, None),
+        (lambda: LRWarmup(1, after=LRCosineAnnealing(2)), 4, None),
+        (lambda: LRWarmup(1, after=LRCosineAnnealing(2)), 5, "LRCosineAnnealing: with T_max=2"),
+        (lambda: LRWarmup(1, after=DynamicLR([0.1] * 11)), 4, "DynamicLR: lr_list holds 11 rates, but 3 epochs"),
+    ],
+)
+def test_a_schedule_that_does_not_fit_the_run_is_refused(schedule, epochs, message):
+    """By `check_callbacks` and by the run itself before its first step; what just fits is not."""
+    if message is None:
+        check_callbacks(make_model(), dataset(), [schedule()], epochs=epochs)
+        return
+    with pytest.raises(ValueError, match=message):
+        check_callbacks(make_model(), dataset(), [schedule()], epochs=epochs)
+    with pytest.raises(ValueError, match=message):
+        make_model().train(epochs, dataset(), callbacks=[schedule(), NoStep()])
+
+
+def test_what_comes_beyond_a_cosine():
+    """Where it is said: the lowest rate stays, or rises along the same curve."""
+    down = [0.1, 0.055, 0.01]
+    stay, rise = (LRCosineAnnealing(2, eta_min=0.01, beyond=beyond) for beyond in ("stay", "rise"))
+    assert stay.rates_for(0.1, Plan(6, 1)) == pytest.approx([*down, 0.01, 0.01, 0.01])
+    assert rise.rates_for(0.1, Plan(6, 1)) == pytest.approx([*down, 0.055, 0.1, 0.055])
+
+
+# The number of steps
+
+
+class Varying:
+    """A source whose first pass, which tells the size, and whose epochs have these numbers of samples."""
+
+    def __init__(self, counts):
+        self.counts = iter(counts)
+
+    def __iter__(self):
+        for _ in range(next(self.counts)):
+            yield np.ones((1, 4, 4), np.float32), np.zeros((), np.int32)
+
+
+def rates_of_varying(callback, counts, epochs):
+    """The rates of each epoch of a real run on a dataset that is told to have `counts[0]` batches."""
+    recorder, ends = Recorder(), []
+
+    class Ends(Callback):
+        def on_train_epoch_end(self, run_context):
+            ends.append(len(recorder.rates))
+
+    source = ds.GeneratorDataset(Varying(counts), ["images", "labels"]).batch(1)
+    assert source.get_dataset_size() == counts[0]
+    try:
+        make_model(learning_rate=0.1).train(epochs, source, callbacks=[callback, recorder, Ends()])
+    finally:
+        assert [len(each) for each in np.split(recorder.rates, ends)[: len(ends)]] == counts[1 : 1 + len(ends)]
+    return [list(each) for each in np.split(recorder.rates, ends)[:-1]]
+
+
+@pytest.mark.parametrize(
+    ("counts", "rates"),
+    [
+        ([4, 6, 2, 5], [[0.0125, 0.025, 0.0375, 0.05, 0.05, 0.05], [0.0625, 0.075], [0.1] * 5]),
+        ([2, 2, 3, 1], [[0.025, 0.05], [0.075, 0.1, 0.1], [0.1]]),
+    ],
+)
+def test_a_warm_up_follows_the_epochs_whatever_their_steps(counts, rates):
+    """What is too many keeps the rate of the last, and the next epoch begins at its own."""
+    assert rates_of_varying(LRWarmup(2), counts, 3) == [pytest.approx(each) for each in rates]
+
+
+def test_what_follows_a_warm_up_begins_with_its_epoch():
+    """By epoch, where the steps vary; a list by step goes on by the steps that come."""
+    counts = [2, 1, 3, 1, 4]
+    decay = rates_of_varying(LRWarmup(1, after=LRStepDecay(1, 0.5)), counts, 4)
+    assert decay == [pytest.approx(each) for each in ([0.05], [0.1] * 3, [0.05], [0.025] * 4)]
+    listed = rates_of_varying(LRWarmup(1, after=DynamicLR([0.1 * step for step in range(1, 9)])), counts, 4)
+    assert listed == [pytest.approx(each) for each in ([0.05], [0.1, 0.2, 0.3], [0.4], [0.5, 0.6, 0.7, 0.8])]
+
+
+def test_a_list_by_step_follows_the_steps_that_come():
+    """As in an optimizer that is made with it; where they are more than it has rates, both numbers are told."""
+    listed = [0.1 / (1 + step) for step in range(6)]
+    assert np.concatenate(rates_of_varying(DynamicLR(listed), [2, 1, 3, 2], 3)) == pytest.approx(listed)
+    assert np.concatenate(rates_of_varying(DynamicLR(listed), [2, 1, 1, 2], 3)) == pytest.approx(listed[:4])
+    message = (
+        r"DynamicLR: has 6 rates, one a step, for 3 epochs of 2 steps, as get_dataset_size\(\) of the training dataset "
+        r"told; but step 7 has come, in epoch 3"
+    )
+    with pytest.raises(ValueError, match=message):
+        rates_of_varying(DynamicLR(listed), [2, 2, 3, 2], 3)
+
+
+def test_a_state_knows_how_many_steps_have_come():
+    """A list by step is entered where it was left, though its epochs had other numbers of steps than was told."""
+    first = DynamicLR([0.1 / (1 + step) for step in range(12)])
+    Script().run([first], [None] * 2, steps=3)
+    state = json.loads(json.dumps(first.state_dict()))
+    assert state["steps"] == 6
+    other, script = DynamicLR(first.lr_list), Script()
+    other.load_state_dict(state)
+    assert script.run([other], [None], steps=4, initial_epoch=2) == pytest.approx([0.1 / 10])
+
+
 class NoStep(Callback):
     """Fails the test if a step runs."""
 
@@ -233,9 +388,9 @@ def test_an_optimizer_that_is_not_mindspores_is_refused():
     ("make", "message"),
     [
         (lambda: DynamicLR([]), "DynamicLR: lr_list must hold at least one learning rate, but it is empty"),
-        (lambda: DynamicLR([0.1, float("nan")]), r"lr_list\[1\] must be finite and above 0, but got nan"),
-        (lambda: DynamicLR([0.1, 0.0]), r"lr_list\[1\] must be finite and above 0, but got 0.0"),
-        (lambda: DynamicLR([-0.1]), r"lr_list\[0\] must be finite and above 0, but got -0.1"),
+        (lambda: DynamicLR([0.1, float("nan")]), r"lr_list\[1\] must be finite and at least 0, but got nan"),
+        (lambda: DynamicLR([0.0, -0.1]), r"lr_list\[1\] must be finite and at least 0, but got -0.1"),
+        (lambda: DynamicLR([[0.1, 0.2]]), r"lr_list\[0\] must be a number, but got \[0.1, 0.2\]"),
         (lambda: DynamicLR(0.1), "lr_list must be a list of numbers, but got 0.1"),
         (lambda: DynamicLR(["0.1"]), r"lr_list\[0\] must be a number, but got '0.1'"),
         (lambda: DynamicLR([True]), r"lr_list\[0\] must be a number, but got True"),
@@ -248,6 +403,19 @@ def test_an_optimizer_that_is_not_mindspores_is_refused():
         (lambda: LRStepDecay(1, float("nan")), "gamma must be finite"),
         (lambda: LRStepDecay(1, learning_rate=0), "learning_rate must be finite and above 0"),
         (lambda: LRStepDecay(1, min_lr=-1), "min_lr must be finite and at least 0"),
+        (lambda: LRStepDecay(1, min_lr=[0.1, -1]), r"min_lr\[1\] must be finite and at least 0, but got -1"),
+        (lambda: LRStepDecay(1, min_lr=[]), "min_lr must be a number, or a list with one for each parameter group"),
+        (lambda: LRStepDecay(1, learning_rate=[0.1, "1"]), r"learning_rate\[1\] must be a number, but got '1'"),
+        (lambda: LRCosineAnnealing(5, learning_rate=0), "learning_rate must be finite and above 0"),
+        (
+            lambda: LRCosineAnnealing(5, beyond="restart"),
+            "beyond must be one of None, 'stay', 'rise', but got 'restart'",
+        ),
+        (lambda: LRWarmup(1, learning_rate=0), "learning_rate must be finite and above 0"),
+        (
+            lambda: LRWarmup(1, learning_rate=0.1, after=LRStepDecay(1, learning_rate=0.1)),
+            "learning_rate is given twice, here and to LRStepDecay",
+        ),
         (lambda: LRStepDecay.lr_list(0.1, 1, 0.5, 0, 4), "epochs must be at least 1"),
         (lambda: LRCosineAnnealing(0), "T_max must be at least 1"),
         (lambda: LRCosineAnnealing(5, eta_min=-1), "eta_min must be finite and at least 0"),

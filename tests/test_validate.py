@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
-from mindspore.train import Callback, Metric
+from mindspore.train import Accuracy, Callback, LambdaCallback, Loss, Metric, TimeMonitor
 from mindspore.train import EarlyStopping as MindSporesEarlyStopping
+from mindspore.train import LossMonitor as MindSporesLossMonitor
 from training import Network, Recorder, assert_same_weights, dataset, loss_fn, make_model, valid_dataset
 
 from ms_callbacks import BestCheckpoint, EarlyStopping, LossMonitor, ReduceLROnPlateau, Robustness, Validate
@@ -70,6 +73,24 @@ def test_a_metric_called_loss_appears_as_eval_loss():
     assert sorted(validate.results_) == ["acc", "eval_loss"]
 
 
+@pytest.mark.parametrize("how", ["train", "fit"])
+@pytest.mark.parametrize("name", ["loss", "eval_loss", "mine"])
+def test_mindspores_loss_metric_is_a_mean_over_samples(mode, how, name):
+    """Whatever its name; MindSpore itself takes the mean over batches, of which the last is smaller."""
+    model = make_model(metrics={name: Loss(), "acc": Accuracy()})
+    validate = Validate(model, valid_dataset())
+    if how == "fit":
+        model.fit(1, dataset(), valid_dataset(), callbacks=[validate])
+    else:
+        model.train(1, dataset(), callbacks=[validate])
+    expected = mean_loss(model)
+    results = dict(validate.results_)
+    assert sorted(results) == sorted({"eval_loss", "acc", "eval_loss" if name == "loss" else name})
+    results.pop("acc")
+    assert list(results.values()) == pytest.approx([expected] * len(results), rel=1e-5)
+    assert model.eval(valid_dataset())[name] != pytest.approx(expected, rel=1e-3)
+
+
 class Constant(Metric):
     """A metric that always says the same."""
 
@@ -83,13 +104,29 @@ class Constant(Metric):
         return 42.0
 
 
+class Largest(Loss):
+    """A loss of the user's own: the largest of a batch."""
+
+    def update(self, *inputs):
+        self.largest = max(self.largest, float(inputs[0].asnumpy()))
+
+    def clear(self):
+        self.largest = 42.0
+
+    def eval(self):
+        return self.largest
+
+
+@pytest.mark.parametrize("how", ["train", "fit"])
+@pytest.mark.parametrize("metric", [Constant, Largest])
 @pytest.mark.parametrize("name", ["loss", "eval_loss"])
-def test_the_models_own_loss_metric_wins(name):
+def test_the_models_own_loss_metric_wins(how, metric, name):
     """Whatever it computes, it is what the user asked for."""
-    model = make_model(metrics={name: Constant()})
+    model = make_model(metrics={name: metric()})
     validate = Validate(model, valid_dataset())
     stopping = EarlyStopping("eval_loss", verbose=0)
-    model.train(1, dataset(), callbacks=[validate, stopping])
+    valid = [valid_dataset()] if how == "fit" else []
+    getattr(model, how)(1, dataset(), *valid, callbacks=[validate, stopping])
     assert (validate.results_, stopping.best_) == ({"eval_loss": 42.0}, 42.0)
 
 
@@ -233,12 +270,166 @@ def test_every_n_epochs(on_last, epochs):
     assert evaluated == epochs
 
 
-def test_mindspores_own_callbacks_work_under_train():
-    """They find the results where Model.fit puts them, if they stand after Validate."""
+@pytest.mark.parametrize("order", [1, -1])
+def test_mindspores_own_callbacks_work_under_train(order):
+    """They find the results where Model.fit puts them, wherever they stand."""
     model = make_model()
     theirs = MindSporesEarlyStopping("eval_loss", patience=100)
-    model.train(1, dataset(), callbacks=[Validate(model, valid_dataset()), theirs])
+    model.train(1, dataset(), callbacks=[Validate(model, valid_dataset()), theirs][::order])
     assert np.isfinite(theirs.best)
+
+
+# The hooks of an evaluation, as in Model.fit
+
+
+class Logs(Callback):
+    """Writes down each hook that is called, and what it finds in the run's parameters."""
+
+    def __init__(self, log, name=""):
+        super().__init__()
+        self.log = log
+        self.name = name
+
+    def __enter__(self):
+        self.log.append((self.name, "enter"))
+        return self
+
+    def __exit__(self, *error):
+        self.log.append((self.name, "exit"))
+
+
+def logging(hook):
+    def log(self, run_context):
+        args = run_context.original_args()
+        known = ("mode", "cur_epoch_num", "epoch_num", "cur_step_num", "batch_num", "dataset_sink_mode")
+        found = [args[key] for key in known]
+        found += ["eval_network" in args, sorted(args.get("eval_results", ())), sorted(args.get("metrics", ()))]
+        outputs = args.get("net_outputs")
+        self.log.append((self.name, hook, *found, len(outputs) if isinstance(outputs, tuple) else 1))
+
+    return log
+
+
+for part in ("train", "eval"):
+    for when in ("begin", "end", "epoch_begin", "epoch_end", "step_begin", "step_end"):
+        if (part, when) not in (("train", "begin"), ("train", "epoch_begin"), ("train", "step_begin")):
+            setattr(Logs, f"on_{part}_{when}", logging(f"on_{part}_{when}"))
+
+
+class Times(TimeMonitor):
+    """A user's own of MindSpore's, which Model.fit calls for its name."""
+
+
+def run_as(how, place, others, epochs=2, **arguments):
+    """The Model trains and is evaluated, by fit or by Validate at some place of the list."""
+    model = make_model()
+    if how == "fit":
+        model.fit(epochs, dataset(24), valid_dataset(), callbacks=others)
+    else:
+        validate = Validate(model, valid_dataset(), **arguments)
+        model.train(epochs, dataset(24), callbacks=[*others[:place], validate, *others[place:]])
+    return model
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_evaluation_hooks_are_those_of_fit(mode, place):
+    """Each of them, in fit's order, with what fit shows of the run, wherever Validate stands."""
+    logs = {}
+    for how in ("fit", "train"):
+        log = logs[how] = []
+        run_as(how, place, [Logs(log, "one"), Logs(log, "other")])
+    assert logs["train"] == logs["fit"]
+    assert [entry[1] for entry in logs["train"] if entry[0] == "one"].count("on_eval_step_end") == 2 * 3
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_mindspores_own_print_the_same_as_under_fit(place, capsys):
+    """TimeMonitor and LossMonitor, and one of a user's that derives from them."""
+    printed = []
+    for how in ("fit", "train"):
+        run_as(how, place, [TimeMonitor(), MindSporesLossMonitor(100), Times()])
+        printed.append([re.sub(r"[\d.]+ ms", "ms", line) for line in capsys.readouterr().out.splitlines()])
+    assert printed[1] == printed[0]
+    assert [line for line in printed[1] if line.startswith("Eval result: epoch 2")]
+    assert printed[1].count("Eval epoch time: ms, per step time: ms") == 4
+
+
+def test_who_gets_no_hook_under_fit_gets_none():
+    """One with a name of MindSpore's own, and one whose hooks are of before MindSpore 2.0, which fit refuses."""
+    called = []
+
+    class Old(Callback):
+        def step_end(self, run_context):
+            called.append(run_context.original_args()["mode"])
+
+    lambdas = LambdaCallback(on_eval_begin=lambda run_context: called.append("lambda"))
+    run_as("fit", 0, [lambdas], epochs=1)
+    run_as("train", 0, [lambdas, Old()], epochs=1)
+    assert called == ["train"] * 2
+    with pytest.raises(ValueError, match="Old callback"):
+        run_as("fit", 0, [Old()])
+
+
+def test_no_hook_where_nothing_is_evaluated():
+    """In the epochs that Validate leaves out."""
+    log = []
+    run_as("train", 0, [Logs(log)], epochs=3, every_n_epochs=2, on_last=False)
+    assert [entry[3] for entry in log if entry[1] == "on_eval_begin"] == [2]
+
+
+def test_an_exception_in_an_evaluation_hook_leaves_the_run_as_it_was():
+    """Everybody is left, and the parameters are the training's again."""
+    log, seen = [], {}
+
+    class Fails(Callback):
+        def on_eval_step_end(self, run_context):
+            raise RuntimeError("mine")
+
+    class Last(Callback):
+        def on_train_begin(self, run_context):
+            self.args = run_context.original_args()
+
+        def __exit__(self, *error):
+            seen.update(self.args)
+
+    class Quiet(Last):
+        """Has no part in the evaluation."""
+
+    Quiet.__name__ = "History"
+    with pytest.raises(RuntimeError, match="mine"):
+        run_as("train", 0, [Quiet(), Logs(log), Fails()], epochs=1)
+    assert [entry[1] for entry in log if entry[1] in ("enter", "exit")] == ["enter", "enter", "exit", "exit"]
+    assert (seen["mode"], seen["cur_step_num"], seen["batch_num"]) == ("train", 2, 2)
+
+
+@pytest.mark.parametrize("how", ["fit", "train"])
+def test_a_stop_asked_for_in_an_evaluation_ends_the_evaluation_alone(how):
+    """As MindSpore has it: training does not hear of it."""
+    steps = []
+
+    class Stop(Callback):
+        def on_eval_step_end(self, run_context):
+            run_context.request_stop()
+
+        def on_eval_end(self, run_context):
+            steps.append(run_context.original_args()["cur_step_num"])
+
+    run_as(how, 0, [Stop()])
+    assert steps == [1, 1]
+
+
+def test_a_models_own_way_to_evaluate_is_taken():
+    """Whether it calls callbacks or not."""
+
+    class Own(ms.Model):
+        def eval(self, valid_dataset, callbacks=None, dataset_sink_mode=False):
+            return {"acc": 0.25}
+
+    plain = make_model()
+    model = Own(plain.predict_network, loss_fn(), nn.SGD(plain.predict_network.trainable_params(), 0.1), {"acc"})
+    validate = Validate(model, valid_dataset())
+    model.train(1, dataset(), callbacks=[validate])
+    assert validate.results_ == {"acc": 0.25}
 
 
 def test_wrong_configuration_is_refused_before_the_first_step():

@@ -9,7 +9,7 @@ from typing import Any, Optional
 import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Tensor, amp, nn, ops
 from mindspore.train import Callback, RunContext
 
 CLASSES = 3
@@ -62,16 +62,22 @@ def loss_fn(reduction: str = "mean") -> nn.Cell:
     return nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction=reduction)
 
 
-def make_model(
-    optimizer: Any = None, metrics: Any = ("acc",), network: Optional[nn.Cell] = None, learning_rate: Any = 0.05
-) -> ms.Model:
-    """A seeded Model: two of them train alike."""
+def seeded(network: Optional[nn.Cell] = None) -> nn.Cell:
+    """A network whose weights are always the same."""
     ms.set_seed(1)
     network = network or Network()
     for index, parameter in enumerate(network.get_parameters()):
         if parameter.requires_grad and parameter.ndim > 1:
             values = np.random.RandomState(index).randn(*parameter.shape) * 0.5
             parameter.set_data(Tensor(values.astype(np.float32)))
+    return network
+
+
+def make_model(
+    optimizer: Any = None, metrics: Any = ("acc",), network: Optional[nn.Cell] = None, learning_rate: Any = 0.05
+) -> ms.Model:
+    """A seeded Model: two of them train alike."""
+    network = seeded(network)
     optimizer = optimizer(network) if optimizer else nn.Adam(network.trainable_params(), learning_rate)
     return ms.Model(network, loss_fn(), optimizer, metrics=set(metrics) if isinstance(metrics, tuple) else metrics)
 
@@ -123,8 +129,9 @@ class Script:
         results: Sequence[Optional[dict[str, Any]]],
         losses: Sequence[Sequence[Any]] = (),
         steps: int = 1,
+        initial_epoch: int = 0,
     ) -> list[float]:
-        """Runs one epoch for each entry of `results`; returns the rate after each."""
+        """Runs one epoch for each entry of `results`; returns the rate after each, where there are no groups."""
 
         class Args(dict):
             __getattr__ = dict.__getitem__
@@ -155,7 +162,7 @@ class Script:
                 stack.enter_context(callback)
             call("on_train_begin")
             for epoch, result in enumerate(results, 1):
-                args["cur_epoch_num"] = epoch
+                args["cur_epoch_num"] = initial_epoch + epoch
                 call("on_train_epoch_begin")
                 for step in range(steps):
                     args["cur_step_num"] += 1
@@ -166,9 +173,127 @@ class Script:
                     args["eval_results"] = dict(result)
                 call("on_train_epoch_end")
                 args.pop("eval_results", None)
-                rates.append(self.rate)
+                if not getattr(self.optimizer, "is_group_lr", False):
+                    rates.append(self.rate)
                 if context.get_stop_requested():
                     self.stopped_epoch = epoch
                     break
             call("on_train_end")
         return rates
+
+
+_unscaled = ops.MultitypeFuncGraph("unscaled")
+
+
+@_unscaled.register("Tensor", "Tensor")
+def _unscaled_tensor(scale: Tensor, gradient: Tensor) -> Tensor:
+    return gradient * ops.reciprocal(scale)
+
+
+class NetworkWithLoss(nn.Cell):
+    """A network that computes its own loss, as model zoos write it; it puts `backbone.` before the names."""
+
+    def __init__(self, backbone: nn.Cell, loss: nn.Cell) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.loss = loss
+
+    def construct(self, x: Tensor, label: Tensor) -> Tensor:
+        return self.loss(self.backbone(x), label)
+
+
+class OwnTrainCell(nn.Cell):
+    """A training cell that is no subclass of MindSpore's; it puts `network.` before the names."""
+
+    def __init__(self, network: nn.Cell, *optimizers: nn.Optimizer) -> None:
+        super().__init__()
+        self.network = network
+        self.network.set_grad()
+        self.optimizer, self.second = optimizers if len(optimizers) == 2 else (optimizers[0], None)
+        self.grad = ops.GradOperation(get_by_list=True)
+        self.weights = self.optimizer.parameters
+
+    def construct(self, x: Tensor, label: Tensor) -> Tensor:
+        loss = self.network(x, label)
+        gradients = self.grad(self.network, self.weights)(x, label)
+        return ops.depend(loss, self.optimizer(gradients))
+
+
+class ScaledTrainCell(nn.TrainOneStepWithLossScaleCell):
+    """A training cell with loss scale that runs on a CPU too, where MindSpore's looks for overflow in vain."""
+
+    def construct(self, x: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        loss = self.network(x, label)
+        sens = ops.ones_like(loss) * ops.cast(self.scale_sense, ops.dtype(loss))
+        gradients = self.grad(self.network, self.weights)(x, label, sens)
+        scaled = self.hyper_map(ops.partial(_unscaled, self.scale_sense), gradients)
+        loss = ops.depend(loss, self.optimizer(scaled))
+        return loss, ops.isnan(loss), self.scale_sense
+
+
+class TwoOptimizers(nn.Cell):
+    """A training cell with an optimizer for each half of the network, as Wide & Deep has it."""
+
+    def __init__(self, network: nn.Cell, first: nn.Optimizer, second: nn.Optimizer) -> None:
+        super().__init__()
+        self.network = network
+        self.network.set_grad()
+        self.optimizer_w, self.optimizer_d = first, second
+        self.weights_w, self.weights_d = first.parameters, second.parameters
+        self.grad = ops.GradOperation(get_by_list=True)
+
+    def construct(self, x: Tensor, label: Tensor) -> Tensor:
+        loss = self.network(x, label)
+        one = self.grad(self.network, self.weights_w)(x, label)
+        other = self.grad(self.network, self.weights_d)(x, label)
+        loss = ops.depend(loss, self.optimizer_w(one))
+        return ops.depend(loss, self.optimizer_d(other))
+
+
+class OwnModel(ms.Model):
+    """A subclass of Model, as a project of its own has it."""
+
+    def train(self, epoch: int, train_dataset: Any, callbacks: Any = None, **others: Any) -> None:
+        super().train(epoch, train_dataset, callbacks=callbacks, **others)
+
+
+def _two_optimizers(network: nn.Cell, rate: float) -> nn.Cell:
+    trained = network.trainable_params()
+    return TwoOptimizers(
+        nn.WithLossCell(network, loss_fn()), nn.Adam(trained[:2], rate), nn.Momentum(trained[2:], rate, 0.9)
+    )
+
+
+def _adam(network: nn.Cell, rate: float) -> nn.Optimizer:
+    return nn.Adam(network.trainable_params(), rate)
+
+
+def _with_own_loss(network: nn.Cell) -> nn.Cell:
+    return NetworkWithLoss(network, loss_fn())
+
+
+# The ways in which real projects put network, loss and optimizer into a Model: what to make the Model with.
+IDIOMS = {
+    "network, loss, optimizer": lambda net, rate: (net, loss_fn(), _adam(net, rate)),
+    "training cell": lambda net, rate: (nn.TrainOneStepCell(nn.WithLossCell(net, loss_fn()), _adam(net, rate)),),
+    "training cell with loss scale": lambda net, rate: (
+        ScaledTrainCell(nn.WithLossCell(net, loss_fn()), _adam(net, rate), Tensor(np.full((1,), 8, np.float32))),
+    ),
+    "build_train_network": lambda net, rate: (amp.build_train_network(net, _adam(net, rate), loss_fn()),),
+    "with-loss cell": lambda net, rate: (nn.WithLossCell(net, loss_fn()), None, _adam(net, rate)),
+    "own with-loss cell": lambda net, rate: (_with_own_loss(net), None, _adam(net, rate)),
+    "own training cell": lambda net, rate: (OwnTrainCell(cell := _with_own_loss(net), _adam(cell, rate)),),
+    "two optimizers": lambda net, rate: (_two_optimizers(net, rate),),
+    "subclass of Model": lambda net, rate: (net, loss_fn(), _adam(net, rate)),
+}
+
+
+def make_idiom(idiom: str, network: Optional[nn.Cell] = None, learning_rate: float = 0.05) -> tuple[ms.Model, nn.Cell]:
+    """A seeded Model of one of `IDIOMS`, which can evaluate, and the plain network inside."""
+    network = seeded(network)
+    parts = IDIOMS[idiom](network, learning_rate)
+    evaluation: dict[str, Any] = {"metrics": {"acc"}}
+    if len(parts) < 2 or parts[1] is None:
+        evaluation.update(eval_network=nn.WithEvalCell(network, loss_fn()), eval_indexes=[0, 1, 2])
+    kind = OwnModel if idiom == "subclass of Model" else ms.Model
+    return kind(*parts, **evaluation), network

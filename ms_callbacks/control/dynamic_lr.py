@@ -13,21 +13,27 @@ __all__ = ["DynamicLR"]
 class DynamicLR(Schedule):
     """Sets the learning rate from a list, one entry a step or an epoch, without rebuilding the optimizer.
 
-    The list is such as `nn.cosine_decay_lr`, `nn.piecewise_constant_lr` or NumPy make. The optimizer keeps its
-    moments. Where its parameter groups have rates of their own, the list is followed in proportion: a group's own rate
-    stands for the largest entry of the list. On a run with `initial_epoch` the list is entered at that place.
+    The list is such as `nn.cosine_decay_lr`, `nn.warmup_lr`, `nn.piecewise_constant_lr` or NumPy make. The optimizer
+    keeps its moments. Where there are parameter groups with rates of their own, or several optimizers, the list is
+    followed in proportion: a group's own rate stands for the largest entry of the list, and a group with a rate of 0
+    stays frozen. On a run with `initial_epoch` the list is entered at that place.
+
+    By step, each step that comes takes the next entry, as in an optimizer that is made with the list, also where
+    epochs differ in their number of steps.
 
     Args:
-        lr_list: the rates, each finite and above 0, as long as the run or longer.
+        lr_list: the rates, each finite and at least 0, as long as the run or longer.
         by: `"step"` for an entry a step, `"epoch"` for an entry an epoch. Default: "step".
 
     Attributes:
         lr_list_ (list[float]): the list as applied, to the first parameter group where there are several.
 
     Raises:
-        ValueError: a rate that is not finite and above 0, or none at all; before the first step: the list is too
+        ValueError: a rate that is not finite and at least 0, or none at all; before the first step: the list is too
             short for the run (the message says how long it must be), the optimizer already holds a list or a schedule,
-            another callback sets the rate too, or `by="step"` in sink mode, where steps cannot be told apart.
+            another callback sets the rate too, `by="step"` in sink mode, where steps cannot be told apart, or the own
+            rates of parameter groups cannot be told from those that a checkpoint brought; in the run: more steps have
+            come than `get_dataset_size()` of the training dataset told, and the list has no rate for them.
         TypeError: before the first step: there is no optimizer of `mindspore.nn`.
 
     Example:
@@ -36,6 +42,8 @@ class DynamicLR(Schedule):
         >>> dynamic.lr_list_
         [0.01, 0.001, 0.001]
     """
+
+    takes_first_rate = False
 
     def __init__(self, lr_list: Any, *, by: str = "step") -> None:
         super().__init__()
@@ -48,8 +56,12 @@ class DynamicLR(Schedule):
         """Whether the list has one rate a step, rather than one an epoch."""
         return self.by == "step"
 
-    def rates_for(self, base: float, plan: Plan) -> list[float]:
-        """The list itself; scaled to `base` where there are parameter groups."""
+    def is_relative(self, plan: Plan) -> bool:
+        """Only where there are parameter groups."""
+        return plan.is_grouped
+
+    def check_length(self, plan: Plan) -> None:
+        """Raises where the list does not reach to the end of the run."""
         needed = plan.epochs * plan.steps_per_epoch if self.by_step else plan.epochs
         if len(self._checked) < needed:
             raise ValueError(
@@ -57,5 +69,9 @@ class DynamicLR(Schedule):
                 f"{plan.steps_per_epoch} steps need {needed}, one {'a step' if self.by_step else 'an epoch'}; "
                 f"make the list {needed} long"
             )
-        scale = base / max(self._checked) if plan.is_grouped else 1.0
+
+    def rates_for(self, base: float, plan: Plan) -> list[float]:
+        """The list itself; scaled to `base` where there are parameter groups."""
+        peak = max(self._checked)
+        scale = base / peak if plan.is_grouped and peak else 1.0
         return [rate * scale for rate in self._checked]

@@ -11,10 +11,9 @@ from ..core._callback import TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
-from ..core._names import is_train_loss
 from ..core._output import emit
 from ..core._roles import Restorer
-from ..core._weights import Snapshot, check_parameters, named_parameters
+from ..core._weights import Snapshot, check_parameters
 
 __all__ = ["EarlyStopping"]
 
@@ -45,6 +44,10 @@ class EarlyStopping(TrainCallback, Restorer):
         divergence_threshold: stops at once when the value is worse than this. Default: None.
         check_finite: stops at once when the value is NaN or infinite; otherwise such a value is one that is not
             better. Default: True.
+        reset_on_train_begin: whether each `Model.train` is a new run. `False` is for a loop that calls
+            `model.train(1, ...)` again and again: patience, the best and the count of epochs then go over all of its
+            calls, and the best weights come back in the call in which it stops (`stopped_epoch_` tells, so that the
+            loop can end too), or when `restore()` is called after the loop. Default: True.
         verbose: 1 prints why the run stopped and what was restored; 2 also a line an epoch with its losses, validation
             and learning rate, the best so far and the misses out of `patience`; 0 nothing. Default: 1.
 
@@ -69,6 +72,7 @@ class EarlyStopping(TrainCallback, Restorer):
     baseline: Optional[float]
     stopping_threshold: Optional[float]
     divergence_threshold: Optional[float]
+    _has_ended = False  # in good order
     _snapshot: Optional[Snapshot]
     _best_weights: dict[str, np.ndarray[Any, Any]]
 
@@ -85,6 +89,7 @@ class EarlyStopping(TrainCallback, Restorer):
         stopping_threshold: Optional[float] = None,
         divergence_threshold: Optional[float] = None,
         check_finite: bool = True,
+        reset_on_train_begin: bool = True,
         verbose: int = 1,
     ) -> None:
         super().__init__()
@@ -97,6 +102,7 @@ class EarlyStopping(TrainCallback, Restorer):
         self.start_from_epoch = check_int(owner, "start_from_epoch", start_from_epoch, 0)
         self.restore_best_weights = check_bool(owner, "restore_best_weights", restore_best_weights)
         self.check_finite = check_bool(owner, "check_finite", check_finite)
+        self.reset_on_train_begin = check_bool(owner, "reset_on_train_begin", reset_on_train_begin)
         self.verbose = check_choice(owner, "verbose", verbose, (0, 1, 2))
         for name, value in (
             ("baseline", baseline),
@@ -113,32 +119,34 @@ class EarlyStopping(TrainCallback, Restorer):
             self._reset()
         self._tracker.monitor = self._settled(self._run)
         if self.restore_best_weights:
-            self._snapshot = Snapshot(named_parameters(self._run.network), self._best_weights)
+            kept = {} if self._snapshot is None else self._snapshot.arrays
+            self._snapshot = Snapshot(self._run.weights, self._best_weights or kept)
         self._best_weights = {}
+        self._has_ended = False
 
     def check(self, run: Run) -> None:
         """Raises where the value is not there, or the weights could not be written back."""
         super().check(run)
         self._settled(run)
         if self.restore_best_weights:
-            check_parameters("EarlyStopping", run.network)
+            check_parameters("EarlyStopping", run.weights)
 
     @property
     def follows_losses(self) -> bool:
         """Where the training loss is watched or printed."""
-        return is_train_loss(self.monitor) or self.verbose == 2
+        return self._run.follows(self.monitor) or self.verbose == 2
 
     def after_epoch(self, run: Run) -> None:
         """Observes the epoch's value and decides."""
-        value = run.value("EarlyStopping", self.monitor)
-        if value is not None and run.epoch > self.start_from_epoch:
-            if self._observe(value, run.epoch) and self._snapshot is not None:
+        value, epoch = run.value("EarlyStopping", self.monitor), self.epoch_of(run)
+        if value is not None and epoch > self.start_from_epoch:
+            if self._observe(value, epoch) and self._snapshot is not None:
                 self._snapshot.take()
-            self.stop_reason_ = self._reason(value, run.epoch)
+            self.stop_reason_ = self._reason(value, epoch)
         if self.verbose == 2:
             emit(self._line(run))
         if self.stop_reason_:
-            self.stopped_epoch_ = run.epoch
+            self.stopped_epoch_ = epoch
             run.request_stop()
 
     def after_run(self, run: Run) -> None:
@@ -146,10 +154,12 @@ class EarlyStopping(TrainCallback, Restorer):
         if self.stop_reason_ and self.verbose:
             self.say(f"stopped after epoch {self.stopped_epoch_}: {self.stop_reason_}")
         self.restore()
+        self._has_ended = True
 
     def on_exit(self) -> None:
         """Restores where an exception ended the run."""
-        self._restore(together=False)
+        if not self._has_ended:
+            self._restore(together=False)
 
     @property
     def best_(self) -> Optional[float]:
@@ -230,8 +240,9 @@ class EarlyStopping(TrainCallback, Restorer):
         return ""
 
     def restore(self) -> None:
-        """Gives the network its best weights back, once."""
-        self._restore(together=True)
+        """Gives the network its best weights back, once; while a run that others may follow lasts, if it stopped."""
+        if self.reset_on_train_begin or self.stop_reason_ or not self._depth:
+            self._restore(together=True)
 
     def _restore(self, together: bool) -> None:
         snapshot, self._snapshot = self._snapshot, None

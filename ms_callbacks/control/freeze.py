@@ -12,8 +12,11 @@ __all__ = ["freeze"]
 def freeze(network: nn.Cell, *layers: str) -> list[str]:
     """Takes the parameters of the named layers out of training, for fine-tuning.
 
-    Call it before the optimizer is made, with `network.trainable_params()`. The statistics of a BatchNorm go on moving:
-    they are not trained but counted.
+    Call it before the optimizer is made, with `network.trainable_params()`: an optimizer that holds the parameters
+    already would change them all the same, in GRAPH mode by training them, and in PYNATIVE mode through its moments and
+    its weight decay. A run with such an optimizer and any callback of this package is refused before its first step,
+    and `check_callbacks` says so; without a callback nobody can. The statistics of a BatchNorm still move: they are not
+    trained but counted.
 
     Args:
         network: the network.

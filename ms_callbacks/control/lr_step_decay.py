@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from collections.abc import Sequence
+from typing import Union
 
 from ..core._checks import check_int, check_number
-from ..core._schedule import Plan, Schedule
+from ..core._rates import Rates
+from ..core._schedule import Plan, Schedule, check_per_group, checked_first_rate, checked_per_group, for_group
 
 __all__ = ["LRStepDecay"]
 
@@ -14,22 +16,32 @@ class LRStepDecay(Schedule):
     r"""Multiplies the learning rate by `gamma` every `step_size` epochs.
 
     In epoch :math:`t` (from 1) the rate is :math:`\eta_0 \gamma^{\lfloor (t-1) / s \rfloor}`, as with PyTorch's
-    `StepLR`. The optimizer is not rebuilt and keeps its moments; parameter groups are scaled alike. Each call of
-    `Model.train` begins the schedule at epoch 1, unless it is told where to go on: `train(10, ..., initial_epoch=5)`.
+    `StepLR`. The optimizer is not rebuilt and keeps its moments; parameter groups, and several optimizers, are scaled
+    alike, and a group with a rate of 0 stays frozen. Each call of `Model.train` begins the schedule at epoch 1, unless
+    it is told where to continue: `train(10, ..., initial_epoch=5)`.
+
+    The rate that it begins with is the one that the optimizer was made with, also where a checkpoint of MindSpore's
+    was loaded into the training network and brought the rate of the epoch where it was saved. Where neither the
+    optimizer nor the schedule tells whether a rate came so or was set for the run, that is an error, and
+    `learning_rate` says it. (MindSpore 2.0 counts an optimizer's steps only where its rate goes by them: there, at the
+    beginning of a first run without `initial_epoch`, a rate that a checkpoint brought counts as set for the run.)
 
     Args:
         step_size: how many epochs a rate lasts.
         gamma: what the rate is multiplied by, above 0. Default: 0.1.
-        learning_rate: the rate to begin with. Default: None, the optimizer's own.
-        min_lr: the rate never goes below this. Default: 0.0.
+        learning_rate: the rate to begin with in epoch 1, or a list of them, one for each parameter group. Default:
+            None, the optimizer's own.
+        min_lr: the rate never goes below this; a list has one for each parameter group. The groups count in the order
+            in which the optimizer was given them, and those without an `lr` of their own as one. Default: 0.0.
 
     Attributes:
         lr_list_ (list[float]): the rate of every epoch, of the first parameter group where there are several.
 
     Raises:
         ValueError, TypeError: an argument is not as described; before the first step: the optimizer already holds a
-            list or a schedule, another callback sets the rate too, or `learning_rate` is given for an optimizer whose
-            parameter groups have rates of their own.
+            list or a schedule, another callback sets the rate too, one `learning_rate` is given for parameter groups
+            with rates of their own, a list has another length than there are groups, or the rate to begin with is 0 or
+            cannot be told.
 
     Example:
         >>> decay = LRStepDecay(step_size=1, gamma=0.5)
@@ -39,27 +51,28 @@ class LRStepDecay(Schedule):
     """
 
     def __init__(
-        self, step_size: int, gamma: float = 0.1, *, learning_rate: Optional[float] = None, min_lr: float = 0.0
+        self,
+        step_size: int,
+        gamma: float = 0.1,
+        *,
+        learning_rate: Union[float, Sequence[float], None] = None,
+        min_lr: Union[float, Sequence[float]] = 0.0,
     ) -> None:
         super().__init__()
         owner = "LRStepDecay"
         self.step_size = check_int(owner, "step_size", step_size, 1)
         self.gamma = check_number(owner, "gamma", gamma, above=0)
-        self.learning_rate = (
-            None if learning_rate is None else check_number(owner, "learning_rate", learning_rate, above=0)
-        )
-        self.min_lr = check_number(owner, "min_lr", min_lr, minimum=0)
+        self.learning_rate = checked_first_rate(owner, learning_rate)
+        self.min_lr = checked_per_group(owner, "min_lr", min_lr, minimum=0)
+
+    def check_groups(self, rates: Rates) -> None:
+        """Raises where a list does not have one entry for each parameter group."""
+        super().check_groups(rates)
+        check_per_group("LRStepDecay", "min_lr", self.min_lr, rates)
 
     def rates_for(self, base: float, plan: Plan) -> list[float]:
         """One rate an epoch."""
-        if self.learning_rate is not None:
-            if plan.is_grouped:
-                raise ValueError(
-                    f"LRStepDecay: learning_rate={self.learning_rate} cannot be shared by parameter groups with rates "
-                    f"of their own; leave it out, and each group starts from its own"
-                )
-            base = self.learning_rate
-        lowest = min(self.min_lr, base)
+        lowest = min(for_group(self.min_lr, plan.group), base)
         try:
             return [max(base * self.gamma ** (epoch // self.step_size), lowest) for epoch in range(plan.epochs)]
         except OverflowError:
@@ -88,7 +101,7 @@ class LRStepDecay(Schedule):
         check_int("LRStepDecay.lr_list", "epochs", epochs, 1)
         check_int("LRStepDecay.lr_list", "steps_per_epoch", steps_per_epoch, 1)
         schedule = LRStepDecay(step_size, gamma)
-        base = check_number("LRStepDecay.lr_list", "learning_rate", learning_rate, above=0)
+        base = check_number("LRStepDecay.lr_list", "learning_rate", learning_rate, minimum=0)
         return [
             rate for rate in schedule.rates_for(base, Plan(epochs, steps_per_epoch)) for _ in range(steps_per_epoch)
         ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Union
 
-from ..core._checks import check_choice, check_int, check_number
+from ..core._checks import check_bool, check_choice, check_int, check_number
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
-from ..core._names import is_train_loss
-from ..core._rates import shortest
-from ..core._schedule import RateSetter
+from ..core._rates import Rates, shortest
+from ..core._schedule import RateSetter, check_per_group, checked_per_group, for_group, remember
 
 __all__ = ["ReduceLROnPlateau"]
 
@@ -20,7 +20,7 @@ class ReduceLROnPlateau(RateSetter):
     That is when `patience` observations in a row were not better than the best before them. The decisions are those
     of Keras 3, with one exception: a value that is not finite is never the best, not even the first. A tie is not
     better. An epoch without evaluation is not an observation. The optimizer is not rebuilt and keeps its moments;
-    parameter groups are scaled alike.
+    parameter groups, and several optimizers, are scaled alike, and a group with a rate of 0 stays frozen.
 
     Args:
         monitor: the value to watch: `"loss"` (the mean training loss of the epoch), `"eval_loss"`, or a metric of the
@@ -32,7 +32,11 @@ class ReduceLROnPlateau(RateSetter):
         mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
         min_delta: by how much a value must be better to count, at least 0. Default: 1e-4.
         cooldown: how many observations to let pass after lowering before waiting begins again. Default: 0.
-        min_lr: the rate never goes below this. Default: 0.0.
+        min_lr: the rate never goes below this; a list has one for each parameter group. The groups count in the order
+            in which the optimizer was given them, and those without an `lr` of their own as one. Default: 0.0.
+        reset_on_train_begin: whether each `Model.train` is a new run. `False` is for a loop that calls
+            `model.train(1, ...)` again and again: the wait and the best then go over all of its
+            calls. Default: True.
         verbose: 1 prints a line when the rate is lowered, 0 nothing. Default: 1.
 
     Attributes:
@@ -42,7 +46,8 @@ class ReduceLROnPlateau(RateSetter):
     Raises:
         TypeError, ValueError: an argument is not as described; at the start of the run, where it can be seen, or at
             the first evaluation: the run will not have such a value, or `mode="auto"` cannot tell which way is better;
-            before the first step: the optimizer already holds a list or a schedule, or another callback sets the rate.
+            before the first step: the optimizer already holds a list or a schedule, another callback sets the rate, or
+            `min_lr` has another length than there are groups.
 
     Example:
         >>> plateau = ReduceLROnPlateau("loss", factor=0.5, patience=2)
@@ -58,7 +63,8 @@ class ReduceLROnPlateau(RateSetter):
         mode: str = "auto",
         min_delta: float = 1e-4,
         cooldown: int = 0,
-        min_lr: float = 0.0,
+        min_lr: Union[float, Sequence[float]] = 0.0,
+        reset_on_train_begin: bool = True,
         verbose: int = 1,
     ) -> None:
         super().__init__()
@@ -70,7 +76,8 @@ class ReduceLROnPlateau(RateSetter):
         self.factor = check_number(owner, "factor", factor, above=0, below=1)
         self.patience = check_int(owner, "patience", patience, 0)
         self.cooldown = check_int(owner, "cooldown", cooldown, 0)
-        self.min_lr = check_number(owner, "min_lr", min_lr, minimum=0)
+        self.min_lr = checked_per_group(owner, "min_lr", min_lr, minimum=0)
+        self.reset_on_train_begin = check_bool(owner, "reset_on_train_begin", reset_on_train_begin)
         self.verbose = check_choice(owner, "verbose", verbose, (0, 1))
         self._reset()
 
@@ -86,15 +93,19 @@ class ReduceLROnPlateau(RateSetter):
         super().check(run)
         self._settled(run)
 
+    def check_groups(self, rates: Rates) -> None:
+        """Raises where `min_lr` does not have one entry for each parameter group."""
+        check_per_group("ReduceLROnPlateau", "min_lr", self.min_lr, rates)
+
     @property
     def follows_losses(self) -> bool:
         """Where the training loss is watched."""
-        return is_train_loss(self.monitor)
+        return self._run.follows(self.monitor)
 
     def after_epoch(self, run: Run) -> None:
         """Observes the epoch's value and lowers the rate where patience is at its end."""
         value = run.value("ReduceLROnPlateau", self.monitor)
-        if value is not None and self._observe(value, run.epoch) and self._lower(run):
+        if value is not None and self._observe(value, self.epoch_of(run)) and self._lower(run):
             self._cooling = self.cooldown
             self._tracker.wait = 0
 
@@ -140,14 +151,16 @@ class ReduceLROnPlateau(RateSetter):
     def _lower(self, run: Run) -> bool:
         assert self._rates is not None
         old = run.rates
-        new = [max(rate * self.factor, self.min_lr) if rate > shortest(self.min_lr) else rate for rate in old]
+        lowest = [for_group(self.min_lr, group) for group in range(len(old))]
+        new = [max(rate * self.factor, low) if rate > shortest(low) else rate for rate, low in zip(old, lowest)]
         if new == old:
             return False
         self._rates.set(new)
+        remember(self._rates)
         if self.verbose:
             rates = "/".join(f"{rate:.6g}" for rate in new)
             self.say(
-                f"learning rate {rates} from epoch {run.epoch + 1} on: {self.monitor} was not better than "
+                f"learning rate {rates} from epoch {self.epoch_of(run) + 1} on: {self.monitor} was not better than "
                 f"{'any' if self.best_ is None else format(self.best_, '.6g')} {self._tracker.wait} times in a row"
             )
         return True

@@ -6,37 +6,51 @@ over all samples.
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, Optional
 
 import numpy as np
-from mindspore.train import Model
+from mindspore import Parameter
+from mindspore.train import Loss, Model
 
 from ..core import _ranks
 from ..core._callback import TrainCallback, only_one
 from ..core._checks import check_bool, check_dataset, check_int
 from ..core._context import Run, check_columns, eval_outputs, metrics_of
-from ..core._layers import kept
-from ..core._observer import EvalObserver
+from ..core._metrics import check_alike, numbers_in, with_numbers
 from ..core._roles import Evaluator
+from ..core._samples import size_of
+from ..core._weights import Snapshot
 
 __all__ = ["Validate"]
 
 
 class Validate(TrainCallback, Evaluator):
-    """Evaluates the Model at the end of an epoch, once, before any other callback of this package looks.
+    """Evaluates the Model at the end of an epoch, as `Model.fit` does: once, before any callback hears of the end.
 
     The results are published as `Model.fit` publishes them (`cb_params["eval_results"]` and `["metrics"]`), so that
-    MindSpore's own callbacks find them too if they stand **after** `Validate` in the list. Among the callbacks of this
-    package the order does not matter. `eval_loss` is the mean over all samples; a metric that the Model itself calls
-    `loss` appears as `eval_loss`. Training goes on as if there had been no evaluation: each cell's `training` flag
-    comes back, and neither weights nor BatchNorm's statistics change, nor what the network writes in its forward pass
-    (in `Model.fit`, whose own evaluation runs, that does).
+    MindSpore's own callbacks find them too, wherever they stand in the list. The hooks `on_eval_begin`,
+    `on_eval_step_end` and so on are called for the same callbacks as in `Model.fit`, in its order and with the run's
+    own `cb_params`, and these callbacks are entered and left around the evaluation. Those with the names of MindSpore's
+    own are not among them, apart from `TimeMonitor`, nor are those with hooks of before MindSpore 2.0 such as
+    `step_end`, which `Model.fit` refuses. Training continues as if there had been no evaluation: weights, BatchNorm's
+    statistics and the `training` flag of each cell stay as they are.
+
+    A metric may return a number, or a tensor or array of one element (as `float` everywhere), or a dictionary of
+    these: each is then a value of its own by its key, with the metric's name before it (`det_precision`) where the key
+    alone would not be unique. `eval_loss` is the mean over all samples, and so is a metric of the Model that is
+    MindSpore's `Loss`, whatever its name: MindSpore takes the mean over batches, in which a sample of a smaller batch
+    weighs more. A metric with the name of something that every
+    epoch has (`loss`, `train_loss`, `epoch`, `step`, `learning_rate`, `seconds`, `samples_per_second`) appears with
+    `eval_` before it, so that a metric `loss` of the Model's is its `eval_loss`. What is not a number is named in one
+    line, once, and can neither be monitored nor recorded.
 
     Several processes evaluate a part of the data each; what is published is the mean over all samples, on every one. It
     is exact for a metric that is a mean over samples, such as accuracy or a loss, and close for others, such as F1.
 
     In `Model.fit` with a `valid_dataset`, no second evaluation is made: the one of `fit` serves, with `eval_loss` put
-    right.
+    right. A `Model.fit` without `Validate` has MindSpore's own: that of a metric `loss`, over batches, or else of the
+    last batch alone.
 
     Args:
         model: the Model that trains; it must have been made with `metrics`.
@@ -46,12 +60,14 @@ class Validate(TrainCallback, Evaluator):
             stop was asked for during its steps. Default: True.
 
     Attributes:
-        results_ (dict): the latest results by name, `eval_loss` among them.
+        results_ (dict[str, float | Any]): the latest results by name, `eval_loss` among them; what is not a number is
+            there as the metric returned it.
 
     Raises:
         TypeError: `model` is not a Model.
-        ValueError: before the first step: the Model has no metrics or is not the one that trains, the dataset is empty
-            or has other columns than data and label, or another callback evaluates too.
+        ValueError: before the first step: the Model has no metrics or is not the one that trains, two metrics give a
+            value of one name, the dataset is empty or has other columns than data and label, or another callback
+            evaluates too. After an evaluation of several processes: they did not give the same values.
 
     Example:
         >>> model.train(1, train_dataset, callbacks=[Validate(model, valid_dataset), LossMonitor(per_print_times=0)])
@@ -68,11 +84,15 @@ class Validate(TrainCallback, Evaluator):
         self.every_n_epochs = check_int("Validate", "every_n_epochs", every_n_epochs, 1)
         self.on_last = check_bool("Validate", "on_last", on_last)
         self.results_: dict[str, Any] = {}
+        self._losses: list[float] = []
+        self._samples: list[int] = []
 
     def on_train_begin(self, run_context: Any) -> None:
         """Begins anew."""
         super().on_train_begin(run_context)
         self.results_ = {}
+        self._written: Optional[dict[str, Parameter]] = None
+        self._run.evaluate_first()
 
     def check(self, run: Run) -> None:
         """Raises where there is nothing to evaluate, or nothing to evaluate it with."""
@@ -110,23 +130,36 @@ class Validate(TrainCallback, Evaluator):
         """Evaluates where this epoch is to be, and publishes the results."""
         fit_results = run.fit_results
         if fit_results is not None:
-            fit_results.pop("eval_loss", None)
-            self._publish(run, fit_results)
+            self._publish(run, {name: fit_results[name] for name in metrics_of(self.model) if name in fit_results})
         elif run.epoch % self.every_n_epochs == 0 or (self.on_last and (run.epoch == run.epochs or run.is_stopping)):
             flags = [(cell, cell.training) for _, cell in run.train_network.cells_and_names()]
-            observers = [callback for callback in run.callbacks if isinstance(callback, EvalObserver)]
-            with kept(run.network, run.loss_fn):  # a network may write parameters in its forward pass
-                metrics = self.model.eval(self.dataset, callbacks=[self, *observers])
+            hooks = run.evaluating()
+            hooks.at_end = functools.partial(self._publish, run)
+            self._losses, self._samples = [], []
+            before = self._written_by_evaluation(run)
+            before.take()
+            metrics = self.model.eval(self.dataset, callbacks=[hooks])
+            self._written = before.changed()
+            Snapshot(self._written, before.arrays).restore(together=False)
+            if run.fit_results is None:  # a Model with an `eval` of its own need not call callbacks
+                self._publish(run, metrics)
             # The Model would set every cell to training at the next step, frozen ones too; let it do so now.
             self.model._check_network_mode(run.train_network, True)
             for cell, training in flags:
                 cell.add_flags(training=training)
-            self._publish(run, metrics)
+
+    def _written_by_evaluation(self, run: Run) -> Snapshot:
+        """What a forward pass may write, as a counter or a spectral norm: what no gradient changes.
+
+        The first evaluation tells which of it is written at all, so that later ones do not copy a frozen network.
+        """
+        if self._written is None:
+            self._written = {name: one for name, one in run.weights.items() if not one.requires_grad}
+        return Snapshot(self._written)
 
     def on_eval_begin(self, run_context: Any) -> None:
         """Begins the mean loss anew."""
-        self._losses: list[float] = []
-        self._samples: list[int] = []
+        self._losses, self._samples = [], []
 
     def on_eval_step_end(self, run_context: Any) -> None:
         """Adds a batch to the mean loss."""
@@ -134,17 +167,22 @@ class Validate(TrainCallback, Evaluator):
         indexes = self.model._eval_indexes
         # An evaluation network of the user's own gives its outputs in no fixed order: its loss cannot be told.
         first: Any = (element or [None])[0] if indexes is None else outputs[indexes[2]]
-        self._samples.append(first.shape[0] if first is not None and first.shape else 1)
+        self._samples.append(size_of(element or (first,)))
         if indexes is not None:
             self._losses.append(float(np.mean(outputs[indexes[0]].asnumpy())))
 
     def _publish(self, run: Run, metrics: dict[str, Any]) -> None:
         """Publishes the results; those of several processes, each with its part of the data, as one."""
-        numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, (float, np.floating))}
         samples = sum(self._samples)
-        if self._losses and samples:
-            own = sum(loss * size for loss, size in zip(self._losses, self._samples)) / samples
-            *means, eval_loss = _ranks.mean([*numbers.values(), own], samples)
+        own = sum(loss * size for loss, size in zip(self._losses, self._samples)) / samples if self._losses else None
+        if own is not None:
+            over_batches = [name for name, each in metrics_of(self.model).items() if type(each) is Loss]
+            metrics = {**metrics, **{name: own for name in over_batches if name in metrics}}
+        if _ranks.count() > 1:
+            check_alike(metrics)
+        numbers = numbers_in(metrics)
+        if own is not None:
+            *means, eval_loss = _ranks.mean([*numbers, own], samples)
         else:
-            means, eval_loss = _ranks.mean(list(numbers.values()), samples), None
-        run.publish({**metrics, **dict(zip(numbers, means))} if _ranks.count() > 1 else metrics, eval_loss)
+            means, eval_loss = _ranks.mean(numbers, samples or 1), None
+        run.publish(with_numbers(metrics, means) if _ranks.count() > 1 else metrics, eval_loss)

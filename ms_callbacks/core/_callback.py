@@ -10,13 +10,16 @@ import numpy as np
 from mindspore.train import Callback
 
 from ._context import Run
+from ._mindspore_compat import stop_recording
 from ._output import emit
+from ._samples import Samples
 from ._together import check_together
 
 __all__ = ["STEP_BEGIN", "STEP_END", "Act", "TrainCallback", "only_one"]
 
 Act = Callable[[Any], None]  # what a hook calls with its run context
 STEP_BEGIN, STEP_END = "on_train_step_begin", "on_train_step_end"
+_EPOCH_BEGIN = ("on_train_epoch_begin", "epoch_begin")  # and its name before MindSpore 2.0
 
 
 class TrainCallback(Callback):
@@ -32,8 +35,13 @@ class TrainCallback(Callback):
     _depth = 0
     _is_planned = False
     _goes_on = False
+    reset_on_train_begin = True  # an argument of those that may learn over several runs
+    _has_learnt = False  # in a run before this one
+    _epochs_before = _last_epoch = 0  # of those runs, where it is not reset
     _run: Run  # while it lasts; a step asks for nothing that could be known before
     _handing_over: tuple[Act, ...] = ()
+    _finding_place: tuple[Act, ...] = ()
+    _own_acts: tuple[Act, ...] = ()
 
     def __enter__(self) -> TrainCallback:
         self._depth += 1
@@ -42,10 +50,12 @@ class TrainCallback(Callback):
     def __exit__(self, *error: Any) -> None:
         self._depth -= 1
         if self._depth == 0:
+            if error and error[0] is not None:
+                stop_recording()
             try:
                 self.on_exit()
             finally:
-                for name in (STEP_BEGIN, STEP_END, "_handing_over", "_run"):
+                for name in (STEP_BEGIN, STEP_END, "_handing_over", "_finding_place", "_own_acts", "_run"):
                     _take_away(self, name)
 
     def on_train_begin(self, run_context: Any) -> None:
@@ -53,23 +63,50 @@ class TrainCallback(Callback):
         self._run = Run.of(run_context)
         self.check(self._run)
         self._is_planned = False
+        self._epochs_before = 0 if self.reset_on_train_begin else self._last_epoch
+        self._handing_over = self._finding_place = ()
         # The first in the list that needs losses hands them over for all.
-        hands_over = self.follows_losses and self._run.is_first_to_follow(self)
-        self._handing_over = (self._run.step_end.take,) if hands_over else ()
+        if self.follows_losses and self._run.is_first_to_follow(self):
+            if any(callback.follows_samples for callback in _ours(self._run)):
+                self._run.samples = Samples()
+            self._handing_over = (self._run.step_end.hook(self._run.samples),)
+        if self._run.is_first_to_begin(self) and _may_be_moved(self, self._run.callbacks):
+            self._run.is_place_known = False
+            self._finding_place = (self._find_place,)
         self.at_step(STEP_BEGIN)
         self.at_step(STEP_END)
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
-        """Takes note that an epoch begins; before the first, checks what its place in the run tells."""
-        if self._run.begin_epoch():
-            check_together(self._run)
+        """Takes note that an epoch begins, and leaves it to `before_epoch` once it is known which epoch it is."""
+        self._run.begin_epoch()
+        if self._run.is_place_known:
+            self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
+        """Begins an epoch; before the first, checks what its place in the run tells."""
+        run = self._run
         if not self._is_planned:
             self._is_planned = True
-            self.check_plan(self._run)
+            if run.is_first_to_begin(self):
+                check_together(run)
+            self.check_plan(run)
+        self.before_epoch(run)
+
+    def _find_place(self, run_context: Any) -> None:
+        """Begins the first epoch for all of ours, now that every callback after them has had its say on its number."""
+        self._finding_place = ()
+        self.at_step(STEP_BEGIN, *self._own_acts)
+        self._run.is_place_known = True
+        self._run.find_place()
+        for callback in _ours(self._run):
+            callback._begin_epoch()
 
     def on_train_epoch_end(self, run_context: Any) -> None:
         """Takes note that an epoch has ended, and leaves it to `after_epoch` where it ran to its end."""
+        for find_place in self._finding_place:  # of an epoch without a step
+            find_place(run_context)
         self._run.end_epoch()
+        self._last_epoch = self.epoch_of(self._run)
         if not self._run.is_cut_short:
             self.after_epoch(self._run)
 
@@ -95,6 +132,14 @@ class TrainCallback(Callback):
     def follows_losses(self) -> bool:
         """Whether it needs the loss of every step; asked once, when the run begins."""
         return False
+
+    @property
+    def follows_samples(self) -> bool:
+        """Whether it needs the number of samples that an epoch has seen; asked once, as `follows_losses`."""
+        return False
+
+    def before_epoch(self, run: Run) -> None:
+        """Called at the beginning of an epoch, before its first step."""
 
     def after_epoch(self, run: Run) -> None:
         """Called at the end of an epoch, unless the run is interrupted in its middle."""
@@ -127,8 +172,13 @@ class TrainCallback(Callback):
 
     def begins_anew(self) -> bool:
         """Whether the run that begins now knows of none before it; asked once, at its beginning."""
-        goes_on, self._goes_on = self._goes_on, False
+        goes_on = self._goes_on or (self._has_learnt and not self.reset_on_train_begin)
+        self._goes_on, self._has_learnt = False, True
         return not goes_on
+
+    def epoch_of(self, run: Run) -> int:
+        """The epoch under way; over all runs where it is not reset between them, unless `initial_epoch` counts them."""
+        return run.epoch if run.initial_epoch else self._epochs_before + run.epoch
 
     def say(self, line: str) -> None:
         """Prints a line of the callback's own, at once."""
@@ -147,6 +197,9 @@ class TrainCallback(Callback):
         """
         if hook == STEP_END:
             acts = (*self._handing_over, *acts)
+        else:
+            self._own_acts = acts
+            acts = (*self._finding_place, *acts)
         of_class = getattr(type(self), hook)
         if of_class is not getattr(TrainCallback, hook):
             acts = (*acts, functools.partial(of_class, self))
@@ -155,6 +208,28 @@ class TrainCallback(Callback):
             setattr(self, hook, self._run.clocked(self, hook, act))
         else:
             _take_away(self, hook)
+
+
+def _ours(run: Run) -> list[TrainCallback]:
+    return [callback for callback in run.callbacks if isinstance(callback, TrainCallback)]
+
+
+def _may_be_moved(first: TrainCallback, callbacks: list[Any]) -> bool:
+    """Whether a callback after the first of ours may move the run to another epoch when one begins.
+
+    As the `ResumeCallback` of MindSpore's model repository does. What ours do at the beginning of the first epoch then
+    has to wait until it has.
+    """
+    after = callbacks[[callback is first for callback in callbacks].index(True) + 1 :]
+    return any(
+        any(name in vars(other) for name in _EPOCH_BEGIN)  # as in MindSpore's LambdaCallback
+        or (
+            not type(other).__module__.startswith("mindspore.")
+            and any(getattr(type(other), name, None) is not getattr(Callback, name) for name in _EPOCH_BEGIN)
+        )
+        for other in after
+        if not isinstance(other, TrainCallback)
+    )
 
 
 def _take_away(callback: TrainCallback, name: str) -> None:

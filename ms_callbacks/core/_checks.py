@@ -14,6 +14,7 @@ from typing import Any, Optional
 
 __all__ = [
     "check_bool",
+    "check_cell",
     "check_choice",
     "check_dataset",
     "check_int",
@@ -90,6 +91,13 @@ def check_path(owner: str, name: str, value: Any) -> str:
     return check_text(owner, name, os.fspath(value) if isinstance(value, os.PathLike) else value)
 
 
+def check_cell(owner: str, name: str, value: Any) -> Any:
+    """Returns `value`; raises unless it is a cell, or `None`."""
+    if value is not None and not hasattr(value, "cells_and_names"):
+        raise TypeError(f"{owner}: {name} must be a network (nn.Cell), but got {value!r} ({type(value).__name__})")
+    return value
+
+
 def check_dataset(owner: str, value: Any) -> Any:
     """Returns `value`; raises unless it is a dataset, and tells what has one to `run()`."""
     if not hasattr(value, "get_dataset_size"):
@@ -99,9 +107,10 @@ def check_dataset(owner: str, value: Any) -> Any:
 
 
 def nearest(name: Any, options: Iterable[Any]) -> str:
-    """`"; did you mean 'acc'?"` for the option most like `name`, or `""` where none is alike."""
-    close = difflib.get_close_matches(str(name), [str(option) for option in options], n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """`"; did you mean 'acc'?"` for the option most like `name`, whatever its case; `""` where none is."""
+    by_lower = {str(option).lower(): option for option in options}
+    close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
+    return f"; did you mean {str(by_lower[close[0]])!r}?" if close else ""
 
 
 def quoted(names: Iterable[Any]) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from . import _ranks
-from ._weights import Snapshot, views
+from ._weights import Snapshot
 
 __all__ = ["first_tensor", "kept", "layers_of", "observe", "statistics_of", "tensors_in", "untouched"]
 
@@ -165,7 +165,7 @@ def kept(*held: Any) -> Iterator[None]:
     finally:
         for container, content in zip(containers, contents):
             _put_back(container, content)
-        _write_changed(before, tensors)
+        Snapshot(before.changed(), before.arrays).restore(together=False)
         give_back_random_state()
 
 
@@ -192,18 +192,6 @@ def _written(container: Any) -> Iterator[Tensor]:
 
 def _is_fixed(tensor: Tensor) -> bool:
     return str(tensor.dtype) == "BFloat16" and ms.get_context("device_target") == "CPU"
-
-
-def _write_changed(before: Snapshot, tensors: dict[int, Tensor]) -> None:
-    now = views({str(key): tensor for key, tensor in tensors.items()})
-    changed = {name: array for name, array in before.arrays.items() if not _is_same(array, now[name])}
-    Snapshot({name: tensors[int(name)] for name in changed}, changed).restore(together=False)
-
-
-def _is_same(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
-    """Whether two arrays are the same bit for bit, NaN and the sign of zero included."""
-    bits, others = (np.ascontiguousarray(each).reshape(-1).view(np.uint8) for each in (one, other))
-    return np.array_equal(bits, others)
 
 
 def _random_state() -> Callable[[], None]:

@@ -9,18 +9,26 @@ from __future__ import annotations
 import math
 from typing import Any, Callable, Optional
 
-from mindspore import Tensor
-from mindspore import dtype as mstype
-
+from ._step_outputs import OutputReader, StepOutput, loss_of
 from ._tensors import is_plain, number
 
-__all__ = ["Losses", "loss_of"]
+__all__ = ["MOST_DROPPED", "Losses"]
+
+# A loss scale that begins at 2**24, MindSpore's default, is 1 after so many dropped steps in a row and one more: what
+# still overflows then is the network's own.
+MOST_DROPPED = 25
 
 
 class Losses:
-    """The losses of the epoch under way, of one epoch after the other."""
+    """The losses of the epoch under way, of one epoch after the other.
 
-    def __init__(self) -> None:
+    A step that loss scaling dropped does not count. After `MOST_DROPPED` of them in a row, each further one counts as a
+    loss that is NaN.
+    """
+
+    def __init__(self, reader: Optional[OutputReader] = None) -> None:
+        self.reader = reader or OutputReader()
+        self.dropped_in_row = 0
         self._unread: list[Any] = []
         # Takes the output of the epoch's next step: called in every step, so that nothing stands between.
         self.add: Callable[[Any], None] = self._unread.append
@@ -35,6 +43,7 @@ class Losses:
         self._count = 0
         self._last: Optional[float] = None
         self._nonfinite_step: Optional[int] = None
+        self._other_sums = dict.fromkeys(self.reader.names, 0.0)
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch so far, in plain numbers."""
@@ -45,12 +54,16 @@ class Losses:
             "count": self._count,
             "last": self._last,
             "nonfinite_step": self._nonfinite_step,
+            "dropped_in_row": self.dropped_in_row,
+            "others": dict(self._other_sums),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from a state that `state_dict` returned."""
         self._step, self._last, self._nonfinite_step = state["step"], state["last"], state["nonfinite_step"]
         self._sum, self._count = state["sum"], state["count"]
+        self.dropped_in_row = state.get("dropped_in_row", 0)
+        self._other_sums.update(state.get("others", {}))
 
     @property
     def mean(self) -> Optional[float]:
@@ -63,6 +76,12 @@ class Losses:
         """The sum of the losses of the epoch's steps so far, and their count."""
         self.read()
         return self._sum, self._count
+
+    @property
+    def other_sums(self) -> dict[str, float]:
+        """The sums of the other numbers that are followed, by name, over the steps that count."""
+        self.read()
+        return dict(self._other_sums)
 
     @property
     def last(self) -> Optional[float]:
@@ -85,6 +104,9 @@ class Losses:
         if self._number is None:
             self._number = float if is_plain(unread[0]) else loss_of
         losses = list(map(self._number, unread))
+        if isinstance(unread[0], StepOutput):
+            self._count_dropped(losses)
+            self._add_others(unread, losses)
         unread.clear()
         total = self._sum
         for loss in losses:
@@ -98,13 +120,13 @@ class Losses:
             self._nonfinite_step = self._step + finite.index(False) + 1
         self._step += len(losses)
 
+    def _count_dropped(self, losses: list[Optional[float]]) -> None:
+        for index, loss in enumerate(losses):
+            self.dropped_in_row = self.dropped_in_row + 1 if loss is None else 0
+            if self.dropped_in_row >= MOST_DROPPED:
+                losses[index] = math.nan
 
-def loss_of(net_outputs: Any) -> Optional[float]:
-    """The loss of one step's output; `None` where loss scaling dropped the step."""
-    if not isinstance(net_outputs, (tuple, list)):
-        return number(net_outputs)
-    # A step with loss scaling gives loss, overflow and scale; a network of the user's own may give anything.
-    flag = net_outputs[1] if len(net_outputs) == 3 else None
-    if isinstance(flag, Tensor) and flag.dtype == mstype.bool_ and flag.size == 1 and number(flag):
-        return None  # nothing was learnt from its loss
-    return number(net_outputs[0])
+    def _add_others(self, outputs: list[StepOutput], losses: list[Optional[float]]) -> None:
+        for place, name in enumerate(self.reader.names):
+            counted = [output.others[place] for output, loss in zip(outputs, losses) if loss is not None]
+            self._other_sums[name] += sum(map(number, counted))

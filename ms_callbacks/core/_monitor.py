@@ -22,7 +22,7 @@ _SMALLER_IS_BETTER = frozenset(
     "loss error err mae mse rmse mape perplexity ppl distance nll bce wer cer cost regret".split()
 )
 _LARGER_IS_BETTER = frozenset(
-    "acc accuracy precision recall f1 fbeta dice auc bleu similarity iou miou map psnr ssim r2".split()
+    "acc accuracy precision recall f1 fscore fbeta dice auc bleu similarity iou miou map psnr ssim r2".split()
 )
 # MindSpore's metric classes; a metric of the user's own counts by the class it derives from.
 _CLASS_MODES = {
@@ -67,7 +67,8 @@ class Monitor(NamedTuple):
         for cls in type(metric).__mro__:
             if cls.__name__ in _CLASS_MODES:
                 return self._replace(mode=_CLASS_MODES[cls.__name__])
-        words = set(self.name.lower().replace("-", "_").split("_"))
+        parts = self.name.lower().replace("-", "_").split("_")
+        words = {*parts, "".join(parts)}  # "f-score" is one word
         smaller, larger = bool(words & _SMALLER_IS_BETTER), bool(words & _LARGER_IS_BETTER)
         if smaller == larger:
             raise ValueError(

@@ -2,38 +2,96 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Optional
 
-import numpy as np
+from mindspore import nn
+from mindspore.train import Model
 
 from ._callback import TrainCallback
-from ._context import eval_outputs
+from ._checks import quoted
+from ._classification import loss_kind
+from ._context import eval_outputs, metrics_of
+from ._model_parts import take_apart
 
-__all__ = ["EvalObserver"]
+__all__ = ["EvalObserver", "EvalOutputs"]
+
+
+class EvalOutputs:
+    """Where a Model's evaluation network has the prediction and the labels among its outputs.
+
+    As for MindSpore's metrics: at the Model's `eval_indexes`, or at those that its metrics were given by
+    `set_indexes`; without either, both outputs of an evaluation network that has two.
+    """
+
+    def __init__(self, owner: str, model: Optional[Model]) -> None:
+        self._owner = owner
+        self._network = None if model is None else model.eval_network
+        self._indexes = None if model is None else _indexes(model)
+        # What the outputs are to the loss function that they are evaluated by.
+        loss = None if model is None else take_apart(model._network, model._loss_fn).loss_fn
+        self.loss = loss_kind(self._network if loss is None else loss)
+
+    def split(self, outputs: Any) -> tuple[Any, Any]:
+        """The prediction and the labels among the outputs for a batch; raises where they cannot be told."""
+        count = len(outputs) if isinstance(outputs, (tuple, list)) else 1
+        indexes = self._indexes
+        if indexes is None and (self._network is None or isinstance(self._network, nn.WithEvalCell)):
+            indexes = (1, 2)
+        elif indexes is None and count == 2:
+            indexes = (0, 1)
+        if indexes is None:
+            raise ValueError(
+                f"{self._owner}: cannot tell the prediction and the labels among the {count} outputs of "
+                f"{type(self._network).__name__}, the Model's eval_network; give the Model eval_indexes=[loss, "
+                f"prediction, label], the place of each among them"
+            )
+        if not isinstance(outputs, (tuple, list)) or not all(-count <= index < count for index in indexes):
+            raise ValueError(
+                f"{self._owner}: needs the prediction and the labels at the places {quoted(indexes)} among the outputs "
+                f"of the evaluation network, but it gives {count}"
+            )
+        return outputs[indexes[0]], outputs[indexes[1]]
 
 
 class EvalObserver(TrainCallback, ABC):
     """Sees each batch of whatever evaluation takes place: that of `Validate`, of `Model.fit`, or of `Model.eval`."""
 
     def on_eval_begin(self, run_context: Any) -> None:
-        """An evaluation begins."""
+        """Finds out where the Model's evaluation network has the prediction and the labels."""
+        self.eval_outputs = EvalOutputs(type(self).__name__, _evaluating_model())
         self.begin_evaluation()
 
     def on_eval_step_end(self, run_context: Any) -> None:
-        """Hands on what the network said of a batch, and what it should have said."""
+        """Passes on what the network gave for a batch, and the labels."""
         outputs, element = eval_outputs(run_context)
-        if not isinstance(outputs, (tuple, list)) or len(outputs) < 3:
-            raise ValueError(
-                f"{type(self).__name__}: needs an evaluation network with the outputs (loss, logits, labels), as a "
-                f"Model with a loss function makes it, but this one gives {type(outputs).__name__}"
-            )
-        self.see_batch(outputs[1].asnumpy(), outputs[2].asnumpy(), element[0].asnumpy() if element else None)
+        output, labels = self.eval_outputs.split(outputs)
+        self.see_batch(output, labels, element[0].asnumpy() if element else None)
 
     @abstractmethod
     def begin_evaluation(self) -> None:
         """Forgets the evaluation before."""
 
     @abstractmethod
-    def see_batch(self, logits: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], inputs: Any) -> None:
-        """Takes in a batch: logits of shape (n, classes), labels of shape (n,), and the network's first input."""
+    def see_batch(self, output: Any, labels: Any, inputs: Any) -> None:
+        """Takes in a batch: what the network gave for it, its labels, and the network's first input as an array."""
+
+
+def _indexes(model: Model) -> Optional[tuple[int, int]]:
+    indexes = getattr(model, "_eval_indexes", None)
+    if indexes is not None:
+        return indexes[1], indexes[2]
+    # MindSpore recommends `Metric.set_indexes` in place of `eval_indexes`; for most metrics, these are the two.
+    given = {tuple(one.indexes) for one in metrics_of(model).values() if len(getattr(one, "indexes", None) or ()) == 2}
+    return given.pop() if len(given) == 1 else None
+
+
+def _evaluating_model() -> Optional[Model]:
+    """The Model whose evaluation is under way, which MindSpore 2.0 to 2.10 keep from a callback; `None` for none."""
+    frame = sys._getframe()
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), Model):
+            return frame.f_locals["self"]  # type: ignore[no-any-return]
+        frame = frame.f_back  # type: ignore[assignment]
+    return None

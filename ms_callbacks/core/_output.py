@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from . import _ranks
 
-__all__ = ["emit", "set_printer"]
+__all__ = ["emit", "known", "set_printer"]
 
 
 def _print(line: str) -> None:
@@ -30,3 +30,8 @@ def set_printer(printer: Callable[[str], None] = _print) -> None:
     """Lets something else print the lines; without an argument, `print` again."""
     global _printer
     _printer = printer
+
+
+def known(number: Optional[int]) -> str:
+    """The number, or a dash where it is not known."""
+    return "-" if number is None else str(number)

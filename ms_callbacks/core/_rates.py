@@ -1,14 +1,16 @@
-"""The learning rates of an optimizer: read without side effects, set without rebuilding it.
+"""The learning rates of optimizers: read without side effects, set without rebuilding them.
 
 MindSpore keeps a plain rate as a `Parameter`, a list or a schedule as a cell that looks the rate up by `global_step`,
-and parameter groups as a tuple of either, one entry a parameter.
+and parameter groups as a tuple of either, one entry a parameter. Where one group has a list or a schedule, the plain
+rates of the others stand in a cell too.
 """
 
 from __future__ import annotations
 
 import functools
+import numbers
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Optional
 
 import mindspore as ms
 import numpy as np
@@ -17,7 +19,7 @@ from mindspore import dtype as mstype
 
 from ._tensors import is_plain, number
 
-__all__ = ["Rates", "shortest"]
+__all__ = ["Rates", "shortest", "without_wrapper"]
 
 
 @functools.lru_cache(maxsize=1000)
@@ -26,70 +28,141 @@ def shortest(value: Any) -> float:
     return float(str(np.float32(value)))
 
 
-class Rates:
-    """The distinct learning rates of an optimizer, one a parameter group at the most."""
+def without_wrapper(optimizer: Any) -> Any:
+    """The optimizer that holds the rates: `nn.LARS` wraps another, and has a rate of 0 that nothing uses."""
+    lars = getattr(nn, "LARS", None)
+    return without_wrapper(optimizer.opt) if lars is not None and isinstance(optimizer, lars) else optimizer
 
-    def __init__(self, optimizer: Any) -> None:
-        rate = getattr(optimizer, "learning_rate", None)
-        if not isinstance(optimizer, nn.Optimizer) or rate is None:
-            raise TypeError(
-                f"expected a Model with an optimizer of mindspore.nn to read the learning rate from, "
-                f"but found {type(optimizer).__name__}"
-            )
-        self.optimizer = optimizer
-        distinct = {id(one): one for one in (rate if optimizer.is_group_lr else (rate,))}
-        self._sources: list[Any] = list(distinct.values())
-        self._plain = {index: source for index, source in enumerate(self._sources) if is_plain(source)}
-        # A schedule is compiled, as the optimizer compiles it: run operator by operator, the first of a process may
-        # fail on MindSpore 2.10 with NumPy 2.
-        self._schedules = {
-            index: ms.jit(source.construct)
-            for index, source in enumerate(self._sources)
-            if not isinstance(_table_of(source), Parameter)
-        }
+
+class Rates:
+    """The distinct learning rates of one or several optimizers, one a parameter group at the most.
+
+    They stand in the order of the optimizers, and in the order in which each was given its parameter groups; groups
+    without a rate of their own share one.
+    """
+
+    def __init__(self, optimizers: Any) -> None:
+        several = optimizers if isinstance(optimizers, (tuple, list)) else (optimizers,)
+        self.optimizers = tuple(map(without_wrapper, several))
+        for optimizer in self.optimizers or (None,):
+            if not isinstance(optimizer, nn.Optimizer) or getattr(optimizer, "learning_rate", None) is None:
+                raise TypeError(
+                    f"expected a Model with an optimizer of mindspore.nn to read the learning rate from, "
+                    f"but found {type(optimizer).__name__}"
+                )
+        self._sources = [source for optimizer in self.optimizers for source in _sources_of(optimizer)]
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    @property
+    def of_each(self) -> list[Rates]:
+        """The rates of each optimizer."""
+        return [self] if len(self.optimizers) == 1 else [Rates(optimizer) for optimizer in self.optimizers]
 
     @property
     def parameters(self) -> list[Parameter]:
         """The parameters that hold rates."""
-        return [table for table in map(_table_of, self._sources) if isinstance(table, Parameter)]
+        return [source.parameter for source in self._sources if source.parameter is not None]
+
+    @property
+    def lists(self) -> list[tuple[Parameter, int]]:
+        """The parameters that hold a list of rates, each with the number of steps that its optimizer has done."""
+        return [(each.parameter, _steps_of(each.optimizer)) for each in self._sources if each.is_list]
 
     @property
     def is_dynamic(self) -> bool:
-        """Whether the optimizer was made with a list or a schedule, and so sets its rate itself."""
-        return bool(self.optimizer.dynamic_lr)
+        """Whether there is a list or a schedule among them, so that an optimizer sets its rate itself."""
+        return not all(source.is_number for source in self._sources)
+
+    @property
+    def steps(self) -> int:
+        """The steps that the optimizers have counted; MindSpore 2.0 counts them only where a rate goes by them."""
+        return sum(map(_steps_of, self.optimizers))
+
+    @property
+    def made(self) -> list[Optional[float]]:
+        """The numbers that the optimizers were made with; `None` for what is no number, or not known.
+
+        `nn.AdamWeightDecay` and most optimizers of users do not keep it.
+        """
+        return [source.made for source in self._sources]
 
     def read(self) -> list[float]:
         """The rates that the last step used; before the first step, those that it will use."""
         # `Optimizer.get_lr` must not be called for this: on MindSpore 2.0 it advances `global_step`.
-        step = max(int(self.optimizer.global_step.asnumpy().item()) - 1, 0) if self.is_dynamic else 0
-        return [self._read_one(index, step) for index in range(len(self._sources))]
+        return [
+            source.read(0 if source.is_number else max(_steps_of(source.optimizer) - 1, 0)) for source in self._sources
+        ]
 
     def as_given(self) -> list[float]:
         """The rates that the optimizer was made with: a list where it holds one, else those of `read`."""
-        table = _table_of(self._sources[0])
-        if len(self._sources) == 1 and isinstance(table, Parameter):
-            return [shortest(rate) for rate in table.asnumpy().reshape(-1)]
+        if len(self._sources) == 1 and self._sources[0].is_list:
+            return [shortest(rate) for rate in self._sources[0].parameter.asnumpy().reshape(-1)]
         return self.read()
 
     def set(self, values: Sequence[float]) -> None:
-        """Sets the rates from the next step on; the optimizer's moments stay as they are."""
-        for parameter, value in zip(self._sources, values):
-            # Assigning works in both modes without recompiling; `set_data` detaches the parameter in PYNATIVE mode.
-            ops.assign(parameter, Tensor(value, mstype.float32))
+        """Sets the rates from the next step on; the optimizers' moments stay as they are.
 
-    def _read_one(self, index: int, step: int) -> float:
-        if index in self._plain:
-            return shortest(float(self._plain[index]))
-        schedule = self._schedules.get(index)
-        if schedule is not None:
-            return shortest(schedule(Tensor([step], mstype.int32)).asnumpy().item())
-        table = _table_of(self._sources[index])
-        if table.shape == ():
-            return shortest(number(table))
-        values = table.asnumpy().reshape(-1)
+        A list or a schedule stays as it is.
+        """
+        for source, value in zip(self._sources, values):
+            if source.is_number:
+                # Assigning works in both modes without recompiling; `set_data` detaches the parameter in PYNATIVE mode.
+                ops.assign(source.parameter, Tensor(value, mstype.float32))
+
+
+class _Source:
+    """Where an optimizer has one of its rates from: a number, a list, or a schedule that computes it."""
+
+    def __init__(self, optimizer: Any, held: Any, made: Optional[float]) -> None:
+        self.optimizer = optimizer
+        self.made = made
+        # The cells that MindSpore itself puts around a number or a list; a schedule may have a `learning_rate` too.
+        is_wrapped = type(held).__module__ == nn.Optimizer.__module__
+        self.parameter: Any = held.learning_rate if is_wrapped else held if isinstance(held, Parameter) else None
+        self.is_number = self.parameter is not None and self.parameter.ndim == 0
+        self.is_list = self.parameter is not None and not self.is_number
+        self._is_plain = is_plain(self.parameter)
+        # A schedule is compiled, as the optimizer compiles it: run operator by operator, the first of a process may
+        # fail on MindSpore 2.10 with NumPy 2.
+        self._schedule = ms.jit(held.construct) if self.parameter is None else None
+
+    def read(self, step: int) -> float:
+        """The rate of a step, counted from 0."""
+        if self._is_plain:
+            return shortest(float(self.parameter))
+        if self._schedule is not None:
+            return shortest(self._schedule(Tensor([step], mstype.int32)).asnumpy().item())
+        if self.is_number:
+            return shortest(number(self.parameter))
+        values = self.parameter.asnumpy().reshape(-1)
         return shortest(values[min(step, values.size - 1)])
 
 
-def _table_of(source: Any) -> Any:
-    """The Parameter that holds a rate or a list of them; `None` for a schedule that computes it."""
-    return source if isinstance(source, Parameter) else getattr(source, "learning_rate", None)
+def _sources_of(optimizer: Any) -> list[_Source]:
+    if not optimizer.is_group_lr:
+        return [_Source(optimizer, optimizer.learning_rate, _made(getattr(optimizer, "init_learning_rate", None)))]
+    # With `order_params` the parameters do not stand as the groups do.
+    held = {id(parameter): rate for parameter, rate in zip(optimizer.parameters, optimizer.learning_rate)}
+    sources: dict[int, _Source] = {}
+    for group in getattr(optimizer, "init_params", {}).get("params", ()):
+        rate = next((held[id(one)] for one in group.get("params", ()) if id(one) in held), None)
+        if rate is not None and id(rate) not in sources:
+            given = group.get("lr", getattr(optimizer, "init_learning_rate", None))
+            sources[id(rate)] = _Source(optimizer, rate, _made(given))
+    for rate in held.values():
+        if id(rate) not in sources:
+            sources[id(rate)] = _Source(optimizer, rate, None)
+    return list(sources.values())
+
+
+def _made(given: Any) -> Optional[float]:
+    """A rate as it was given to an optimizer; `None` for what is no number."""
+    if isinstance(given, Tensor) and given.ndim == 0:
+        return shortest(number(given))
+    return shortest(float(given)) if isinstance(given, numbers.Real) else None
+
+
+def _steps_of(optimizer: Any) -> int:
+    return int(optimizer.global_step.asnumpy().item())

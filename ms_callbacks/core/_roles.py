@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from mindspore.train import Model
 
+from ._step_outputs import OutputReader
+
 if TYPE_CHECKING:
     from ._context import Run
 
-__all__ = ["Evaluator", "Examiner", "Reporter", "Restorer", "StateKeeper", "Writer"]
+__all__ = ["Evaluator", "Examiner", "OutputDescriber", "Reporter", "Restorer", "StateKeeper", "Writer"]
 
 
 class Evaluator(ABC):
@@ -29,6 +31,14 @@ class Examiner(ABC):
     @abstractmethod
     def examine(self, run: Run) -> None:
         """Looks at the steps that are over; raises, or gives the network better weights, where they are no good."""
+
+
+class OutputDescriber(ABC):
+    """Who knows what the values are that a training step returns; at most one in a list of callbacks."""
+
+    @abstractmethod
+    def output_reader(self) -> OutputReader:
+        """What reads the outputs of a run."""
 
 
 class Reporter(ABC):

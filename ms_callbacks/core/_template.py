@@ -6,53 +6,64 @@ import os
 import re
 import string
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Optional
 
-from ._checks import nearest, quoted
-from ._names import key_among
+from ._checks import quoted
+from ._names import OF_RUN, alike, hint, key_among, result_name, spelled
 
 __all__ = ["PathTemplate"]
+
+_Part = tuple[str, Optional[str], Optional[str], Optional[str]]  # text, and a field after it: name, format, conversion
+
+_COUNTS = ("epoch", "step")
+_OF_EVALUATION = ("val", "valid", "validation", "eval", "test")
 
 
 class PathTemplate:
     """A path whose last part may hold fields in braces."""
 
     def __init__(self, owner: str, path: str) -> None:
-        self._owner = owner
-        self._folder, self._name = os.path.split(path)
+        self._owner, self._path = owner, path
+        self._whole: list[_Part] = []
         try:
-            parsed = list(string.Formatter().parse(self._name))
-            in_folder = [field for _, field, _, _ in string.Formatter().parse(self._folder) if field is not None]
+            self._whole = list(string.Formatter().parse(path))
         except ValueError as error:
-            raise ValueError(f"{owner}: filepath {path!r} is not a valid template: {error}") from None
+            raise self._invalid(f"is not a valid template: {error}") from None
+        for _, field, spec, _ in self._whole:
+            if any(separator in (field or "") + (spec or "") for separator in (os.sep, os.altsep) if separator):
+                raise self._invalid(f"is not a valid template: {{{field}}} holds a separator of folders")
+        self._folder, self._name = os.path.split(path)
+        self._parts = list(string.Formatter().parse(self._name))
         self._any_fill = re.compile(
-            "".join(re.escape(text) + ("" if field is None else ".*") for text, field, _, _ in parsed), re.DOTALL
+            "".join(re.escape(text) + ("" if field is None else ".*") for text, field, _, _ in self._parts), re.DOTALL
         )
         self.fields: set[str] = set()
-        for _, field, spec, conversion in parsed:
+        for _, field, spec, conversion in self._parts:
             if field is None:
                 continue
             # A name alone: attributes and indexes would reach into objects, and a nested field into the format.
-            if not field.isidentifier() or conversion or "{" in (spec or ""):
-                raise ValueError(
-                    f"{owner}: filepath {path!r} holds the field {field!r}, which is not a plain name; "
-                    f"write names with a format, such as '{{epoch:02d}}' or '{{acc:.4f}}'"
-                )
+            if _plain(field) != field or conversion or "{" in (spec or ""):
+                written = f"{field}!{conversion}" if conversion else field
+                raise self._invalid(f"holds the field {written!r}, which is not a plain name")
             if re.search(r"\d{4}", spec or ""):
                 raise ValueError(f"{owner}: filepath {path!r} holds a width that no file's name has room for")
             self.fields.add(field)
-        if in_folder:
+        if any(field is not None for _, field, _, _ in string.Formatter().parse(self._folder)):
             raise ValueError(f"{owner}: filepath {path!r} has fields in its folder; they may stand in the name only")
-        self._fill({field: 1 if field in ("epoch", "step") else 0.5 for field in self.fields})
+        self._fill({field: _sample(field) for field in self.fields})
 
-    def check(self, names: Iterable[str]) -> None:
-        """Raises where a field is none of the run's values."""
-        known = ["epoch", "step", "loss", *(name for name in names if name not in ("epoch", "step", "loss"))]
+    def check(self, names: Iterable[str], *, more_may_come: bool = False) -> None:
+        """Raises where a field is none of the run's values.
+
+        With `more_may_come` the run may have others, and only what is clearly one of these misspelt is refused.
+        """
+        known = [*_COUNTS, "loss", *(name for name in names if name not in (*_COUNTS, "loss"))]
         for field in sorted(self.fields):
-            if key_among(field, known) is None:
+            if key_among(field, known) is None and not (more_may_come and alike(field, known) is None):
+                options = [spelled(name) for name in known]
                 raise ValueError(
                     f"{self._owner}: filepath {self._name!r} holds the unknown field {field!r}; "
-                    f"this run has {quoted(known)}{nearest(field, known)}"
+                    f"this run has {quoted(options)}{hint(field, options)}"
                 )
 
     def path(self, values: dict[str, Any]) -> str:
@@ -68,10 +79,55 @@ class PathTemplate:
         return is_here and self._any_fill.fullmatch(name) is not None
 
     def _fill(self, values: dict[str, Any]) -> str:
+        # Not by `str.format`, to which a name such as "iou@0.5" is an attribute of another.
         try:
-            name = self._name.format_map(values)
+            name = "".join(
+                text + ("" if field is None else format(values[field], spec or ""))
+                for text, field, spec, _ in self._parts
+            )
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{self._owner}: filepath {self._name!r} cannot be filled in: {error}") from None
+            raise self._invalid(f"cannot be filled in: {error}") from None
         if os.path.basename(name) != name or "\0" in name or name in ("", os.curdir, os.pardir):
             raise ValueError(f"{self._owner}: filepath {self._name!r} makes {name!r}, which leaves its folder")
         return name
+
+    def _invalid(self, problem: str) -> ValueError:
+        """The error, with a template that works: this one where it can be told what was meant, else any."""
+        works = "".join(_corrected(*part) for part in self._whole)
+        try:
+            if works in ("", self._path):
+                raise ValueError
+            PathTemplate(self._owner, works)
+        except ValueError:
+            works = "{epoch:02d}-{eval_loss:.4f}.ckpt"
+        return ValueError(f"{self._owner}: filepath {self._path!r} {problem}; write {works!r}, for example")
+
+
+def _corrected(text: str, field: Optional[str], spec: Optional[str], conversion: Optional[str]) -> str:
+    text = text.replace("{", "{{").replace("}", "}}")
+    if field is None:
+        return text
+    name = _plain(field)
+    if spec:
+        try:
+            format(_sample(name), spec)
+            fits = os.path.basename(spec) == spec
+        except ValueError:
+            fits = False
+        spec = spec if fits else "02d" if name in _COUNTS else ".4f"
+    return f"{text}{{{name}:{spec}}}" if spec else f"{text}{{{name}}}"
+
+
+def _plain(field: str) -> str:
+    """The name that a field means: itself where it is one."""
+    group, _, name = field.replace("\\", "/").rpartition("/")
+    if group in _OF_EVALUATION:
+        return result_name(_plain(name))
+    if group:  # "train/loss" is what the run itself calls "loss"
+        return _plain(name if group == "train" and name in OF_RUN else f"{group}_{name}".replace("/", "_"))
+    name = spelled(re.split(r"\.(?!\d)|\[", name)[0])
+    return "epoch" if not name or name.isdigit() else name
+
+
+def _sample(field: str) -> float:
+    return 1 if field in _COUNTS else 0.5

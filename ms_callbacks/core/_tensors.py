@@ -27,11 +27,9 @@ def number(value: Any) -> float:
 
 
 def detached(value: Any) -> Any:
-    """The tensor, or each of several, without what it was computed from.
+    """The tensor without what it was computed from; anything else as it is.
 
     In PYNATIVE mode of MindSpore 2.8 and newer, an output holds on to the graph that gradients would go back through;
     older ones have no such graph, and a `Tensor` of 2.0 no `data`.
     """
-    if isinstance(value, (tuple, list)):
-        return tuple(map(detached, value))
-    return getattr(value, "data", value)
+    return getattr(value, "data", value) if isinstance(value, Tensor) else value

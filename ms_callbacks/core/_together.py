@@ -6,51 +6,64 @@ import os
 import shutil
 from typing import Any
 
-from mindspore import nn, train
+from mindspore import nn
 
+from ._checks import quoted
 from ._context import Run
-from ._rates import Rates
-from ._roles import Evaluator
+from ._rates import Rates, without_wrapper
 
 __all__ = ["check_together"]
 
-# Those of MindSpore's own that look for what an evaluation has published.
-_LOOKERS = tuple(getattr(train, name) for name in ("EarlyStopping", "ReduceLROnPlateau") if hasattr(train, name))
+_STATISTICS = ("moving_mean", "moving_variance")
 
 
 def check_together(run: Run) -> None:
     """Raises where the callbacks could not do their work side by side; asked once, before the first step."""
-    _check_order(run)
+    _check_names(run)
     _check_rates(run)
+    _check_frozen(run)
     _check_space(run)
 
 
-def _check_order(run: Run) -> None:
-    evaluators = [place for place, callback in enumerate(run.callbacks) if isinstance(callback, Evaluator)]
-    if not evaluators or run.evaluates_itself:
-        return
-    for callback in run.callbacks[: evaluators[0]]:
-        if isinstance(callback, _LOOKERS):
-            name, evaluator = type(callback).__name__, type(run.callbacks[evaluators[0]]).__name__
+def _check_names(run: Run) -> None:
+    for name in run.result_names or ():
+        if name in run.train_names:
             raise ValueError(
-                f"{evaluator}: MindSpore's own {name} stands before it in the list of callbacks and would find no "
-                f"results; put {evaluator} first, or use the {name} of ms_callbacks, which may stand anywhere"
+                f"Model: the metric {name!r} has the name of a value that the training steps give; rename the metric"
             )
 
 
 def _check_rates(run: Run) -> None:
     """A list of rates that ends before the run does is an error in the middle of it, or a rate of 0 (MindSpore 2.0)."""
-    optimizer = run.optimizer
-    if not isinstance(optimizer, nn.Optimizer) or not Rates(optimizer).is_dynamic:
-        return
-    done = int(optimizer.global_step.asnumpy().item())
-    steps = done + run.epochs * run.steps_per_epoch - run.steps_before
-    for table in Rates(optimizer).parameters:
+    optimizers = [one for one in run.optimizers if isinstance(one, nn.Optimizer)]
+    for table, done in Rates(optimizers).lists if optimizers else ():
+        steps = done + run.epochs * run.steps_per_epoch - run.steps_before
         if table.size < steps:
             raise ValueError(
                 f"Model: the optimizer holds a list of {table.size} learning rates, but the run takes it to step "
                 f"{steps} ({run.epochs} epochs of {run.steps_per_epoch} steps); make the list that long"
             )
+
+
+def _check_frozen(run: Run) -> None:
+    """A frozen parameter that an optimizer holds would not stay as it is.
+
+    In GRAPH mode it is trained whatever its `requires_grad`; in PYNATIVE mode moments and weight decay still move it.
+    """
+    held = [
+        parameter
+        for optimizer in map(without_wrapper, run.optimizers)
+        if isinstance(optimizer, nn.Optimizer)
+        for parameter in optimizer.parameters
+    ]
+    # An optimizer that was given all parameters holds a BatchNorm's statistics too, which no gradient reaches.
+    frozen = [one.name for one in held if not one.requires_grad and not one.name.endswith(_STATISTICS)]
+    if frozen:
+        raise ValueError(
+            f"Model: the optimizer holds {quoted(frozen[:3])}{', ...' if len(frozen) > 3 else ''}, where requires_grad "
+            f"is False, as freeze sets it, and would change what is to stay as it is; freeze first, then make the "
+            f"optimizer, with network.trainable_params()"
+        )
 
 
 def _check_space(run: Run) -> None:

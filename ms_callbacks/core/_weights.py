@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Optional
 
@@ -17,36 +17,43 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from . import _ranks
+from . import _mindspore_compat, _ranks
+from ._model_parts import named_parameters, optimizers_of
 from ._rates import Rates
 
 __all__ = [
+    "Arrays",
     "Snapshot",
+    "aligned",
     "check_format",
     "check_parameters",
-    "everything",
     "first_nonfinite",
     "load",
-    "named_parameters",
     "nonfinite",
     "save",
     "size_of",
-    "statistics",
     "views",
-    "without_rates",
+    "with_optimizer",
+    "without_optimizer",
     "write",
 ]
 
+Arrays = dict[str, np.ndarray[Any, Any]]
+
 FORMATS = (".ckpt", ".safetensors")
+_COMPLEX = "/real and imaginary"  # a `.ckpt` holds no complex numbers: MindSpore writes such a file and cannot read it
+# What an optimizer, a loss scale or a checkpoint of MindSpore's has besides a moment for each weight.
+_STATES = frozenset(
+    "global_step learning_rate beta1_power beta2_power weight_decay scale_sense current_iterator_step "
+    "last_overflow_iterator_step epoch_num step_num".split()
+)
 _MUCH = 1 << 23  # bytes that two threads copy in half the time of one, and less would not be worth the threads
 
 
 class Snapshot:
     """A copy of parameters that can be taken again and again into the same memory."""
 
-    def __init__(
-        self, parameters: dict[str, Parameter], arrays: Optional[dict[str, np.ndarray[Any, Any]]] = None
-    ) -> None:
+    def __init__(self, parameters: dict[str, Parameter], arrays: Optional[Arrays] = None) -> None:
         self._parameters = parameters
         self.arrays = arrays or {}
 
@@ -64,6 +71,11 @@ class Snapshot:
             with ThreadPoolExecutor(2) as threads:
                 list(threads.map(np.copyto, copies, now.values()))
 
+    def changed(self) -> dict[str, Parameter]:
+        """The parameters that are no longer what they were, bit for bit, NaN and the sign of zero included."""
+        now = views(self._parameters)
+        return {name: self._parameters[name] for name, array in self.arrays.items() if not _is_same(array, now[name])}
+
     def restore(self, *, together: bool = True) -> None:
         """Writes the copy back, so that training can go on from it; `together`, the first rank's on every rank."""
         if together:
@@ -71,37 +83,25 @@ class Snapshot:
         _assign(self._parameters, self.arrays)
 
 
-def named_parameters(cell: nn.Cell) -> dict[str, Parameter]:
-    """The parameters of a cell by name: weights, and statistics such as BatchNorm's."""
-    return {parameter.name: parameter for parameter in cell.get_parameters()}
+def with_optimizer(cell: nn.Cell, weights: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """The weights, and what else a training cell holds: the state of optimizers without their learning rates.
 
-
-def without_rates(cell: nn.Cell) -> dict[str, Parameter]:
-    """What a checkpoint of `cell` holds: all parameters but the optimizer's learning rates.
-
-    These are parameters of its own; loading them would override a new schedule without a word.
+    The rates are parameters of their own; loading them would override a new schedule without a word.
     """
-    optimizer = getattr(cell, "optimizer", None)
-    rates = {id(one) for one in Rates(optimizer).parameters} if isinstance(optimizer, nn.Optimizer) else set()
-    return {name: one for name, one in named_parameters(cell).items() if id(one) not in rates}
+    optimizers = [one for one in optimizers_of(cell) if isinstance(one, nn.Optimizer)]
+    known = {id(one) for optimizer in optimizers for one in Rates(optimizer).parameters}
+    known.update(id(one) for one in weights.values())
+    state = {name: one for name, one in named_parameters(cell).items() if id(one) not in known}
+    return {**weights, **state}
 
 
 def write(
-    owner: str,
-    cell: nn.Cell,
-    arrays: dict[str, np.ndarray[Any, Any]],
-    source: str,
-    *,
-    exact: bool = False,
-    rates: bool = False,
+    owner: str, parameters: dict[str, Parameter], arrays: Arrays, source: str, *, besides: Optional[Iterable[str]] = ()
 ) -> None:
-    """Writes `arrays` into the parameters of `cell`: all of them, or none and an error.
+    """Writes `arrays` into `parameters`: all of them, or none and an error.
 
-    Entries that the cell has no parameter for are left out, so that weights saved with an optimizer load into a
-    network alone; with `exact`, they too are an error. Only with `rates` is the learning rate of an optimizer
-    expected among them: else the schedule stays the user's.
+    Entries that there is no parameter for are an error too, but for those named in `besides`; `None` leaves all out.
     """
-    parameters = named_parameters(cell) if rates else without_rates(cell)
     # MindSpore 2.0 gives a bool that was saved without dimensions back with one.
     for name, parameter in parameters.items():
         if parameter.size == 1 and name in arrays and arrays[name].size == 1:
@@ -114,7 +114,7 @@ def write(
         if name in arrays
         and (arrays[name].shape, str(arrays[name].dtype)) != (tuple(parameter.shape), str(parameter.dtype).lower())
     ]
-    unknown = sorted(set(arrays) - set(parameters)) if exact else []
+    unknown = [] if besides is None else sorted(set(arrays) - set(parameters) - set(besides))
     if missing or misshapen or unknown:
         problems = [f"the file lacks {', '.join(missing)}"] if missing else []
         problems += misshapen
@@ -126,26 +126,53 @@ def write(
     _assign(parameters, arrays)
 
 
-def statistics(cell: nn.Cell) -> dict[str, np.ndarray[Any, Any]]:
-    """Live views of the parameters that no gradient changes, such as BatchNorm's: each process has its own."""
-    return {name: one.asnumpy() for name, one in named_parameters(cell).items() if not one.requires_grad}
+def aligned(owner: str, names: Collection[str], arrays: Arrays, source: str) -> tuple[Arrays, list[str]]:
+    """The arrays by the names of the parameters that they are for, and which are of something beside these.
+
+    A cell around a network puts a prefix before its names, `backbone.conv.weight` for `conv.weight`, and a file may
+    have been saved with or without one. Where a part of the arrays has the names behind a prefix, the others are of
+    something beside; where the names have one that the arrays have not, it is put before.
+    """
+    if not names or all(name in arrays for name in names):
+        return arrays, []
+    first = next(iter(names))
+    prefixes = [name[: -len(first)] for name in arrays if name.endswith(f".{first}")]
+    fitting = [prefix for prefix in prefixes if all(f"{prefix}{name}" in arrays for name in names)]
+    if len(fitting) > 1:
+        raise ValueError(
+            f"{owner}: {source!r} holds such a network more than once, under {', '.join(map(repr, fitting))}; "
+            f"nothing was loaded; pass the whole network that the file was saved from"
+        )
+    if fitting:
+        within = {name[len(fitting[0]) :]: array for name, array in arrays.items() if name.startswith(fitting[0])}
+        return within, [name for name in arrays if not name.startswith(fitting[0])]
+    start = next(iter(arrays), "")
+    for prefix in [name[: -len(start)] for name in names if name.endswith(f".{start}")]:
+        if all(f"{prefix}{name}" in names for name in arrays):
+            return {f"{prefix}{name}": array for name, array in arrays.items()}, []
+    return arrays, []
 
 
-def everything(cell: nn.Cell) -> dict[str, np.ndarray[Any, Any]]:
-    """Live views of all parameters of `cell`, an optimizer's rates too."""
-    return views(named_parameters(cell))
+def without_optimizer(arrays: Arrays) -> Arrays:
+    """The arrays without those that look like the state of an optimizer: a step, or a moment named after a weight."""
+
+    def is_state(name: str) -> bool:
+        parts = name.split(".")
+        return parts[-1] in _STATES or any(".".join(parts[place:]) in arrays for place in range(1, len(parts)))
+
+    return {name: array for name, array in arrays.items() if not is_state(name)}
 
 
-def views(parameters: dict[str, Parameter]) -> dict[str, np.ndarray[Any, Any]]:
+def views(parameters: Mapping[str, Parameter]) -> Arrays:
     """Live views of parameters."""
     return {name: parameter.asnumpy() for name, parameter in parameters.items()}
 
 
-def check_parameters(owner: str, cell: nn.Cell) -> None:
+def check_parameters(owner: str, parameters: Mapping[str, Parameter]) -> None:
     """Raises where parameters could be read but not written back."""
     if ms.get_context("device_target") != "CPU":
         return
-    for name, parameter in named_parameters(cell).items():
+    for name, parameter in parameters.items():
         if str(parameter.dtype) == "BFloat16":
             raise ValueError(
                 f"{owner}: MindSpore cannot write parameters of bfloat16 on a CPU, and {name!r} is one; "
@@ -162,7 +189,7 @@ def check_format(owner: str, path: str) -> None:
         _safetensors()
 
 
-def save(path: str, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+def save(path: str, arrays: Arrays) -> None:
     """Writes `arrays` to `path`, in the format that its ending names."""
     if path.endswith(".safetensors"):
         contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}  # written as memory lies
@@ -171,52 +198,67 @@ def save(path: str, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
         except _safetensors().SafetensorError as error:
             raise OSError(str(error)) from error
     else:
-        ms.save_checkpoint([{"name": name, "data": _as_tensor(array)} for name, array in arrays.items()], path)
+        entries = [_as_floats(*each) if each[1].dtype.kind == "c" else each for each in arrays.items()]
+        ms.save_checkpoint([{"name": name, "data": _as_tensor(array)} for name, array in entries], path)
 
 
-def load(path: str) -> dict[str, np.ndarray[Any, Any]]:
+def load(path: str) -> Arrays:
     """Reads what `save` wrote."""
     if path.endswith(".safetensors"):
         try:
-            content: dict[str, np.ndarray[Any, Any]] = _safetensors().numpy.load_file(path)
+            content: Arrays = _safetensors().numpy.load_file(path)
         except _safetensors().SafetensorError as error:
             raise ValueError(f"{path!r}: {error}") from error
         return content
-    return {name: parameter.asnumpy() for name, parameter in ms.load_checkpoint(path).items()}
+    return dict(_as_saved(name, parameter.asnumpy()) for name, parameter in ms.load_checkpoint(path).items())
 
 
-def size_of(cell: nn.Cell) -> int:
-    """The bytes of a cell's parameters."""
-    return sum(one.nbytes for one in named_parameters(cell).values())
+def size_of(parameters: Mapping[str, Parameter]) -> int:
+    """The bytes of parameters."""
+    return sum(one.nbytes for one in parameters.values())
 
 
-def first_nonfinite(cell: nn.Cell, besides: Collection[str] = ()) -> Optional[str]:
+def first_nonfinite(parameters: Mapping[str, Parameter], besides: Collection[str] = ()) -> Optional[str]:
     """The name of the first parameter that holds NaN or an infinity; `None` where all are finite.
 
     Parameters named in `besides` may hold them, as a mask of minus infinities does.
     """
-    return next((name for name in nonfinite(cell) if name not in besides), None)
+    return next((name for name in nonfinite(views(parameters)) if name not in besides), None)
 
 
-def nonfinite(cell: nn.Cell) -> Iterator[str]:
-    """The names of the parameters that hold NaN or an infinity, in the cell's order."""
-    for name, array in _floats(cell):
-        if not np.isfinite(array).all():
+def nonfinite(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Iterator[str]:
+    """The names of the arrays that hold NaN or an infinity, in their order."""
+    for name, array in arrays.items():
+        if (array.dtype.kind in "fc" or array.dtype.name == "bfloat16") and not np.isfinite(array).all():
             yield name
 
 
-def _floats(cell: nn.Cell) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
-    for name, parameter in named_parameters(cell).items():
-        array = parameter.asnumpy()
-        if np.issubdtype(array.dtype, np.floating):
-            yield name, array
+def _is_same(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+    bits, others = (np.ascontiguousarray(each).reshape(-1).view(np.uint8) for each in (one, other))
+    return np.array_equal(bits, others)
 
 
-def _assign(parameters: dict[str, Parameter], arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+def _assign(parameters: Mapping[str, Parameter], arrays: Arrays) -> None:
+    if not parameters:
+        return
+    tensors = {name: _as_tensor(arrays[name]) for name in parameters}  # before the first is written
+    _mindspore_compat.stop_recording()
     for name, parameter in parameters.items():
         # Both write into the memory that is there; the newer one, absent in MindSpore 2.0, does not copy twice.
         write_into = getattr(parameter, "copy_", None) or functools.partial(ops.assign, parameter)
-        write_into(_as_tensor(arrays[name]))
+        write_into(tensors[name])
+    _mindspore_compat.finish_pending()
+
+
+def _as_floats(name: str, array: np.ndarray[Any, Any]) -> tuple[str, np.ndarray[Any, Any]]:
+    return name + _COMPLEX, np.stack((array.real, array.imag), axis=-1)
+
+
+def _as_saved(name: str, array: np.ndarray[Any, Any]) -> tuple[str, np.ndarray[Any, Any]]:
+    if not name.endswith(_COMPLEX):
+        return name, array
+    kind = np.complex64 if array.dtype == np.float32 else np.complex128
+    return name[: -len(_COMPLEX)], np.ascontiguousarray(array).view(kind)[..., 0]
 
 
 def _as_tensor(array: np.ndarray[Any, Any]) -> Tensor:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
-import numpy as np
-from mindspore import Tensor
+from mindspore import nn
 
 from ..core._callback import STEP_BEGIN
 from ..core._checks import check_choice
+from ..core._classification import BINARY, Array, ClassReader, Task, check_class_numbers
 from ..core._context import Run, eval_labels
 from ..core._files import check_folder
 from ..core._layers import untouched
-from ..core._observer import EvalObserver
+from ..core._network_output import Place
+from ..core._observer import EvalObserver, EvalOutputs
 from ..core._pictures import check_picture, save
 
-__all__ = ["Array", "ClassReport", "class_scores"]
-
-Array = np.ndarray[Any, Any]
+__all__ = ["Array", "ClassReport"]
 
 
 class ClassReport(EvalObserver):
@@ -30,23 +30,31 @@ class ClassReport(EvalObserver):
     """
 
     def __init__(
-        self, class_names: Optional[Sequence[str]], picture: Union[str, os.PathLike[str], None], verbose: int
+        self,
+        class_names: Optional[Sequence[str]],
+        output: Place,
+        threshold: Optional[float],
+        picture: Union[str, os.PathLike[str], None],
+        verbose: int,
     ) -> None:
         super().__init__()
         self.class_names = class_names
-        self._names = None if class_names is None else _checked_names(self._owner, class_names)
+        self._names = () if class_names is None else _checked_names(self._owner, class_names)
+        self.output = output
+        self.threshold = threshold
+        self._reader = ClassReader(self._owner, output, threshold, multilabel=False)
+        self._loss: Optional[str] = None
         self.picture = picture
         self._path = check_picture(self._owner, picture)
         self.verbose = check_choice(self._owner, "verbose", verbose, (0, 1))
         self._is_new = False
-        self._classes: Optional[int] = None
         self._forget()
 
     def on_train_begin(self, run_context: Any) -> None:
-        """Begins anew."""
+        """Resets what an earlier run has shown."""
         super().on_train_begin(run_context)
         self._is_new = False
-        self._classes = None
+        self._reader.forget()
         self._forget()
         self.at_step(STEP_BEGIN, self._look_at_first)
 
@@ -65,23 +73,25 @@ class ClassReport(EvalObserver):
             check_folder(self._owner, self._path)
 
     def _look_at_first(self, run_context: Any) -> None:
-        """Before the first step, looks for what is wrong already, where the batch can be seen."""
+        """Before the first step, finds what is wrong already, where the batch can be seen."""
         self.at_step(STEP_BEGIN)
-        run = self._run
-        if run.batch is not None and run.loss_fn is not None:
-            self._look_ahead(run, run.inputs(self._owner))
+        if self._run.batch is not None:
+            self._look_ahead(self._run, self._run.batch)
 
     def on_eval_begin(self, run_context: Any) -> None:
-        """Begins anew; an evaluation that is part of no training may be of another network."""
+        """Resets; an evaluation that is part of no training may be of another network."""
         super().on_eval_begin(run_context)
+        self._loss = self.eval_outputs.loss
         if self._depth <= 1:
-            self._classes = None
+            self._reader.forget()
 
     def on_eval_step_begin(self, run_context: Any) -> None:
         """Checks the labels before the loss does, which tells of a wrong one less clearly or, on some devices, not."""
         labels = eval_labels(run_context)
         if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu":
-            _check_labels(self._owner, labels, self._classes)
+            task = self._reader.task
+            if task is None or task.kind != BINARY:
+                check_class_numbers(self._owner, labels, None if task is None else task.classes)
 
     def on_eval_end(self, run_context: Any) -> None:
         """Takes over what this evaluation has shown; reports it at once where no training is under way."""
@@ -94,34 +104,43 @@ class ClassReport(EvalObserver):
         """Reports."""
         self._report("")
 
-    def see_batch(self, logits: Array, labels: Array, inputs: Any) -> None:
-        """Takes in a batch: logits of shape (n, classes), labels of shape (n,), and the network's first input."""
-        _check_batch(self._owner, logits, labels)
-        self._check_class_count(logits.shape[1])
-        self._classes = logits.shape[1]
-        self._take(logits, labels.astype(np.int64), inputs)
+    def see_batch(self, output: Any, labels: Any, inputs: Any) -> None:
+        """Takes in a batch: what the network gave for it, its labels, and the network's first input."""
+        self._take(*self._read(output, labels), inputs)
 
     @property
     def _owner(self) -> str:
         return type(self).__name__
 
-    def _look_ahead(self, run: Run, inputs: tuple[Tensor, ...]) -> None:
-        with untouched(run.network, inputs):
-            output = run.network(*inputs)
-        if self._names is not None:
-            self._check_class_count(class_scores(self._owner, output).shape[1])
-        if isinstance(output, Tensor) and output.ndim == 2:
-            self._classes = output.shape[1]
+    def _look_ahead(self, run: Run, batch: tuple[Any, ...]) -> None:
+        """Reads a batch of the training data as if it were one of the evaluation."""
+        model = run.evaluated_model
+        ahead = EvalOutputs(self._owner, model)
+        self._loss = ahead.loss
+        network = None if model is None else model.eval_network
+        if run.loss_fn is not None and (network is None or isinstance(network, nn.WithEvalCell)):
+            with untouched(run.network, batch):
+                output = run.network(*run.inputs(self._owner))
+            self._read(output, batch[-1])
+        elif network is not None:
+            outputs = None
+            # An evaluation network of the user's own may take other columns than the training has.
+            with untouched(network, batch), contextlib.suppress(Exception):
+                outputs = network(*batch)
+            if outputs is not None:
+                self._read(*ahead.split(outputs))
 
-    def _check_class_count(self, classes: int) -> None:
-        if self._names is not None and len(self._names) != classes:
+    def _read(self, output: Any, labels: Any) -> tuple[Task, Array, Array]:
+        task, scores, labels = self._reader.read(output, labels, self._loss, len(self._names))
+        if self._names and len(self._names) != task.classes:
             raise ValueError(
-                f"{self._owner}: class_names must have one name for each of the network's {classes} classes, but got "
-                f"{len(self._names)}: {list(self._names)}"
+                f"{self._owner}: class_names must have one name for each of the network's {task.classes} classes, but "
+                f"got {len(self._names)}: {list(self._names)}"
             )
+        return task, scores, labels
 
     def _name(self, class_: int) -> str:
-        return str(class_) if self._names is None else self._names[class_]
+        return self._names[class_] if self._names else str(class_)
 
     def _report(self, when: str) -> None:
         if not self._is_new:
@@ -138,8 +157,8 @@ class ClassReport(EvalObserver):
         """Begins the attributes anew."""
 
     @abstractmethod
-    def _take(self, logits: Array, labels: Array, inputs: Any) -> None:
-        """Takes in a batch that has been checked."""
+    def _take(self, task: Task, scores: Array, labels: Array, inputs: Any) -> None:
+        """Takes in a batch that has been checked: scores of shape (n, outputs), labels of shape (n,)."""
 
     @abstractmethod
     def _end_evaluation(self) -> None:
@@ -152,41 +171,6 @@ class ClassReport(EvalObserver):
     @abstractmethod
     def _draw(self) -> Any:
         """The picture, as a figure."""
-
-
-def class_scores(owner: str, output: Any) -> Tensor:
-    """What a classifier puts out; raises unless it is one Tensor of shape (n, classes)."""
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        what = f"a Tensor of shape {output.shape}" if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(f"{owner}: needs a network whose output is of shape (n, classes), but this one gives {what}")
-    return output
-
-
-def _check_batch(owner: str, logits: Array, labels: Array) -> None:
-    if logits.ndim != 2 or logits.shape[1] < 2:
-        raise ValueError(
-            f"{owner}: needs logits of shape (n, classes) with at least 2 classes, but this network's are of shape "
-            f"{logits.shape}"
-        )
-    if labels.dtype.kind not in "iu" or labels.shape != logits.shape[:1]:
-        raise ValueError(
-            f"{owner}: needs labels that are whole numbers, of shape {logits.shape[:1]}, but got {labels.dtype} of "
-            f"shape {labels.shape}; where they are one-hot, give the dataset their argmax and the loss sparse=True"
-        )
-    _check_labels(owner, labels, logits.shape[1])
-
-
-def _check_labels(owner: str, labels: Array, classes: Optional[int]) -> None:
-    """Raises where a label is no class; `classes` is `None` where nothing is known of the network yet."""
-    wrong = labels[(labels < 0) | (labels >= (np.inf if classes is None else classes))]
-    if not wrong.size:
-        return
-    if classes is None:
-        raise ValueError(f"{owner}: label {wrong[0]} is out of range: classes count from 0; mend the labels")
-    raise ValueError(
-        f"{owner}: label {wrong[0]} is out of range: the network has {classes} classes, 0 to {classes - 1}; "
-        f"mend the labels, or give the network more outputs"
-    )
 
 
 def _checked_names(owner: str, names: Any) -> tuple[str, ...]:

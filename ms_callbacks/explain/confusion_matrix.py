@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any, Optional, Union
 
 import numpy as np
-from mindspore.train import ConfusionMatrix as Metric
 
 from ..core import _ranks
 from ..core._checks import check_int
+from ..core._classification import Task
 from ..core._context import Run
+from ..core._network_output import Place
 from ..core._pictures import figure
 from ..core._table import render
 from ._classes import Array, ClassReport
@@ -32,14 +33,24 @@ class ConfusionMatrix(ClassReport):
     Before the first step, its batch runs through the network once more, to see what comes out; whatever that changes in
     the network is given back, but hooks of your own run.
 
-    For any Model with logits of shape (n, classes) and labels of shape (n,), whole numbers from 0. The counts are those
-    of MindSpore's own metric, `mindspore.train.ConfusionMatrix`: the prediction is the class with the highest logit,
-    on a tie the first. Samples with NaN among their logits are counted, but what they are taken for means nothing; how
-    many there are is printed. In the picture, a cell holds a count, and the darker it is, the larger the share of the
-    true class that went wrong there; the diagonal, what went right, is grey.
+    For classifiers with one class a sample. Outputs of shape (n, classes) with labels of shape (n,), whole numbers from
+    0, or of shape (n, classes), one-hot or shares that sum to 1: the prediction is the class with the highest output,
+    on a tie the first, as in MindSpore's own metric, `mindspore.train.ConfusionMatrix`. One output, of shape (n, 1) or
+    (n,), with labels 0 and 1 of either shape: the prediction is 1 where the output exceeds `threshold`. Prediction and
+    labels are found at the Model's `eval_indexes`, as MindSpore's metrics find them. Multi-label, segmentation and
+    regression are refused: before the first step, for which one batch of the training data runs through the network in
+    addition; in sink mode on GPU and Ascend, and outside training, at the first batch of the evaluation.
+
+    Samples with NaN among their outputs are counted, but what they are taken for means nothing; how many there are is
+    printed. In the picture, a cell holds a count, and the darker it is, the larger the share of the true class that
+    went wrong there; the diagonal, what went right, is grey.
 
     Args:
         class_names: a name for each class, in order. Default: None, their numbers.
+        output: which of several outputs holds the scores of the classes: an index, a key, or a function of all that the
+            network gives. Default: None, the only one, the one called `"logits"`, or the only one that fits.
+        threshold: for one output, what it must exceed to mean class 1. Default: None, 0 for `nn.BCEWithLogitsLoss`
+            and 0.5 for `nn.BCELoss`; other loss functions need it.
         every_n_epochs: reports after every n-th epoch too, if it was evaluated. Default: None, at the end alone.
         picture: the path of a PNG, written at each report; its folder must exist. Needs matplotlib. Default: None.
         verbose: 0 prints nothing. Default: 1.
@@ -53,9 +64,10 @@ class ConfusionMatrix(ClassReport):
     Raises:
         TypeError, ValueError: an argument is not as described.
         ImportError: a picture is asked for, and matplotlib is not installed.
-        ValueError: before the first step: the run never evaluates, or the number of class_names is wrong (in sink mode
-            on GPU and Ascend, at the first evaluation); at an evaluation: labels that are not whole numbers, or out of
-            range.
+        ValueError: before the first step: the run never evaluates, the network is no classifier with one class a
+            sample, its output cannot be told, or the number of class_names is wrong (the latter three in sink mode on
+            GPU and Ascend, and outside training, at the first evaluation); at an evaluation: labels out of range, or
+            `eval_indexes` missing.
 
     Example:
         >>> confusion = ConfusionMatrix(class_names=["cat", "dog", "horse"], picture=folder + "/confusion.png")
@@ -71,18 +83,20 @@ class ConfusionMatrix(ClassReport):
         self,
         class_names: Optional[Sequence[str]] = None,
         *,
+        output: Place = None,
+        threshold: Optional[float] = None,
         every_n_epochs: Optional[int] = None,
         picture: Union[str, os.PathLike[str], None] = None,
         verbose: int = 1,
     ) -> None:
-        super().__init__(class_names, picture, verbose)
+        super().__init__(class_names, output, threshold, picture, verbose)
         self.every_n_epochs = (
             None if every_n_epochs is None else check_int("ConfusionMatrix", "every_n_epochs", every_n_epochs, 1)
         )
 
     def begin_evaluation(self) -> None:
-        """Begins counting anew."""
-        self._metric: Optional[Metric] = None
+        """Sets the counts to 0."""
+        self._counts: Optional[Array] = None
         self._nan_samples = 0
 
     def after_epoch(self, run: Run) -> None:
@@ -115,18 +129,17 @@ class ConfusionMatrix(ClassReport):
         self.matrix_ = np.zeros((0, 0), np.int64)
         self.nan_samples_ = 0
 
-    def _take(self, logits: Array, labels: Array, inputs: Any) -> None:
-        if self._metric is None:
-            self._metric = Metric(logits.shape[1])
-        self._metric.update(logits, labels)
-        self._nan_samples += int(np.isnan(logits).any(axis=1).sum())
+    def _take(self, task: Task, scores: Array, labels: Array, inputs: Any) -> None:
+        classes = task.classes
+        pairs = np.bincount(classes * labels + task.predictions(scores), minlength=classes**2)
+        counts = pairs.reshape(classes, classes)
+        self._counts = counts if self._counts is None else self._counts + counts
+        self._nan_samples += int(np.isnan(scores).any(axis=1).sum())
 
     def _end_evaluation(self) -> None:
-        if self._metric is not None:
-            with np.errstate(invalid="ignore"):  # it divides by classes that have no samples, for shares not asked for
-                matrix = self._metric.eval()  # MindSpore counts in floats
-            *counts, nan_samples = _ranks.total([*matrix.reshape(-1), self._nan_samples])
-            self.matrix_ = np.array(counts, np.int64).reshape(matrix.shape)
+        if self._counts is not None:
+            *counts, nan_samples = _ranks.total([*self._counts.reshape(-1), self._nan_samples])
+            self.matrix_ = np.array(counts, np.int64).reshape(self._counts.shape)
             self.nan_samples_ = int(nan_samples)
 
     def _text(self) -> str:

@@ -12,10 +12,12 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ..core._checks import check_int, nearest, quoted
+from ..core._classification import Array, score_rows
 from ..core._files import check_folder
 from ..core._layers import untouched
+from ..core._network_output import Place, as_array, check_output, find_place, pick
+from ..core._output import emit
 from ..core._pictures import as_picture, check_image_shape, check_picture, contact_sheet, save
-from ._classes import Array, class_scores
 
 __all__ = ["grad_cam"]
 
@@ -30,13 +32,16 @@ def grad_cam(
     images: Any,
     *,
     targets: Union[int, Sequence[int], None] = None,
+    output: Place = None,
     picture: Union[str, os.PathLike[str], None] = None,
 ) -> Array:
     """Grad-CAM: which places of an image speak for a class, by one convolution's feature maps.
 
     With A_k the convolution's k-th feature map and y the target's logit, alpha_k is the mean over all places of
     dy/dA_k, and the map is ReLU(sum_k alpha_k A_k): resized bilinearly to the image and divided by its maximum. A map
-    that is 0 everywhere (nothing speaks for the class) stays 0. The feature maps are the convolution's own output,
+    that is 0 everywhere (nothing speaks for the class) stays 0; where that is because the gradient itself is exactly 0
+    everywhere, as behind a softmax that is saturated, a line says so. Of one output, y is the output for class 1, and
+    its negative for class 0. The feature maps are the convolution's own output,
     before any activation that follows.
 
     The network runs in PYNATIVE mode with evaluation flags, whatever the user's mode; mode, flags, hooks, weights,
@@ -44,12 +49,16 @@ def grad_cam(
     MindSpore 2.8 and 2.9 in GRAPH mode, a training step after it compiles again.
 
     Args:
-        network: a classifier of images, with one input and logits of shape (n, classes).
+        network: a classifier of images, with one input and an output of shape (n, classes), or one output for two
+            classes, of shape (n, 1) or (n,); with one label a sample or several.
         layer: the name of a 2-D convolution in it, such as `"conv2"` or `"backbone.conv2"`, as
             `network.cells_and_names()` gives it.
         images: a Tensor or array of shape (n, c, h, w), normalised as the network expects; arrays of floats are taken
             as float32. All run at once.
-        targets: the class to look for, for all images or for each. Default: None, the predicted ones.
+        targets: the class to look for, for all images or for each. Default: None, the ones with the highest output;
+            of one output they cannot be told, and are needed.
+        output: which of several outputs holds the scores of the classes: an index, a key, or a function of all that the
+            network gives. Default: None, the only one, the one called `"logits"`, or the only one that fits.
         picture: the path of a PNG with each image and, beside it, its map over it, brighter where the class is seen;
             for 1 or 3 channels. Needs matplotlib. Default: None.
 
@@ -58,8 +67,8 @@ def grad_cam(
 
     Raises:
         TypeError, ValueError: an argument is not as described: no such layer, a layer that is not a 2-D convolution, a
-            network without any, a layer that the network does not call exactly once, a target out of range; or what
-            the network computes is NaN or infinite.
+            network without any, a layer that the network does not call exactly once, a target out of range, a network
+            that is no classifier or whose output cannot be told; or what the network computes is NaN or infinite.
         ImportError: a picture is asked for, and matplotlib is not installed.
 
     Example:
@@ -73,28 +82,38 @@ def grad_cam(
     """
     convolution = _convolution(network, layer)
     inputs = _as_inputs(images)
+    place = check_output(_OWNER, output)
     path = check_picture(_OWNER, picture)
     if path:
         check_folder(_OWNER, path)
         check_image_shape(_OWNER, tuple(inputs.shape[1:]))
     with untouched(network, inputs):
-        features, logits = _features(network, layer, convolution, inputs)
-        classes = _classes(targets, logits)
-        gradient = _gradient(network, convolution, inputs, features, classes, logits.shape[1])
+        features, outputs = _features(network, layer, convolution, inputs)
+        if place is None:
+            place = find_place(_OWNER, outputs, lambda part: part.ndim in (1, 2) and len(part) == len(inputs))
+        scores = score_rows(_OWNER, as_array(pick(_OWNER, outputs, place)))
+        classes = _classes(targets, scores)
+        gradient = _gradient(network, convolution, inputs, features, place, _signs(classes, scores.shape[1]))
     weights = gradient.mean(axis=(2, 3))
     maps = np.maximum(np.einsum("nk,nkhw->nhw", weights, features.asnumpy().astype(np.float64)), 0)
     maps = _resized(maps, *inputs.shape[2:])
     if not np.isfinite(maps).all():
         raise ValueError(f"{_OWNER}: the network's values or gradients for these images are NaN or infinite")
     highest = maps.max(axis=(1, 2), keepdims=True)
+    flat = np.flatnonzero(~gradient.any(axis=(1, 2, 3)))
+    if flat.size:
+        emit(
+            f"{_OWNER}: the gradient of the target's output is exactly 0 everywhere for {flat.size} of {len(maps)} "
+            f"images (the first is {flat[0]}): their maps are 0, and tell nothing"
+        )
     maps = (maps / np.where(highest > 0, highest, 1)).astype(np.float32)
     if path:
         _draw(inputs.asnumpy(), maps, classes, path)
     return maps
 
 
-def _features(network: nn.Cell, name: str, convolution: nn.Cell, inputs: Tensor) -> tuple[Tensor, Array]:
-    """The convolution's output, and the logits."""
+def _features(network: nn.Cell, name: str, convolution: nn.Cell, inputs: Tensor) -> tuple[Tensor, Any]:
+    """The convolution's output, and all that the network gives."""
     outputs: list[Tensor] = []
 
     def keep(cell: Any, args: Any, output: Any) -> None:
@@ -102,7 +121,7 @@ def _features(network: nn.Cell, name: str, convolution: nn.Cell, inputs: Tensor)
 
     handle = convolution.register_forward_hook(keep)
     try:
-        logits = class_scores(_OWNER, network(inputs))
+        result = network(inputs)
     finally:
         handle.remove()
     if len(outputs) != 1:
@@ -110,31 +129,32 @@ def _features(network: nn.Cell, name: str, convolution: nn.Cell, inputs: Tensor)
         raise ValueError(
             f"{_OWNER}: layer must be called once when the network runs, but {name!r} is called {times}; take another"
         )
-    return outputs[0], logits.asnumpy()
+    return outputs[0], result
 
 
 def _gradient(
-    network: nn.Cell, convolution: nn.Cell, inputs: Tensor, features: Tensor, targets: Array, classes: int
+    network: nn.Cell, convolution: nn.Cell, inputs: Tensor, features: Tensor, place: Place, signs: Array
 ) -> Array:
-    """The gradient of each image's target logit with respect to the convolution's output.
+    """The gradient of each image's target output with respect to the convolution's output.
 
     A hook adds zeros to that output, and the gradient is taken with respect to these: on MindSpore 2.0 to 2.10 alike,
     without a change to the network. Images do not influence each other in evaluation mode, so one sum serves all.
     """
-    chosen = Tensor(np.eye(classes, dtype=np.float32)[targets])
+    chosen = Tensor(signs)
 
-    def target_logits(zeros: Tensor) -> Tensor:
+    def target_outputs(zeros: Tensor) -> Tensor:
         def add(cell: Any, args: Any, output: Tensor) -> Tensor:
             return output + zeros
 
         handle = convolution.register_forward_hook(add)
         try:
-            return ops.reduce_sum(network(inputs) * chosen)
+            scores = pick(_OWNER, network(inputs), place)
+            return ops.reduce_sum(scores.reshape(chosen.shape) * chosen)
         finally:
             handle.remove()
 
     zeros = Tensor(np.zeros(features.shape, np.float32)).astype(features.dtype)
-    return ms.grad(target_logits)(zeros).asnumpy().astype(np.float64)
+    return ms.grad(target_outputs)(zeros).asnumpy().astype(np.float64)
 
 
 def _resized(maps: Array, height: int, width: int) -> Array:
@@ -191,10 +211,23 @@ def _as_inputs(images: Any) -> Tensor:
     return Tensor(images.astype(np.float32) if images.dtype.kind == "f" else images)
 
 
-def _classes(targets: Any, logits: Array) -> Array:
-    count, classes = logits.shape
+def _signs(targets: Array, outputs: int) -> Array:
+    """How much of each output is the target's: of several, all of its own; of one, its negative for class 0."""
+    if outputs == 1:
+        return (2 * targets[:, None] - 1).astype(np.float32)
+    return np.asarray(np.eye(outputs, dtype=np.float32)[targets])
+
+
+def _classes(targets: Any, scores: Array) -> Array:
+    count, outputs = scores.shape
+    classes = 2 if outputs == 1 else outputs
+    if targets is None and outputs == 1:
+        raise ValueError(
+            f"{_OWNER}: targets must be given for a network with one output, whose prediction cannot be told without "
+            f"its threshold: targets=1 for what speaks for class 1, targets=0 for what speaks against it"
+        )
     if targets is None:
-        return logits.argmax(axis=1)
+        return np.asarray(scores.argmax(axis=1))
     if isinstance(targets, (Tensor, np.ndarray)):
         targets = targets.tolist() if isinstance(targets, np.ndarray) else targets.asnumpy().tolist()
     listed = list(targets) if isinstance(targets, Sequence) and not isinstance(targets, str) else [targets] * count

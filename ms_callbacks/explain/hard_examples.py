@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 import numpy as np
-from mindspore import Tensor
 
 from ..core._checks import check_int
+from ..core._classification import Task
 from ..core._context import Run
+from ..core._network_output import Place
 from ..core._pictures import as_picture, check_image_shape, contact_sheet
 from ..core._table import render
 from ._classes import Array, ClassReport
@@ -42,9 +43,15 @@ class HardExamples(ClassReport):
     Before the first step, its batch runs through the network once more, to see what comes out; whatever that changes in
     the network is given back, but hooks of your own run.
 
-    The loss is the softmax cross-entropy of each sample by itself, computed from logits (n, classes) and labels (n,) in
-    float64, whatever the loss that the Model trains with. A sample whose loss is NaN counts as the hardest; on a tie,
-    the earlier sample comes first. Of several processes, the first tells of its own shard.
+    For classifiers with one class a sample, as `ConfusionMatrix` describes them: outputs (n, classes) with labels (n,)
+    or one-hot, or one output with labels 0 and 1. Others are refused: before the first step, for which one batch of the
+    training data runs through the network in addition; in sink mode on GPU and Ascend, and outside training, at the
+    first batch of the evaluation.
+
+    The loss is the cross-entropy of each sample by itself, computed in float64, whatever the loss that the Model trains
+    with: that of the softmax of several outputs, or of the sigmoid of one. Outputs that are probabilities already are
+    taken as they are: those of `nn.BCELoss`, and rows that sum to 1. A sample whose loss is NaN counts as the hardest;
+    on a tie, the earlier sample comes first. Of several processes, the first tells of its own shard.
 
     Args:
         top_k: how many samples to keep. Default: 16.
@@ -52,6 +59,10 @@ class HardExamples(ClassReport):
             under each image. For images of shape (h, w), (1, h, w) or (3, h, w), each shown from its darkest to its
             brightest value. Its folder must exist. Needs matplotlib. Default: None.
         class_names: a name for each class, in order. Default: None, their numbers.
+        output: which of several outputs holds the scores of the classes: an index, a key, or a function of all that the
+            network gives. Default: None, the only one, the one called `"logits"`, or the only one that fits.
+        threshold: for one output, what it must exceed to mean class 1. Default: None, 0 for `nn.BCEWithLogitsLoss`
+            and 0.5 for `nn.BCELoss`; other loss functions need it.
         verbose: 0 prints nothing. Default: 1, a table at the end of training.
 
     Attributes:
@@ -61,9 +72,10 @@ class HardExamples(ClassReport):
     Raises:
         TypeError, ValueError: an argument is not as described.
         ImportError: a picture is asked for, and matplotlib is not installed.
-        ValueError: before the first step: the run never evaluates, the number of class_names is wrong, or images
-            cannot be drawn (the latter two in sink mode on GPU and Ascend at the first evaluation); at an evaluation:
-            labels that are not whole numbers, or out of range.
+        ValueError: before the first step: the run never evaluates, the network is no classifier with one class a
+            sample, its output cannot be told, the number of class_names is wrong, or images cannot be drawn (all but
+            the first in sink mode on GPU and Ascend, and outside training, at the first evaluation); at an evaluation:
+            labels out of range, or `eval_indexes` missing.
 
     Example:
         >>> hard = HardExamples(2, picture=folder + "/hard.png")
@@ -81,9 +93,11 @@ class HardExamples(ClassReport):
         *,
         picture: Union[str, os.PathLike[str], None] = None,
         class_names: Optional[Sequence[str]] = None,
+        output: Place = None,
+        threshold: Optional[float] = None,
         verbose: int = 1,
     ) -> None:
-        super().__init__(class_names, picture, verbose)
+        super().__init__(class_names, output, threshold, picture, verbose)
         self.top_k = check_int("HardExamples", "top_k", top_k, 1)
 
     def begin_evaluation(self) -> None:
@@ -91,16 +105,16 @@ class HardExamples(ClassReport):
         self._seen = 0
         self._hardest: list[tuple[HardExample, Optional[Array]]] = []
 
-    def _look_ahead(self, run: Run, inputs: tuple[Tensor, ...]) -> None:
+    def _look_ahead(self, run: Run, batch: tuple[Any, ...]) -> None:
         if self._path:
-            check_image_shape(self._owner, tuple(inputs[0].shape[1:]))
-        super()._look_ahead(run, inputs)
+            check_image_shape(self._owner, tuple(batch[0].shape[1:]))
+        super()._look_ahead(run, batch)
 
     def _forget(self) -> None:
         self.examples_: list[HardExample] = []
         self.images_: list[Array] = []
 
-    def _take(self, logits: Array, labels: Array, inputs: Any) -> None:
+    def _take(self, task: Task, scores: Array, labels: Array, inputs: Any) -> None:
         if self._path:
             if inputs is None:
                 raise ValueError(
@@ -108,10 +122,10 @@ class HardExamples(ClassReport):
                     f"with dataset_sink_mode=False, or leave picture out"
                 )
             check_image_shape(self._owner, inputs.shape[1:])
-        logs = _log_softmax(logits.astype(np.float64))
+        logs = task.log_probabilities(scores)
         rows = np.arange(len(labels))
         losses = -logs[rows, labels]
-        predictions = logs.argmax(axis=1)
+        predictions = task.predictions(scores)
         for row in np.lexsort((rows, *_falling(losses)))[: self.top_k]:
             prediction = int(predictions[row])
             example = HardExample(
@@ -153,12 +167,6 @@ class HardExamples(ClassReport):
             for each in self.examples_
         ]
         return contact_sheet([as_picture(self._owner, image) for image in self.images_], captions)
-
-
-def _log_softmax(logits: Array) -> Array:
-    with np.errstate(invalid="ignore", over="ignore"):  # infinite logits make NaN, which is what they are worth
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def _falling(losses: Array) -> tuple[Array, Array]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterable
-from typing import Any, Optional
+import math
+import random
+from collections.abc import Iterable, Iterator
+from typing import Any, Callable, Optional
 
 import mindspore as ms
 import numpy as np
@@ -13,9 +16,10 @@ from mindspore import Tensor, nn, ops
 from ..core import _ranks
 from ..core._callback import TrainCallback
 from ..core._checks import check_choice, check_dataset, check_int, check_number, quoted
+from ..core._classification import Array, ClassReader, loss_kind
 from ..core._context import Run
 from ..core._layers import untouched
-from ._classes import class_scores
+from ..core._network_output import Place
 
 __all__ = ["Robustness"]
 
@@ -31,24 +35,43 @@ class Robustness(TrainCallback):
 
     The network is the one that the run ends with, the best weights where `EarlyStopping` restores them. It runs in
     PYNATIVE mode with evaluation flags; mode, flags, weights, statistics and whatever else the network writes in its
-    forward pass are afterwards as they were, but hooks of your own run. A sample with NaN among its logits counts as
-    wrong.
+    forward pass are afterwards as they were, but hooks of your own run. Before the first step, one batch runs through
+    it and back, so that what cannot be measured is refused there.
+
+    The accuracy is the share of samples that are right; one with NaN among its outputs is wrong. What is right depends
+    on the task, which the loss function and the first batch tell, or are told by `task`:
+
+    - multi-class: several outputs, of which the highest wins; labels are whole numbers (n,), or of shape (n, classes),
+      one-hot or shares that sum to 1;
+    - binary: one output, (n, 1) or (n,), that means 1 above `threshold`; labels are 0 and 1, of either shape;
+    - multi-label: several outputs, each of which means 1 above `threshold`; labels are 0 and 1, of shape (n, classes),
+      and the accuracy is the share of labels that are right, as Keras's `BinaryAccuracy` has it; the share of samples
+      with all labels right, as MindSpore's `Accuracy('multilabel')` has it, is lower.
+
+    Regression and segmentation are refused. A sample whose gradient is exactly 0, as behind a loss that is saturated,
+    is not moved, and a line says how many there are. Where that is every sample, nothing was measured, and the
+    accuracies for epsilons above 0 are NaN.
 
     Args:
-        dataset: two columns, the network's input (floats, batch first) and the label (whole numbers (n,), or one-hot
-            (n, classes)), as `Model.eval` takes it.
+        dataset: two columns, the network's input (floats, batch first) and the label, as `Model.eval` takes it.
         epsilons: how far to move the inputs; finite and at least 0. Default: (0.0, 0.05, 0.1, 0.2).
         max_batches: looks at so many batches only. Default: None, all.
+        output: which of several outputs holds the scores of the classes: an index, a key, or a function of all that the
+            network gives. Default: None, the only one, the one called `"logits"`, or the only one that fits.
+        task: `"binary"`, `"multiclass"` or `"multilabel"`. Default: None, as told by loss function and first batch.
+        threshold: for binary and multi-label, what an output must exceed to mean 1. Default: None, 0 for
+            `nn.BCEWithLogitsLoss` and 0.5 for `nn.BCELoss`; other loss functions need it.
         verbose: 0 prints nothing. Default: 1, a line for each epsilon.
 
     Attributes:
-        accuracies_ (dict[float, float]): the accuracy in [0, 1] for each epsilon; empty before the first measurement.
+        accuracies_ (dict[float, float]): the accuracy in [0, 1] for each epsilon, NaN where no sample could be moved;
+            empty before the first measurement.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
-        ValueError: before the first step: the dataset is empty or has other than two columns, or the Model has no loss
-            function; at the end: inputs that are not floats, or labels that are
-            neither whole numbers nor one-hot.
+        ValueError: before the first step: the dataset is empty or has other than two columns, its inputs are not
+            floats, the Model has no loss function, or the network and the labels are no classifier's, or their task or
+            threshold cannot be told; at the end: labels of a later batch that do not fit.
 
     Example:
         >>> robustness = Robustness(valid_dataset, (0.0, 0.1))
@@ -65,6 +88,9 @@ class Robustness(TrainCallback):
         epsilons: Iterable[float] = (0.0, 0.05, 0.1, 0.2),
         *,
         max_batches: Optional[int] = None,
+        output: Place = None,
+        task: Optional[str] = None,
+        threshold: Optional[float] = None,
         verbose: int = 1,
     ) -> None:
         super().__init__()
@@ -76,11 +102,13 @@ class Robustness(TrainCallback):
         if not self.epsilons:
             raise ValueError(f"{owner}: epsilons must hold at least one number, but it is empty")
         self.max_batches = None if max_batches is None else check_int(owner, "max_batches", max_batches, 1)
+        self.output, self.task, self.threshold = output, task, threshold
+        self._reader = ClassReader(owner, output, threshold, task)
         self.verbose = check_choice(owner, "verbose", verbose, (0, 1))
         self.accuracies_: dict[float, float] = {}
 
     def on_train_begin(self, run_context: Any) -> None:
-        """Begins anew."""
+        """Resets the accuracies."""
         super().on_train_begin(run_context)
         self.accuracies_ = {}
 
@@ -93,6 +121,9 @@ class Robustness(TrainCallback):
                 "network with its loss inside, leave it out here and call robustness.evaluate(network, loss_fn)"
             )
         self._check_dataset()
+        with _first_batch(self.dataset) as (inputs, labels), untouched(run.network):
+            self._reader.forget()
+            self._moved(run.network, run.loss_fn, inputs, labels)
 
     def after_run(self, run: Run) -> None:
         """Measures the network that the run ends with."""
@@ -103,11 +134,11 @@ class Robustness(TrainCallback):
         """Measures a network, in training or without.
 
         Args:
-            network: a classifier with one input and an output of shape (n, classes).
+            network: a classifier with one input.
             loss_fn: takes its output and the labels; a Cell or a function, with any reduction.
 
         Returns:
-            The accuracy in [0, 1] for each epsilon.
+            The accuracy in [0, 1] for each epsilon; NaN where no sample could be moved.
 
         Example:
             >>> loss_fn = nn.SoftmaxCrossEntropyWithLogits(sparse=True)
@@ -116,29 +147,64 @@ class Robustness(TrainCallback):
             [0.0, 0.2]
         """
         self._check_dataset()
+        self._reader.forget()
         right = dict.fromkeys(self.epsilons, 0)
-        samples = 0
-        input_gradient = ms.grad(lambda inputs, labels: ops.reduce_sum(loss_fn(network(inputs), labels)))
+        samples = unmoved = total = 0
         with untouched(network, loss_fn):
             batches = self.dataset.create_tuple_iterator(num_epochs=1)
             for inputs, labels in itertools.islice(batches, self.max_batches):
-                _check_inputs(inputs)
-                signs = np.sign(input_gradient(inputs, labels).asnumpy())
+                moved, still = self._moved(network, loss_fn, inputs, labels)
                 for epsilon in right:
-                    moved = (inputs.asnumpy() + epsilon * signs).astype(signs.dtype)
-                    right[epsilon] += _right(network, Tensor(moved), labels.asnumpy())
+                    of_batch = self._right(network(moved(epsilon)), labels, loss_fn)
+                    right[epsilon] += int(of_batch.sum())
                 samples += inputs.shape[0]
-        *counts, samples = map(int, _ranks.total([*right.values(), samples]))
+                total += of_batch.size
+                unmoved += still
+        *counts, total, samples, unmoved = map(int, _ranks.total([*right.values(), total, samples, unmoved]))
         right = dict(zip(right, counts))
-        self.accuracies_ = {epsilon: count / samples for epsilon, count in right.items()}
+        self.accuracies_ = {
+            epsilon: math.nan if epsilon and unmoved == samples else count / total for epsilon, count in right.items()
+        }
         if self.verbose:
-            for epsilon, count in right.items():
-                self.say(f"epsilon {epsilon:g}: accuracy {count / samples:.4f} ({count} of {samples} samples)")
+            self._tell(right, total, samples, unmoved)
         return self.accuracies_
+
+    def _moved(
+        self, network: nn.Cell, loss_fn: Any, inputs: Tensor, labels: Tensor
+    ) -> tuple[Callable[[float], Tensor], int]:
+        """What moves the inputs by an epsilon, and how many samples it cannot move; raises where they do not fit."""
+        _check_inputs(inputs)
+        if self._reader.task is None:
+            self._right(network(inputs), labels, loss_fn)
+        gradient = ms.grad(lambda inputs: ops.reduce_sum(loss_fn(network(inputs), labels)))(inputs).asnumpy()
+        plain, signs = inputs.asnumpy(), np.sign(gradient)
+        still = int((~signs.reshape(len(signs), -1).any(axis=1)).sum())
+        return lambda epsilon: Tensor((plain + epsilon * signs).astype(signs.dtype)), still
+
+    def _right(self, output: Any, labels: Tensor, loss_fn: Any) -> Array:
+        """Whether each sample, or each of its labels, is right."""
+        task, scores, expected = self._reader.read(output, labels, loss_kind(loss_fn))
+        return task.right(scores, expected)
+
+    def _tell(self, right: dict[float, int], total: int, samples: int, unmoved: int) -> None:
+        what = "samples" if total == samples else "labels"
+        for epsilon, count in right.items():
+            if not epsilon or unmoved < samples:
+                self.say(f"epsilon {epsilon:g}: accuracy {count / total:.4f} ({count} of {total} {what})")
+        if unmoved == samples:
+            self.say(
+                f"the gradient of the loss with respect to the inputs is exactly 0 for all {samples} samples: none "
+                f"could be moved, and nothing is known of the network's robustness"
+            )
+        elif unmoved:
+            self.say(
+                f"for {unmoved} of {samples} samples the gradient is exactly 0: they were not moved, and count as they "
+                f"are"
+            )
 
     def _check_dataset(self) -> None:
         if self.dataset.get_dataset_size() == 0:
-            raise ValueError("Robustness: the dataset is empty; a batch_size above its length drops it all")
+            raise _empty()
         columns = self.dataset.get_col_names()
         if len(columns) != 2:
             raise ValueError(
@@ -147,24 +213,29 @@ class Robustness(TrainCallback):
             )
 
 
+@contextlib.contextmanager
+def _first_batch(dataset: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    """The first batch of a dataset; afterwards, the random numbers that its Python code may draw are as they were."""
+    states = random.getstate(), np.random.get_state()
+    batches = dataset.create_tuple_iterator(num_epochs=1)
+    try:
+        batch = next(batches, None)
+        if batch is None:
+            raise _empty()
+        yield batch[0], batch[1]
+    finally:
+        batches.stop()
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+def _empty() -> ValueError:
+    return ValueError("Robustness: the dataset is empty; a batch_size above its length drops it all")
+
+
 def _check_inputs(inputs: Tensor) -> None:
     if not inputs.is_floating_point():
         raise ValueError(
             f"Robustness: the dataset's first column must hold floats, for a gradient to exist, but holds "
             f"{inputs.dtype}"
         )
-
-
-def _right(network: nn.Cell, inputs: Tensor, labels: np.ndarray[Any, Any]) -> int:
-    logits = class_scores("Robustness", network(inputs)).asnumpy()
-    if labels.shape == logits.shape:
-        expected = labels.argmax(axis=1)
-    elif labels.shape == logits.shape[:1] and labels.dtype.kind in "iu":
-        expected = labels
-    else:
-        raise ValueError(
-            f"Robustness: the dataset's second column must hold labels, whole numbers of shape {logits.shape[:1]} or "
-            f"one-hot of shape {logits.shape}, but holds {labels.dtype} of shape {labels.shape}"
-        )
-    # Of logits that are NaN, argmax makes a plausible class.
-    return int(((logits.argmax(axis=1) == expected) & ~np.isnan(logits).any(axis=1)).sum())

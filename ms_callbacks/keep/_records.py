@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Optional
 from ..core import _files
 from ..core._template import PathTemplate
 
-__all__ = ["Kept", "at", "latest_run", "previous", "remove", "runs_before", "verified", "write"]
+__all__ = ["Kept", "at", "is_without_record", "latest_run", "previous", "remove", "runs_before", "verified", "write"]
 
 _OWN_DIGEST = "record_sha256"
 
@@ -31,6 +31,11 @@ def at(path: str) -> Kept:
         return Kept(path, _read(path))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path!r}: its record cannot be read ({error})") from error
+
+
+def is_without_record(path: str) -> bool:
+    """Whether a file stands at `path` and no record beside it: then it is not one of ours."""
+    return os.path.isfile(path) and not os.path.exists(_record_path(path))
 
 
 def write(path: str, record: dict[str, Any]) -> None:

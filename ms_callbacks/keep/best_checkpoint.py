@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import uuid
@@ -11,18 +12,18 @@ from typing import Any, Optional
 
 import mindspore as ms
 import numpy as np
-from mindspore import nn
+from mindspore import Parameter, nn
 
 from ..core import _files, _ranks, _weights
 from ..core._callback import STEP_END, TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number, check_path
 from ..core._context import Run
+from ..core._model_parts import optimizers_of, take_apart
 from ..core._monitor import Monitor
-from ..core._names import is_train_loss
 from ..core._roles import Writer
 from ..core._template import PathTemplate
 from ._behind import Behind
-from ._records import Kept, at, latest_run, previous, remove, runs_before, verified, write
+from ._records import Kept, at, is_without_record, latest_run, previous, remove, runs_before, verified, write
 
 __all__ = ["BestCheckpoint"]
 
@@ -45,16 +46,21 @@ class BestCheckpoint(TrainCallback, Writer):
     disk and renamed, and an older one is deleted only after. Beside each stands a small record, `<file>.json`, with
     monitor, value, epoch, step, learning rate, SHA-256 and versions; `load_into` verifies against it. Weights are
     never read through pickle. A value that is not finite is never the best; a tie is not better, the first stays. An
-    epoch without evaluation saves nothing but the last checkpoint.
+    epoch without evaluation saves nothing but the last checkpoint. Weights that hold NaN, and trainable ones that hold
+    an infinity, are never the best, however good the value: a line says so.
 
     Training goes on as soon as the weights are copied; the file is written behind it, in a thread. Where writing fails,
     the next step or epoch raises, and so does the end of the run, which waits for what is not yet written. Two best
     epochs in quick succession: an older one that still waits when it is outdone is not written at all.
 
-    A run with `initial_epoch` goes on where an earlier one with the same `filepath` and `monitor` left off: its best
-    stays until it is beaten. A run from epoch 1 begins anew and overwrites it, as in Keras. Two runs at the same time
-    need a `filepath` each: with the same one no file is torn, but either's may be there, or be refused when it is
-    loaded, where its record is the other's.
+    A file that an earlier run has saved to `filepath` with a value of the same `monitor` and `mode` stays until it is
+    beaten, and counts as the best so far; the run says so at its start. With `overwrite=True` the run replaces it by
+    its own best, as Keras does, and with `initial_value_threshold` by the first value better than that. What cannot be
+    compared, such as a file without a record, is replaced, which is said too; the weights of another network are an
+    error. Where `filepath` is a template, names tell most runs apart, and only the file whose name a new best would
+    take stays where its value is better. A run with `initial_epoch` continues what an earlier one with the same
+    `filepath` and `monitor` has left, template or not. Two runs at the same time need a `filepath` each: with the same
+    one no file is torn, but either's may be there, or be refused when it is loaded, where its record is the other's.
 
     Args:
         filepath: where to save; `.ckpt` or `.safetensors` by its ending (the latter needs
@@ -71,10 +77,16 @@ class BestCheckpoint(TrainCallback, Writer):
         save_last: saves the weights of every epoch's end as `last.ckpt` (or `last.safetensors`) beside. Default: False.
         save_optimizer: saves the optimizer's state too (moments and steps, not the learning rate: the schedule stays
             the user's). `load_into(model.train_network)` loads all, `load_into(network)` the weights. Default: False.
+        overwrite: whether the run's own best replaces what an earlier run has saved to `filepath`, better or not, of
+            this network or not. Default: False.
         initial_value_threshold: only values better than this are saved. Default: None.
         background: whether to write behind the run, from a copy of the weights (two at most, while two are to be
             written), rather than before the next step. Default: True.
-        verbose: 1 prints a line for each best, 0 nothing. Default: 1.
+        reset_on_train_begin: whether each `Model.train` is a new run. `False` is for a loop that calls
+            `model.train(1, ...)` again and again: the best then goes over all of its calls,
+            `best_epoch_` and `{epoch}` count their epochs together unless `initial_epoch` counts them, and `load_into`
+            finds the best of all. Default: True.
+        verbose: 1 prints a line for each best, 0 none. Default: 1.
 
     Attributes:
         best_path_ (str | None): the best checkpoint, once it is on disk; of several processes, those that do not write
@@ -84,7 +96,8 @@ class BestCheckpoint(TrainCallback, Writer):
 
     Raises:
         TypeError, ValueError: an argument is not as described; at the start of the run, where it can be seen, or at
-            the first evaluation: the run will not have such a value, or `mode="auto"` cannot tell which way is better.
+            the first evaluation: the run will not have such a value, or `mode="auto"` cannot tell which way is better;
+            before the first step: `filepath` holds the weights of another network.
         OSError: before the first step: the folder does not exist or cannot be written. Later: a save failed, as on a
             full disk; the last good file is still there.
 
@@ -105,8 +118,10 @@ class BestCheckpoint(TrainCallback, Writer):
         save_top_k: int = 1,
         save_last: bool = False,
         save_optimizer: bool = False,
+        overwrite: bool = False,
         initial_value_threshold: Optional[float] = None,
         background: bool = True,
+        reset_on_train_begin: bool = True,
         verbose: int = 1,
     ) -> None:
         super().__init__()
@@ -125,12 +140,14 @@ class BestCheckpoint(TrainCallback, Writer):
             )
         self.save_last = check_bool(_OWNER, "save_last", save_last)
         self.save_optimizer = check_bool(_OWNER, "save_optimizer", save_optimizer)
+        self.overwrite = check_bool(_OWNER, "overwrite", overwrite)
         self.initial_value_threshold = (
             None
             if initial_value_threshold is None
             else check_number(_OWNER, "initial_value_threshold", initial_value_threshold)
         )
         self.background = check_bool(_OWNER, "background", background)
+        self.reset_on_train_begin = check_bool(_OWNER, "reset_on_train_begin", reset_on_train_begin)
         self.verbose = check_choice(_OWNER, "verbose", verbose, (0, 1))
         if self.save_last and len(self._places) == 1:
             raise ValueError(
@@ -141,6 +158,7 @@ class BestCheckpoint(TrainCallback, Writer):
         self._decided: list[Kept] = []  # those too that are still to be written, and not those that they will outdo
         self._behind: Optional[Behind[_Saves]] = None
         self._run_id, self._runs_before = "", 0
+        self._is_anew = True
 
     def on_train_begin(self, run_context: Any) -> None:
         """Settles which way is better, and begins anew."""
@@ -157,7 +175,7 @@ class BestCheckpoint(TrainCallback, Writer):
             known = {kept.path: kept for kept in [*self._kept, *self._of_run()] if os.path.exists(kept.path)}
             self._kept = self._ranked(known.values())
         self._decided = self._kept
-        self._parameters = _weights.without_rates(run.train_network if self.save_optimizer else run.network)
+        self._parameters = self._saved(run)
         if self.background and _ranks.is_first():
             self._behind = Behind(self._parameters, self._write)
 
@@ -166,24 +184,29 @@ class BestCheckpoint(TrainCallback, Writer):
         super().check(run)
         self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
         if run.result_names is not None:
-            self._template.check(run.result_names)
+            self._template.check([*run.train_names, *run.result_names], more_may_come=run.may_have_others)
         for other in run.callbacks:
             if isinstance(other, BestCheckpoint) and other is not self and other._places & self._places:
                 place = min(other._places & self._places)
                 raise ValueError(f"{_OWNER}: two callbacks save to {place!r}; give each a filepath of its own")
-        _weights.check_parameters(_OWNER, run.network)
+        _weights.check_parameters(_OWNER, self._saved(run))
         _files.check_folder(_OWNER, self.filepath)
+
+    def check_plan(self, run: Run) -> None:
+        """Raises where the weights of another network are to be replaced."""
+        super().check_plan(run)
+        if self._is_anew and not self._goes_on and not run.initial_epoch and not self.overwrite:
+            earlier = self._earlier()[:1] if self.save_top_k else []  # of a run, all are of one network
+            for kept in [*earlier, *(_standing(self._last_path) if self.save_last else [])]:
+                self._check_network(run, kept)
 
     def disk_space(self, run: Run) -> dict[str, int]:
         """Those that are kept, and the one that is written before an older goes."""
         most = run.epochs - run.initial_epoch if self.save_top_k == -1 else self.save_top_k
-        size = _weights.size_of(run.train_network if self.save_optimizer else run.network)
-        return {os.path.dirname(self.filepath): (most + self.save_last + 1) * size}
+        return {os.path.dirname(self.filepath): (most + self.save_last + 1) * _weights.size_of(self._saved(run))}
 
-    def on_train_epoch_begin(self, run_context: Any) -> None:
+    def before_epoch(self, run: Run) -> None:
         """Where the run goes on from an earlier one, takes up what that left on disk."""
-        super().on_train_epoch_begin(run_context)
-        run = self._run
         if self._is_anew and run.initial_epoch:
             # Only values of the same kind can be compared.
             self._kept = [
@@ -197,17 +220,19 @@ class BestCheckpoint(TrainCallback, Writer):
                 self._run_id = self._kept[0].record.get("run", self._run_id)
                 self._runs_before = self._kept[0].record.get("runs_before", self._runs_before)
             self._decided = self._kept
+        elif self._is_anew and self.save_top_k and not self.overwrite:
+            self._stand_by_earlier()
         self._is_anew = False
 
     @property
     def follows_losses(self) -> bool:
         """Where the training loss is watched or part of the name."""
-        return is_train_loss(self.monitor) or "loss" in self._template.fields
+        return any(map(self._run.follows, (self.monitor, *self._template.fields)))
 
     def after_epoch(self, run: Run) -> None:
         """Saves where the epoch's value is among the best."""
         value = run.value(_OWNER, self.monitor)
-        best = self._decide(run, value) if value is not None and self._is_kept(value) else None
+        best = self._decide(run, value) if value is not None else None
         last = Kept(self._last_path, self._record(run, value)) if self.save_last else None
         _ranks.do_once(_OWNER, lambda: self._save(_Saves(best, last)))
         if best is not None and not self.background:
@@ -227,6 +252,7 @@ class BestCheckpoint(TrainCallback, Writer):
             if self._behind is not None:
                 self._behind.close()
             self._behind = None
+            self._is_anew = True
 
     @property
     def best_path_(self) -> Optional[str]:
@@ -251,11 +277,17 @@ class BestCheckpoint(TrainCallback, Writer):
         damaged or incomplete is refused by name and the next best is loaded instead. The weights are written so that
         training can go on from them, in both modes.
 
+        A prefix that a cell around the network has put before its names, in the file or here, makes no difference. A
+        file without a record, as MindSpore's `save_checkpoint` and `ModelCheckpoint` write it, is loaded too, with a
+        line that says that nothing is known of it; the state of an optimizer in it is left out.
+
         Args:
-            network: a network with the same parameters; with `save_optimizer=True`, `model.train_network` too.
+            network: a network with the same parameters. A training cell such as `model.train_network` gets the weights
+                of its network and its loss, and with `save_optimizer=True` the optimizer's state too.
 
         Returns:
-            The record of the checkpoint that was loaded: `"path"`, `"monitor"`, `"value"`, `"epoch"`, `"step"`, ...
+            The record of the checkpoint that was loaded: `"path"`, `"monitor"`, `"value"`, `"epoch"`, `"step"`, ...;
+            of a file without one, `"path"` alone.
 
         Raises:
             FileNotFoundError: there is no checkpoint.
@@ -264,6 +296,10 @@ class BestCheckpoint(TrainCallback, Writer):
         if not isinstance(network, nn.Cell):
             raise TypeError(f"{_OWNER}: load_into takes a network (nn.Cell), but got {type(network).__name__}")
         self._take_note(wait=True)
+        if not self._kept and is_without_record(self.filepath):
+            self.say(f"{self.filepath!r} has no record: MindSpore or another has saved it, and nothing can be verified")
+            self._load(network, {}, _weights.load(self.filepath), self.filepath)
+            return {"path": self.filepath}
         candidates = self._kept or self._on_disk()
         refused: list[str] = []
         for kept in candidates:
@@ -273,8 +309,7 @@ class BestCheckpoint(TrainCallback, Writer):
                 refused.append(str(error))
                 self.say(f"refused {error}")
                 continue
-            alone = record.get("with_optimizer") is False
-            _weights.write(_OWNER, network, arrays, kept.path, exact=alone)
+            self._load(network, record, arrays, kept.path)
             return {**record, "path": kept.path}
         if refused:
             raise ValueError(f"{_OWNER}: no whole checkpoint is left; refused: {'; '.join(refused)}")
@@ -300,7 +335,24 @@ class BestCheckpoint(TrainCallback, Writer):
         kept = [Kept(each["path"], each["record"]) for each in state["kept"]]
         self._kept = [each for each in kept if self._template.may_have_made(each.path)]
 
+    def _load(self, network: nn.Cell, record: dict[str, Any], arrays: _weights.Arrays, path: str) -> None:
+        """Writes what a file holds into a network, or a cell around one."""
+        has_optimizer = record.get("with_optimizer", _has_optimizer(arrays))
+        parameters = take_apart(network).weights
+        if record and has_optimizer and optimizers_of(network):
+            parameters = _weights.with_optimizer(network, parameters)
+        elif has_optimizer and not all(name in arrays for name in parameters):
+            arrays = _weights.without_optimizer(arrays)
+        arrays, beside = _weights.aligned(_OWNER, parameters, arrays, path)
+        if beside and not has_optimizer:
+            self.say(f"{path!r} holds more than this network; left out: {', '.join(sorted(beside))}")
+        _weights.write(_OWNER, parameters, arrays, path, besides=None if has_optimizer else record.get("beside", ()))
+
     # Saving
+
+    def _saved(self, run: Run) -> dict[str, Parameter]:
+        """The parameters that a checkpoint holds."""
+        return _weights.with_optimizer(run.train_network, run.weights) if self.save_optimizer else run.weights
 
     def _is_kept(self, value: float) -> bool:
         if self.save_top_k == 0 or not self._settled.is_better(value, self.initial_value_threshold):
@@ -309,14 +361,106 @@ class BestCheckpoint(TrainCallback, Writer):
             return True
         return self._settled.is_better(value, self._decided[-1].value)
 
-    def _decide(self, run: Run, value: float) -> Kept:
-        """What the epoch leaves behind, ranked among the others."""
-        fields = {**run.results, "epoch": run.epoch, "step": run.step}
-        if "loss" in self._template.fields:
-            fields["loss"] = run.mean_loss
-        kept = Kept(self._template.path(fields), self._record(run, value))
-        self._decided = self._best_of(self._decided, kept)[0]
-        return kept
+    def _decide(self, run: Run, value: float) -> Optional[Kept]:
+        """What the epoch leaves behind, ranked among the others; `None` where that is nothing."""
+        new = self._candidate(run, value) if self._is_kept(value) else None
+        reason = self._reason_against(new) if new is not None else None
+        if any(_ranks.total([reason is not None])):  # for all ranks, whichever found it
+            self.say(
+                f"{self.monitor} {value:.6g} in epoch {self.epoch_of(run)} is not saved: {reason or 'on another rank'}"
+            )
+            return None
+        if new is not None:
+            self._decided = self._best_of(self._decided, new)[0]
+        return new
+
+    def _candidate(self, run: Run, value: float) -> Kept:
+        fields = {**run.results, **run.train_means, "epoch": self.epoch_of(run), "step": run.step}
+        return Kept(self._template.path(fields), self._record(run, value))
+
+    def _reason_against(self, new: Kept) -> Optional[str]:
+        """Why a checkpoint is not saved although its value is among the best."""
+        for name, parameter in self._parameters.items():
+            flaw = _flaw(parameter)
+            if flaw:
+                return f"the weights hold {flaw} ({name!r})"
+        if self._template.fields and not self.overwrite and self.initial_value_threshold is None:
+            with contextlib.suppress(ValueError):
+                there = at(new.path) if os.path.exists(new.path) else new
+                is_another = there.record.get("run") != self._run_id and self._why_not_comparable(there) is None
+                if is_another and not self._settled.is_better(new.value, there.value):
+                    return f"{new.path!r} of an earlier run has {there.value:.6g}"
+        return None
+
+    # What an earlier run has left
+
+    def _earlier(self) -> list[Kept]:
+        """What stands at `filepath`, with an empty record where it has none; for a template, the latest run's."""
+        if self._template.fields:
+            return latest_run(self.filepath, self._template, besides=self._last_path)
+        return _standing(self.filepath)
+
+    def _check_network(self, run: Run, kept: Kept) -> None:
+        try:
+            arrays = _read(kept)[1] if kept.record else _weights.load(kept.path)
+            arrays, _ = _weights.aligned(_OWNER, run.weights, arrays, kept.path)
+        except (OSError, RuntimeError, ValueError):
+            return  # whose it was cannot be told any more
+        is_alone = kept.record.get("with_optimizer") is False and not self.save_optimizer
+        own = run.weights
+        try:
+            arrays, _ = _weights.aligned(_OWNER, own, arrays, kept.path)
+        except ValueError:
+            return  # it holds such a network more than once
+        problems = [f"it lacks {name}" for name in own if name not in arrays]
+        problems += [f"this one has no {name}" for name in arrays if name not in own and is_alone]
+        for name in own.keys() & arrays.keys():
+            array, parameter = arrays[name], own[name]
+            # MindSpore 2.0 gives a bool that was saved without dimensions back with one.
+            is_of_shape = array.shape == tuple(parameter.shape) or array.size == parameter.size == 1
+            if not is_of_shape or str(array.dtype) != str(parameter.dtype).lower():
+                problems.append(
+                    f"{name} is {array.shape} {array.dtype} there and {tuple(parameter.shape)} "
+                    f"{str(parameter.dtype).lower()} here"
+                )
+        if problems:
+            raise ValueError(
+                f"{_OWNER}: {kept.path!r} holds the weights of another network ({'; '.join(sorted(problems))}); pass "
+                f"overwrite=True to replace it, or another filepath"
+            )
+
+    def _why_not_comparable(self, kept: Kept) -> Optional[str]:
+        """Why a file's value says nothing about those of this run; `None` where it does."""
+        record = kept.record
+        if not record:
+            return "it has no record that can be read"
+        if (record.get("monitor"), record.get("mode")) != (self.monitor, self._settled.mode):
+            return f"it is the best by {record.get('monitor')!r} ({record.get('mode')!r})"
+        if not isinstance(record.get("value"), float):
+            return "its record has no value"
+        if self.save_optimizer and not record.get("with_optimizer"):
+            return "it holds no optimizer's state"
+        try:
+            verified(kept)
+        except (OSError, ValueError):
+            return "it is damaged or incomplete"
+        return None
+
+    def _stand_by_earlier(self) -> None:
+        """Says what becomes of a file that an earlier run has saved, and lets it be the best so far where it stays."""
+        for kept in self._earlier()[:1]:
+            reason = self._why_not_comparable(kept)
+            if self.initial_value_threshold is not None:
+                fate = f"replaced by the first value better than initial_value_threshold={self.initial_value_threshold}"
+            elif reason is not None:
+                fate = f"replaced by this run's first best, for {reason}"
+            else:
+                fate = f"kept until {kept.value:.6g} (epoch {kept.record['epoch']}) is beaten, or pass overwrite=True"
+                if not self._template.fields:
+                    self._kept = self._decided = [kept]
+            if self._template.fields:
+                fate += ", where a new one would take its name"
+            self.say(f"{kept.path!r} of an earlier run is {fate}")
 
     def _best_of(self, others: list[Kept], new: Kept) -> tuple[list[Kept], list[Kept]]:
         """Those to keep once there is a new one, the best first, and those that it outdoes."""
@@ -384,10 +528,11 @@ class BestCheckpoint(TrainCallback, Writer):
             "monitor": self.monitor,
             "mode": self._settled.mode,
             "value": value if value is not None and np.isfinite(value) else None,
-            "epoch": run.epoch,
+            "epoch": self.epoch_of(run),
             "step": run.step,
             "learning_rate": run.rates,
             "with_optimizer": self.save_optimizer,
+            "beside": run.weights_beside,
             "saved_at": time.time(),
             "versions": {"mindspore": ms.__version__, "numpy": np.__version__},
         }
@@ -431,6 +576,36 @@ class BestCheckpoint(TrainCallback, Writer):
             return [at(self.filepath)] if os.path.exists(self.filepath) else []
         except ValueError as error:
             raise ValueError(f"{_OWNER}: no whole checkpoint is left; refused: {error}") from error
+
+
+def _has_optimizer(arrays: _weights.Arrays) -> bool:
+    """Whether arrays without a record are those of a training cell, which has a step besides its weights."""
+    return any(name.rpartition(".")[2] == "global_step" for name in arrays)
+
+
+def _standing(path: str) -> list[Kept]:
+    """What stands at `path`, with an empty record where it has none that can be read."""
+    if not os.path.exists(path):
+        return []
+    try:
+        return [at(path)]
+    except ValueError:
+        return [Kept(path, {})]
+
+
+def _flaw(parameter: Parameter) -> Optional[str]:
+    """What makes a parameter useless: NaN, or an infinity where it is learnt (a mask may hold one)."""
+    array = parameter.asnumpy()
+    if array.dtype.kind == "V":  # bfloat16
+        array = array.astype(np.float32)
+    if array.dtype.kind not in "fc":
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(array.sum()):  # in a sixth of the time of asking every element
+            return None
+    if np.isnan(array).any():
+        return "NaN"
+    return "an infinity" if parameter.requires_grad and np.isinf(array).any() else None
 
 
 def _read(kept: Kept) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:

@@ -7,15 +7,14 @@ import tempfile
 from typing import Any, Optional
 
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, nn
 
 from ..core import _files, _ranks
 from ..core._callback import STEP_BEGIN, TrainCallback
-from ..core._checks import check_choice, check_path
+from ..core._checks import check_cell, check_choice, check_path
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
-from ..core._names import is_train_loss
-from ..core._weights import Snapshot, check_parameters, named_parameters
+from ..core._weights import Snapshot, check_parameters
 from ._export import check_format, export
 
 __all__ = ["ExportBest"]
@@ -49,6 +48,9 @@ class ExportBest(TrainCallback):
         mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
         inputs: example inputs, a Tensor or a tuple of them, batch first; `None` for those of the first training
             batch, without the label where the Model has a loss function. Needed in sink mode. Default: None.
+        network: the network to export, where it is not the one that is found: a training cell holds several and none of
+            them as its `network`, or a cell of your own computes the loss around it. It gets as many columns of the
+            batch as its `construct` takes. Default: None, the one that is trained.
         verbose: 1 prints a line on what was exported, 0 nothing. Default: 1.
 
     Attributes:
@@ -87,6 +89,7 @@ class ExportBest(TrainCallback):
         monitor: str = "eval_loss",
         mode: str = "auto",
         inputs: Any = None,
+        network: Optional[nn.Cell] = None,
         verbose: int = 1,
     ) -> None:
         super().__init__()
@@ -97,6 +100,7 @@ class ExportBest(TrainCallback):
         self.mode = mode
         self.inputs = inputs
         self._given = None if inputs is None else _as_tensors(inputs)
+        self.network = check_cell(_OWNER, "network", network)
         self.verbose = check_choice(_OWNER, "verbose", verbose, (0, 1))
         self._reset()
 
@@ -109,7 +113,7 @@ class ExportBest(TrainCallback):
         self._tracker.monitor = self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
         self._examples = None
         _files.remove_orphans(os.path.dirname(self.filepath))
-        self._snapshot, self._best_weights = Snapshot(named_parameters(run.network), self._best_weights), {}
+        self._snapshot, self._best_weights = Snapshot(run.weights, self._best_weights), {}
         if self._given is not None:
             self._try(run, self._given)
         else:
@@ -122,7 +126,8 @@ class ExportBest(TrainCallback):
         twins = [one for one in run.callbacks if isinstance(one, ExportBest) and one.filepath == self.filepath]
         if len(twins) > 1:
             raise ValueError(f"{_OWNER}: two callbacks export to {self.filepath!r}; give each a filepath of its own")
-        check_parameters(_OWNER, run.network)
+        run.network_for(_OWNER, self.network)
+        check_parameters(_OWNER, run.weights)
         _files.check_folder(_OWNER, self.filepath)
         if self._given is None and run.is_sinking:
             raise ValueError(
@@ -134,12 +139,12 @@ class ExportBest(TrainCallback):
         """Tries the export before the first step, on its batch."""
         self.at_step(STEP_BEGIN)
         # Copies: MindSpore may read the next batch into the same memory.
-        self._try(self._run, tuple(Tensor(np.array(one.asnumpy())) for one in self._run.inputs(_OWNER)))
+        self._try(self._run, tuple(Tensor(np.array(one.asnumpy())) for one in self._run.inputs(_OWNER, self.network)))
 
     @property
     def follows_losses(self) -> bool:
         """Where the training loss is watched."""
-        return is_train_loss(self.monitor)
+        return self._run.follows(self.monitor)
 
     def after_epoch(self, run: Run) -> None:
         """Keeps the weights where the epoch's value is the best."""
@@ -202,11 +207,11 @@ class ExportBest(TrainCallback):
         """Exports the network as it is, to nowhere."""
         with tempfile.TemporaryDirectory() as folder:
             trial = os.path.join(folder, os.path.basename(self.filepath))
-            export(_OWNER, run.network, inputs, trial, self.filepath)
+            export(_OWNER, run.network_for(_OWNER, self.network), inputs, trial, self.filepath)
         self._examples = inputs
 
     def _export_best(self, run: Run, best: Snapshot) -> None:
-        final = Snapshot(named_parameters(run.network))
+        final = Snapshot(run.weights)
         final.take()
         try:
             best.restore(together=False)
@@ -220,12 +225,13 @@ class ExportBest(TrainCallback):
             )
 
     def _export(self, run: Run) -> str:
+        network = run.network_for(_OWNER, self.network)
         examples, verdict = self._examples, ""
         assert examples is not None  # a value was observed, so a step has run
 
         def write(temporary: str) -> None:
             nonlocal verdict
-            self.difference_, verdict = export(_OWNER, run.network, examples, temporary, self.filepath)
+            self.difference_, verdict = export(_OWNER, network, examples, temporary, self.filepath)
 
         try:
             with _files.staged(self.filepath, write):

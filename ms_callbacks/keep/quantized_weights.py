@@ -18,6 +18,7 @@ from mindspore import nn
 
 from ..core import _files, _weights
 from ..core._checks import check_text
+from ..core._model_parts import take_apart
 
 __all__ = ["load_int8_weights", "save_int8_weights"]
 
@@ -70,7 +71,7 @@ def save_int8_weights(network: nn.Cell, filepath: str) -> dict[str, Any]:
     """
     _check(_SAVE, network, filepath)
     _files.check_folder(_SAVE, filepath)
-    arrays = _weights.views(_weights.without_rates(network))
+    arrays = _weights.views(take_apart(network).weights)
     stored = [_Stored.of(name, array) for name, array in arrays.items()]
     content = _to_bytes(stored)
 
@@ -116,7 +117,9 @@ def load_int8_weights(filepath: str, network: nn.Cell) -> None:
         raise FileNotFoundError(f"{_LOAD}: there is no file {filepath!r}; save it with save_int8_weights first")
     with open(filepath, "rb") as file:
         arrays = {one.name: one.restored() for one in _from_bytes(filepath, file.read())}
-    _weights.write(_LOAD, network, arrays, filepath, exact=True)
+    weights = take_apart(network).weights
+    arrays, beside = _weights.aligned(_LOAD, weights, arrays, filepath)
+    _weights.write(_LOAD, weights, arrays, filepath, besides=beside)
 
 
 def _check(owner: str, network: Any, filepath: Any) -> None:

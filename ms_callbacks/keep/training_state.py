@@ -10,19 +10,25 @@ import re
 import shutil
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Any, Optional
 
 import mindspore as ms
 import numpy as np
 from mindspore import dataset as ds
+from mindspore import nn
 from mindspore.train import Model
 
 from ..core import _files, _ranks, _weights
 from ..core._callback import STEP_BEGIN, TrainCallback, only_one
-from ..core._checks import check_int, check_path
+from ..core._checks import check_bool, check_int, check_path
 from ..core._context import Run
+from ..core._mindspore_compat import give_unique_names
+from ..core._model_parts import named_parameters
 from ..core._names import numbered
 from ..core._roles import StateKeeper
+from ._dataset_order import Order, is_seeded
+from ._learnt import Learners, missing_method
 
 __all__ = ["TrainingState"]
 
@@ -52,13 +58,30 @@ class TrainingState(TrainCallback, StateKeeper):
         model.train(10, train_dataset, callbacks=[state, ...], initial_epoch=initial_epoch)
 
     On a CPU the parameters, moments, rates and decisions are then those of a run that was never interrupted, to the
-    last bit, where the data come in the same order: on every supported MindSpore without shuffling, and on 2.8 and
-    newer with it, where `mindspore.set_seed` was called (the seed of the state is set again). MindSpore cannot make
-    random numbers that are drawn inside a network go on: after a resume, `nn.Dropout` and the like draw others, and
-    the run is complete but not the same. On MindSpore 2.0, which cannot begin a dataset in its middle, a shuffled
-    dataset repeats the orders of its first epochs, and `every_n_steps` is refused. Of several processes the first
-    saves for all, each one's own BatchNorm statistics with it; the states of Python's and NumPy's random numbers are
-    the first's alone.
+    last bit, where the batches are. Call `mindspore.set_seed` before the dataset is made; the seed of the state is set
+    again, and so are Python's and NumPy's random numbers. What then holds of the batches, on MindSpore 2.8 and newer:
+
+    - Shuffles, the `shuffle` operation and MindSpore's samplers: the same, and begun at once.
+    - Random transforms of MindSpore, and the rows of `TFRecordDataset`, `CSVDataset` and other files of lines with
+      `shuffle=True`: the same, because a resume draws all batches before the state again and drops them. It takes as
+      long as the dataset took for them, without the training, and is said. `replay=False` skips them instead: the
+      random numbers are then others, and of shuffled files rows are repeated or left out.
+    - Functions of `map`, `batch` and `filter`, sources and samplers in Python: drawn again too, from where NumPy's and
+      Python's random numbers were when the first run began, so that what they draw is the same. Whether they draw any
+      cannot be known; `mindspore.dataset.transforms.not_random` marks one that does not. Where several threads run
+      such functions (`num_parallel_workers` is above 1, without `python_multiprocessing`), no two runs draw alike.
+    - In sink mode, what Python functions draw may be other numbers.
+
+    Not to the last bit are, on any dataset: random numbers that are drawn inside a network, as by `nn.Dropout`, which
+    MindSpore cannot continue; `nn.RMSProp` on a CPU, unless it is centered, whose kernel rounds differently in the
+    first five steps of a process (by about 1e-10); a dataset whose validation draws from NumPy or Python meanwhile; and
+    the numbers that callbacks draw from them where the dataset does too. MindSpore 2.0 cannot begin a dataset in its
+    middle: a shuffled dataset repeats the orders of its first epochs, and `every_n_steps` is refused. At its start, the
+    run says in one line what of this concerns it, by the names of the operations. A callback that learns something and
+    has no `state_dict` is named at a resume.
+
+    Of several processes the first saves for all, each one's own BatchNorm statistics with it; the states of Python's
+    and NumPy's random numbers are the first's alone.
 
     Args:
         directory: where the states are kept, one run's alone; it is made where it does not exist.
@@ -66,6 +89,8 @@ class TrainingState(TrainCallback, StateKeeper):
         every_n_steps: saves after every n steps of an epoch too; not on MindSpore 2.0, and not in sink mode.
             Default: None.
         keep: how many states to keep, the newest. Default: 2.
+        replay: whether a resume draws all batches before the state again and drops them, where only that gives the same
+            batches afterwards; not on MindSpore 2.0. Default: True.
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: the directory holds the state of
@@ -84,13 +109,20 @@ class TrainingState(TrainCallback, StateKeeper):
     """
 
     def __init__(
-        self, directory: str, *, every_n_epochs: int = 1, every_n_steps: Optional[int] = None, keep: int = 2
+        self,
+        directory: str,
+        *,
+        every_n_epochs: int = 1,
+        every_n_steps: Optional[int] = None,
+        keep: int = 2,
+        replay: bool = True,
     ) -> None:
         super().__init__()
         self.directory = check_path(_OWNER, "directory", directory)
         self.every_n_epochs = check_int(_OWNER, "every_n_epochs", every_n_epochs, 1)
         self.every_n_steps = None if every_n_steps is None else check_int(_OWNER, "every_n_steps", every_n_steps, 1)
         self.keep = check_int(_OWNER, "keep", keep, 1)
+        self.replay = check_bool(_OWNER, "replay", replay)
         if every_n_steps is not None and not _CAN_BEGIN_WITHIN:
             raise ValueError(
                 f"{_OWNER}: MindSpore {ms.__version__} cannot begin a dataset in its middle; leave every_n_steps out, "
@@ -100,6 +132,12 @@ class TrainingState(TrainCallback, StateKeeper):
         self._run_id = ""
         self._taken_up: Optional[_State] = None
         self._good: list[str] = []
+        self._fast_recovery: Optional[bool] = None
+        self._order: Optional[Order] = None
+        self._learners: Optional[Learners] = None
+        self._began: Any = None
+        self._learnt: list[str] = []
+        self._is_begun = False
 
     def resume(self, model: Model, train_dataset: Any) -> int:
         """Gives a Model and its dataset back the newest state that is whole; the callbacks get theirs in the run.
@@ -145,14 +183,28 @@ class TrainingState(TrainCallback, StateKeeper):
                 f"{_OWNER}: {state.path!r} was saved in the middle of an epoch, where MindSpore {ms.__version__} "
                 f"cannot begin; resume with the version that saved it ({content['versions']['mindspore']})"
             )
-        _weights.write(_OWNER, model.train_network, state.parameters, state.path, exact=True, rates=True)
+        give_unique_names(model.train_network)
+        _weights.write(_OWNER, named_parameters(model.train_network), state.parameters, state.path)
         if _ranks.is_first():
             _restore_seeds(content["seeds"])
-        if _CAN_BEGIN_WITHIN:
-            train_dataset.set_init_step(epoch * batches + steps)
         self._dataset, self._taken_up = train_dataset, state
         self.say(f"going on after epoch {epoch}" + (f" and {steps} steps of the next" if steps else ""))
+        if _CAN_BEGIN_WITHIN:
+            self._begin_dataset_at(train_dataset, epoch * batches + steps)
         return int(epoch)
+
+    def _begin_dataset_at(self, dataset: Any, steps: int) -> None:
+        """Has MindSpore begin a dataset after `steps` steps; with all its draws, where it depends on them."""
+        self._fast_recovery = ds.config.get_fast_recovery()
+        dataset.set_init_step(steps)
+        order = Order(dataset)
+        if self.replay and (order.drawn or order.python):
+            # MindSpore 2.8 to 2.10 read this when the iterator is made, and turn it off themselves for `shuffle`.
+            ds.config.set_fast_recovery(False)
+            self.say(
+                f"draws the batches of the {steps} steps before again and drops them, so that the next are the same, "
+                f"for {', '.join(order.drawn + order.python)}; replay=False skips them instead"
+            )
 
     # What the run goes through
 
@@ -162,7 +214,7 @@ class TrainingState(TrainCallback, StateKeeper):
         only_one(_OWNER, run.callbacks, (StateKeeper,), "keep the run's state")
         if self._taken_up is None:
             self._check_new()
-        _weights.check_parameters(_OWNER, run.train_network)
+        _weights.check_parameters(_OWNER, named_parameters(run.train_network))
         if self.every_n_steps is not None and run.is_sinking:
             raise ValueError(
                 f"{_OWNER}: in sink mode steps run on the device unseen; leave every_n_steps out, or train with "
@@ -172,23 +224,88 @@ class TrainingState(TrainCallback, StateKeeper):
     def disk_space(self, run: Run) -> dict[str, int]:
         """Those that are kept, and the one that is written before an older goes."""
         folder = self.directory if os.path.isdir(self.directory) else os.path.dirname(os.path.abspath(self.directory))
-        return {folder: (self.keep + 1) * _weights.size_of(run.train_network)}
+        return {folder: (self.keep + 1) * _weights.size_of(named_parameters(run.train_network))}
 
     def on_train_begin(self, run_context: Any) -> None:
         """Looks before each step whether a state is due."""
         super().on_train_begin(run_context)
-        self.at_step(STEP_BEGIN, self._save_if_due)
+        self._is_begun = False
+        self.at_step(STEP_BEGIN, self._begin_draws_of_run, self._save_if_due)
+        self._say_what_differs(self._run)
 
-    def on_train_epoch_begin(self, run_context: Any) -> None:
+    def before_epoch(self, run: Run) -> None:
         """Checks, before the first step, that the run goes on where the state was saved."""
-        super().on_train_epoch_begin(run_context)
         self._steps_since = 0
         state, self._taken_up = self._taken_up, None
-        if state is not None and self._run.initial_epoch != state.content["epoch"]:
+        if state is not None and run.initial_epoch != state.content["epoch"]:
             raise ValueError(
                 f"{_OWNER}: the state is that after epoch {state.content['epoch']}, but the run has initial_epoch="
-                f"{self._run.initial_epoch}; pass initial_epoch=state.resume(model, train_dataset)"
+                f"{run.initial_epoch}; pass initial_epoch=state.resume(model, train_dataset)"
             )
+        if not self._is_begun:
+            self._is_begun = True
+            self._learners = Learners(numbered(self._run.callbacks))
+            self._begin_draws_of_dataset(state)
+
+    def _begin_draws_of_dataset(self, state: Optional[_State]) -> None:
+        """Notes what Python and NumPy draw from when MindSpore begins to draw batches, or restores it.
+
+        A dataset that draws its batches again has to draw the same numbers as in the first run.
+        """
+        self._seeds_of_run = None
+        if state is None:
+            self._began = _drawn_from()
+        elif self._began and self._replays and self._order_of(self._run).python and _ranks.is_first():
+            self._seeds_of_run = _drawn_from()
+            _draw_from(self._began)
+
+    def _begin_draws_of_run(self, run_context: Any) -> None:
+        """Restores, at the first step of a run, what its own code draws from, unless the dataset draws from it."""
+        self.at_step(STEP_BEGIN, self._save_if_due)
+        if self._seeds_of_run is not None:
+            now = _drawn_from()
+            _draw_from({kind: seeds for kind, seeds in self._seeds_of_run.items() if now[kind] == self._began[kind]})
+            self._seeds_of_run = None
+
+    @property
+    def _replays(self) -> bool:
+        return _CAN_BEGIN_WITHIN and (self.replay or not ds.config.get_fast_recovery())
+
+    def _order_of(self, run: Run) -> Order:
+        if self._order is None:
+            self._order = Order(run.train_dataset)
+        return self._order
+
+    def _say_what_differs(self, run: Run) -> None:
+        """Says in one line what a resume does not give back to the last bit."""
+        differing = [f"{', '.join(names)} ({why})" for why, names in self._differing(run) if names]
+        if differing:
+            self.say(f"not the same to the last bit after a resume: {'; '.join(differing)}")
+
+    def _differing(self, run: Run) -> Iterator[tuple[str, list[str]]]:
+        order = self._order_of(run)
+        unordered = order.python if order.threads > 1 else []
+        if not _CAN_BEGIN_WITHIN:
+            yield f"MindSpore {ms.__version__} begins a dataset at its first epoch again", order.seeded + order.drawn
+            yield "cannot be known: if random numbers are drawn there", order.python
+        else:
+            if not is_seeded():
+                yield "no seed: call mindspore.set_seed first", order.seeded + order.drawn + order.in_processes
+            elif not self._replays:
+                yield "replay=False", order.drawn
+            if not self._replays:
+                yield "replay=False, if random numbers are drawn there", order.python
+            elif run.is_sinking:
+                yield "if random numbers are drawn there, in sink mode", order.python
+            elif unordered:
+                yield "if random numbers are drawn there, in threads that share them: num_parallel_workers=1", unordered
+        yield "random numbers of the network cannot continue", _dropouts(run.network)
+        if (
+            isinstance(run.optimizer, nn.RMSProp)
+            and not run.optimizer.centered
+            and ms.get_context("device_target") == "CPU"
+        ):
+            yield "MindSpore's kernel rounds differently in its first steps of a process", ["RMSProp"]
 
     def _save_if_due(self, run_context: Any) -> None:
         """Saves at the interval, or where it was asked to, now that the step before is over for every callback."""
@@ -199,9 +316,10 @@ class TrainingState(TrainCallback, StateKeeper):
 
     def on_exit(self) -> None:
         """Lets the dataset begin at its beginning again."""
-        self._taken_up = None
+        self._taken_up = self._order = self._learners = None
         if self._dataset is not None and _CAN_BEGIN_WITHIN:
             self._dataset.set_init_step(0)
+            ds.config.set_fast_recovery(self._fast_recovery)
         self._dataset = None
 
     # What the run asks for
@@ -234,6 +352,10 @@ class TrainingState(TrainCallback, StateKeeper):
                     f"{_OWNER}: {name} cannot go on from what {state.path!r} holds of it ({type(error).__name__}: "
                     f"{error}); make it with the same arguments as in the interrupted run"
                 ) from error
+        self._began, self._learnt = state.content.get("began"), state.content.get("learnt", [])
+        for name, callback in numbered(run.callbacks):
+            if name in self._learnt and (method := missing_method(callback)):
+                self.say(f"{name} has no {method}; what it has learnt is not resumed")
         for name in saved:
             self.say(f"{name} was there when the state was saved, and is not in the list of callbacks now")
 
@@ -262,7 +384,7 @@ class TrainingState(TrainCallback, StateKeeper):
             shutil.rmtree(path)
         with contextlib.suppress(FileNotFoundError):
             os.remove(self._finished_path)
-        self._run_id, self._good = uuid.uuid4().hex, []
+        self._run_id, self._good, self._learnt = uuid.uuid4().hex, [], []
 
     def _check_new(self) -> None:
         """Raises where a run is there that could go on."""
@@ -277,14 +399,16 @@ class TrainingState(TrainCallback, StateKeeper):
     def _keep(self, run: Run, epoch: int, steps: int) -> None:
         run.is_state_asked = False
         run.examine()
-        own = _weights.statistics(run.network) if _ranks.count() > 1 else {}
-        ranks = {f"{_RANKS}{name}": _ranks.gathered(array) for name, array in own.items()}
+        # What no gradient changes, such as BatchNorm's statistics, each process has its own of.
+        own = {name: one for name, one in run.weights.items() if not one.requires_grad} if _ranks.count() > 1 else {}
+        ranks = {f"{_RANKS}{name}": _ranks.gathered(array) for name, array in _weights.views(own).items()}
         _ranks.do_once(_OWNER, lambda: self._save(run, epoch, steps, ranks))
 
     def _save(self, run: Run, epoch: int, steps: int, ranks: dict[str, np.ndarray[Any, Any]]) -> None:
         latest = max((_number(os.path.basename(path)) for path in self._paths()), default=0)
         path = os.path.join(self.directory, f"{_PREFIX}{latest + 1:08d}")
-        network = {f"{_NETWORK}{name}": array for name, array in _weights.everything(run.train_network).items()}
+        own = _weights.views(named_parameters(run.train_network))
+        network = {f"{_NETWORK}{name}": array for name, array in own.items()}
         arrays = {**network, **ranks}
         callbacks = []
         for name, callback in _stateful(run):
@@ -300,6 +424,8 @@ class TrainingState(TrainCallback, StateKeeper):
             "steps_per_epoch": run.steps_per_epoch,
             "epoch_so_far": run.state_dict() if steps else {},
             "seeds": _seeds(),
+            "began": self._began,
+            "learnt": sorted({*self._learnt, *(self._learners.names() if self._learners else ())}),
             "callbacks": callbacks,
             "saved_at": time.time(),
             "versions": {"mindspore": ms.__version__, "numpy": np.__version__},
@@ -379,8 +505,7 @@ def _stateful(run: Run) -> list[tuple[str, Any]]:
     return [
         (name, callback)
         for name, callback in numbered(run.callbacks)
-        if not isinstance(callback, StateKeeper)
-        and all(callable(getattr(callback, method, None)) for method in ("state_dict", "load_state_dict"))
+        if not isinstance(callback, StateKeeper) and not missing_method(callback)
     ]
 
 
@@ -410,22 +535,35 @@ def _number(name: str) -> int:
     return int(name[len(_PREFIX) :])
 
 
+def _dropouts(network: nn.Cell) -> list[str]:
+    """The kinds of layers that draw random numbers in training, by name."""
+    kinds = tuple(getattr(nn, name) for name in ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d"))
+    return sorted({type(cell).__name__ for _, cell in network.cells_and_names() if isinstance(cell, kinds)})
+
+
 def _seeds() -> dict[str, Any]:
     """What Python, NumPy and MindSpore draw random numbers from, as far as they tell."""
+    return {"mindspore": ms.get_seed(), "dataset": ds.config.get_seed(), **_drawn_from()}
+
+
+def _drawn_from() -> dict[str, Any]:
+    """What Python and NumPy draw random numbers from, as plain lists."""
     kind, keys, *rest = np.random.get_state(legacy=True)
-    return {
-        "mindspore": ms.get_seed(),
-        "dataset": ds.config.get_seed(),
-        "numpy": [kind, np.asarray(keys).tolist(), *rest],
-        "python": random.getstate(),
-    }
+    version, internal, gauss = random.getstate()
+    return {"numpy": [kind, np.asarray(keys).tolist(), *rest], "python": [version, list(internal), gauss]}
 
 
 def _restore_seeds(seeds: dict[str, Any]) -> None:
     if seeds["mindspore"] is not None:
         ms.set_seed(seeds["mindspore"])
     ds.config.set_seed(seeds["dataset"])
-    kind, keys, *rest = seeds["numpy"]
-    np.random.set_state((kind, np.array(keys, np.uint32), *rest))
-    version, internal, gauss = seeds["python"]
-    random.setstate((version, tuple(internal), gauss))
+    _draw_from(seeds)
+
+
+def _draw_from(seeds: dict[str, Any]) -> None:
+    if "numpy" in seeds:
+        kind, keys, *rest = seeds["numpy"]
+        np.random.set_state((kind, np.array(keys, np.uint32), *rest))
+    if "python" in seeds:
+        version, internal, gauss = seeds["python"]
+        random.setstate((version, tuple(internal), gauss))

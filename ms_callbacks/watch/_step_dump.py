@@ -16,6 +16,7 @@ from mindspore import Tensor, nn
 
 from ..core import _files, _weights
 from ..core._layers import first_tensor, layers_of, observe, untouched
+from ..core._model_parts import positional_count
 
 __all__ = ["StepDump", "as_tensors", "inside", "prune"]
 
@@ -84,14 +85,16 @@ def as_tensors(batch: Sequence[np.ndarray[Any, Any]]) -> tuple[Tensor, ...]:
     return tuple(Tensor(column) for column in batch)
 
 
-def inside(network: nn.Cell, loss_fn: Any, batch: tuple[Tensor, ...]) -> tuple[Optional[str], dict[str, float]]:
+def inside(
+    network: Optional[nn.Cell], loss_fn: Any, batch: tuple[Tensor, ...]
+) -> tuple[Optional[str], dict[str, float]]:
     """What a step does within: the first layer whose output is not finite, and the norm of each gradient.
 
     The batch runs in PYNATIVE mode with the network's own flags, without loss scaling. All is afterwards as it was.
     """
-    if isinstance(network, nn.TrainOneStepCell):  # a Model of a train network of the user's own
-        network = network.network
-    inputs = batch if loss_fn is None else batch[:-1]
+    if network is None:
+        raise ValueError("the training cell holds no network that could be told apart")
+    inputs = batch[: positional_count(network)] if loss_fn is None else batch[:-1]
     bad: list[str] = []
 
     def see(name: str, layer: nn.Cell, layer_inputs: tuple[Any, ...], output: Any) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
+
+from mindspore import nn
 
 from ..core._callback import TrainCallback
-from ..core._checks import check_choice, check_int
+from ..core._checks import check_cell, check_choice, check_int
 from ..core._context import Run
 from ..core._layers import layers_of
 from ._layer_values import observed_values
@@ -26,6 +28,9 @@ class ActivationMonitor(TrainCallback):
 
     Args:
         every_n_epochs: looks at the end of every n-th epoch. Default: 1.
+        network: the network to look at, where the Model was given a training cell that holds several and none of them
+            as its `network`; it gets as many columns of the batch as its `construct` takes. Default: None, the one that
+            is trained.
         verbose: 1 prints a line when a layer dies, saturates or recovers, 0 nothing. Default: 1.
 
     Attributes:
@@ -43,9 +48,10 @@ class ActivationMonitor(TrainCallback):
         {}
     """
 
-    def __init__(self, *, every_n_epochs: int = 1, verbose: int = 1) -> None:
+    def __init__(self, *, every_n_epochs: int = 1, network: Optional[nn.Cell] = None, verbose: int = 1) -> None:
         super().__init__()
         self.every_n_epochs = check_int("ActivationMonitor", "every_n_epochs", every_n_epochs, 1)
+        self.network = check_cell("ActivationMonitor", "network", network)
         self.verbose = check_choice("ActivationMonitor", "verbose", verbose, (0, 1))
         self.dead_: dict[str, int] = {}
         self.saturated_: dict[str, int] = {}
@@ -59,6 +65,7 @@ class ActivationMonitor(TrainCallback):
     def check(self, run: Run) -> None:
         """Raises where batches are not seen."""
         super().check(run)
+        run.network_for("ActivationMonitor", self.network)
         if run.is_sinking:
             raise ValueError(
                 "ActivationMonitor: in sink mode batches go to the device unseen; train with dataset_sink_mode=False"
@@ -91,7 +98,8 @@ class ActivationMonitor(TrainCallback):
     def _look(self, run: Run) -> dict[str, str]:
         findings: dict[str, str] = {}
         calls: dict[str, int] = {}
-        for values in observed_values(run.network, run.inputs("ActivationMonitor"), layers_of(run.network)):
+        network = run.network_for("ActivationMonitor", self.network)
+        for values in observed_values(network, run.inputs("ActivationMonitor", self.network), layers_of(network)):
             calls[values.name] = calls.get(values.name, 0) + 1
             label = values.name if calls[values.name] == 1 else f"{values.name} (call {calls[values.name]})"
             findings[label] = values.finding

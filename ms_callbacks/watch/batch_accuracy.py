@@ -1,17 +1,20 @@
-"""The accuracy of the batches trained on, beside the loss and without a second forward pass."""
+"""The accuracy of the batches trained on, beside the loss and from the same forward pass."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
-from ..core._callback import STEP_END, TrainCallback
+from ..core._callback import STEP_BEGIN, STEP_END, TrainCallback
 from ..core._checks import check_int
+from ..core._classification import MULTICLASS, ClassReader, loss_kind, usual_threshold
 from ..core._context import Run
-from ..core._output import emit
+from ..core._layers import untouched
+from ..core._network_output import Place
+from ..core._output import emit, known
 
 __all__ = ["BatchAccuracy"]
 
@@ -21,18 +24,30 @@ class BatchAccuracy(TrainCallback):
 
     MindSpore gives a callback the loss and not the logits. So the loss function is wrapped: what it computes is
     counted there on the device, in the same pass, and read when a line is printed. Loss and gradients are those of the
-    loss function alone. Labels are class numbers of shape (n,), logits of shape (n, classes). Of several
-    processes, the first tells of its own batches.
+    loss function alone. Of several processes, the first tells of its own batches.
+
+    The accuracy is the share of samples that are right. What is right depends on the task, as `Robustness` describes
+    it: multi-class, with labels that are whole numbers or one-hot; binary, with one output and labels 0 and 1; or
+    multi-label, where it is the share of labels that are right. Loss function and first batch tell which, or `task`
+    does; for that, one more forward pass runs before the first step, and what is no classifier is refused there. In
+    sink mode on GPU and Ascend, batches are not seen, and the loss function or `task` alone tells.
 
     Args:
         per_print_times: prints a line every so many steps; 0 prints nothing. Default: 1.
+        output: which of several outputs holds the scores of the classes: an index, a key, or a function of all that the
+            network gives, which in GRAPH mode is compiled. Default: None, the only one, the one called `"logits"`, or
+            the only one that fits.
+        task: `"binary"`, `"multiclass"` or `"multilabel"`. Default: None, as told by loss function and first batch.
+        threshold: for binary and multi-label, what an output must exceed to mean 1. Default: None, 0 for
+            `nn.BCEWithLogitsLoss` and 0.5 for `nn.BCELoss`; other loss functions need it.
 
     Attributes:
         accuracies_ (list[float]): the mean accuracy of each epoch's batches.
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: the Model's loss function is not
-            one that `watch` returned.
+            one that `watch` returned, or the network and the labels are no classifier's, or their task or threshold
+            cannot be told.
 
     Example:
         >>> accuracy = BatchAccuracy(per_print_times=4)
@@ -41,9 +56,18 @@ class BatchAccuracy(TrainCallback):
         Epoch:[  1/  1], step:[    4/    4], batch loss: ..., batch accuracy: ...
     """
 
-    def __init__(self, per_print_times: int = 1) -> None:
+    def __init__(
+        self,
+        per_print_times: int = 1,
+        *,
+        output: Place = None,
+        task: Optional[str] = None,
+        threshold: Optional[float] = None,
+    ) -> None:
         super().__init__()
         self.per_print_times = check_int("BatchAccuracy", "per_print_times", per_print_times, 0)
+        self.output, self.task, self.threshold = output, task, threshold
+        self._reader = ClassReader("BatchAccuracy", output, threshold, task)
         self.accuracies_: list[float] = []
         self._counters: list[_CountingLoss] = []
 
@@ -51,14 +75,14 @@ class BatchAccuracy(TrainCallback):
         """The loss function to make the Model with.
 
         Args:
-            loss_fn: a cell that takes logits of shape (n, classes) and labels of shape (n,).
+            loss_fn: a cell that takes what the network gives, and the labels.
 
         Returns:
             A cell with the same outputs and gradients.
         """
         if not isinstance(loss_fn, nn.Cell):
             raise TypeError(f"BatchAccuracy: watch takes a loss function (nn.Cell), but got {type(loss_fn).__name__}")
-        counter = _CountingLoss(loss_fn)
+        counter = _CountingLoss(loss_fn, self.output, self.task, self.threshold)
         self._counters.append(counter)
         return counter
 
@@ -68,6 +92,8 @@ class BatchAccuracy(TrainCallback):
         self._counter: _CountingLoss = self._run.loss_fn
         if self.begins_anew():
             self.accuracies_ = []
+        self._reader.forget()
+        self.at_step(STEP_BEGIN, self._look_at_first)
         self.at_step(STEP_END, self._note)
 
     def check(self, run: Run) -> None:
@@ -79,11 +105,20 @@ class BatchAccuracy(TrainCallback):
                 "Model(network, accuracy.watch(loss_fn), optimizer)"
             )
 
-    def on_train_epoch_begin(self, run_context: Any) -> None:
+    def before_epoch(self, run: Run) -> None:
         """Begins the epoch's mean anew."""
-        super().on_train_epoch_begin(run_context)
-        if self._run.step_in_epoch == 0:  # an epoch that goes on in its middle has its counts
+        if not run.steps_skipped:  # an epoch that goes on in its middle has its counts
             self._counter.reset()
+
+    def _look_at_first(self, run_context: Any) -> None:
+        """Before the first step, finds out what the task is, where the batch can be seen."""
+        self.at_step(STEP_BEGIN)
+        run = self._run
+        if run.batch is not None:
+            with untouched(run.network, run.batch):
+                output = run.network(*run.inputs("BatchAccuracy"))
+            task, *_ = self._reader.read(output, run.batch[-1], loss_kind(self._counter.loss_fn))
+            self._counter.count_by(self._reader.place, task.threshold)
 
     @property
     def follows_losses(self) -> bool:
@@ -96,7 +131,7 @@ class BatchAccuracy(TrainCallback):
         step = run.step_in_epoch
         if self.per_print_times and step % self.per_print_times == 0:
             emit(
-                f"Epoch:[{run.epoch:3d}/{run.epochs:3d}], step:[{step:5d}/{run.steps_per_epoch:5d}], "
+                f"Epoch:[{run.epoch:3d}/{run.epochs:3d}], step:[{step:5d}/{known(run.known_steps):>5}], "
                 f"batch loss: {run.losses.last:.4f}, batch accuracy: {self._counter.of_last_batch:.4f}"
             )
         # Read before the epoch's evaluation, which goes through the same loss function.
@@ -116,19 +151,41 @@ class BatchAccuracy(TrainCallback):
 class _CountingLoss(nn.Cell):
     """A loss function that counts on the way how many predictions were right."""
 
-    def __init__(self, loss_fn: nn.Cell) -> None:
+    def __init__(self, loss_fn: nn.Cell, output: Place, task: Optional[str], threshold: Optional[float]) -> None:
         super().__init__()
         self.loss_fn = loss_fn
         # Of the epoch: how many were right, how many were seen; of the last batch: the same.
         self.counts = Parameter(Tensor(np.zeros(4), mstype.int32), name="batch_accuracy_counts", requires_grad=False)
+        if threshold is None and task != MULTICLASS:
+            threshold = usual_threshold(loss_kind(loss_fn))
+        self.count_by(output, threshold)
 
-    def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        right = ops.cast(
-            ops.equal(ops.cast(logits.argmax(1), mstype.int32), ops.cast(labels, mstype.int32)), mstype.int32
-        )
+    def count_by(self, place: Place, threshold: Optional[float]) -> None:
+        """Fixes what a prediction is, before the first step compiles it; without a threshold, the highest output."""
+        self.place = place if isinstance(place, (int, str)) else None
+        self.choose = place if callable(place) else None
+        self.threshold = threshold
+
+    def construct(self, outputs: Any, labels: Tensor) -> Tensor:
+        if self.choose is not None:
+            scores = self.choose(outputs)
+        elif self.place is not None:
+            scores = outputs[self.place]
+        else:
+            scores = outputs
+        right = ops.cast(self.right(scores, labels), mstype.int32)
         batch = ops.stack((right.sum(), ops.ones_like(right).sum()))
         ops.assign(self.counts, ops.cast(ops.concat((self.counts[:2] + batch, batch)), mstype.int32))
-        return self.loss_fn(logits, labels)
+        return self.loss_fn(outputs, labels)
+
+    def right(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Whether each sample, or each of its labels, is right."""
+        if self.threshold is not None:
+            expected = ops.cast(labels.reshape(scores.shape), mstype.float32) > 0.5
+            return ops.equal(scores > self.threshold, expected).reshape(-1)
+        classes = labels.reshape(scores.shape[0], -1)
+        classes = classes.argmax(1) if classes.shape[1] > 1 else classes.reshape(-1)
+        return ops.equal(ops.cast(scores.argmax(1), mstype.int32), ops.cast(classes, mstype.int32))
 
     def reset(self) -> None:
         ops.assign(self.counts, Tensor(np.zeros(4), mstype.int32))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
 from ..core import _ranks
 from ..core._callback import TrainCallback
 from ..core._checks import check_bool, check_path, check_text
 from ..core._context import Run
-from ..core._files import check_folder
+from ..core._files import check_folder, staged
 
 __all__ = ["CSVLogger"]
 
@@ -23,11 +24,15 @@ class CSVLogger(TrainCallback):
     torn last line of an earlier crash is removed when the file is appended to. A value that is not there is an empty
     cell.
 
+    The columns are those that can be told before the first step. Where an epoch has a value that has no column yet, as
+    one of a metric that returns a dictionary, the file is replaced by one that has it, with empty cells in the rows
+    before; a column without any value so far may then go.
+
     Args:
         filename: the file; its folder must exist.
         separator: what stands between two cells, one character. Default: ",".
-        append: goes on with the file where it is there, instead of beginning it anew. Its columns must be the same.
-            Default: False.
+        append: adds to the file where it exists, instead of replacing it. Its columns must be the same; with a metric
+            of a user's own, which may return a dictionary, they may be others besides. Default: False.
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: with `append`, the file has
@@ -52,88 +57,117 @@ class CSVLogger(TrainCallback):
             )
         self.append = check_bool("CSVLogger", "append", append)
         self._descriptor: Optional[int] = None
-        self._size: Optional[int] = None
+        self._lines: Optional[int] = None  # of the file, its header too; `None` before there is one
 
     def on_train_begin(self, run_context: Any) -> None:
         """Opens the file and writes or checks its header."""
         super().on_train_begin(run_context)
-        self._columns = self._columns_of(self._run)
-        header = self._line(self._columns)
         if self.begins_anew():
-            self._size = None
-        kept = self._kept(header) if self.append or self._size is not None else 0
+            self._lines = None
+        kept = self._kept(self._run) if self.append or self._lines is not None else b""
+        self._columns = self._cells(kept)[0] if kept else _columns(self._run, self._run.result_names)
+        self._lines = kept.count(b"\n")
         if not _ranks.is_first():
             return
-        self._descriptor = os.open(self.filename, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        os.ftruncate(self._descriptor, kept)
+        os.ftruncate(self._open(), len(kept))
         if not kept:
-            self._write(header)
+            self._write(self._columns)
 
     def check(self, run: Run) -> None:
         """Raises where the file could not be written, or has other columns."""
         super().check(run)
         check_folder("CSVLogger", self.filename)
         if self.append:
-            self._kept(self._line(self._columns_of(run)))
+            self._kept(run)
 
     @property
     def follows_losses(self) -> bool:
         """Always: their mean is part of a row."""
         return True
 
+    @property
+    def follows_samples(self) -> bool:
+        """Always: for those of a second."""
+        return True
+
     def after_epoch(self, run: Run) -> None:
         """Writes the epoch's row."""
         record = run.record
-        new = [key for key in record if key not in self._columns]
-        if new:
-            raise ValueError(f"CSVLogger: the evaluation gave {new}, which {self.filename!r} has no column for")
         if self._descriptor is None:
             return  # the first of several processes writes
+        if any(key not in self._columns for key in record):
+            self._widen(run)
         cells = [record.get(column) for column in self._columns]
-        self._write(self._line(["" if cell is None else cell for cell in cells]))
+        self._write(["" if cell is None else cell for cell in cells])
 
     def state_dict(self) -> dict[str, Any]:
-        """How long the file is."""
-        return {"size": self._size if self._descriptor is None else os.fstat(self._descriptor).st_size}
+        """How many lines the file has."""
+        return {"lines": self._lines}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Lets the next run go on with the rows that were there when `state_dict` returned the state."""
         super().load_state_dict(state)
-        self._size = state["size"]
+        self._lines = state["lines"] if "lines" in state else self._lines_in(state["size"])
+
+    def _lines_in(self, size: int) -> int:
+        """How many lines the first bytes of the file hold, of which states before version 0.2 tell."""
+        with open(self.filename, "rb") as file:
+            return file.read(size).count(b"\n")
 
     def on_exit(self) -> None:
         """Closes the file."""
         if self._descriptor is not None:
-            self._size = os.fstat(self._descriptor).st_size
             os.close(self._descriptor)
             self._descriptor = None
 
-    @staticmethod
-    def _columns_of(run: Run) -> list[str]:
-        return ["epoch", "loss", *sorted(run.result_names or []), "learning_rate", "seconds", "samples_per_second"]
+    def _open(self) -> int:
+        self._descriptor = os.open(self.filename, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        return self._descriptor
 
-    def _line(self, cells: list[Any]) -> bytes:
+    def _line(self, cells: Sequence[Any]) -> bytes:
         text = io.StringIO()
         csv.writer(text, delimiter=self.separator, lineterminator="\n").writerow(cells)
         return text.getvalue().encode("utf-8")
 
-    def _kept(self, header: bytes) -> int:
-        """How many bytes of a file that is there to keep: all but a line that was never finished."""
-        if not os.path.exists(self.filename):
-            return 0
-        with open(self.filename, "rb") as file:
-            content = file.read(self._size)  # rows that were written after the state it goes on from will come again
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole and not whole.startswith(header):
-            first = whole.split(b"\n", 1)[0].decode("utf-8", "replace")
-            raise ValueError(
-                f"CSVLogger: {self.filename!r} has other columns ({first}) than this run ({header.decode().strip()}); "
-                f"pass another filename, or append=False to begin it anew"
-            )
-        return len(whole)
+    def _cells(self, content: bytes) -> list[list[str]]:
+        return list(csv.reader(io.StringIO(content.decode("utf-8", "replace"), newline=""), delimiter=self.separator))
 
-    def _write(self, line: bytes) -> None:
+    def _kept(self, run: Run) -> bytes:
+        """What to keep of a file that exists: its lines, but for one that was never finished."""
+        if not os.path.exists(self.filename):
+            return b""
+        with open(self.filename, "rb") as file:
+            # Rows that were written after the state that the run continues from will come again.
+            lines = file.readlines()[: self._lines]
+        whole = b"".join(line for line in lines if line.endswith(b"\n"))
+        columns = _columns(run, run.result_names)
+        found = self._cells(whole)[0] if whole else columns
+        is_alike = set(_columns(run)) <= set(found) if run.may_have_others else found == columns
+        if not is_alike:
+            raise ValueError(
+                f"CSVLogger: {self.filename!r} has other columns ({','.join(found)}) than this run "
+                f"({','.join(columns)}); pass another filename, or append=False to replace the file"
+            )
+        return whole
+
+    def _widen(self, run: Run) -> None:
+        """Replaces the file by one that has a column for each value of the epoch too."""
         assert self._descriptor is not None
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        with open(self._descriptor, "rb", closefd=False) as file:
+            rows = [dict(zip(self._columns, row)) for row in self._cells(file.read())[1:]]
+        filled = {column for row in rows for column, cell in row.items() if cell}
+        self._columns = _columns(run, filled.union(run.record))
+        content = b"".join(map(self._line, [self._columns, *([row.get(c, "") for c in self._columns] for row in rows)]))
+        os.close(self._descriptor)
+        self._descriptor = None
+        with staged(os.path.realpath(self.filename), lambda temporary: _fill(temporary, content)):
+            pass
+        self._open()
+
+    def _write(self, cells: Sequence[Any]) -> None:
+        assert self._descriptor is not None
+        line = self._line(cells)
         try:
             written = os.write(self._descriptor, line)
             if written != len(line):  # the disk is full: take the piece of a row away again
@@ -144,3 +178,14 @@ class CSVLogger(TrainCallback):
             raise OSError(f"CSVLogger: could not write a row to {self.filename!r}: {error}") from error
         if os.fstat(self._descriptor).st_nlink == 0:
             raise OSError(f"CSVLogger: {self.filename!r} was removed while the run was writing it")
+        self._lines = (self._lines or 0) + 1
+
+
+def _columns(run: Run, results: Optional[Iterable[str]] = None) -> list[str]:
+    first, last = ["epoch", *run.train_names], ["learning_rate", "seconds", "samples_per_second"]
+    return [*first, *sorted(set(results or ()).difference(first, last)), *last]
+
+
+def _fill(path: str, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core._callback import TrainCallback
+from ..core._checks import check_bool
 from ..core._context import Run
 
 __all__ = ["History"]
@@ -13,10 +14,18 @@ __all__ = ["History"]
 class History(TrainCallback):
     """Records one value per epoch and key.
 
-    The keys are `loss` (the mean training loss), each validation value that is a number (`acc`, `eval_loss`, ...),
-    `learning_rate` (of the first parameter group), `seconds` (of the training steps; evaluation does not count) and
-    `samples_per_second`. Where an epoch has no value for a key, as one without evaluation, it is `None`, so that all
-    lists are of one length and a value stands where its epoch stands.
+    The keys are `loss` (the mean training loss), each validation value that is a number (`acc`, `eval_loss`, ...; see
+    `Validate` for what a metric may return), `learning_rate` (of the first parameter group), `seconds` (of the training
+    steps; evaluation does not count) and `samples_per_second`. That times `seconds` is the number of samples that the
+    steps have seen, in all processes together: of a batch, the first dimension that its columns have in common, or one
+    where it was not batched. In sink mode on GPU and Ascend, where batches are not seen, it is `None`. Where an epoch
+    has no value for a key, as one without evaluation, that is `None` too, so that all lists are of one length and a
+    value stands where its epoch stands.
+
+    Args:
+        reset_on_train_begin: whether each `Model.train` is a new run. `False` is for a loop that calls
+            `model.train(1, ...)` again and again: epochs are counted over all of its calls, unless
+            `initial_epoch` counts them, and all are kept. Default: True.
 
     Attributes:
         history (dict[str, list]): the values by key, as Keras has them.
@@ -37,8 +46,9 @@ class History(TrainCallback):
     epoch: list[int]
     history: dict[str, list[Any]]
 
-    def __init__(self) -> None:
+    def __init__(self, *, reset_on_train_begin: bool = True) -> None:
         super().__init__()
+        self.reset_on_train_begin = check_bool("History", "reset_on_train_begin", reset_on_train_begin)
         self._reset()
 
     def on_train_begin(self, run_context: Any) -> None:
@@ -52,10 +62,15 @@ class History(TrainCallback):
         """Always: their mean is part of an epoch."""
         return True
 
+    @property
+    def follows_samples(self) -> bool:
+        """Always: for those of a second."""
+        return True
+
     def after_epoch(self, run: Run) -> None:
         """Adds the epoch."""
-        record = dict(run.record)
-        self.epoch.append(record.pop("epoch"))
+        record = {key: value for key, value in run.record.items() if key != "epoch"}
+        self.epoch.append(self.epoch_of(run))
         for key in [*self.history, *(key for key in record if key not in self.history)]:
             values = self.history.setdefault(key, [None] * (len(self.epoch) - 1))
             values.append(record.get(key))

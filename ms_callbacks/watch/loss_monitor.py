@@ -7,14 +7,14 @@ import time
 from typing import Any, Optional
 
 import numpy as np
-from mindspore import nn
 
 from ..core import _ranks
 from ..core._callback import STEP_BEGIN, TrainCallback
 from ..core._checks import check_choice, check_int
 from ..core._context import Run
-from ..core._output import emit
-from ..core._rates import Rates, shortest
+from ..core._losses import MOST_DROPPED
+from ..core._output import emit, known
+from ..core._rates import shortest
 from ..core._roles import Reporter
 from ..core._schedule import first_rates
 from ..core._weights import first_nonfinite
@@ -35,11 +35,12 @@ class LossMonitor(TrainCallback, Reporter):
         Validation: acc: 0.9811, eval_loss: 0.0593
 
     In a line, the losses are the last step's and the mean of the epoch so far; the time is the mean of a step since
-    the line before. The epoch's time is that of its training steps: evaluation does not count. Losses are read from
-    the device together when a line is printed, not at every step. Of a tuple output the first element is the loss; of
-    a vector, the mean; a step that loss scaling dropped for its overflow does not count. In sink mode on GPU and
-    Ascend only the last loss of each sink is known, and means are of those. Of several processes the first prints; the
-    losses of a step are its own, the mean of the epoch is over all.
+    the line before. A dash stands for an epoch's number of steps where only its end tells it: from the step on by which
+    an epoch has had another number of batches than the dataset declares. The epoch's time is that of its training
+    steps: evaluation does not count. Losses are read from the device together when a line is printed, not at every
+    step. Of a tuple output the first element is the loss; of a vector, the mean; a step that loss scaling dropped for
+    its overflow does not count. In sink mode on GPU and Ascend only the last loss of each sink is known, and means are
+    of those. Of several processes the first prints; the losses of a step are its own, the epoch's mean is over all.
 
     Args:
         learning_rate: accepted because mindvision's takes it: the rate (or list of rates) that the optimizer was made
@@ -82,21 +83,20 @@ class LossMonitor(TrainCallback, Reporter):
         """Finds the optimizer."""
         super().on_train_begin(run_context)
         # A Model without an optimizer of MindSpore's trains by means of its own, and no rate is printed.
-        self._rates = Rates(self._run.optimizer) if isinstance(self._run.optimizer, nn.Optimizer) else None
+        self._rates = self._run.all_rates()
         if self.begins_anew():
             self._total_at_line = (0.0, 0)
         if self._given is not None:
             self.at_step(STEP_BEGIN, self._check_given)  # a schedule has set its first rate by then
 
-    def on_train_epoch_begin(self, run_context: Any) -> None:
+    def before_epoch(self, run: Run) -> None:
         """Starts the clock of the lines."""
-        super().on_train_epoch_begin(run_context)
         self._has_warned = False
-        self._line_printed, self._steps_at_line = time.perf_counter(), self._run.step_in_epoch
-        if self._steps_at_line == 0:  # not an epoch that goes on in its middle
+        self._line_printed, self._steps_at_line = time.perf_counter(), run.steps_skipped
+        if not run.steps_skipped:  # not an epoch that goes on in its middle
             self._total_at_line = (0.0, 0)
-        self._steps_before = self._run.step - self._steps_at_line
-        self._ask_for_line(self._run, self._steps_at_line)
+        self._steps_before = run.step - run.step_in_epoch
+        self._ask_for_line(run, self._steps_at_line)
 
     @property
     def follows_losses(self) -> bool:
@@ -106,11 +106,9 @@ class LossMonitor(TrainCallback, Reporter):
     def after_epoch(self, run: Run) -> None:
         """Prints the epoch's lines."""
         self._check_finite(run)
-        milliseconds = run.seconds * 1000
-        emit(
-            f"Epoch time: {milliseconds:5.3f} ms, per step time: {milliseconds / run.step_in_epoch:5.3f} ms, "
-            f"avg loss: {_loss_text(run.mean_loss)}"
-        )
+        milliseconds, steps = run.seconds * 1000, run.step_in_epoch
+        per_step = f"{milliseconds / steps:5.3f}" if steps else "-"
+        emit(f"Epoch time: {milliseconds:5.3f} ms, per step time: {per_step} ms, avg loss: {_loss_text(run.mean_loss)}")
         results = ", ".join(f"{name}: {_metric_text(value)}" for name, value in sorted(run.results.items()))
         if results:
             emit(f"Validation: {results}")
@@ -142,7 +140,7 @@ class LossMonitor(TrainCallback, Reporter):
         self._line_printed, self._steps_at_line = now, step
         rates = "/".join(_rate_text(rate) for rate in self._rates.read()) if self._rates is not None else "-"
         emit(
-            f"Epoch:[{run.epoch:3d}/{run.epochs:3d}], step:[{step:5d}/{run.steps_per_epoch:5d}], "
+            f"Epoch:[{run.epoch:3d}/{run.epochs:3d}], step:[{step:5d}/{known(run.known_steps):>5}], "
             f"loss:[{_loss_text(last)}/{_loss_text(mean)}], time:{milliseconds:5.3f} ms, lr:{rates}"
         )
         self._check_finite(run)
@@ -161,9 +159,15 @@ class LossMonitor(TrainCallback, Reporter):
             if self.on_nonfinite == "stop":
                 run.request_stop()  # as the rank does whose loss is not finite
             return
-        parameter = first_nonfinite(run.network)
+        parameter = first_nonfinite(run.weights)
+        dropped = run.losses.dropped_in_row
+        what = (
+            f"{MOST_DROPPED} steps in a row were dropped for their overflow, the last"
+            if dropped
+            else "the loss is not finite"
+        )
         finding = (
-            f"the loss is not finite in epoch {run.epoch}, step {step}; "
+            f"{what} in epoch {run.epoch}, step {step}; "
             + (f"the first parameter that is not finite is {parameter!r}" if parameter else "all parameters are finite")
             + "; a lower learning rate, gradient clipping or a look at that batch may mend it"
         )

@@ -11,18 +11,18 @@ from typing import Any, NamedTuple, Optional
 
 import mindspore as ms
 import numpy as np
+from mindspore import Parameter, nn
 from mindspore import dataset as ds
-from mindspore import nn
 from mindspore.train import Model
 
 from ..core import _files
 from ..core._callback import STEP_BEGIN, STEP_END, TrainCallback
 from ..core._checks import check_choice, check_int, check_path
-from ..core._context import Run, parts_of
-from ..core._losses import loss_of
-from ..core._rates import Rates
+from ..core._context import Run
+from ..core._model_parts import named_parameters, take_apart
 from ..core._roles import Examiner
-from ..core._weights import Snapshot, check_parameters, first_nonfinite, named_parameters, nonfinite, write
+from ..core._step_outputs import OutputReader, loss_of
+from ..core._weights import Snapshot, check_parameters, first_nonfinite, nonfinite, views, write
 from ._step_dump import StepDump, as_tensors, inside, prune
 
 __all__ = ["NonFiniteGuard", "Replay", "replay"]
@@ -113,7 +113,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
             raise ValueError(
                 f"{_OWNER}: one process cannot repeat the steps of several; leave it out where several train together"
             )
-        check_parameters(_OWNER, run.train_network)
+        check_parameters(_OWNER, named_parameters(run.train_network))
 
     def on_train_begin(self, run_context: Any) -> None:
         """Makes the folder, and begins anew."""
@@ -126,7 +126,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
         _files.check_folder(_OWNER, os.path.join(self.dump_dir, "epoch"))
         _files.remove_orphans(self.dump_dir)
         self._steps, self.dumps_ = [], []
-        self._rates = Rates(run.optimizer) if isinstance(run.optimizer, nn.Optimizer) else None
+        self._rates = run.all_rates()
         self._unfit: list[str] = []
         self._before = Snapshot(named_parameters(run.train_network))
         self.at_step(STEP_BEGIN, self._begin_step)
@@ -137,7 +137,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
         run = self._run
         assert run.batch is not None
         if not self._before.arrays:
-            self._unfit = list(nonfinite(run.train_network))
+            self._unfit = list(nonfinite(views(named_parameters(run.train_network))))
         if not self._steps:
             self._before.take()
         # MindSpore may use the batch's memory again.
@@ -151,7 +151,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
     def _end_step(self, run_context: Any) -> None:
         """Keeps the step's rates and its output; looks at the interval."""
         run = self._run
-        self._steps[-1].output = run.outputs
+        self._steps[-1].output = run.losses.reader.take(run.outputs)
         self._steps[-1].rates = self._read_rates()
         if len(self._steps) == self.every_n_steps or run.step_in_epoch == run.steps_per_epoch:
             self._look(run)
@@ -227,7 +227,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
             if self._rates is not None and not self._rates.is_dynamic:
                 self._rates.set(step.rates or self._rates.read())
             self._before.take()
-            loss = loss_of(network(*as_tensors(step.batch)))
+            loss = loss_of(run.losses.reader.take(network(*as_tensors(step.batch))))
             parameter = self._first_nonfinite(run)
             if step.output is not None and not _is_same(loss, loss_of(step.output)):
                 return None, step
@@ -265,7 +265,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
         return f"replay({path!r}, model) brings the step back"
 
     def _first_nonfinite(self, run: Run) -> Optional[str]:
-        return _first_nonfinite(run.network, run.train_network, self._unfit)
+        return _first_nonfinite(run.weights, run.train_network, self._unfit)
 
     def _read_rates(self) -> list[float]:
         return [] if self._rates is None else self._rates.read()
@@ -324,17 +324,18 @@ def replay(path: str, model: Model) -> Replay:
         raise TypeError(f"{owner}: model must be a mindspore.train.Model, but got {type(model).__name__}")
     dump = StepDump.read(owner, path)
     network = model.train_network
-    write(owner, network, dump.parameters, path, exact=True, rates=True)
+    write(owner, named_parameters(network), dump.parameters, path)
     before = Snapshot(named_parameters(network))
     before.take()
-    batch, parts, is_training = as_tensors(dump.batch), parts_of(model), network.training
+    batch, is_training = as_tensors(dump.batch), network.training
+    parts = take_apart(model._network, model._loss_fn, model._optimizer)
     if not is_training:
         network.set_train()
     try:
-        loss = loss_of(network(*batch))
-        parameter = _first_nonfinite(parts[0], network, dump.report["not_finite_at_the_beginning"])
+        loss = loss_of(OutputReader().take(network(*batch)))
+        parameter = _first_nonfinite(parts.weights, network, dump.report["not_finite_at_the_beginning"])
         before.restore()
-        layer, norms = inside(*parts, batch)
+        layer, norms = inside(parts.network, parts.loss_fn, batch)
     finally:
         before.restore()
         if not is_training:
@@ -399,8 +400,8 @@ def _told(
     return "; ".join([*parts, dump])
 
 
-def _first_nonfinite(network: nn.Cell, train_network: nn.Cell, besides: list[str]) -> Optional[str]:
-    return first_nonfinite(network, besides) or first_nonfinite(train_network, besides)
+def _first_nonfinite(weights: dict[str, Parameter], train_network: nn.Cell, besides: list[str]) -> Optional[str]:
+    return first_nonfinite(weights, besides) or first_nonfinite(named_parameters(train_network), besides)
 
 
 def _is_finite(loss: Optional[float]) -> bool:

@@ -6,13 +6,11 @@ import sys
 import time
 from typing import Any, Optional
 
-from mindspore import nn
-
 from ..core import _ranks
 from ..core._callback import STEP_END, TrainCallback
 from ..core._checks import check_number
 from ..core._context import Run
-from ..core._output import emit, set_printer
+from ..core._output import emit, known, set_printer
 from ..core._rates import Rates
 
 __all__ = ["ProgressBar"]
@@ -23,7 +21,8 @@ class ProgressBar(TrainCallback):
 
     On a terminal it is one bar for the run, drawn by tqdm (`pip install 'ms-callbacks[progress]'`); lines that other
     callbacks of this package print appear above it, unbroken. Where the output is a file or a pipe, it is a plain line
-    at an interval instead.
+    at an interval instead. Where the number of batches varies from epoch to epoch, an epoch to come counts as the mean
+    of those that are over.
 
     Args:
         file: where to show it, as in `print`. Default: None, the standard error, as tqdm's.
@@ -50,8 +49,7 @@ class ProgressBar(TrainCallback):
     def on_train_begin(self, run_context: Any) -> None:
         """Begins anew."""
         super().on_train_begin(run_context)
-        optimizer = self._run.optimizer
-        self._rates = Rates(optimizer) if isinstance(optimizer, nn.Optimizer) else None
+        self._rates = self._run.all_rates()
         self._validation = ""
         self._tqdm = _tqdm()
         self._shown = 0
@@ -63,11 +61,10 @@ class ProgressBar(TrainCallback):
         super().check(run)
         _tqdm()
 
-    def on_train_epoch_begin(self, run_context: Any) -> None:
+    def before_epoch(self, run: Run) -> None:
         """Draws the bar before the first step."""
-        super().on_train_epoch_begin(run_context)
         if self._bar is None:
-            self._bar = self._open(self._run)
+            self._bar = self._open(run)
 
     @property
     def follows_losses(self) -> bool:
@@ -104,9 +101,8 @@ class ProgressBar(TrainCallback):
         return _ranks.is_first() and bool(getattr(self._stream, "isatty", lambda: False)())
 
     def _open(self, run: Run) -> Any:
-        steps = run.epochs * run.steps_per_epoch
         bar = self._tqdm(
-            total=steps,
+            total=run.steps_expected,
             initial=run.steps_before,
             file=self._stream,
             disable=not self._on_terminal,
@@ -127,12 +123,13 @@ class ProgressBar(TrainCallback):
         if self._on_terminal:
             self._bar.set_description(f"Epoch {run.epoch}/{run.epochs}", refresh=False)
             self._bar.set_postfix_str(state, refresh=False)
+            self._bar.total = run.steps_expected
             self._bar.update(run.step - self._shown)
             self._bar.refresh()
         else:
-            done, total = run.step, run.epochs * run.steps_per_epoch
-            left = (time.monotonic() - self._began) / max(done - run.steps_before, 1) * (total - done)
-            text = f"Epoch {run.epoch}/{run.epochs}, step {run.step_in_epoch}/{run.steps_per_epoch}, {state}"
+            done = run.step
+            left = (time.monotonic() - self._began) / max(done - run.steps_before, 1) * (run.steps_expected - done)
+            text = f"Epoch {run.epoch}/{run.epochs}, step {run.step_in_epoch}/{known(run.known_steps)}, {state}"
             emit(f"{text}, {self._tqdm.format_interval(left)} left", self._stream)
         self._shown = run.step
 

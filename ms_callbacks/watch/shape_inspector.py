@@ -9,10 +9,11 @@ from typing import Any, Optional
 from mindspore import Tensor, nn
 
 from ..core._callback import STEP_BEGIN, TrainCallback
-from ..core._checks import check_bool, check_int, check_text
+from ..core._checks import check_bool, check_cell, check_int, check_text
 from ..core._context import Run
 from ..core._files import check_folder
 from ..core._layers import first_tensor, tensors_in
+from ..core._model_parts import positional_count, take_apart
 from ..core._output import emit
 from ..core._pictures import check_matplotlib
 from ..core._table import render
@@ -56,6 +57,9 @@ class ShapeInspector(TrainCallback):
         picture: draws the same as a grid into a PNG (needs `pip install 'ms-callbacks[plots]'`); a path whose name may
             hold `{step}` and `{epoch}`. Default: None.
         file: where to print, as in `print`. Default: None, the standard output.
+        network: the network to look at, where the Model was given a training cell that holds several and none of them
+            as its `network`; it gets as many columns of the batch as its `construct` takes. Default: None, the one that
+            is trained.
 
     Attributes:
         rows_ (list[LayerRow]): the table's data.
@@ -82,6 +86,7 @@ class ShapeInspector(TrainCallback):
         contents: bool = False,
         picture: Optional[str] = None,
         file: Any = None,
+        network: Optional[nn.Cell] = None,
     ) -> None:
         super().__init__()
         owner = "ShapeInspector"
@@ -101,6 +106,7 @@ class ShapeInspector(TrainCallback):
         if file is not None and not hasattr(file, "write"):
             raise TypeError(f"{owner}: file must be something to print to, such as an open file, but got {file!r}")
         self.file = file
+        self.network = check_cell(owner, "network", network)
         self.rows_: list[LayerRow] = []
         self.values_: dict[int, list[LayerValues]] = {}
         self._layers: dict[str, nn.Cell] = {}  # that the rows are of
@@ -111,13 +117,14 @@ class ShapeInspector(TrainCallback):
         super().on_train_begin(run_context)
         self.rows_, self.values_ = [], {}
         if self._given is not None:
-            self._show_table(self._run.network, *self._given)
+            self._show_table(self._run.network_for("ShapeInspector", self.network), *self._given)
         if self._given is None or self.show_values_at:
             self.at_step(STEP_BEGIN, self._look)
 
     def check(self, run: Run) -> None:
         """Raises where a picture could not be made, or batches are not seen."""
         super().check(run)
+        run.network_for("ShapeInspector", self.network)
         if self.picture is not None:
             check_folder("ShapeInspector", self.picture)
             check_matplotlib("ShapeInspector")
@@ -140,7 +147,9 @@ class ShapeInspector(TrainCallback):
         """Fills the table without training.
 
         Args:
-            network: the network to look at.
+            network: the network to look at. Of a training cell it is the network inside, which gets the inputs; the
+                optimizer is not run. Where that one has its loss in a cell of MindSpore's, a label after the inputs is
+                left out.
             inputs: what it takes, as it is called: Tensors, batch first, numbers, strings, and tuples, lists or dicts
                 of them; none for those that the inspector was made with.
             named: what it takes by keyword.
@@ -148,11 +157,17 @@ class ShapeInspector(TrainCallback):
         Returns:
             The inspector itself; `str(inspector)` is the table.
         """
+        inside = take_apart(network).network
+        if inside is None:
+            raise ValueError(
+                f"ShapeInspector: cannot tell which of the cells inside {type(network).__name__} is the network to "
+                f"look at; pass that one"
+            )
         if inputs or named:
             _check_inputs((inputs, named))
-            self._fill(network, inputs, named)
+            self._fill(inside, inputs if inside is network else inputs[: positional_count(inside)], named)
         elif self._given is not None:
-            self._fill(network, *self._given)
+            self._fill(inside, *self._given)
         else:
             raise ValueError("ShapeInspector: inspect needs inputs: pass inspect(network, Tensor(...))")
         return self
@@ -183,11 +198,14 @@ class ShapeInspector(TrainCallback):
         """Shows the table before the first step, and the values before the steps asked for."""
         run = self._run
         if not self.rows_:
-            self._show_table(run.network, run.inputs("ShapeInspector"), {})
+            self._show_table(run.network_for("ShapeInspector", self.network), self._inputs(run), {})
         if run.step in self.show_values_at:
             self._show_values(run)
         if run.step >= max(self.show_values_at, default=0):
             self.at_step(STEP_BEGIN)
+
+    def _inputs(self, run: Run) -> tuple[Any, ...]:
+        return run.inputs("ShapeInspector", self.network)
 
     def _show_table(self, network: nn.Cell, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._fill(network, inputs, named)
@@ -201,8 +219,8 @@ class ShapeInspector(TrainCallback):
 
     def _show_values(self, run: Run) -> None:
         contents = Contents()
-        inputs = run.inputs("ShapeInspector")
-        self.values_[run.step] = observed_values(run.network, inputs, self._layers, contents.add)
+        network = run.network_for("ShapeInspector", self.network)
+        self.values_[run.step] = observed_values(network, self._inputs(run), self._layers, contents.add)
         emit(f"Outputs in epoch {run.epoch}, step {run.step}:", self.file)
         emit(values_table(self.values_[run.step]), self.file)
         if self.contents:

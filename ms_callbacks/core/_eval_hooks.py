@@ -1,0 +1,87 @@
+"""The evaluation hooks of a run's callbacks, called while `Model.eval` runs as `Model.fit` calls them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Callable, Optional
+
+from mindspore.train import Callback, RunContext, TimeMonitor
+from mindspore.train import callback as mindspores
+
+__all__ = ["EvalHooks"]
+
+_OLD_HOOKS = frozenset(("begin", "end", "epoch_begin", "epoch_end", "step_begin", "step_end"))
+_OF_RUN = ("list_callback", "network")  # what the parameters of an evaluation have under the names of the run's
+_PUT_BACK = ("mode", "cur_step_num", "batch_num", "dataset_sink_mode", "net_outputs")
+
+
+class EvalHooks(Callback):
+    """Passed to `Model.eval`, calls those callbacks of a run that `Model.fit` calls in an evaluation, in its order.
+
+    They are given the run's own parameters, which show the evaluation while it lasts, and are entered and left around
+    it. As in `Model.fit`, callbacks with the names of MindSpore's own get no hook, but for `TimeMonitor`. Those with
+    hooks of before MindSpore 2.0 get none either: `Model.fit` refuses them, for their `step_end` means a training step.
+
+    `at_end` is called with the metrics before the callbacks learn of the end.
+    """
+
+    at_end: Optional[Callable[[dict[str, Any]], None]] = None
+
+    def __init__(self, run_args: Any) -> None:
+        super().__init__()
+        self._args = run_args
+        self._callbacks = [callback for callback in run_args["list_callback"] if _has_part_in_fit(callback)]
+        self._context = RunContext(run_args)
+        self._left = contextlib.ExitStack()
+
+    def __enter__(self) -> EvalHooks:
+        with contextlib.ExitStack() as entered:
+            before = {name: self._args[name] for name in _PUT_BACK if name in self._args}
+            entered.callback(self._args.update, before)
+            for callback in self._callbacks:
+                entered.enter_context(callback)
+            self._left = entered.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._left.__exit__(*error)
+
+    def on_eval_begin(self, run_context: Any) -> None:
+        """Called when the evaluation begins."""
+        self._call("on_eval_begin", run_context)
+
+    def on_eval_epoch_begin(self, run_context: Any) -> None:
+        """Called after `on_eval_begin`, once the data is there."""
+        self._call("on_eval_epoch_begin", run_context)
+
+    def on_eval_step_begin(self, run_context: Any) -> None:
+        """Called before each batch."""
+        self._call("on_eval_step_begin", run_context)
+
+    def on_eval_step_end(self, run_context: Any) -> None:
+        """Called after each batch."""
+        self._call("on_eval_step_end", run_context)
+
+    def on_eval_epoch_end(self, run_context: Any) -> None:
+        """Called after the last batch."""
+        self._call("on_eval_epoch_end", run_context)
+
+    def on_eval_end(self, run_context: Any) -> None:
+        """Called when the metrics are known."""
+        if self.at_end is not None:
+            self.at_end(run_context.original_args()["metrics"])
+        self._call("on_eval_end", run_context)
+
+    def _call(self, hook: str, run_context: Any) -> None:
+        shown = run_context.original_args()
+        self._args.update((name, value) for name, value in shown.items() if name not in (*_OF_RUN, "metrics"))
+        for callback in self._callbacks:
+            getattr(callback, hook)(self._context)
+        if self._context.get_stop_requested():
+            run_context.request_stop()
+
+
+def _has_part_in_fit(callback: Any) -> bool:
+    if type(callback).__name__ in mindspores.__all__:
+        return isinstance(callback, TimeMonitor)
+    return not _OLD_HOOKS & vars(type(callback)).keys()

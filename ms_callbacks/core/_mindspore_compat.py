@@ -1,0 +1,39 @@
+"""What of MindSpore is private or differs between its versions, each a function that says which version and why."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import mindspore as ms
+from mindspore import nn
+from mindspore.common.api import _pynative_executor
+
+__all__ = ["finish_pending", "give_unique_names", "stop_recording"]
+
+
+def stop_recording() -> None:
+    """Ends the recording that an exception inside `construct` has left open in PYNATIVE mode.
+
+    MindSpore 2.8 to 2.10 (2.0 for what is no `Exception`, such as `KeyboardInterrupt`) go on recording for a gradient
+    then: writing into a parameter fails, and the steps of a later run train on a wrong gradient without a word. Nothing
+    is recorded between two steps, so there is nothing to lose there. Goes when MindSpore closes what it has opened.
+    """
+    if ms.get_context("mode") == ms.PYNATIVE_MODE and _pynative_executor.grad_flag():
+        _pynative_executor.clear_res()
+
+
+def finish_pending() -> None:
+    """Waits for the operators that PYNATIVE mode runs behind Python, so that what fails in them fails here."""
+    _pynative_executor.sync()
+
+
+def give_unique_names(cell: nn.Cell) -> None:
+    """Tells parameters of one name apart by their place, as MindSpore 2.8 and newer do when a cell first runs.
+
+    Done before, so that a parameter is known by one name from the beginning. MindSpore 2.0 refuses such a network.
+    """
+    with contextlib.suppress(ValueError):  # MindSpore says it better, as soon as the cell runs
+        rename: Any = getattr(cell, "check_names_and_refresh_name", None)
+        if rename is not None:
+            rename()

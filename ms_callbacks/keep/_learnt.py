@@ -1,0 +1,77 @@
+"""Which callbacks learn something in a run and cannot hand it over, so that a resume leaves it behind."""
+
+from __future__ import annotations
+
+import time
+import types
+import zlib
+from collections import deque
+from typing import Any
+
+import numpy as np
+from mindspore import Tensor, nn
+from mindspore.train import Callback
+
+__all__ = ["Learners", "missing_method"]
+
+# Of MindSpore's own callbacks, those that the rest of a run depends on; the others only count or take the time.
+_OF_MINDSPORE = {"EarlyStopping", "History", "ModelCheckpoint", "ReduceLROnPlateau"}
+_MOST_ITEMS = 200  # of one list, its first and last together, so that a look costs the same however long the run is
+_DEEPEST = 4
+_MOST_PARTS = 10_000  # of one callback
+_DAY = 86_400.0
+
+
+class Learners:
+    """Callbacks without a state, watched for attributes that change from the first step on.
+
+    A float that is a time of day is nothing learnt. Tensors, cells and datasets are told apart, but not
+    read: that would wait for the device.
+    """
+
+    def __init__(self, callbacks: list[tuple[str, Any]]) -> None:
+        self._earliest = time.time() - _DAY
+        self._callbacks = [(name, callback) for name, callback in callbacks if missing_method(callback)]
+        self._at_first = {name: self._look(callback) for name, callback in self._callbacks}
+
+    def names(self) -> list[str]:
+        """Those that have learnt something since."""
+        return [name for name, callback in self._callbacks if self._has_learnt(name, callback)]
+
+    def _has_learnt(self, name: str, callback: Any) -> bool:
+        if type(callback).__module__.startswith("mindspore."):
+            return type(callback).__name__ in _OF_MINDSPORE
+        return bool(self._look(callback) != self._at_first[name])
+
+    def _look(self, callback: Any) -> Any:
+        self._left = _MOST_PARTS
+        return {} if type(callback).__module__.startswith("mindspore.") else self._content(callback, 0)
+
+    def _content(self, value: Any, depth: int) -> Any:
+        """Plain values that differ where `value` does, as far as can be told without reading a device."""
+        self._left -= 1
+        if isinstance(value, float):
+            return None if self._earliest <= value <= time.time() else repr(value)
+        if value is None or isinstance(value, (bool, int, complex, str, bytes)):
+            return value
+        if isinstance(value, (np.ndarray, np.generic)):
+            array = np.asarray(value)
+            return array.shape, str(array.dtype), zlib.crc32(array.tobytes()) if array.dtype != object else id(value)
+        is_opaque = isinstance(value, (Tensor, nn.Cell, type, types.ModuleType)) or callable(value)
+        if is_opaque or depth == _DEEPEST or self._left < 0:
+            return type(value).__name__, id(value)
+        if isinstance(value, (list, tuple, deque, set, frozenset)):
+            items = list(value)
+            ends = items if len(items) <= _MOST_ITEMS else items[: _MOST_ITEMS // 2] + items[-_MOST_ITEMS // 2 :]
+            return len(items), [self._content(each, depth + 1) for each in ends]
+        if isinstance(value, dict):
+            first = list(value.items())[:_MOST_ITEMS]
+            return len(value), [(repr(key), self._content(each, depth + 1)) for key, each in first]
+        if type(value).__module__.startswith("mindspore.") and not isinstance(value, Callback):
+            return type(value).__name__, id(value)
+        return type(value).__name__, self._content(dict(getattr(value, "__dict__", {})), depth + 1)
+
+
+def missing_method(callback: Any) -> str:
+    """The first of `state_dict` and `load_state_dict` that a callback has not; empty where it has both."""
+    return next((name for name in ("state_dict", "load_state_dict") if not callable(getattr(callback, name, None))), "")

@@ -1,0 +1,565 @@
+"""Where a run stands: epochs of any number of batches, samples of any kind, and a run that somebody else moves on."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+
+import mindspore as ms
+import mindspore.dataset as ds
+import numpy as np
+import pytest
+from mindspore import Tensor
+from mindspore.train import Callback, LambdaCallback
+from training import Network, Recorder, Samples, Script, dataset, make_model, valid_dataset
+
+from ms_callbacks import (
+    BestCheckpoint,
+    DynamicLR,
+    EarlyStopping,
+    History,
+    LossMonitor,
+    LRStepDecay,
+    LRWarmup,
+    TrainingState,
+    Validate,
+)
+from ms_callbacks.core import _ranks
+from ms_callbacks.core._callback import TrainCallback
+from ms_callbacks.core._context import Run
+from ms_callbacks.core._samples import size_of
+from ms_callbacks.watch._device_reads import noticed
+from ms_callbacks.watch.csv_logger import CSVLogger
+from ms_callbacks.watch.progress_bar import ProgressBar
+
+BATCH = 4
+
+
+@pytest.fixture(autouse=True)
+def _nothing_to_compile(_fresh):
+    """Most of it has nothing to do with the mode; the tests that take `mode` run in both."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+
+
+class Batches:
+    """Ready batches, as many in each pass as `counts` says; the first pass is the one that MindSpore sizes it by."""
+
+    def __init__(self, declared, counts):
+        self.counts = [declared, *counts]
+        self.samples = Samples(100, 0)
+
+    def __iter__(self):
+        for at in range(0, self.counts.pop(0) * BATCH, BATCH):
+            yield self.samples.images[at : at + BATCH], self.samples.labels[at : at + BATCH]
+
+
+def varying(declared, counts):
+    return ds.GeneratorDataset(Batches(declared, counts), ["images", "labels"], shuffle=False)
+
+
+class Epochs(Callback):
+    """Keeps the losses of each epoch, from outside."""
+
+    def __init__(self):
+        self.losses = []
+
+    def on_train_epoch_begin(self, run_context):
+        self.losses.append([])
+
+    def on_train_step_end(self, run_context):
+        self.losses[-1].append(float(run_context.original_args()["net_outputs"].asnumpy()))
+
+
+VARYING = [
+    # what the dataset declares, what comes, and what is told of an epoch's number of steps at each of them
+    (3, [3, 3], ["123", "123"], "3 3"),
+    (3, [5, 3], ["12345", "123"], "333-- ---"),
+    (3, [3, 5, 2], ["123", "12345", "12"], "333 333-- --"),
+    (4, [1, 4], ["1", "1234"], "4 ----"),
+    (2, [2, 0, 3], ["12", "", "123"], "22  ---"),
+    (3, [0, 3], ["", "123"], " ---"),
+]
+
+
+@pytest.mark.parametrize("how", ["train", "fit"])
+@pytest.mark.parametrize(("declared", "counts", "steps", "told"), VARYING)
+def test_epochs_of_any_number_of_batches(capsys, how, declared, counts, steps, told):
+    """Means are of the steps that came; their number is told as long as it holds, and then a dash stands for it."""
+    if how == "fit" and counts[0] == 0:
+        pytest.skip("MindSpore's own fit fails where the first epoch has no batch")
+    history, epochs, file, model = History(), Epochs(), io.StringIO(), make_model()
+    callbacks = [LossMonitor(), history, epochs, ProgressBar(file=file, interval=0)]
+    valid = [valid_dataset()] if how == "fit" else []
+    getattr(model, how)(len(counts), varying(declared, counts), *valid, callbacks=callbacks)
+    expected = [np.mean(losses) if losses else None for losses in epochs.losses]
+    assert [len(losses) for losses in epochs.losses] == counts
+    assert history.history["loss"] == [value if value is None else pytest.approx(value, rel=1e-6) for value in expected]
+    known = [list(each) if len(each) != 1 else [each] * len(of_epoch) for each, of_epoch in zip(told.split(" "), steps)]
+    expected = [(str(e), s, k) for e, (ss, ks) in enumerate(zip(steps, known), 1) for s, k in zip(ss, ks)]
+    printed = capsys.readouterr().out
+    assert re.findall(r"Epoch:\[ *(\d+)/ *\d+\], step:\[ *(\d+)/ *(\d+|-)\]", printed) == expected
+    assert [text == "-" for text in re.findall(r"per step time: *(\S+) ms", printed)] == [n == 0 for n in counts]
+    lines = file.getvalue().splitlines()
+    shown = [re.fullmatch(r"Epoch (\d)/\d, step (\d)/(\d|-), .*, (\S+) left", line).groups() for line in lines]
+    # A line for each step, and one at the end of the epoch, when more may be known.
+    ends = [sum(counts[: epoch + 1]) + epoch for epoch in range(len(counts))]
+    assert [each[:3] for index, each in enumerate(shown) if index not in ends] == expected
+    assert [shown[index][1] for index in ends] == [str(count) for count in counts]
+    assert all(known == "-" or int(step) <= int(known) for _, step, known, _ in shown)
+    assert all(left[0] != "-" for *_, left in shown)
+    assert shown[-1][3] == "00:00"
+    seen = [rate * seconds for rate, seconds in zip(history.history["samples_per_second"], history.history["seconds"])]
+    assert seen == pytest.approx([BATCH * count for count in counts])
+
+
+def test_the_steps_of_a_run_are_expected_by_the_epochs_that_are_over():
+    """As many as the dataset declares, until an epoch has had others; from then on the mean of those over."""
+    expected = []
+
+    class Look(TrainCallback):
+        def on_train_step_end(self, run_context):
+            expected.append(self._run.steps_expected)
+
+        def after_epoch(self, run):
+            expected.append(run.steps_expected)
+
+    make_model().train(3, varying(2, [4, 2, 1]), callbacks=[Look()])
+    assert expected == [*(6, 6, 7, 8), 12, *(12, 12), 9, *(9,), 7]
+
+
+class Away(Callback):
+    """Moves a clock on in every step, and much more in whatever else there is."""
+
+    def __init__(self, clock):
+        self.clock = clock
+
+    def on_train_step_begin(self, run_context):
+        self.clock[0] += 0.25
+
+    def on_train_epoch_end(self, run_context):
+        self.clock[0] += 1000
+
+    on_eval_begin = on_train_epoch_end
+
+
+@pytest.mark.parametrize("how", ["train", "fit"])
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("counts", [[3, 3], [5, 2], [1, 4], [3, 0]])
+def test_the_seconds_are_those_of_the_steps(monkeypatch, how, order, counts):
+    """Of all of them and of nothing else, by a clock that stands still but for steps, evaluations and epochs' ends."""
+    clock, history = [0.0], History()
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    valid = [valid_dataset()] if how == "fit" else []
+    callbacks = [Away(clock), history, LossMonitor()][::order]
+    getattr(make_model(), how)(2, varying(3, counts), *valid, callbacks=callbacks)
+    # An epoch without a step has nothing to be told by; it takes what lies before the first of our hooks.
+    assert [s for s, n in zip(history.history["seconds"], counts) if n] == [count * 0.25 for count in counts if count]
+
+
+@pytest.mark.parametrize(
+    ("declared", "counts", "read_at"),
+    [(3, [3, 3], [3, 6]), (3, [5, 5], [3, 5, 10]), (5, [2, 2], [2, 4])],
+)
+def test_losses_are_read_once_an_epoch(declared, counts, read_at):
+    """Where its last step is expected, and once it is over; not in each step beyond."""
+    step = [0]
+
+    class Step(Callback):
+        def on_train_step_begin(self, run_context):
+            step[0] = run_context.original_args()["cur_step_num"]
+
+    def reads(*callbacks):
+        at, model = set(), make_model()
+        with noticed(lambda: at.add(step[0])):
+            model.train(2, varying(declared, counts), callbacks=[Step(), *callbacks])
+        return at
+
+    assert sorted(reads(Losses()) - reads()) == read_at
+
+
+class Losses(TrainCallback):
+    """Follows the losses, and asks for nothing."""
+
+    @property
+    def follows_losses(self):
+        return True
+
+
+class Ended(TrainCallback):
+    """The epochs that were learnt to their end."""
+
+    def __init__(self):
+        super().__init__()
+        self.epochs = []
+
+    def after_epoch(self, run):
+        self.epochs.append(run.epoch)
+
+
+@pytest.mark.parametrize(
+    ("declared", "counts", "at", "ended"),
+    [
+        (3, [3, 3], 2, []),  # in the middle
+        (3, [3, 3], 3, [1]),  # after the last step
+        (3, [5, 5], 4, []),  # beyond those declared there may be others
+        (3, [2, 3], 2, []),  # there may have been another
+        (3, [2, 3], 5, [1]),  # not known ahead any more
+    ],
+)
+def test_an_interruption_in_a_step_cuts_an_epoch_short_that_could_have_had_others(declared, counts, at, ended):
+    """Of an epoch with the steps that were declared it is known that it is whole."""
+
+    class Interrupt(Callback):
+        def on_train_step_end(self, run_context):
+            if run_context.original_args()["cur_step_num"] == at:
+                Run.of(run_context).interrupt()
+
+    seen = Ended()
+    make_model().train(2, varying(declared, counts), callbacks=[Interrupt(), seen])
+    assert seen.epochs == ended
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_an_interruption_after_an_epoch_leaves_it_whole(order, count):
+    """However many steps it had, for every callback and in any order."""
+
+    class Interrupt(TrainCallback):
+        def after_epoch(self, run):
+            run.interrupt()
+
+    seen = Ended()
+    make_model().train(2, varying(3, [count, 3]), callbacks=[Interrupt(), seen][::order])
+    assert seen.epochs == [1]
+
+
+def test_filters_and_buckets():
+    """Real pipelines whose epochs differ: the number of samples is that of those that came."""
+    passes = [0]
+
+    def kept(image, label):
+        passes[0] += 1
+        return bool((passes[0] * 7) % 5)
+
+    def source():
+        return ds.GeneratorDataset(Samples(50, 0), ["images", "labels"], shuffle=False)
+
+    for data in (
+        source().filter(kept, ["images", "labels"]).batch(12),
+        source().bucket_batch_by_length(["labels"], [1, 2], [5, 3, 8], element_length_function=int),
+    ):
+        history, seen = History(), []
+
+        class Sizes(Callback):
+            def on_train_epoch_begin(self, run_context, seen=seen):
+                seen.append(0)
+
+            def on_train_step_end(self, run_context, seen=seen):
+                seen[-1] += run_context.original_args()["train_dataset_element"][1].shape[0]
+
+        make_model().train(3, data, callbacks=[history, Sizes()], dataset_sink_mode=False)
+        assert samples_of(history) == pytest.approx(seen)
+        assert sum(seen) > 100
+
+
+# Samples
+
+
+def samples_of(history):
+    return [rate * seconds for rate, seconds in zip(history.history["samples_per_second"], history.history["seconds"])]
+
+
+def array(*shape):
+    return Tensor(np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ([array(8, 4), array(8)], 8),
+        ((array(8, 4),), 8),
+        ([array(8), array(8)], 8),
+        ([array(), array(8, 4), array(8)], 8),  # a weight before
+        ([array(8, 4), array(8), array()], 8),  # or after
+        ([array(), array(8, 4)], 8),
+        ([array(3), array(8, 4), array(8)], 8),  # a weight for each class
+        ([array(8, 4), array(20)], 8),  # labels laid end to end
+        ([array(4), array()], 1),  # not batched
+        ([array(), array()], 1),
+        ([array()], 1),
+        ([2.5, array(8, 4), array(8)], 8),
+        ([np.zeros((8, 4)), np.zeros(8)], 8),
+        ([np.array(["a", "b"]), array(2, 4)], 2),
+        ([["a", "b", "c"], array(3, 4)], 3),  # one for each sample
+        ([[{"box": array(1, 4)}, {"box": array(5, 4)}], array(2, 3, 4, 4)], 2),
+        ([{"images": array(8, 4), "labels": array(8)}], 8),
+        ([{"scale": array(), "text": {"ids": array(8, 4), "mask": array(8, 4)}}], 8),
+        ([(array(8, 4), array(8, 2)), array(8)], 8),
+        ([np.zeros((0, 4)), np.zeros(0)], 0),
+    ],
+)
+def test_the_size_of_a_batch(columns, expected):
+    """The first dimension that its columns have in common; one sample where there is none to be told."""
+    assert size_of(columns) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "drop", "expected"), [(65, 16, False, 65), (65, 16, True, 64), (48, 12, False, 48)]
+)
+def test_every_batch_counts_by_its_size(tmp_path, mode, count, batch_size, drop, expected):
+    """Not by that of the last."""
+    history, path = History(), tmp_path / "log.csv"
+    source = ds.GeneratorDataset(Samples(count, 0), ["images", "labels"], shuffle=False)
+    make_model().train(2, source.batch(batch_size, drop), callbacks=[CSVLogger(str(path)), history])
+    assert samples_of(history) == pytest.approx([expected] * 2)
+    rows = [line.split(",") for line in path.read_text().splitlines()]
+    assert [float(row[-1]) * float(row[-2]) for row in rows[1:]] == pytest.approx([expected] * 2)
+
+
+def test_a_batch_of_another_structure_is_counted_too():
+    """Nothing of it may end the run."""
+    history, batches = History(), iter([[array(8, 4)], [{"images": array(3, 4)}], [[1, 2]], [array(8, 4)], [array()]])
+
+    class Give(Callback):
+        def on_train_step_begin(self, run_context):
+            run_context.original_args()["train_dataset_element"] = next(batches)
+
+    Script().run([Give(), history], [None], steps=5)
+    assert samples_of(history) == pytest.approx([8 + 3 + 2 + 8 + 1])
+
+
+def test_batches_that_are_not_seen_are_not_counted():
+    """As in sink mode; and not where one of them was not seen."""
+    history, batches = History(), iter([(), (), [array(8, 4)], ()])
+
+    class Give(Callback):
+        def on_train_step_begin(self, run_context):
+            run_context.original_args()["train_dataset_element"] = next(batches)
+
+    Script().run([Give(), history], [None, None], steps=2)
+    Script().run([History()], [None])
+    assert history.history["samples_per_second"] == [None, None]
+
+
+class Sinking(ms.Model):
+    """Runs MindSpore's own loop for sink mode, which it never takes on a CPU, with a step that sinks the whole epoch."""
+
+    SINK = 5
+
+    def _train_process(self, epoch, dataset, list_callback=None, cb_params=None, initial_epoch=0, valid_infos=None):
+        cb_params.batch_num = self.SINK
+        self._train_dataset_sink_process(epoch, dataset, list_callback, cb_params, -1, initial_epoch, valid_infos)
+
+    def _exec_preprocess(self, *args, **kwargs):
+        class Helper:
+            def __iter__(self):
+                yield ()
+
+            def sink_size(self):
+                return Sinking.SINK
+
+            def continue_send(self):
+                pass
+
+            stop_send = release = continue_send
+
+        class Sink(ms.nn.Cell):
+            def __init__(self, train_network):
+                super().__init__()
+                self.network = train_network
+                self.batch = next(iter(dataset().create_tuple_iterator()))
+
+            def construct(self):
+                return self.network(*self.batch)
+
+        return Helper(), Sink(self._train_network)
+
+
+def test_in_sink_mode_a_sink_is_an_epoch(capsys):
+    """Its steps are known, its samples are not, and one that is interrupted at its end is whole."""
+    ms.set_context(mode=ms.GRAPH_MODE)  # in the other, MindSpore counts a sink as one step
+    plain, history, seen = make_model(), History(), Ended()
+
+    class Interrupt(Callback):
+        def on_train_step_end(self, run_context):
+            if run_context.original_args()["cur_epoch_num"] == 2:
+                Run.of(run_context).interrupt()
+
+    model = Sinking(plain._network, plain._loss_fn, plain._optimizer)
+    model.train(3, dataset(), callbacks=[history, LossMonitor(per_print_times=5), seen, Interrupt()])
+    assert re.findall(r"Epoch:\[ *(\d)/ *3\], step:\[ *(\d+)/ *(\d+|-)\]", capsys.readouterr().out) == [
+        ("1", "5", "5"),
+        ("2", "5", "5"),
+    ]
+    assert history.history["samples_per_second"] == [None, None]
+    assert seen.epochs == [1, 2]
+
+
+def test_nobody_counts_unless_asked():
+    """A step of callbacks that do not need the number asks for no batch."""
+    asked = []
+
+    class Look(Callback):
+        def on_train_end(self, run_context):
+            asked.append(Run.of(run_context).samples)
+
+    make_model().train(1, dataset(), callbacks=[LossMonitor(), Look()])
+    assert asked == [None]
+
+
+def test_samples_are_of_all_processes(monkeypatch):
+    """Their number is beyond what single precision holds; the seconds are this one's."""
+    most, given = 2**24 + 1, []
+
+    def gathered(own):
+        given.append((int(own[0]), own.dtype))
+        return np.stack([own, np.full_like(own, most)])
+
+    monkeypatch.setattr(_ranks, "gathered", gathered)
+    history = History()
+    make_model().train(1, dataset(65, 16), callbacks=[history])
+    assert given == [(65, np.int64)]
+    assert samples_of(history)[0] == pytest.approx(65 + most, abs=1e-6)
+
+
+@pytest.mark.skipif(not hasattr(ds.Dataset, "set_init_step"), reason="MindSpore 2.0 cannot begin within an epoch")
+@pytest.mark.parametrize("counted_before", [True, False])
+def test_an_epoch_that_goes_on_has_the_samples_of_both_runs(tmp_path, counted_before):
+    """Where nobody counted them before, their number is not known."""
+
+    class Interrupt(Callback):
+        def on_train_step_end(self, run_context):
+            if run_context.original_args()["cur_step_num"] == 6:
+                Run.of(run_context).interrupt()
+
+    def state():
+        return TrainingState(str(tmp_path / "state"))
+
+    own = [History()] if counted_before else []
+    make_model().train(3, dataset(44, 12), callbacks=[state(), *own, Interrupt()])
+    model, data, keeper, history = make_model(), dataset(44, 12), state(), History()
+    model.train(3, data, callbacks=[keeper, history], initial_epoch=keeper.resume(model, data))
+    whole = [44.0] * len(history.epoch)
+    if not counted_before:
+        assert history.history["samples_per_second"][0] is None
+        history.history["samples_per_second"][0] = 44 / history.history["seconds"][0]
+    assert samples_of(history) == pytest.approx(whole)
+
+
+# A run that somebody else moves on
+
+
+class Resume(Callback):
+    """As in MindSpore's model repository."""
+
+    def __init__(self, epochs):
+        self.epochs = epochs
+
+    def epoch_begin(self, run_context):
+        run_context.original_args().cur_epoch_num += self.epochs
+
+
+class NewResume(Callback):
+    """The same under the hook's newer name, which `Model.fit` takes too."""
+
+    def __init__(self, epochs):
+        self.epochs = epochs
+
+    def on_train_epoch_begin(self, run_context):
+        run_context.original_args().cur_epoch_num += self.epochs
+
+
+def lambda_resume(epochs):
+    def move(run_context):
+        run_context.original_args().cur_epoch_num += epochs
+
+    return LambdaCallback(on_train_epoch_begin=move)
+
+
+def outcome(folder, capsys, place=None, resume=None):
+    """What nine callbacks make of epochs 4 to 6: those of a run with `initial_epoch`, or of one that is moved there."""
+    model, recorder, history = make_model(learning_rate=0.1), Recorder(), History()
+    best = BestCheckpoint(str(folder / "best-{epoch}.ckpt"), monitor="loss", save_top_k=-1, verbose=0)
+    stopping, file = EarlyStopping("loss", patience=9, verbose=0), io.StringIO()
+    state = TrainingState(str(folder / "state"), keep=9)
+    callbacks = [LossMonitor(per_print_times=3), LRStepDecay(1, 0.5), best, stopping, history, state, recorder]
+    callbacks += [Validate(model, valid_dataset(), every_n_epochs=4, on_last=False)]
+    callbacks += [ProgressBar(file=file, interval=3600)]
+    if resume is None:
+        model.train(6, dataset(), callbacks=callbacks, initial_epoch=3)
+    else:
+        callbacks.insert(place, resume)
+        model.train(3, dataset(), callbacks=callbacks)
+    return [
+        history.epoch,
+        recorder.rates,
+        re.findall(r"Epoch:\[.*?\], step:\[.*?\]", capsys.readouterr().out),
+        (best.best_epoch_, stopping.best_epoch_),
+        [acc is None for acc in history.history["acc"]],
+        re.findall(r"Epoch \S+, step \S+", file.getvalue()),
+        sorted(path.name for path in folder.rglob("*") if path.suffix != ".json"),
+    ]
+
+
+def test_the_place_of_one_who_moves_the_run_does_not_matter(tmp_path, capsys):
+    """Rates, lines, records and files are those of a run with `initial_epoch`; one state for each boundary."""
+    (tmp_path / "told").mkdir()
+    told = outcome(tmp_path / "told", capsys)
+    assert told[0] == [4, 5, 6]
+    assert [name for name in told[-1] if name.startswith("state-")] == ["state-00000001", "state-00000002"]
+    for place, resume in [(0, Resume(3)), (1, Resume(3)), (2, Resume(3)), (9, NewResume(3)), (9, lambda_resume(3))]:
+        folder = tmp_path / f"{place} {type(resume).__name__}"
+        folder.mkdir()
+        assert outcome(folder, capsys, place, resume) == told, (place, resume)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_plan_is_checked_for_the_epochs_that_the_run_was_moved_to(order):
+    """Before the first step: a list that is too short for them, and a schedule that stands beyond its warm-up."""
+
+    class NoStep(Callback):
+        def on_train_step_end(self, run_context):
+            raise AssertionError("a step ran")
+
+    with pytest.raises(ValueError, match=r"but 6 epochs"):
+        make_model().train(3, dataset(), callbacks=[DynamicLR([0.1] * 5), NoStep(), Resume(3)][::order])
+    recorder = Recorder()
+    make_model(learning_rate=0.1).train(1, dataset(), callbacks=[LRWarmup(1), recorder, Resume(3)][::order])
+    assert recorder.rates == pytest.approx([0.1] * 4)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("counts", [[0, 2], [2, 2]])
+def test_a_first_epoch_without_a_step_is_moved_too(order, counts):
+    """It is known at its end."""
+    history = History()
+    make_model(learning_rate=0.1).train(
+        2, varying(2, counts), callbacks=[history, LRStepDecay(1, 0.5), Resume(3)][::order]
+    )
+    assert history.epoch == [4, 5]
+    assert history.history["learning_rate"] == [0.0125, 0.00625]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_second_run_is_not_moved_by_the_first(order):
+    """And one that looks on at the beginning of an epoch moves nothing."""
+
+    class LookOn(Callback):
+        def on_train_epoch_begin(self, run_context):
+            self.epoch = run_context.original_args()["cur_epoch_num"]
+
+    history, decay, model = History(), LRStepDecay(1, 0.5), make_model(learning_rate=0.1)
+    for other, epochs in ((Resume(3), [4, 5]), (LookOn(), [1, 2])):
+        model.train(2, dataset(), callbacks=[history, decay, other][::order])
+        assert history.epoch == epochs
+    assert history.history["learning_rate"] == [0.1, 0.05]
+
+
+def test_the_first_step_finds_what_the_beginning_of_its_epoch_does(mode):
+    """Also where that has had to wait: a rate that was set, before any other looks at it."""
+    model = make_model(network=Network(), learning_rate=0.01)
+    callbacks = [LossMonitor(0.1), LRStepDecay(1, 0.5, learning_rate=0.1), Resume(0)]
+    recorder = Recorder()
+    model.train(2, dataset(), callbacks=[*callbacks, recorder])
+    assert recorder.rates == pytest.approx([0.1] * 4 + [0.05] * 4)
