@@ -431,9 +431,12 @@ def test_values_are_shown_for_the_rows_of_the_table(mode):
         def __init__(self):
             super().__init__()
             self.flatten, self.stem = nn.Flatten(), nn.Dense(16, 4)
-            low = Tensor(np.full(4, -100.0, np.float32))
+            low, ones = (Tensor(np.full(4, value, np.float32)) for value in (-100, 1))
             self.blocks = nn.CellList(
-                [nn.SequentialCell(nn.Dense(4, 4, bias_init=low), nn.ReLU()), nn.SequentialCell(nn.Dense(4, 4))]
+                [
+                    nn.SequentialCell(nn.Dense(4, 4, bias_init=low), nn.ReLU()),
+                    nn.SequentialCell(nn.Dense(4, 4, bias_init=ones)),
+                ]
             )
             self.head = nn.Dense(4, 3)
 

@@ -30,6 +30,8 @@ class ConfusionMatrix(ClassReport):
     It watches the evaluations that others make: `Validate`, `Model.fit`, or `Model.eval` with it among the callbacks,
     and speaks of the latest of them. Where `EarlyStopping` restores the best weights at the end, that evaluation is
     older than the weights; for a matrix of those, call `model.eval(valid_dataset, callbacks=[confusion])` after.
+    Before the first step, its batch runs through the network once more, to see what comes out; whatever that changes in
+    the network is given back, but hooks of your own run.
 
     For classifiers with one class a sample. Outputs of shape (n, classes) with labels of shape (n,), whole numbers from
     0, or of shape (n, classes), one-hot or shares that sum to 1: the prediction is the class with the highest output,

@@ -44,9 +44,9 @@ def grad_cam(
     its negative for class 0. The feature maps are the convolution's own output,
     before any activation that follows.
 
-    The network runs in PYNATIVE mode with evaluation flags, whatever the user's mode; mode, flags, hooks, weights and
-    statistics are afterwards as they were. On MindSpore 2.8 and 2.9 in GRAPH mode, a training step after it
-    compiles anew.
+    The network runs in PYNATIVE mode with evaluation flags, whatever the user's mode; mode, flags, hooks, weights,
+    statistics and whatever else it writes in its forward pass are afterwards as they were; your own hooks run. On
+    MindSpore 2.8 and 2.9 in GRAPH mode, a training step after it compiles again.
 
     Args:
         network: a classifier of images, with one input and an output of shape (n, classes), or one output for two

@@ -40,6 +40,8 @@ class HardExamples(ClassReport):
     It watches the evaluations that others make: `Validate`, `Model.fit`, or `Model.eval` with it among the callbacks,
     and speaks of the latest of them. `index` counts samples in the order of the evaluation: evaluate a dataset that is
     **not shuffled**, or it tells nothing. Only `top_k` samples are in memory, however large the dataset.
+    Before the first step, its batch runs through the network once more, to see what comes out; whatever that changes in
+    the network is given back, but hooks of your own run.
 
     For classifiers with one class a sample, as `ConfusionMatrix` describes them: outputs (n, classes) with labels (n,)
     or one-hot, or one output with labels 0 and 1. Others are refused: before the first step, for which one batch of the

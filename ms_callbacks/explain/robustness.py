@@ -34,8 +34,9 @@ class Robustness(TrainCallback):
     tell.
 
     The network is the one that the run ends with, the best weights where `EarlyStopping` restores them. It runs in
-    PYNATIVE mode with evaluation flags; mode, flags, weights and statistics are afterwards as they were. Before the
-    first step, one batch runs through it and back, so that what cannot be measured is refused there.
+    PYNATIVE mode with evaluation flags; mode, flags, weights, statistics and whatever else the network writes in its
+    forward pass are afterwards as they were, but hooks of your own run. Before the first step, one batch runs through
+    it and back, so that what cannot be measured is refused there.
 
     The accuracy is the share of samples that are right; one with NaN among its outputs is wrong. What is right depends
     on the task, which the loss function and the first batch tell, or are told by `task`:

@@ -73,13 +73,14 @@ def observed_values(
         return seen
 
     found = look(also, batch_statistics=True)
-    doubted = any(values.finding in _BY_BATCH for values in found)
-    if doubted and any(statistics_of(cell) for _, cell in network.cells_and_names()):
+    doubtful = any(values.finding in _BY_BATCH for values in found)
+    if doubtful and any(statistics_of(cell) for _, cell in network.cells_and_names()):
         others = look(None, batch_statistics=False)
-        found = [
-            replace(values, finding="") if values.finding in _BY_BATCH and not other.finding else values
-            for values, other in zip(found, others)
-        ]
+        if [each.name for each in others] == [each.name for each in found]:  # else it took another path
+            found = [
+                replace(values, finding="") if values.finding in _BY_BATCH and not other.finding else values
+                for values, other in zip(found, others)
+            ]
     return found
 
 
