@@ -15,6 +15,7 @@ from mindspore.train import Callback
 from training import (
     CLASSES,
     Network,
+    NetworkWithLoss,
     Recorder,
     Samples,
     assert_same_weights,
@@ -258,12 +259,16 @@ def test_inputs_that_are_not_floats_are_refused_before_the_first_step(how):
     assert ms.get_context("mode") == ms.GRAPH_MODE
 
 
-def test_a_model_without_a_loss_function_is_refused_before_the_first_step():
-    """There is nothing to make larger; evaluate can be given one."""
+def test_a_network_that_hides_its_loss_is_refused_before_the_first_step():
+    """There is nothing to make larger; evaluate can be given one. The loss in a cell of MindSpore's is found."""
     network = Network()
-    model = ms.Model(nn.WithLossCell(network, loss_fn()), optimizer=nn.SGD(network.trainable_params(), 0.1))
-    with pytest.raises(ValueError, match="Robustness: needs a Model with a loss function"):
-        model.train(1, dataset(), callbacks=[Robustness(valid_dataset()), NoStep()])
+    for inside, message in (
+        (NetworkWithLoss(network), "Robustness: needs a Model with a loss function"),
+        (nn.WithLossCell(network, loss_fn()), "a step ran"),
+    ):
+        model = ms.Model(inside, optimizer=nn.SGD(network.trainable_params(), 0.1))
+        with pytest.raises((ValueError, AssertionError), match=message):
+            model.train(1, dataset(), callbacks=[Robustness(valid_dataset()), NoStep()])
 
 
 INPUTS = np.random.RandomState(0).randn(24, 4).astype(np.float32)
