@@ -443,6 +443,30 @@ def test_layers_and_optimizers_that_are_not_exact_are_named(tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_optimizers_that_mindspore_does_not_list_are_named(is_listed, tmp_path, capsys):
+    """As those that boost_level keeps in a Python list; their moments are not in the state."""
+
+    class Step(nn.Cell):
+        def __init__(self, network: nn.Cell) -> None:
+            super().__init__()
+            self.network = network
+            self.optimizer = nn.SGD(network.trainable_params(), 0.01)
+            momentum = nn.Momentum(network.trainable_params(), 0.01, 0.9)
+            if is_listed:
+                self.other = momentum
+            self.others = [momentum]
+
+        def construct(self, x: Tensor) -> Tensor:
+            return self.network(x)
+
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    train = values(shuffle=False).batch(BATCH)
+    ms.Model(Step(Mean())).train(1, train, callbacks=[TrainingState(str(tmp_path / "state"))])
+    line = "Step.others (optimizers in a Python list, whose moments MindSpore does not list)"
+    assert (line in capsys.readouterr().out) is not is_listed
+
+
 # Callbacks without a state
 
 

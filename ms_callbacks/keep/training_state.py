@@ -74,7 +74,8 @@ class TrainingState(TrainCallback, StateKeeper):
 
     Not to the last bit are, on any dataset: random numbers that are drawn inside a network, as by `nn.Dropout`, which
     MindSpore cannot continue; `nn.RMSProp` on a CPU, unless it is centered, whose kernel rounds differently in the
-    first five steps of a process (by about 1e-10); a dataset whose validation draws from NumPy or Python meanwhile; and
+    first five steps of a process (by about 1e-10 a step); an optimizer that `boost_level` has made, which keeps the
+    moments of others in a Python list; a dataset whose validation draws from NumPy or Python meanwhile; and
     the numbers that callbacks draw from them where the dataset does too. MindSpore 2.0 cannot begin a dataset in its
     middle: a shuffled dataset repeats the orders of its first epochs, and `every_n_steps` is refused. At its start, the
     run says in one line what of this concerns it, by the names of the operations. A callback that learns something and
@@ -306,6 +307,10 @@ class TrainingState(TrainCallback, StateKeeper):
             and ms.get_context("device_target") == "CPU"
         ):
             yield "MindSpore's kernel rounds differently in its first steps of a process", ["RMSProp"]
+        yield (
+            "optimizers in a Python list, whose moments MindSpore does not list",
+            _hidden_optimizers(run.train_network),
+        )
 
     def _save_if_due(self, run_context: Any) -> None:
         """Saves at the interval, or where it was asked to, now that the step before is over for every callback."""
@@ -539,6 +544,21 @@ def _dropouts(network: nn.Cell) -> list[str]:
     """The kinds of layers that draw random numbers in training, by name."""
     kinds = tuple(getattr(nn, name) for name in ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d"))
     return sorted({type(cell).__name__ for _, cell in network.cells_and_names() if isinstance(cell, kinds)})
+
+
+def _hidden_optimizers(cell: nn.Cell) -> list[str]:
+    """Where a training cell holds optimizers whose parameters are not among its own, as `boost_level` has them."""
+    listed = {id(parameter) for parameter in cell.get_parameters()}
+    return [
+        f"{type(each).__name__}.{name}"
+        for _, each in cell.cells_and_names()
+        for name, value in vars(each).items()
+        if isinstance(value, (list, tuple))
+        and any(
+            isinstance(one, nn.Optimizer) and any(id(parameter) not in listed for parameter in one.get_parameters())
+            for one in value
+        )
+    ]
 
 
 def _seeds() -> dict[str, Any]:
