@@ -91,7 +91,10 @@ CASES = {
         r"Validate: the first batch of the validation dataset, Float32 of shape \(12, 1, 4, 8\), Int32 of shape "
         r"\(12,\), does not go through",
     ),
-    "an empty validation set": (validate(lambda: dataset(count=5).batch(9, drop_remainder=True)), "Validate: the validation dataset is empty"),
+    "an empty validation set": (
+        validate(lambda: dataset(count=5).batch(9, drop_remainder=True)),
+        "Validate: the validation dataset is empty",
+    ),
     "mode against a metric": (
         lambda model, folder: [Validate(model, valid_dataset()), EarlyStopping("acc", mode="min")],
         "EarlyStopping: mode='min' takes a smaller 'acc' for the better, but it is a Accuracy.*mode='max'",

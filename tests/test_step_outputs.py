@@ -184,7 +184,8 @@ def test_a_dropped_step_does_not_count_in_the_other_means():
         ({"others": ["kl"]}, TypeError, "others must be a dictionary of names"),
         ({"others": {"kl": None}}, TypeError, r"others\['kl'\] must be an index or a key"),
         ({"others": {1: 1}}, TypeError, "names in others must be strings"),
-        ({"others": {"loss": 1}}, ValueError, "'loss' in others is the name of the loss itself"),
+        ({"others": {"loss": 1}}, ValueError, "'loss' in others is what every epoch has already"),
+        ({"others": {"seconds": 1}}, ValueError, "'seconds' in others is what every epoch has already"),
     ],
 )
 def test_nonsense_is_refused(arguments, error, match):

@@ -20,7 +20,7 @@ from ._weights import Snapshot
 __all__ = ["check_labels", "first_batch", "python_random_state", "try_evaluation", "try_training"]
 
 
-class OutOfRange(ValueError):
+class LabelRangeError(ValueError):
     """A label is none of the network's classes."""
 
 
@@ -115,7 +115,7 @@ def try_training(network: nn.Cell, loss_fn: Any, batch: tuple[Any, ...]) -> None
                 check_labels("the training dataset", batch[-1], outputs.shape[1])
             if loss_fn is not None:
                 loss_fn(outputs, batch[-1])
-        except OutOfRange:
+        except LabelRangeError:
             raise
         except Exception as error:
             stop_recording()
@@ -132,7 +132,7 @@ def check_labels(what: str, labels: Tensor, classes: int) -> None:
         return
     wrong = numbers[(numbers < 0) | (numbers >= classes)]
     if wrong.size:
-        raise OutOfRange(
+        raise LabelRangeError(
             f"Model: label {wrong[0]} in {what} is out of range: the network has {classes} classes, 0 to "
             f"{classes - 1}; correct the labels, or give the network more outputs"
         )
@@ -142,10 +142,12 @@ def _check_labels_of(model: Model, batch: tuple[Any, ...]) -> None:
     """Raises where a label is out of range, which some losses of MindSpore's say less clearly."""
     if not isinstance(model._eval_network, nn.WithEvalCell) or not _is_sparse(model._loss_fn):
         return
-    with contextlib.suppress(RuntimeError, TypeError, IndexError, AttributeError):
+    try:
         logits = model._network(*batch[:-1])
-        if logits.ndim == 2:
-            check_labels("the validation dataset", batch[-1], logits.shape[1])
+    except Exception:  # then it is not the labels
+        return
+    if isinstance(logits, Tensor) and logits.ndim == 2:
+        check_labels("the validation dataset", batch[-1], logits.shape[1])
 
 
 def _try_metrics(model: Model, outputs: Any) -> None:

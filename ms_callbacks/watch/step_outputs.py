@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 from ..core._callback import TrainCallback, only_one
 from ..core._context import Run
-from ..core._names import is_train_loss
+from ..core._names import OF_RUN
 from ..core._roles import OutputDescriber
 from ..core._step_outputs import Key, OutputReader
 
@@ -56,8 +56,10 @@ class StepOutputs(TrainCallback, OutputDescriber):
         for name, key in (others or {}).items():
             if not isinstance(name, str) or not name:
                 raise TypeError(f"StepOutputs: the names in others must be strings, but got {name!r}")
-            if is_train_loss(name):
-                raise ValueError(f"StepOutputs: {name!r} in others is the name of the loss itself; choose another")
+            if name in OF_RUN:
+                raise ValueError(
+                    f"StepOutputs: {name!r} in others is what every epoch has already; choose another name"
+                )
             if _checked(f"others[{name!r}]", key) is None:
                 raise TypeError(f"StepOutputs: others[{name!r}] must be an index or a key, but got None")
         self.others = others
