@@ -263,7 +263,7 @@ def test_a_network_that_hides_its_loss_is_refused_before_the_first_step():
     """There is nothing to make larger; evaluate can be given one. The loss in a cell of MindSpore's is found."""
     network = Network()
     for inside, message in (
-        (NetworkWithLoss(network), "Robustness: needs a Model with a loss function"),
+        (NetworkWithLoss(network, loss_fn()), "Robustness: needs a Model with a loss function"),
         (nn.WithLossCell(network, loss_fn()), "a step ran"),
     ):
         model = ms.Model(inside, optimizer=nn.SGD(network.trainable_params(), 0.1))
