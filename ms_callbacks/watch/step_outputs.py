@@ -57,9 +57,7 @@ class StepOutputs(TrainCallback, OutputDescriber):
             if not isinstance(name, str) or not name:
                 raise TypeError(f"StepOutputs: the names in others must be strings, but got {name!r}")
             if name in OF_RUN:
-                raise ValueError(
-                    f"StepOutputs: {name!r} in others is what every epoch has already; choose another name"
-                )
+                raise ValueError(f"StepOutputs: {name!r} in others is what every epoch has already; choose another")
             if _checked(f"others[{name!r}]", key) is None:
                 raise TypeError(f"StepOutputs: others[{name!r}] must be an index or a key, but got None")
         self.others = others
