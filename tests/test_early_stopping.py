@@ -8,6 +8,7 @@ import pathlib
 import mindspore as ms
 import numpy as np
 import pytest
+from mindspore import Tensor
 from mindspore.train import Callback
 from training import Recorder, Script, assert_same_weights, dataset, make_model, valid_dataset, weights
 
@@ -343,3 +344,22 @@ def test_in_a_loop_the_best_weights_come_back_at_its_end_and_not_before(how, mod
     stopping.restore()  # has nothing to do where it has stopped
     assert bool(stopping.stopped_epoch_) == (how == "it stops")
     assert_same_weights(weights(network), reached[0])
+
+
+@pytest.mark.parametrize("check_finite", [True, False])
+def test_weights_that_hold_nan_are_none_to_come_back_to(check_finite):
+    """Whatever the metric says of them; with check_finite the run stops there."""
+
+    class Spoil(Callback):
+        def on_train_step_end(self, run_context):
+            if run_context.original_args()["cur_epoch_num"] == 2:
+                script.network.bias.set_data(Tensor(np.full(1, np.nan, np.float32)))
+
+    script = Script()
+    good = script.network.bias.asnumpy().copy()
+    stopping = EarlyStopping("acc", patience=5, restore_best_weights=True, check_finite=check_finite, verbose=0)
+    script.run([Spoil(), stopping], [{"acc": 0.1}, {"acc": 0.9}, {"acc": 0.9}])
+    assert (stopping.best_, stopping.best_epoch_) == (0.1, 1)
+    np.testing.assert_array_equal(script.network.bias.asnumpy(), good)
+    assert stopping.stop_reason_ == ("the weights hold NaN ('bias')" if check_finite else "")
+    assert stopping.stopped_epoch_ == (2 if check_finite else 0)

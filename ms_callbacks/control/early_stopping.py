@@ -7,13 +7,14 @@ from typing import Any, Optional
 
 import numpy as np
 
+from ..core import _ranks
 from ..core._callback import TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
 from ..core._output import emit
 from ..core._roles import Restorer
-from ..core._weights import Snapshot, check_parameters
+from ..core._weights import Snapshot, check_parameters, flaw_in
 
 __all__ = ["EarlyStopping"]
 
@@ -23,8 +24,9 @@ class EarlyStopping(TrainCallback, Restorer):
 
     The decisions are those of Keras 3 for every argument shared with its `EarlyStopping`, and those of Lightning for
     `stopping_threshold`, `divergence_threshold` and `check_finite`, with one exception to each: a value that is not
-    finite is never the best, not even the first; and a value that reaches `stopping_threshold` counts as the best
-    where it is. A tie is not better. An epoch without evaluation is not an observation.
+    finite is never the best, not even the first, nor are weights to come back to that hold NaN; and a value that
+    reaches `stopping_threshold` counts as the best where it is. A tie is not better. An epoch without evaluation is not
+    an observation.
 
     Args:
         monitor: the value to watch: `"loss"` (the mean training loss of the epoch), `"eval_loss"`, or a metric of the
@@ -140,9 +142,11 @@ class EarlyStopping(TrainCallback, Restorer):
         """Observes the epoch's value and decides."""
         value, epoch = run.value("EarlyStopping", self.monitor), self.epoch_of(run)
         if value is not None and epoch > self.start_from_epoch:
+            flaw = self._flaw(run, value)
+            value = value if flaw is None else math.nan
             if self._observe(value, epoch) and self._snapshot is not None:
                 self._snapshot.take()
-            self.stop_reason_ = self._reason(value, epoch)
+            self.stop_reason_ = flaw if flaw is not None and self.check_finite else self._reason(value, epoch)
         if self.verbose == 2:
             emit(self._line(run))
         if self.stop_reason_:
@@ -214,6 +218,15 @@ class EarlyStopping(TrainCallback, Restorer):
         if self._is_best and (self.baseline is None or self._tracker.monitor.is_better(value, self.baseline)):
             self.wait_ = 0
         return self._is_best
+
+    def _flaw(self, run: Run, value: float) -> Optional[str]:
+        """What makes the epoch's weights none to come back to, where its value would make them the best."""
+        if self._snapshot is None or not self._tracker.monitor.is_better(value, self.best_):
+            return None
+        flaw = flaw_in(run.weights)
+        if any(_ranks.total([flaw is not None])):  # for all ranks, whichever found it
+            return flaw or "the weights of another rank are not finite"
+        return None
 
     def _line(self, run: Run) -> str:
         shown = {

@@ -28,6 +28,7 @@ __all__ = [
     "check_format",
     "check_parameters",
     "first_nonfinite",
+    "flaw_in",
     "load",
     "nonfinite",
     "save",
@@ -236,6 +237,30 @@ def nonfinite(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Iterator[str]:
 def _is_same(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
     bits, others = (np.ascontiguousarray(each).reshape(-1).view(np.uint8) for each in (one, other))
     return np.array_equal(bits, others)
+
+
+def flaw_in(parameters: Mapping[str, Parameter]) -> Optional[str]:
+    """What makes weights useless, whatever a metric says of them: NaN, or an infinity in what is learnt."""
+    arrays = views(parameters)
+    if sum(array.nbytes for array in arrays.values()) < _MUCH:
+        flaws: Iterable[Optional[str]] = map(_flaw, parameters.values(), arrays.values())
+    else:
+        with ThreadPoolExecutor(2) as threads:
+            flaws = list(threads.map(_flaw, parameters.values(), arrays.values()))
+    return next((f"the weights hold {flaw} ({name!r})" for name, flaw in zip(parameters, flaws) if flaw), None)
+
+
+def _flaw(parameter: Parameter, array: np.ndarray[Any, Any]) -> Optional[str]:
+    if array.dtype.name == "bfloat16":
+        array = array.astype(np.float32)
+    if array.dtype.kind not in "fc":
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(array.sum()):  # in a sixth of the time of asking every element
+            return None
+    if np.isnan(array).any():
+        return "NaN"
+    return "an infinity" if parameter.requires_grad and np.isinf(array).any() else None  # a mask may hold one
 
 
 def _assign(parameters: Mapping[str, Parameter], arrays: Arrays) -> None:

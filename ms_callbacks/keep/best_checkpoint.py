@@ -385,10 +385,9 @@ class BestCheckpoint(TrainCallback, Writer):
 
     def _reason_against(self, new: Kept) -> Optional[str]:
         """Why a checkpoint is not saved although its value is among the best."""
-        for name, parameter in self._parameters.items():
-            flaw = _flaw(parameter)
-            if flaw:
-                return f"the weights hold {flaw} ({name!r})"
+        flaw = _weights.flaw_in(self._parameters)
+        if flaw is not None:
+            return flaw
         if self._template.fields and not self.overwrite and self.initial_value_threshold is None:
             with contextlib.suppress(ValueError):
                 there = self._comparable(at(new.path)) if os.path.exists(new.path) else new
@@ -598,21 +597,6 @@ def _standing(path: str) -> list[Kept]:
         return [at(path)]
     except ValueError:
         return [Kept(path, {})]
-
-
-def _flaw(parameter: Parameter) -> Optional[str]:
-    """What makes a parameter useless: NaN, or an infinity where it is learnt (a mask may hold one)."""
-    array = parameter.asnumpy()
-    if array.dtype.kind == "V":  # bfloat16
-        array = array.astype(np.float32)
-    if array.dtype.kind not in "fc":
-        return None
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(array.sum()):  # in a sixth of the time of asking every element
-            return None
-    if np.isnan(array).any():
-        return "NaN"
-    return "an infinity" if parameter.requires_grad and np.isinf(array).any() else None
 
 
 def _read(kept: Kept) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:

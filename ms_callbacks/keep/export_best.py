@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from typing import Any, Optional
@@ -14,7 +15,7 @@ from ..core._callback import STEP_BEGIN, TrainCallback
 from ..core._checks import check_cell, check_choice, check_path
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
-from ..core._weights import Snapshot, check_parameters
+from ..core._weights import Snapshot, check_parameters, flaw_in
 from ._export import check_format, export
 
 __all__ = ["ExportBest"]
@@ -149,7 +150,12 @@ class ExportBest(TrainCallback):
     def after_epoch(self, run: Run) -> None:
         """Keeps the weights where the epoch's value is the best."""
         value = run.value(_OWNER, self.monitor)
-        if value is not None and self._tracker.observe(value, run.epoch) and self._snapshot is not None:
+        if value is None or self._snapshot is None:
+            return
+        is_flawed = self._tracker.monitor.is_better(value, self.best_) and flaw_in(run.weights) is not None
+        if any(_ranks.total([is_flawed])):  # for all ranks, whichever found it
+            value = math.nan
+        if self._tracker.observe(value, run.epoch):
             self._snapshot.take()
 
     def after_run(self, run: Run) -> None:

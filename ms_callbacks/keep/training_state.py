@@ -300,7 +300,7 @@ class TrainingState(TrainCallback, StateKeeper):
                 yield "if random numbers are drawn there, in sink mode", order.python
             elif unordered:
                 yield "if random numbers are drawn there, in threads that share them: num_parallel_workers=1", unordered
-        yield "random numbers of the network cannot continue", _dropouts(run.network)
+        yield "random numbers of the network cannot continue", _dropouts(run.train_network)
         if (
             isinstance(run.optimizer, nn.RMSProp)
             and not run.optimizer.centered
