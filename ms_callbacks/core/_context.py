@@ -287,7 +287,7 @@ class Run(Progress):
     @property
     def _all_samples(self) -> Optional[int]:
         """The samples that the epoch's steps have seen in all processes; `None` where nobody has asked for them."""
-        count = self.samples and self.samples.count
+        count = None if self.samples is None else self.samples.count
         if count is None:
             return None
         # In two halves that single precision holds: AllReduce takes no whole numbers on a CPU (MindSpore 2.10).
