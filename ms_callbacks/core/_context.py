@@ -300,8 +300,12 @@ class Run(Progress):
     @property
     def _all_samples(self) -> Optional[int]:
         """The samples that the epoch's steps have seen in all processes; `None` where nobody has asked for them."""
-        count = self.samples and self.samples.count
-        return None if count is None else int(_ranks.gathered(np.array([count], np.int64)).sum())
+        count = None if self.samples is None else self.samples.count
+        if count is None:
+            return None
+        # In two halves that single precision holds: AllReduce takes no whole numbers on a CPU (MindSpore 2.10).
+        high, low = _ranks.gathered(np.array(divmod(count, 2**20), np.float32)).reshape(-1, 2).astype(np.int64).sum(0)
+        return int(high * 2**20 + low)
 
     @property
     def mean_loss(self) -> Optional[float]:

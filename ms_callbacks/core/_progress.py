@@ -84,7 +84,7 @@ class Progress:
 
     def state_dict(self) -> dict[str, Any]:
         """How long the steps of the epoch under way have taken so far, and what they have seen."""
-        return {"seconds": self.seconds, "samples": self.samples and self.samples.count}
+        return {"seconds": self.seconds, "samples": None if self.samples is None else self.samples.count}
 
     # Where it stands
 
