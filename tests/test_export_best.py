@@ -215,13 +215,26 @@ def test_the_example_inputs_are_those_of_the_first_batch(tmp_path):
 
 
 def test_a_network_with_its_own_loss_takes_the_label_too(tmp_path, mode):
-    """All columns of the batch are its inputs."""
-    network = nn.WithLossCell(Network(), loss_fn())
+    """All columns of the batch are its inputs; with network= the one inside is exported."""
+    network = NetworkWithLoss(Network(), loss_fn())
     model = ms.Model(network, optimizer=nn.SGD(network.trainable_params(), 0.1))
     exporting = ExportBest(str(tmp_path / "best.mindir"), monitor="loss", verbose=0)
     model.train(1, dataset(), callbacks=[exporting])
     images, labels = next(dataset().create_tuple_iterator())
     assert np.isfinite(loaded_outputs(exporting.path_, images, labels))
+    inside = ExportBest(str(tmp_path / "inside.mindir"), monitor="loss", network=network.backbone, verbose=0)
+    model.train(1, dataset(), callbacks=[inside])
+    assert loaded_outputs(inside.path_, images).shape == (12, 3)
+
+
+def test_a_network_in_a_cell_of_mindspores_with_its_loss_is_exported_alone(tmp_path, mode):
+    """What a user would call in production."""
+    network = nn.WithLossCell(Network(), loss_fn())
+    model = ms.Model(network, optimizer=nn.SGD(network.trainable_params(), 0.1))
+    exporting = ExportBest(str(tmp_path / "best.mindir"), monitor="loss", verbose=0)
+    model.train(1, dataset(), callbacks=[exporting])
+    images, _ = next(dataset().create_tuple_iterator())
+    assert loaded_outputs(exporting.path_, images).shape == (12, 3)
 
 
 @pytest.mark.parametrize("ending", ["mindir", "onnx"])
