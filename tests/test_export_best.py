@@ -13,6 +13,7 @@ import pytest
 from mindspore import Tensor, nn, ops
 from training import (
     Network,
+    NetworkWithLoss,
     Recorder,
     Script,
     assert_same_weights,
