@@ -9,9 +9,10 @@ import sys
 from typing import Any
 
 import mindspore as ms
+import numpy as np
 from mindspore.communication import get_group_size, get_rank, init
 from mindspore.train import Callback
-from training import dataset, make_model, weights
+from training import Network, dataset, make_model, weights
 
 from ms_callbacks import (
     BestCheckpoint,
@@ -54,7 +55,10 @@ def main() -> None:
     init()
     rank, ranks = get_rank(), get_group_size()
     ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True)
-    model = make_model(learning_rate=0.05)
+    network = Network()
+    # Of other kinds than those that can be summed over ranks.
+    network.table = ms.Parameter(ms.Tensor(np.array([1, -2], np.int8)), name="table", requires_grad=False)
+    model = make_model(network=network, learning_rate=0.05)
     train = dataset(240 // ranks, 12, seed=rank)
     valid = dataset(10 + 14 * rank, 12, seed=10 + rank)
     chosen = rank == int(rank_alone)

@@ -62,8 +62,8 @@ def _joined(own: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """The sum over all ranks of arrays of which one at most is not 0 at any place: to the last bit."""
     if own.dtype.kind == "f" and own.itemsize <= 4:
         return _sum(own).astype(own.dtype)
-    # As bytes, for the kinds of numbers that cannot be summed over ranks.
-    summed = _sum(np.frombuffer(own.tobytes(), np.uint8).astype(np.int32))
+    # As bytes, each as a float: a CPU sums neither integers nor other kinds over ranks.
+    summed = _sum(np.frombuffer(own.tobytes(), np.uint8).astype(np.float32))
     return np.frombuffer(summed.astype(np.uint8).tobytes(), own.dtype).reshape(own.shape)
 
 
