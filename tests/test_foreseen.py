@@ -83,7 +83,7 @@ CASES = {
     ),
     "a validation label out of range": (
         validate(lambda: labelled(3, valid_dataset())),
-        "Validate: .*label 3 in the validation dataset is out of range: the network has 3 classes, 0 to 2",
+        "label 3 in the validation dataset is out of range: the network has 3 classes, 0 to 2",
     ),
     "a negative validation label": (validate(lambda: labelled(-1, valid_dataset())), "label -1 in the validation"),
     "wider validation images": (
@@ -97,7 +97,7 @@ CASES = {
     ),
     "mode against a metric": (
         lambda model, folder: [Validate(model, valid_dataset()), EarlyStopping("acc", mode="min")],
-        "EarlyStopping: mode='min' takes a smaller 'acc' for the better, but it is a Accuracy.*mode='max'",
+        "EarlyStopping: mode='min' takes a smaller 'acc' for the better, but it is MindSpore's Accuracy.*mode='max'",
     ),
     "a warm-up longer than the run": (lambda model, folder: [LRWarmup(10)], "LRWarmup: the warm-up takes 10 epochs"),
     "a cosine shorter than the run": (

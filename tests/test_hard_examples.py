@@ -226,10 +226,11 @@ def wrong_labels(shift):
 @pytest.mark.parametrize("how", ["Validate", "fit"])
 @pytest.mark.parametrize(("shift", "label"), [(1, 3), (9, 9), (-1, -1)])
 def test_labels_out_of_range_are_named_before_the_loss_fails(mode, how, shift, label):
-    """At the first evaluation of a run, with what to do; the loss alone would fail in other words, or not at all."""
+    """Before the first step of a run, with what to do; the loss alone would fail in other words, or not at all."""
     model = make_model()
     with pytest.raises(
-        ValueError, match=f"HardExamples: label {label} is out of range: the network has 3 classes, 0 to 2; "
+        ValueError,
+        match=f"label {label} in the validation dataset is out of range: the network has 3 classes, 0 to 2; ",
     ):
         if how == "fit":
             model.fit(1, dataset(), wrong_labels(shift), callbacks=[HardExamples()])

@@ -99,7 +99,16 @@ def test_auto_goes_by_the_metrics_class_before_its_name():
     assert Monitor("my_error", "auto").settled("T", Mine()).mode == "max"
     assert Monitor("quality", "auto").settled("T", MAE()).mode == "min"
     assert Monitor("acc", "auto").settled("T", Loss()).mode == "min"
-    assert Monitor("loss", "max").settled("T", Loss()).mode == "max"
+    assert Monitor("mine", "min").settled("T", Mine()).mode == "min"  # which may turn it round
+
+
+@pytest.mark.parametrize(("mode", "metric"), [("max", Loss()), ("max", MAE()), ("min", Accuracy())])
+def test_a_mode_against_a_metric_of_mindspores_is_refused(mode, metric):
+    """Nobody wants the worst of them."""
+    with pytest.raises(
+        ValueError, match=f"T: mode='{mode}' .*but it is MindSpore's {type(metric).__name__}; leave mode"
+    ):
+        Monitor("x", mode).settled("T", metric)
 
 
 def test_tracker_counts_observations_since_the_best():

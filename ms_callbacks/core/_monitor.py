@@ -68,7 +68,8 @@ class Monitor(NamedTuple):
             if better != self.mode and own.__module__.split(".")[0] == "mindspore":  # one of a user's may turn it round
                 raise ValueError(
                     f"{owner}: mode={self.mode!r} takes a {'smaller' if self.mode == 'min' else 'larger'} "
-                    f"{self.name!r} for the better, but it is a {own.__name__}; leave mode out, or pass mode={better!r}"
+                    f"{self.name!r} for the better, but it is MindSpore's {own.__name__}; leave mode out, or pass "
+                    f"mode={better!r}"
                 )
             return self
         for cls in type(metric).__mro__:

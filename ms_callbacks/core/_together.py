@@ -12,7 +12,7 @@ from ._checks import quoted
 from ._context import Run
 from ._rates import Rates, without_wrapper
 from ._roles import Evaluator
-from ._trial import try_evaluation
+from ._trial import LabelRangeError, try_evaluation
 
 __all__ = ["CHECKS", "check_together"]
 
@@ -94,6 +94,8 @@ def _check_evaluation(run: Run) -> None:
         return
     try:
         run.classes = try_evaluation(model, dataset)
+    except LabelRangeError:
+        raise
     except ValueError as error:
         names = [type(callback).__name__ for callback in run.callbacks if isinstance(callback, Evaluator)]
         raise ValueError(f"{names[0] if names else 'Model.fit'}: {error}") from error.__cause__

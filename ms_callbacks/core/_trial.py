@@ -17,7 +17,7 @@ from ._mindspore_compat import init_step_of, stop_recording
 from ._model_parts import positional_count, take_apart
 from ._weights import Snapshot
 
-__all__ = ["check_labels", "first_batch", "python_random_state", "try_evaluation", "try_training"]
+__all__ = ["LabelRangeError", "check_labels", "first_batch", "python_random_state", "try_evaluation", "try_training"]
 
 
 class LabelRangeError(ValueError):
