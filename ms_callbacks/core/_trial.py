@@ -97,6 +97,8 @@ def try_evaluation(model: Model, dataset: Any) -> Optional[int]:
             give_back_random_state()
     if indexes is None or not _is_sparse(take_apart(model._network, model._loss_fn).loss_fn):
         return None
+    if len(outputs) <= max(indexes[1:]):  # no metric asks for those
+        return None
     logits, labels = outputs[indexes[1]], outputs[indexes[2]]
     if not isinstance(logits, Tensor) or logits.ndim != 2:
         return None
