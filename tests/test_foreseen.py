@@ -33,8 +33,10 @@ from ms_callbacks import (
     History,
     LossMonitor,
     LRCosineAnnealing,
+    LRStepDecay,
     LRWarmup,
     ProgressBar,
+    ReduceLROnPlateau,
     Robustness,
     ShapeInspector,
     TrainingState,
@@ -294,3 +296,112 @@ def test_a_metric_that_needs_all_samples_is_not_asked_about_one_batch():
     model = make_model(metrics={"acc": Picky()})
     check_callbacks(model, dataset(), [Validate(model, valid_dataset())], epochs=1)
     model.train(1, dataset(), callbacks=[Validate(model, valid_dataset())])
+
+
+class Area(ms.train.Metric):
+    """A metric of a user's own, of which nobody knows what it gives before it has given it."""
+
+    def __init__(self, result=0.5):
+        super().__init__()
+        self.result = result
+        self.clear()
+
+    def clear(self):
+        self.seen = 0
+
+    def update(self, *inputs):
+        self.seen += len(inputs[0].asnumpy())
+
+    def eval(self):
+        return self.result
+
+
+WRONG_NAMES = {
+    "EarlyStopping": lambda folder: EarlyStopping("acu", mode="max"),
+    "EarlyStopping, auto": lambda folder: EarlyStopping("acu"),
+    "BestCheckpoint": lambda folder: BestCheckpoint(folder + "/best.ckpt", monitor="acu"),
+    "ReduceLROnPlateau": lambda folder: ReduceLROnPlateau("acu", mode="max"),
+    "a template": lambda folder: BestCheckpoint(folder + "/{acu:.2f}.ckpt", monitor="auc", mode="max"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_NAMES)
+def test_a_wrong_name_is_found_beside_a_metric_of_a_users_own(case, tmp_path):
+    """For one batch has shown that it gives a number."""
+    model = make_model(metrics={"auc": Area()})
+    make = WRONG_NAMES[case]
+    validation = valid_dataset()
+    with pytest.raises(ValueError, match=r"check_callbacks: 1 problem:\n- .*'acu'.*did you mean 'auc'"):
+        check_callbacks(model, dataset(), [Validate(model, validation), make(str(tmp_path))], epochs=1)
+    with pytest.raises(ValueError, match="did you mean 'auc'"):
+        model.train(1, dataset(), callbacks=[Validate(model, validation), make(str(tmp_path)), NoStep()])
+
+
+def test_names_that_only_a_whole_evaluation_shows_are_not_refused_before_it(tmp_path):
+    """A dictionary may hold others for other batches."""
+    model = make_model(metrics={"by class": Area({"cat": 0.5})})
+    best = BestCheckpoint(str(tmp_path / "best.ckpt"), monitor="dog", mode="max")
+    check_callbacks(model, dataset(), [Validate(model, valid_dataset()), best], epochs=1)
+    with pytest.raises(ValueError, match="monitor 'dog' is not among this run's values"):
+        model.train(1, dataset(), callbacks=[Validate(model, valid_dataset()), best])
+
+
+def test_a_resumed_run_within_an_epoch_raises_no_false_alarm(tmp_path):
+    """A schedule enters where the state says."""
+    if not hasattr(ds.Dataset, "set_init_step"):
+        pytest.skip("this MindSpore cannot begin a dataset in its middle")
+
+    class Fail(Callback):
+        def on_train_step_end(self, run_context):
+            if run_context.original_args()["cur_step_num"] == 11:
+                raise KeyboardInterrupt
+
+    def callbacks():
+        return [TrainingState(str(tmp_path), every_n_steps=1), LRStepDecay(1, gamma=0.5)]
+
+    with pytest.raises(KeyboardInterrupt):
+        make_model().train(5, dataset(), callbacks=[*callbacks(), Fail()])
+    model, data, resumed = make_model(), dataset(), callbacks()
+    first = resumed[0].resume(model, data)
+    assert first == 2
+    check_callbacks(model, data, resumed, epochs=5, initial_epoch=first)
+    model.train(5, data, callbacks=resumed, initial_epoch=first)
+    whole = make_model()
+    whole.train(5, dataset(), callbacks=[LRStepDecay(1, gamma=0.5)])
+    assert_same_weights(weights(model.train_network), weights(whole.train_network))
+
+
+def test_a_rate_that_is_not_the_optimizers_is_foreseen():
+    """Unless a schedule is still to set its first."""
+    model = make_model()
+    with pytest.raises(ValueError, match="LossMonitor: learning_rate 0.1 is not the optimizer's, which is 0.05"):
+        check_callbacks(model, dataset(), [LossMonitor(0.1)], epochs=2)
+    check_callbacks(model, dataset(), [LossMonitor(0.05), LRStepDecay(1)], epochs=2)
+
+
+def test_inputs_that_the_network_does_not_take_are_foreseen():
+    """With what it takes; of a table without training too."""
+    model, network = make_idiom("own with-loss cell")
+    image = Tensor(np.zeros((2, 1, 4, 4), np.float32))
+    told = r"ShapeInspector: NetworkWithLoss takes \(x, label\), but inputs has 1: missing .*'label'"
+    with pytest.raises(ValueError, match=told):
+        check_callbacks(model, dataset(), [ShapeInspector(inputs=image)], epochs=1)
+    with pytest.raises(ValueError, match=told):
+        ShapeInspector().inspect(model.train_network, image)
+    assert ShapeInspector(inputs=image, network=network).inspect(network).rows_
+
+
+def test_fit_without_a_place_for_the_loss_is_foreseen():
+    """MindSpore's fit fails there after an epoch."""
+    network = Network()
+    model = ms.Model(
+        network,
+        loss_fn(),
+        nn.SGD(network.trainable_params(), 0.1),
+        metrics={"auc": Area()},
+        eval_network=nn.WithEvalCell(network, loss_fn()),
+    )
+    with pytest.raises(ValueError, match=r"Model\.fit: .*call Model\.train with Validate"):
+        check_callbacks(model, dataset(), [History()], epochs=1, valid_dataset=valid_dataset())
+    with pytest.raises(ValueError, match=r"Model\.fit: .*call Model\.train with Validate"):
+        model.fit(1, dataset(), valid_dataset(), callbacks=[History(), NoStep()])

@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
-from training import SIZE, Network, assert_same_weights, dataset, loss_fn, seeded, valid_dataset
+from training import (
+    SIZE,
+    Network,
+    NetworkWithLoss,
+    OwnTrainCell,
+    assert_same_weights,
+    dataset,
+    loss_fn,
+    seeded,
+    valid_dataset,
+)
 
 from ms_callbacks import BestCheckpoint, EarlyStopping, LossMonitor, NonFiniteGuard, TrainingState, Validate
 from ms_callbacks.core._model_parts import named_parameters
@@ -314,3 +324,33 @@ def test_monitors_see_all_kinds(tmp_path):
     callbacks = [Validate(model, valid_dataset()), LossMonitor(), NonFiniteGuard(str(tmp_path))]
     model.train(2, dataset(), callbacks=callbacks)
     assert int(network.calls.asnumpy()) == 8
+
+
+class Renamed(nn.Cell):
+    """A parameter whose name is not its attribute's, and one that stands under two attributes."""
+
+    def __init__(self):
+        super().__init__()
+        self.flatten = nn.Flatten()
+        self.wide_b = Parameter(Tensor(np.full(3, 0.1, np.float32)), name="Wide_b")
+        self.dense = nn.Dense(SIZE * SIZE, 3)
+        self.table = Parameter(Tensor(np.full(3, 0.2, np.float32)), name="embedding")
+        self.same = self.table
+
+    def construct(self, x):
+        return self.dense(self.flatten(x)) + self.wide_b + self.table
+
+
+@pytest.mark.parametrize("save_optimizer", [False, True])
+def test_a_parameter_whose_name_is_not_its_attributes(save_optimizer, tmp_path):
+    """A cell around the network renames it; a fresh network has the old name."""
+    network = NetworkWithLoss(Renamed(), loss_fn())
+    model = ms.Model(OwnTrainCell(network, nn.Adam(network.trainable_params(), 0.05)))
+    path = str(tmp_path / "best.ckpt")
+    best = BestCheckpoint(path, monitor="loss", save_optimizer=save_optimizer, verbose=0)
+    model.train(1, dataset(), callbacks=[best])
+    for fresh in (Renamed(), NetworkWithLoss(Renamed(), loss_fn())):
+        BestCheckpoint(path).load_into(fresh)
+        inside = fresh if isinstance(fresh, Renamed) else fresh.backbone
+        for one, other in zip(inside.get_parameters(), network.backbone.get_parameters()):
+            np.testing.assert_array_equal(one.asnumpy(), other.asnumpy(), err_msg=one.name)

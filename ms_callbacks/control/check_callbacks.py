@@ -11,6 +11,7 @@ from mindspore.train import Callback, Model, RunContext
 from ..core._callback import TrainCallback
 from ..core._checks import check_int
 from ..core._context import Caller, Run
+from ..core._roles import StateKeeper
 from ..core._together import CHECKS
 from ..core._trial import first_batch, python_random_state, try_training
 
@@ -94,6 +95,9 @@ def check_callbacks(
     )
     run = Run(RunContext(arguments), caller=Caller(model, valid_dataset))
     run.initial_epoch = initial_epoch
+    for each in listed:
+        if isinstance(each, StateKeeper):
+            each.place(run)
     ours = [each for each in listed if isinstance(each, TrainCallback)]
     problems: list[str] = []
 

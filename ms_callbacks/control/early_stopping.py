@@ -40,8 +40,9 @@ class EarlyStopping(TrainCallback, Restorer):
         baseline: patience starts anew only with values better than this too. Default: None.
         start_from_epoch: how many epochs to leave out at the start. Default: 0.
         restore_best_weights: writes the best epoch's weights back when the run is over, however it ends: stopped,
-            finished, or broken off by an exception. Only the network's parameters: the optimizer keeps its state, and
-            training can go on. Default: False.
+            finished, or broken off by an exception. What is learnt comes back: the parameters of the network, of its
+            loss, and of what a training cell keeps beside it, such as averaged weights. The optimizer keeps its state,
+            and training can go on. Default: False.
         stopping_threshold: stops at once when the value is better than this. Default: None.
         divergence_threshold: stops at once when the value is worse than this. Default: None.
         check_finite: stops at once when the value is NaN or infinite; otherwise such a value is one that is not

@@ -46,6 +46,8 @@ class Validate(TrainCallback, Evaluator):
     `eval_` before it, so that a metric `loss` of the Model's is its `eval_loss`. What is not a number is named in one
     line, once, and can neither be monitored nor recorded.
 
+    MindSpore's `TimeMonitor` counts the evaluation into its time of the epoch, here as in `Model.fit`.
+
     Before the first step, the first batch of the dataset goes through the evaluation network and into copies of the
     metrics once, so that what would fail after hours fails at once, as in Lightning's sanity check.
 
@@ -130,8 +132,9 @@ class Validate(TrainCallback, Evaluator):
 
     def check_batch(self, run: Run) -> None:
         """Raises where a label of the training data is none of the classes that the evaluation has shown."""
-        if run.batch is not None and run.loss_fn is not None and run.classes is not None:
-            check_labels("the training dataset", run.batch[-1], run.classes)
+        classes = run.classes
+        if run.batch is not None and run.loss_fn is not None and classes is not None:
+            check_labels("the training dataset", run.batch[-1], classes)
 
     def _look_at_first(self, run_context: Any) -> None:
         self.at_step(STEP_BEGIN)

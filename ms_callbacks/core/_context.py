@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -29,6 +30,7 @@ from ._progress import Progress
 from ._rates import Rates
 from ._roles import Evaluator, Examiner, OutputDescriber, Reporter, Restorer, StateKeeper, Writer
 from ._step_end import StepEnd
+from ._trial import Trial, try_evaluation
 
 __all__ = ["Caller", "Run", "check_columns", "eval_labels", "eval_outputs", "metrics_of"]
 
@@ -72,7 +74,7 @@ class Run(Progress):
         self.clocked: Clock = _as_it_is
         self.is_interrupted = False
         self.is_cut_short = False  # whether that was in the middle of an epoch, which was not learnt to its end
-        self.classes: Optional[int] = None  # that the network tells apart, where a trial of the evaluation has told it
+        self._trial: Optional[Trial] = None
         self.is_state_asked = False  # whether the state is to be kept as soon as it can be
         self._caller = caller or _calling_model()
 
@@ -444,7 +446,29 @@ class Run(Progress):
     def may_have_others(self) -> bool:
         """Whether validation values may come whose names cannot be seen ahead, as in the dictionary of a metric."""
         metrics = self._metrics_ahead
-        return metrics is None or any(may_give_several(metric) for metric in metrics.values() if metric is not None)
+        if metrics is None:
+            return True
+        if not any(may_give_several(metric) for metric in metrics.values() if metric is not None):
+            return False
+        try:
+            trial = self.trial()
+        except ValueError:  # which is told as soon as all else is in order
+            return True
+        return trial.results is None or any(isinstance(value, Mapping) for value in trial.results.values())
+
+    @property
+    def classes(self) -> Optional[int]:
+        """How many classes the network tells apart, where the trial was made and has told it."""
+        return None if self._trial is None else self._trial.classes
+
+    def trial(self) -> Trial:
+        """What one batch of the validation data shows; raises where it does not get through."""
+        model, dataset = self.evaluated_model, self.valid_dataset
+        if model is None or dataset is None or model.eval_network is None:
+            return Trial(None, None)
+        if self._trial is None:
+            self._trial = try_evaluation(model, dataset)
+        return self._trial
 
     def metrics_ahead(self, owner: str, name: str) -> Optional[dict[str, Any]]:
         """The validation values that this run will have, each with its metric, seen from the start of the run.

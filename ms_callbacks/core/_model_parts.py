@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Optional
 
 from mindspore import Parameter, nn
 
-__all__ = ["ModelParts", "named_parameters", "optimizers_of", "positional_count", "take_apart"]
+__all__ = ["ModelParts", "named_parameters", "optimizers_of", "placed_parameters", "positional_count", "take_apart"]
 
 # Cells of MindSpore's own that only hand on what their `_backbone` computes.
 _CASTS = ("_OutputTo16", "_OutputTo32", "_VirtualDatasetCell")
@@ -80,6 +80,11 @@ def named_parameters(cell: nn.Cell) -> dict[str, Parameter]:
     if len(set(keys)) < len(keys):
         keys = [place for place, _ in places]
     return {key: one for key, (_, one) in zip(keys, places)}
+
+
+def placed_parameters(cell: nn.Cell) -> dict[str, Parameter]:
+    """The parameters of a cell by their place in it, such as `conv.weight`, whatever their names."""
+    return dict(_places(cell))
 
 
 def _places(cell: nn.Cell) -> Iterator[tuple[str, Parameter]]:

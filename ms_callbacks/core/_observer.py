@@ -45,7 +45,8 @@ class EvalOutputs:
             raise ValueError(
                 f"{self._owner}: cannot tell the prediction and the labels among the {count} outputs of "
                 f"{type(self._network).__name__}, the Model's eval_network; give the Model eval_indexes=[loss, "
-                f"prediction, label], the place of each among them"
+                f"prediction, label], the place of each among them, or, where none is a loss, a metric with "
+                f"set_indexes([prediction, label])"
             )
         if not isinstance(outputs, (tuple, list)) or not all(-count <= index < count for index in indexes):
             raise ValueError(

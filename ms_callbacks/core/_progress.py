@@ -27,6 +27,7 @@ class Progress:
         self._resumed_seconds = 0.0
         self._resumed_samples: Optional[int] = 0
         self._is_epoch_open = False
+        self.is_resumed = False  # whether it continues from a state that was kept
         self._epochs_begun = self._epochs_ended = 0
         self._first_step = 1  # of the epoch, as MindSpore counts; in an epoch that was resumed, the one it had begun at
         self._steps_of_ended = 0
@@ -79,7 +80,7 @@ class Progress:
 
     def go_on(self, steps: int, state: dict[str, Any]) -> None:
         """Lets the first epoch go on after `steps` steps, from a state that `state_dict` returned."""
-        self.resumed_steps = steps
+        self.resumed_steps, self.is_resumed = steps, True
         self._resumed_seconds, self._resumed_samples = state.get("seconds", 0.0), state.get("samples")
 
     def state_dict(self) -> dict[str, Any]:

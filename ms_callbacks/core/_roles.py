@@ -62,6 +62,10 @@ class StateKeeper(ABC):
     """Who keeps a run's state, so that a later one can go on from it."""
 
     @abstractmethod
+    def place(self, run: Run) -> None:
+        """Tells the run where it continues, if it does."""
+
+    @abstractmethod
     def hand_out(self, run: Run) -> None:
         """Gives the run and its callbacks the state that they go on from, before any of them begins."""
 

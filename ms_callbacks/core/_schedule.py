@@ -196,7 +196,9 @@ class Schedule(RateSetter, ABC):
             )
         rates = Rates(run.optimizers)
         self.check_length(_plan(run, rates))
-        self._lists_for(self._bases_for(run, rates), run)
+        # Before a run that is resumed begins, nobody has handed out the rates that its state tells of.
+        is_told_later = run.is_resumed and self._resumed is None
+        self._lists_for(rates.read() if is_told_later else self._bases_for(run, rates), run)
 
     def check_length(self, plan: Plan) -> None:
         """Raises where the schedule does not fit the length of the run."""

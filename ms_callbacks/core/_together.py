@@ -12,7 +12,7 @@ from ._checks import quoted
 from ._context import Run
 from ._rates import Rates, without_wrapper
 from ._roles import Evaluator
-from ._trial import LabelRangeError, try_evaluation
+from ._trial import LabelRangeError
 
 __all__ = ["CHECKS", "check_together"]
 
@@ -89,11 +89,14 @@ def _check_space(run: Run) -> None:
 
 def _check_evaluation(run: Run) -> None:
     """What would fail at the end of the first epoch fails on one batch of the validation data too."""
-    model, dataset = run.evaluated_model, run.valid_dataset
-    if model is None or dataset is None or model.eval_network is None:
-        return
+    if run.evaluates_itself and run.evaluated_model is not None and run.evaluated_model._eval_indexes is None:
+        raise ValueError(
+            "Model.fit: MindSpore's fit takes the loss from the place that eval_indexes names, and the Model was made "
+            "with an eval_network and none; give it eval_indexes=[loss, prediction, label], or call Model.train with "
+            "Validate(model, valid_dataset) among the callbacks"
+        )
     try:
-        run.classes = try_evaluation(model, dataset)
+        run.trial()
     except LabelRangeError:
         raise
     except ValueError as error:

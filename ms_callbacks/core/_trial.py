@@ -6,7 +6,7 @@ import contextlib
 import copy
 import random
 from collections.abc import Iterator
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from mindspore import Tensor, nn
@@ -17,7 +17,26 @@ from ._mindspore_compat import init_step_of, stop_recording
 from ._model_parts import positional_count, take_apart
 from ._weights import Snapshot
 
-__all__ = ["LabelRangeError", "check_labels", "first_batch", "python_random_state", "try_evaluation", "try_training"]
+__all__ = [
+    "LabelRangeError",
+    "Trial",
+    "check_labels",
+    "first_batch",
+    "python_random_state",
+    "try_evaluation",
+    "try_training",
+]
+
+
+class Trial(NamedTuple):
+    """What one batch of the validation data has shown.
+
+    `classes` is the number of classes, where the labels are class numbers to a loss by softmax; `results` are the
+    values that the metrics gave for the batch, by name. `None` where that is not so, or a metric wants more than that.
+    """
+
+    classes: Optional[int]
+    results: Optional[dict[str, Any]]
 
 
 class LabelRangeError(ValueError):
@@ -59,13 +78,10 @@ def python_random_state() -> Iterator[None]:
         np.random.set_state(states[1])
 
 
-def try_evaluation(model: Model, dataset: Any) -> Optional[int]:
+def try_evaluation(model: Model, dataset: Any) -> Trial:
     """Takes the first batch of a validation dataset through the evaluation network and into copies of the metrics.
 
     It runs as `Model.eval` runs it, in the mode that is set; what it writes is given back.
-
-    Returns:
-        The number of classes, where the labels are class numbers to a loss by softmax; `None` where that is not so.
 
     Raises:
         ValueError: it does not get through.
@@ -76,12 +92,12 @@ def try_evaluation(model: Model, dataset: Any) -> Optional[int]:
     give_back_random_state = mindspores_random_state()
     with first_batch(dataset) as batch:
         if batch is None:
-            return None
+            return Trial(None, None)
         statistics.take()
         try:
             network.set_train(False)
             outputs = network(*batch)
-            _try_metrics(model, outputs)
+            results = _try_metrics(model, outputs)
         except Exception as error:
             stop_recording()
             _check_labels_of(model, batch)
@@ -95,15 +111,14 @@ def try_evaluation(model: Model, dataset: Any) -> Optional[int]:
             network._phase = phase
             Snapshot(statistics.changed(), statistics.arrays).restore(together=False)
             give_back_random_state()
-    if indexes is None or not _is_sparse(take_apart(model._network, model._loss_fn).loss_fn):
-        return None
-    if len(outputs) <= max(indexes[1:]):  # no metric asks for those
-        return None
-    logits, labels = outputs[indexes[1]], outputs[indexes[2]]
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        return None
-    check_labels("the validation dataset", labels, logits.shape[1])
-    return int(logits.shape[1])
+    classes = None
+    is_sparse = _is_sparse(take_apart(model._network, model._loss_fn).loss_fn)
+    if is_sparse and indexes is not None and len(outputs) > max(indexes[1:]):  # else no metric asks for those
+        logits, labels = outputs[indexes[1]], outputs[indexes[2]]
+        if isinstance(logits, Tensor) and logits.ndim == 2:
+            classes = int(logits.shape[1])
+            check_labels("the validation dataset", labels, classes)
+    return Trial(classes, results)
 
 
 def try_training(network: nn.Cell, loss_fn: Any, batch: tuple[Any, ...]) -> None:
@@ -152,16 +167,20 @@ def _check_labels_of(model: Model, batch: tuple[Any, ...]) -> None:
         check_labels("the validation dataset", batch[-1], logits.shape[1])
 
 
-def _try_metrics(model: Model, outputs: Any) -> None:
-    """Hands outputs to copies of the metrics, as the Model does; what they make of one batch alone is not asked."""
+def _try_metrics(model: Model, outputs: Any) -> Optional[dict[str, Any]]:
+    """Hands outputs to copies of the metrics, as the Model does; what they make of them, where one batch is enough."""
     metrics = model._metric_fns
     try:
         model._metric_fns = copy.deepcopy(metrics)
     except Exception:  # a metric that cannot be copied is not tried
-        return
+        return None
     try:
         model._clear_metrics()
         model._update_metrics(outputs)
+        try:
+            return {name: metric.eval() for name, metric in model._metric_fns.items()}
+        except Exception:  # as an area under a curve, which a batch of one class does not have
+            return None
     finally:
         model._metric_fns = metrics
 

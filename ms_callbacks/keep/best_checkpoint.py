@@ -18,7 +18,7 @@ from ..core import _files, _ranks, _weights
 from ..core._callback import STEP_END, TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number, check_path
 from ..core._context import Run
-from ..core._model_parts import optimizers_of, take_apart
+from ..core._model_parts import optimizers_of, placed_parameters, take_apart
 from ..core._monitor import Monitor
 from ..core._roles import Writer
 from ..core._template import PathTemplate
@@ -47,7 +47,8 @@ class BestCheckpoint(TrainCallback, Writer):
     monitor, value, epoch, step, learning rate, SHA-256 and versions; `load_into` verifies against it. Weights are
     never read through pickle. A value that is not finite is never the best; a tie is not better, the first stays. An
     epoch without evaluation saves nothing but the last checkpoint. Weights that hold NaN, and trainable ones that hold
-    an infinity, are never the best, however good the value: a line says so.
+    an infinity, are never the best, however good the value: a line says so. Saved are the parameters of the network, of
+    its loss, and of what a training cell keeps beside it, such as averaged weights.
 
     Training goes on as soon as the weights are copied; the file is written behind it, in a thread. Where writing fails,
     the next step or epoch raises, and so does the end of the run, which waits for what is not yet written. Two best
@@ -343,12 +344,20 @@ class BestCheckpoint(TrainCallback, Writer):
     def _load(self, network: nn.Cell, record: dict[str, Any], arrays: _weights.Arrays, path: str) -> None:
         """Writes what a file holds into a network, or a cell around one."""
         has_optimizer = record.get("with_optimizer", _has_optimizer(arrays))
-        parameters = take_apart(network).weights
+        parts = take_apart(network)
+        parameters = parts.weights
         if record and has_optimizer and optimizers_of(network):
             parameters = _weights.with_optimizer(network, parameters)
         elif has_optimizer and not all(name in arrays for name in parameters):
             arrays = _weights.without_optimizer(arrays)
-        arrays, beside = _weights.aligned(_OWNER, parameters, arrays, path)
+        saved = arrays
+        arrays, beside = _weights.aligned(_OWNER, parameters, saved, path)
+        if parts.network is not None and not parts.beside and not all(name in arrays for name in parameters):
+            # A cell around the network has renamed parameters whose name is not their attribute's.
+            placed = placed_parameters(parts.network)
+            by_place, beside_places = _weights.aligned(_OWNER, placed, saved, path)
+            if all(name in by_place for name in placed):
+                parameters, arrays, beside = placed, by_place, beside_places
         if beside and not has_optimizer:
             self.say(f"{path!r} holds more than this network; left out: {', '.join(sorted(beside))}")
         _weights.write(_OWNER, parameters, arrays, path, besides=None if has_optimizer else record.get("beside", ()))

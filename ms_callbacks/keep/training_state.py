@@ -341,7 +341,7 @@ class TrainingState(TrainCallback, StateKeeper):
         if run.train_dataset is not self._dataset:
             raise ValueError(f"{_OWNER}: the run trains on another dataset than resume was given; pass the same one")
         self._run_id, self._good = state.content["run"], [state.path]
-        run.go_on(state.content["step_in_epoch"], state.content["epoch_so_far"])
+        self.place(run)
         saved = {each["name"]: each for each in state.content["callbacks"]}
         for name, callback in _stateful(run):
             own = saved.pop(name, None)
@@ -363,6 +363,12 @@ class TrainingState(TrainCallback, StateKeeper):
                 self.say(f"{name} has no {method}; what it has learnt is not resumed")
         for name in saved:
             self.say(f"{name} was there when the state was saved, and is not in the list of callbacks now")
+
+    def place(self, run: Run) -> None:
+        """Tells the run after which steps it continues."""
+        if self._taken_up is not None:
+            content = self._taken_up.content
+            run.go_on(content["step_in_epoch"], content["epoch_so_far"])
 
     def keep_state(self, run: Run, epochs: int, steps: int) -> None:
         """Saves at the end of an epoch that is to be saved, and where the run is interrupted."""
@@ -543,7 +549,12 @@ def _number(name: str) -> int:
 def _dropouts(network: nn.Cell) -> list[str]:
     """The kinds of layers that draw random numbers in training, by name."""
     kinds = tuple(getattr(nn, name) for name in ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d"))
-    return sorted({type(cell).__name__ for _, cell in network.cells_and_names() if isinstance(cell, kinds)})
+    dropping = [cell for _, cell in network.cells_and_names() if isinstance(cell, kinds) and not _keeps_all(cell)]
+    return sorted({type(cell).__name__ for cell in dropping})
+
+
+def _keeps_all(dropout: nn.Cell) -> bool:
+    return getattr(dropout, "p", None) == 0 or getattr(dropout, "keep_prob", None) == 1
 
 
 def _hidden_optimizers(cell: nn.Cell) -> list[str]:

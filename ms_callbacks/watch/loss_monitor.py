@@ -14,9 +14,9 @@ from ..core._checks import check_choice, check_int
 from ..core._context import Run
 from ..core._losses import MOST_DROPPED
 from ..core._output import emit, known
-from ..core._rates import shortest
+from ..core._rates import Rates, shortest
 from ..core._roles import Reporter
-from ..core._schedule import first_rates
+from ..core._schedule import RateSetter, first_rates
 from ..core._weights import first_nonfinite
 
 __all__ = ["LossMonitor"]
@@ -177,11 +177,19 @@ class LossMonitor(TrainCallback, Reporter):
         if self.on_nonfinite == "stop":
             run.request_stop()
 
+    def check_plan(self, run: Run) -> None:
+        """Raises where the rate that was passed is not the optimizer's, if no schedule is still to set its first."""
+        if self._given is not None and not any(isinstance(callback, RateSetter) for callback in run.callbacks):
+            self._check_rate(run.all_rates())
+
     def _check_given(self, run_context: Any) -> None:
         self.at_step(STEP_BEGIN)
-        if self._rates is None:
+        self._check_rate(self._rates)
+
+    def _check_rate(self, rates: Optional[Rates]) -> None:
+        if rates is None:
             raise ValueError("LossMonitor: a learning_rate was passed, but the Model has no optimizer; leave it out")
-        own, now = first_rates(self._rates), self._rates.read()
+        own, now = first_rates(rates), rates.read()
         given = self._given or []
         if given != own and not (len(given) == 1 and given[0] in [*own, *now]):
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional
@@ -122,7 +123,9 @@ class ShapeInspector(TrainCallback):
     def check(self, run: Run) -> None:
         """Raises where a picture could not be made, or batches are not seen."""
         super().check(run)
-        run.network_for("ShapeInspector", self.network)
+        network = run.network_for("ShapeInspector", self.network)
+        if self._given is not None:
+            _check_call(network, *self._given)
         if self.picture is not None:
             check_folder("ShapeInspector", self.picture)
             check_matplotlib("ShapeInspector")
@@ -163,11 +166,13 @@ class ShapeInspector(TrainCallback):
             )
         if inputs or named:
             _check_inputs((inputs, named))
-            self._fill(inside, inputs if inside is network else inputs[: positional_count(inside)], named)
+            given = (inputs if inside is network else inputs[: positional_count(inside)], named)
         elif self._given is not None:
-            self._fill(inside, *self._given)
+            given = self._given
         else:
             raise ValueError("ShapeInspector: inspect needs inputs: pass inspect(network, Tensor(...))")
+        _check_call(inside, *given)
+        self._fill(inside, *given)
         return self
 
     def __str__(self) -> str:
@@ -237,6 +242,18 @@ def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         raise TypeError(f"ShapeInspector: inputs by keyword must have strings as names, but got {list(values)}")
     _check_inputs(values)
     return ((), values) if isinstance(values, dict) else (values, {})
+
+
+def _check_call(network: nn.Cell, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+    """Raises where a network does not take what it is to be called with."""
+    signature = inspect.signature(network.construct)
+    try:
+        signature.bind(*inputs, **named)
+    except TypeError as error:
+        raise ValueError(
+            f"ShapeInspector: {type(network).__name__} takes ({', '.join(signature.parameters)}), but inputs has "
+            f"{len(inputs) + len(named)}: {error}; pass all that it takes, or the network inside as network=..."
+        ) from None
 
 
 def _check_inputs(value: Any) -> None:
