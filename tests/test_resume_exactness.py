@@ -429,7 +429,7 @@ def test_layers_and_optimizers_that_are_not_exact_are_named(tmp_path, capsys):
     class Dropped(Mean):
         def __init__(self) -> None:
             super().__init__()
-            self.dropout, self.keeps_all = nn.Dropout(p=0.5), nn.Dropout1d(p=0.0)
+            self.dropout, self.keeps_all = nn.Dropout(p=0.5), nn.Dropout2d(p=0.0)
 
         def construct(self, x: Tensor) -> Tensor:
             return (self.weight * self.dropout(x)).mean()

@@ -554,7 +554,8 @@ def _dropouts(network: nn.Cell) -> list[str]:
 
 
 def _keeps_all(dropout: nn.Cell) -> bool:
-    return getattr(dropout, "p", None) == 0 or getattr(dropout, "keep_prob", None) == 1
+    dropped = getattr(dropout, "p", getattr(dropout, "prob", None))  # each class has a name of its own for it
+    return bool(dropped == 0 if dropped is not None else getattr(dropout, "keep_prob", None) == 1)
 
 
 def _hidden_optimizers(cell: nn.Cell) -> list[str]:
