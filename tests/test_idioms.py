@@ -40,6 +40,13 @@ from ms_callbacks import (
 from ms_callbacks.core._model_parts import named_parameters, take_apart
 
 every_idiom = pytest.mark.parametrize("idiom", IDIOMS)
+# In PYNATIVE mode those that differ in more than who has built the training cell.
+in_both_modes = pytest.mark.parametrize(
+    ("idiom", "mode"),
+    [(idiom, "graph") for idiom in IDIOMS]
+    + [(idiom, "pynative") for idiom in ("training cell", "own training cell", "two optimizers")],
+    indirect=["mode"],
+)
 # Those whose loss is within a cell of the user's own, from where it cannot be taken.
 OWN_LOSS = ("own with-loss cell", "own training cell")
 # They change what is trained, as they should.
@@ -74,8 +81,7 @@ def plain_run(idiom):
     return weights(network)
 
 
-@every_idiom
-@pytest.mark.parametrize("mode", ["graph", "pynative"], indirect=True)
+@in_both_modes
 def test_every_callback_serves_twice_and_those_that_watch_change_nothing(idiom, mode, tmp_path):
     """All together: the weights are those of a run without them, to the last bit."""
     plain = plain_run(idiom)
@@ -101,8 +107,7 @@ def test_schedules_set_the_rate(idiom, kind, tmp_path):
     assert steps_of(model) == [8] * len(steps_of(model))
 
 
-@every_idiom
-@pytest.mark.parametrize("mode", ["graph", "pynative"], indirect=True)
+@in_both_modes
 def test_the_best_weights_come_back_and_the_optimizer_stays_where_it_is(idiom, mode):
     """Its steps and its rate, as a schedule has set it."""
     model, network = make_idiom(idiom)
@@ -161,8 +166,7 @@ def test_the_file_loads_into_what_it_was_saved_from(idiom, save_optimizer, tmp_p
     assert steps_of(model) == [4 if save_optimizer else 8] * len(steps_of(model))
 
 
-@every_idiom
-@pytest.mark.parametrize("mode", ["graph", "pynative"], indirect=True)
+@in_both_modes
 def test_a_resumed_run_is_the_one_that_was_never_interrupted(idiom, mode, tmp_path):
     """Weights, moments and rates."""
 
@@ -189,8 +193,7 @@ def test_a_resumed_run_is_the_one_that_was_never_interrupted(idiom, mode, tmp_pa
     assert_same_weights(weights(model.train_network), whole)
 
 
-@every_idiom
-@pytest.mark.parametrize("mode", ["graph", "pynative"], indirect=True)
+@in_both_modes
 def test_to_inspect_a_cell_never_runs_its_optimizer(idiom, mode):
     """The table is that of the network inside."""
     model, network = make_idiom(idiom)
