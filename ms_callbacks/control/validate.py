@@ -99,7 +99,6 @@ class Validate(TrainCallback, Evaluator):
         super().on_train_begin(run_context)
         self.results_ = {}
         self._written: Optional[dict[str, Parameter]] = None
-        self._run.evaluate_first()
         self.at_step(STEP_BEGIN, self._look_at_first)
 
     def check(self, run: Run) -> None:

@@ -70,9 +70,11 @@ class TrainCallback(Callback):
             if any(callback.follows_samples for callback in _ours(self._run)):
                 self._run.samples = Samples()
             self._handing_over = (self._run.step_end.hook(self._run.samples),)
-        if self._run.is_first_to_begin(self) and _may_be_moved(self, self._run.callbacks):
-            self._run.is_place_known = False
-            self._finding_place = (self._find_place,)
+        if self._run.is_first_to_begin(self):
+            self._run.hear_first()
+            if _may_be_moved(self, self._run.callbacks):
+                self._run.is_place_known = False
+                self._finding_place = (self._find_place,)
         self.at_step(STEP_BEGIN)
         self.at_step(STEP_END)
 

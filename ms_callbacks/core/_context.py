@@ -77,6 +77,7 @@ class Run(Progress):
         self._trial: Optional[Trial] = None
         self.is_state_asked = False  # whether the state is to be kept as soon as it can be
         self._caller = caller or _calling_model()
+        self.times_steps = self.evaluates_itself  # `fit` evaluates before anybody hears of the end
 
     @classmethod
     def of(cls, run_context: Any) -> Run:
@@ -109,7 +110,7 @@ class Run(Progress):
         self.losses.read()  # which waits for the device
         # An epoch whose steps are not known ahead may have had another, had it not been interrupted.
         is_cut_short = self.is_interrupted and self.step_in_epoch != self.known_steps
-        if self.close_epoch(time.perf_counter() - began, self.is_stopping) and is_cut_short:
+        if self.close_epoch(began, time.perf_counter() - began, self.is_stopping) and is_cut_short:
             self.is_cut_short = True
             if not self._has_ended:
                 self._has_ended = True
@@ -397,11 +398,12 @@ class Run(Progress):
         self._args["metrics"] = metrics
         self._args["eval_results"] = with_eval_loss(metrics, eval_loss)
 
-    def evaluate_first(self) -> None:
-        """Has each epoch evaluated before the first callback hears of its end, as `Model.fit` does.
+    def hear_first(self) -> None:
+        """Hears of each epoch's end before the first callback does, and evaluates then, as `Model.fit` does.
 
         Without it, the callbacks that stand before the first of ours would hear of it before.
         """
+        evaluates = any(isinstance(callback, Evaluator) for callback in self.callbacks)
         frame = _training_frame()
         manager: Any = frame.f_locals.get("list_callback") if frame is not None else None
         end_epoch = getattr(manager, "on_train_epoch_end", None)
@@ -411,7 +413,7 @@ class Run(Progress):
         def evaluate_and_end_epoch(run_context: Any) -> None:
             if self.is_place_known:  # else the epoch had no step, and the callbacks are still to begin it
                 self.end_epoch()
-                if not self.is_cut_short:
+                if evaluates and not self.is_cut_short:
                     self.results  # noqa: B018
             end_epoch(run_context)
 

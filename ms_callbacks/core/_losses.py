@@ -34,6 +34,12 @@ class Losses:
         self.add: Callable[[Any], None] = self._unread.append
         self.begin_epoch()
 
+    def check_first(self, output: Any) -> None:
+        """Raises where no loss can be told in a step's output; of one that was added as it is, keeps what is needed."""
+        taken = self.reader.take(output)
+        if self._unread and self._unread[-1] is output:
+            self._unread[-1] = taken
+
     def begin_epoch(self) -> None:
         """Begins anew."""
         self._unread.clear()

@@ -34,8 +34,9 @@ class Progress:
         self._declared_steps = 0
         self._keeps_size = True  # whether every epoch so far has had the steps that the dataset declares
         self._began = 0.0
-        # When the epoch's last step so far ended; where whatever ends steps can reach it at no cost.
-        self.ended_at = [0.0]
+        # When a step ended and which; where whatever ends steps can reach it at no cost.
+        self.ended_at: list[float] = [0.0, -1]
+        self.times_steps = False  # whether every step writes there, for something lies between the last and the end
         self.samples: Optional[Samples] = None  # where somebody asks for their number
 
     # What it goes through
@@ -50,7 +51,8 @@ class Progress:
             self.find_place()
         skipped = self.steps_skipped
         self._first_step = self._args["cur_step_num"] + 1 - skipped
-        self._began, self.ended_at[0] = time.perf_counter() - (self._resumed_seconds if skipped else 0), 0.0
+        self._began = time.perf_counter() - (self._resumed_seconds if skipped else 0)
+        self.ended_at[:] = 0.0, -1
         if self.samples is not None:
             self.samples.begin_epoch(self._resumed_samples if skipped else 0)
         return True
@@ -63,16 +65,16 @@ class Progress:
         """
         self.initial_epoch = int(self._args["cur_epoch_num"]) - 1
 
-    def close_epoch(self, waited: float, is_stopped: bool) -> bool:
+    def close_epoch(self, ended: float, waited: float, is_stopped: bool) -> bool:
         """Counts an epoch that ends; returns whether it was not counted already.
 
-        `waited` are the seconds for which the device was still at work on its steps. Where a stop was asked for, what
-        the epoch had tells nothing of those to come.
+        `ended` is when its end was heard of, and `waited` the seconds for which the device was still at work on its
+        steps then. Where a stop was asked for, what the epoch had tells nothing of those to come.
         """
         if not self._is_epoch_open:
             return False
+        self.ended_at[0] = (self._last_step_ended or ended) + waited
         self._is_epoch_open = False
-        self.ended_at[0] = (self.ended_at[0] or time.perf_counter()) + waited
         self._epochs_ended += 1
         self._steps_of_ended += self.step_in_epoch
         self._keeps_size = self._keeps_size and (is_stopped or self.step_in_epoch == self.steps_per_epoch)
@@ -163,4 +165,10 @@ class Progress:
     @property
     def seconds(self) -> float:
         """The time that the epoch's steps have taken; evaluation does not count."""
-        return (self.ended_at[0] or time.perf_counter()) - self._began
+        ended = self._last_step_ended if self._is_epoch_open else self.ended_at[0]
+        return (ended or time.perf_counter()) - self._began
+
+    @property
+    def _last_step_ended(self) -> float:
+        """When the last step ended, where that was noted; else 0."""
+        return self.ended_at[0] if self.times_steps or self.ended_at[1] == self._args["cur_step_num"] else 0.0

@@ -28,7 +28,8 @@ _MOST_UNREAD = 1000  # losses, so that memory does not grow with the length of a
 class StepEnd:
     """The end of every step of `run`, whose parameters are `args`; steps are counted as MindSpore counts them there.
 
-    The time at which a step ended goes into `ended_at`, where whoever wants it finds that of the last.
+    The time at which the last step of an epoch ended goes into `ended_at`, with its number; with `run.times_steps`, the
+    time of every step does.
     """
 
     def __init__(self, run: Run, args: dict[str, Any], losses: Losses, ended_at: list[float]) -> None:
@@ -53,43 +54,53 @@ class StepEnd:
     def hook(self, samples: Optional[Samples]) -> Callable[[Any], None]:
         """What is to be called at the end of every step, by one callback for all; counts the samples, if asked to."""
         args, add, due_at, do_what_is_due = self._args, self._losses.add, self._due_at, self._do_what_is_due
-        ended_at, clock = self._ended_at, time.perf_counter
+        keep, pick = self._losses.add, self._losses.reader.take
 
-        pick = self._losses.reader.take
+        def add_picked(output: Any) -> None:
+            keep(pick(output))
+
+        def pick_from_now_on() -> None:
+            nonlocal add
+            add = add_picked
+
+        self._pick_from_now_on = pick_from_now_on
 
         def take(run_context: Any) -> None:
-            output = args["net_outputs"]
-            add(output if type(output) is Tensor else pick(output))
-            ended_at[0] = clock()
+            add(args["net_outputs"])
             if args["cur_step_num"] >= due_at[0]:
                 do_what_is_due(args["cur_step_num"])
 
         def take_detached(run_context: Any) -> None:
             output = args["net_outputs"]
-            add(output.data if type(output) is Tensor else pick(output))
-            ended_at[0] = clock()
+            keep(output.data if type(output) is Tensor else pick(output))
             if args["cur_step_num"] >= due_at[0]:
                 do_what_is_due(args["cur_step_num"])
 
         is_detached = ms.get_context("mode") == ms.PYNATIVE_MODE and hasattr(Tensor, "data")
         take_output = take_detached if is_detached else take
-        if samples is None:
+        if samples is None and not self._run.times_steps:
             return take_output
-        count = samples.add
+        ended_at, clock = self._ended_at, time.perf_counter
+        count = None if samples is None else samples.add
 
         def take_and_count(run_context: Any) -> None:
-            count(args.get("train_dataset_element"))
+            if count is not None:
+                count(args.get("train_dataset_element"))
             take_output(run_context)
+            ended_at[0] = clock()
 
         return take_and_count
 
     def _do_what_is_due(self, step: int) -> None:
         if not self._is_checked:  # an output that no loss can be told in is an error at the first step
             self._is_checked = True
-            self._losses.reader.take(self._args["net_outputs"])
+            self._losses.check_first(self._args["net_outputs"])
+            if not isinstance(self._args["net_outputs"], Tensor):
+                self._pick_from_now_on()
         if step >= self._read_at:
             self._losses.read()
-            self._ended_at[0] = time.perf_counter()  # of all the work of the step, now that the device was waited for
+            if step >= self._last_step:  # of all its work, now that the device was waited for
+                self._ended_at[:] = time.perf_counter(), step
             self._read_at = step + _MOST_UNREAD
             if step < self._last_step:
                 self._read_at = min(self._read_at, self._last_step)
