@@ -54,7 +54,7 @@ def main() -> None:
     loss_fn = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
     optimizer = OPTIMIZERS[args.optimizer](groups, args.learning_rate)
     model = ms.Model(network, accuracy.watch(loss_fn), optimizer, metrics={"acc"})
-    best = BestCheckpoint(os.path.join(args.output_dir, "debugging.ckpt"), monitor="acc", verbose=0)
+    best = BestCheckpoint(os.path.join(args.output_dir, "debugging.ckpt"), monitor="acc", overwrite=True, verbose=0)
     validate = Validate(model, valid)
     model.train(
         args.epochs,

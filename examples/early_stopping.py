@@ -60,7 +60,9 @@ def main() -> None:
             LossMonitor(per_print_times=max(train.get_dataset_size() // 4, 50)),
             Validate(model, valid),
             EarlyStopping("acc", patience=args.patience, restore_best_weights=True, verbose=2),
-            BestCheckpoint(os.path.join(args.output_dir, "early_stopping.ckpt"), monitor="acc", verbose=0),
+            BestCheckpoint(
+                os.path.join(args.output_dir, "early_stopping.ckpt"), monitor="acc", overwrite=True, verbose=0
+            ),
         ],
     )
     print(f"The network as it is now: accuracy {model.eval(valid)['acc']:.4f}")

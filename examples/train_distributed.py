@@ -41,7 +41,7 @@ def main() -> None:
             LossMonitor(per_print_times=0),
             Validate(model, valid),
             stopping,
-            BestCheckpoint(os.path.join(args.output_dir, "distributed.ckpt"), monitor="acc", verbose=0),
+            BestCheckpoint(os.path.join(args.output_dir, "distributed.ckpt"), monitor="acc", overwrite=True, verbose=0),
             state,
             GracefulStop(),
         ],

@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> float:
         return ms.Model(network, loss_fn, optimizer, metrics={"acc"}), network
 
     model, _ = make_model()
-    best = BestCheckpoint(os.path.join(args.output_dir, "best.ckpt"), monitor="acc")
+    best = BestCheckpoint(os.path.join(args.output_dir, "best.ckpt"), monitor="acc", overwrite=True)
     model.train(
         args.epochs,
         train,

@@ -89,7 +89,7 @@ def main() -> None:
             LossMonitor(per_print_times=0),
             Validate(model, valid),
             EarlyStopping("acc", patience=args.epochs, restore_best_weights=True),
-            BestCheckpoint(output("whole_way.ckpt"), monitor="acc", verbose=0),
+            BestCheckpoint(output("whole_way.ckpt"), monitor="acc", overwrite=True, verbose=0),
             ConfusionMatrix(picture=output("confusion.png")),
             HardExamples(16, picture=output("hard.png")),
             Robustness(valid, (0.0, 0.05, 0.1, 0.2), max_batches=5),
