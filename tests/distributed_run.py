@@ -49,16 +49,20 @@ class Own(Callback):
         self.values.append(self.model.eval(self.valid))
 
 
+def make_network() -> Network:
+    """One that has parameters of other kinds too than those that can be summed over ranks."""
+    network = Network()
+    network.table = ms.Parameter(ms.Tensor(np.array([1, -2], np.int8)), name="table", requires_grad=False)
+    return network
+
+
 def main() -> None:
     folder, mode, die_at, signal_at, rank_alone = sys.argv[1:6]
     ms.set_context(mode=getattr(ms, f"{mode.upper()}_MODE"), device_target="CPU")
     init()
     rank, ranks = get_rank(), get_group_size()
     ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True)
-    network = Network()
-    # Of other kinds than those that can be summed over ranks.
-    network.table = ms.Parameter(ms.Tensor(np.array([1, -2], np.int8)), name="table", requires_grad=False)
-    model = make_model(network=network, learning_rate=0.05)
+    model = make_model(network=make_network(), learning_rate=0.05)
     train = dataset(240 // ranks, 12, seed=rank)
     valid = dataset(10 + 14 * rank, 12, seed=10 + rank)
     chosen = rank == int(rank_alone)

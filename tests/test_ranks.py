@@ -104,7 +104,7 @@ def test_a_rank_that_dies_leaves_whole_files_and_the_run_goes_on(whole: Path, tm
     """SIGKILL of one process ends the job; the best file is whole, and the next start goes on to the same end."""
     folder = tmp_path / "run"
     assert launch(folder, die_at=37) != 0
-    assert BestCheckpoint(str(folder / "best.ckpt")).load_into(make_model().predict_network)["epoch"] >= 1
+    assert BestCheckpoint(str(folder / "best.ckpt")).load_into(distributed_run.make_network())["epoch"] >= 1
     assert launch(folder) == 0, logs(folder)
     assert [outcomes(folder)[0][name] for name in ("stopped", "best", "weights")] == [
         outcomes(whole)[0][name] for name in ("stopped", "best", "weights")
