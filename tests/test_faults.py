@@ -346,7 +346,7 @@ def test_without_permission(tmp_path):
         folder.chmod(0o777)
         command = [sys.executable, "-B", "-c", AS_NOBODY, str(folder), str(ROOT), str(ROOT / "tests")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        told = ("TrainingState: going on", "TrainingState: draws", "BestCheckpoint: '")
+        told = ("TrainingState: going on", "TrainingState: draws", "TrainingState: not the same", "BestCheckpoint: '")
         lines = [line for line in done.stdout.splitlines() if not line.startswith(told)]
         assert lines, done.stderr
         assert len(lines) == 7, done.stdout + done.stderr

@@ -15,6 +15,7 @@ from typing import Any
 
 import distributed_run
 import mindspore as ms
+import numpy as np
 import pytest
 from training import make_model
 
@@ -106,9 +107,12 @@ def test_a_rank_that_dies_leaves_whole_files_and_the_run_goes_on(whole: Path, tm
     assert launch(folder, die_at=37) != 0
     assert BestCheckpoint(str(folder / "best.ckpt")).load_into(distributed_run.make_network())["epoch"] >= 1
     assert launch(folder) == 0, logs(folder)
-    assert [outcomes(folder)[0][name] for name in ("stopped", "best", "weights")] == [
-        outcomes(whole)[0][name] for name in ("stopped", "best", "weights")
-    ]
+    resumed, uninterrupted = outcomes(folder)[0], outcomes(whole)[0]
+    # Not to the last bit: MindSpore's kernels on a CPU divide their work as was fastest in the first steps of a process.
+    for name in ("stopped", "best"):
+        assert resumed[name] == pytest.approx(uninterrupted[name], rel=1e-5), name
+    for name, array in uninterrupted["weights"].items():
+        np.testing.assert_allclose(resumed["weights"][name], array, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_a_signal_to_one_rank_stops_all_after_the_same_step(tmp_path: Path) -> None:
