@@ -108,7 +108,7 @@ def test_a_rank_that_dies_leaves_whole_files_and_the_run_goes_on(whole: Path, tm
     assert BestCheckpoint(str(folder / "best.ckpt")).load_into(distributed_run.make_network())["epoch"] >= 1
     assert launch(folder) == 0, logs(folder)
     resumed, uninterrupted = outcomes(folder)[0], outcomes(whole)[0]
-    # Not to the last bit: MindSpore's kernels on a CPU divide their work as was fastest in the first steps of a process.
+    # Not to the last bit: MindSpore's kernels on a CPU divide their work as was fastest in a process's first steps.
     for name in ("stopped", "best"):
         assert resumed[name] == pytest.approx(uninterrupted[name], rel=1e-5), name
     for name, array in uninterrupted["weights"].items():
