@@ -127,6 +127,7 @@ def verified(kept: Kept) -> dict[str, Any]:
 
 
 def remove(path: str) -> None:
+    """Remove a checkpoint and its record, as far as they are there."""
     for each in (path, _record_path(path)):
         with contextlib.suppress(FileNotFoundError):
             os.remove(each)
