@@ -934,10 +934,11 @@ def test_nothing_that_is_to_be_kept_is_let_go(tmp_path, monkeypatch):
 @pytest.mark.parametrize("failing", [1, 3])
 def test_a_save_that_fails_behind_the_run_is_raised(tmp_path, monkeypatch, failing):
     """At the next hook, in the middle of an epoch; that of the last epoch at the end."""
-    best, steps, save = best_of(tmp_path), [], _weights.save
+    best, steps, save, second_epoch = best_of(tmp_path), [], _weights.save, threading.Event()
 
     def fail(path, arrays):
         if arrays["weight"].item() == failing:
+            assert second_epoch.wait(10)
             raise OSError("disk")
         save(path, arrays)
 
@@ -945,6 +946,8 @@ def test_a_save_that_fails_behind_the_run_is_raised(tmp_path, monkeypatch, faili
         def on_train_step_end(self, run_context):
             args = run_context.original_args()
             steps.append(args["cur_epoch_num"])
+            if args["cur_epoch_num"] == 2:
+                second_epoch.set()
             if best._behind is not None and best._behind._jobs:
                 futures.wait([best._behind._jobs[0].future])
 
