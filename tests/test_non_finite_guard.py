@@ -114,7 +114,8 @@ def test_a_batch_that_is_not_finite_is_named(tmp_path, mode, how, interval):
     assert str(error.value) == (
         "NonFiniteGuard: the loss is nan in epoch 2, step 6; the first parameter that is not finite is "
         "'hidden.weight'; the first output that is not finite is that of 'hidden' (Conv2d), whose input was not finite "
-        "already; the first gradient that is not finite is that of 'hidden.weight'; column 0 of the batch is not finite itself: mend the data; "
+        "already; the first gradient that is not finite is that of 'hidden.weight'; column 0 of the batch is not "
+        "finite itself: mend the data; "
         f"replay({path!r}, model) brings the step back"
     )
     assert_same_weights(kept(path), peek.after[5])

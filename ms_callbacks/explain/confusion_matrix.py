@@ -186,7 +186,6 @@ class ConfusionMatrix(ClassReport):
         highest = shares.max() or 1.0
         side = max(4.0, 0.45 * classes) if classes <= _MOST_NUMBERED else 9.0
         drawn = figure(side + 1.8, side + 0.8)
-        drawn.set_layout_engine("constrained")
         axes = drawn.subplots()
         # One hue from light to dark reads alike for every eye, and in grey.
         errors = axes.imshow(
