@@ -239,8 +239,8 @@ def test_a_list_in_every_form(form):
         (
             lambda: LRWarmup(1, after=DynamicLR([0.1] * 11)),
             4,
-            "DynamicLR: lr_list holds 11 rates, but 3 epochs of 4 steps after the warm-up need 12, one a step; make the "
-            "list 12 long",
+            "DynamicLR: lr_list holds 11 rates, but 3 epochs of 4 steps after the warm-up need 12, one a step; make "
+            "the list 12 long",
         ),
         # A list that was made for the whole run, with the warm-up's part in it, and one for a longer run.
         (lambda: LRWarmup(1, after=DynamicLR([0.1] * 12)), 4, None),
@@ -248,8 +248,8 @@ def test_a_list_in_every_form(form):
         (
             lambda: LRWarmup(1, after=DynamicLR([0.1] * 16)),
             4,
-            "DynamicLR: lr_list holds 16 rates, but 3 epochs of 4 steps after the warm-up need 12, one a step; the list "
-            "is entered at its beginning when the warm-up is over, and its last 4 would never be used: leave the "
+            "DynamicLR: lr_list holds 16 rates, but 3 epochs of 4 steps after the warm-up need 12, one a step; the "
+            "list is entered at its beginning when the warm-up is over, and its last 4 would never be used: leave the "
             "warm-up's part out",
         ),
         (lambda: LRWarmup(1, after=DynamicLR([0.1] * 17)), 4, None),
