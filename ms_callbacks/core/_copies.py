@@ -44,13 +44,11 @@ class Copies:
 
 def _copy(held: list[_Array], array: _Array) -> _Array:
     """A view of the copy of `array` among those that are held, or of a new one there."""
-    free = []
-    for index in reversed(range(len(held))):
-        # Views count as references to what they are views of: 2 are the list's and this call's own.
-        if sys.getrefcount(held[index]) == 2:
-            free.append(held.pop(index))
-        elif is_same(held[index], array):
-            return held[index].view()
+    # Views count as references to what they are views of: 2 are the list's and the call's own.
+    free = [held.pop(index) for index in reversed(range(len(held))) if sys.getrefcount(held[index]) == 2]
+    for copy in held:
+        if is_same(copy, array):
+            return copy.view()
     copy = free[0] if free else np.empty_like(array)
     np.copyto(copy, array)
     held.append(copy)
