@@ -73,24 +73,21 @@ def run(
     state = TrainingState(os.path.join(folder, "state"), every_n_steps=every_n_steps)
     stopping = EarlyStopping("eval_loss", patience=4, restore_best_weights=True, verbose=0)
     history = History()
-    initial_epoch = state.resume(model, train)
-    model.train(
-        14,
-        train,
-        callbacks=[
-            stopping,
-            LRWarmup(2, after=ReduceLROnPlateau("eval_loss", patience=1, factor=0.5, verbose=0)),
-            BestCheckpoint(os.path.join(folder, "{epoch:02d}.ckpt"), monitor="acc", save_top_k=2, verbose=0),
-            CSVLogger(os.path.join(folder, "log.csv")),
-            history,
-            state,
-            GracefulStop(exit_with=exit_with),
-            LossMonitor(per_print_times=5, mean_of="interval"),
-            Validate(model, valid_dataset()),
-            Say(seconds_at_end, waits_in),
-        ],
-        initial_epoch=initial_epoch,
-    )
+    callbacks = [
+        stopping,
+        LRWarmup(2, after=ReduceLROnPlateau("eval_loss", patience=1, factor=0.5, verbose=0)),
+        BestCheckpoint(os.path.join(folder, "{epoch:02d}.ckpt"), monitor="acc", save_top_k=2, verbose=0),
+        CSVLogger(os.path.join(folder, "log.csv")),
+        history,
+        state,
+        GracefulStop(exit_with=exit_with),
+        LossMonitor(per_print_times=5, mean_of="interval"),
+        Validate(model, valid_dataset()),
+        Say(seconds_at_end, waits_in),
+    ]
+    initial_epoch = state.resume(model, train, epochs=14)
+    if not state.finished_:
+        model.train(14, train, callbacks=callbacks, initial_epoch=initial_epoch)
     with open(os.path.join(folder, "log.csv"), encoding="utf-8") as file:
         rows = [[row[name] for name in ("epoch", "loss", "acc", "learning_rate")] for row in csv.DictReader(file)]
     kept = {os.path.basename(path): ms.load_checkpoint(path) for path in glob.glob(os.path.join(folder, "*.ckpt"))}

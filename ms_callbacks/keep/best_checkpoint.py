@@ -179,7 +179,10 @@ class BestCheckpoint(TrainCallback, Writer):
         else:
             # What was saved after the state that it goes on from is as good as what the state tells of.
             known = {kept.path: kept for kept in [*self._kept, *self._of_run()] if os.path.exists(kept.path)}
-            self._kept = self._ranked(known.values())
+            self._kept, outdone = self._trimmed(self._ranked(known.values()))
+            if _ranks.is_first():
+                for each in outdone:
+                    remove(each.path)
         self._decided = self._kept
         self._parameters = self._saved(run)
         if self.background and _ranks.is_first():
@@ -256,6 +259,7 @@ class BestCheckpoint(TrainCallback, Writer):
             self._take_note(wait=True)
         finally:
             self._behind = None
+            self._decided = self._kept
             self._is_anew = True
 
     @property
@@ -320,12 +324,11 @@ class BestCheckpoint(TrainCallback, Writer):
         raise FileNotFoundError(f"{_OWNER}: there is no checkpoint {self.filepath!r}; train with this callback first")
 
     def state_dict(self) -> dict[str, Any]:
-        """The checkpoints that are kept, the best first, once all are written."""
-        self._take_note(wait=True)
+        """The checkpoints that are kept, the best first, those too that are still to be written."""
         return {
             "run": self._run_id,
             "runs_before": self._runs_before,
-            "kept": [{"path": kept.path, "record": kept.record} for kept in self._kept],
+            "kept": [{"path": kept.path, "record": kept.record} for kept in self._decided],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -337,7 +340,7 @@ class BestCheckpoint(TrainCallback, Writer):
         super().load_state_dict(state)
         self._run_id, self._runs_before = state["run"], state["runs_before"]
         kept = [Kept(each["path"], each["record"]) for each in state["kept"]]
-        self._kept = [each for each in kept if self._template.may_have_made(each.path)]
+        self._kept = self._decided = [each for each in kept if self._template.may_have_made(each.path)]
 
     def _load(self, network: nn.Cell, record: dict[str, Any], arrays: _weights.Arrays, path: str) -> None:
         """Writes what a file holds into a network, or a cell around one."""
@@ -477,7 +480,9 @@ class BestCheckpoint(TrainCallback, Writer):
 
     def _best_of(self, others: list[Kept], new: Kept) -> tuple[list[Kept], list[Kept]]:
         """Those to keep once there is a new one, the best first, and those that it outdoes."""
-        ranked = self._ranked([*(other for other in others if other.path != new.path), new])
+        return self._trimmed(self._ranked([*(other for other in others if other.path != new.path), new]))
+
+    def _trimmed(self, ranked: list[Kept]) -> tuple[list[Kept], list[Kept]]:
         most = len(ranked) if self.save_top_k == -1 else self.save_top_k
         return ranked[:most], ranked[most:]
 
@@ -547,6 +552,7 @@ class BestCheckpoint(TrainCallback, Writer):
             "with_optimizer": self.save_optimizer,
             "beside": run.weights_beside,
             "saved_at": time.time(),
+            "sha256": None,  # until the file is written
             "versions": {"mindspore": ms.__version__, "numpy": np.__version__},
         }
 
