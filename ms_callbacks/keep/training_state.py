@@ -23,7 +23,7 @@ from ..core import _files, _ranks, _weights
 from ..core._callback import STEP_BEGIN, TrainCallback, only_one
 from ..core._checks import check_bool, check_int, check_path
 from ..core._context import Run
-from ..core._mindspore_compat import give_unique_names
+from ..core._mindspore_compat import give_unique_names, recording_cells, set_recording_cells
 from ..core._model_parts import named_parameters
 from ..core._names import numbered
 from ..core._roles import StateKeeper
@@ -186,6 +186,8 @@ class TrainingState(TrainCallback, StateKeeper):
             )
         give_unique_names(model.train_network)
         _weights.write(_OWNER, named_parameters(model.train_network), state.parameters, state.path)
+        if "recording_cells" in content:
+            set_recording_cells(model.train_network, content["recording_cells"])
         if _ranks.is_first():
             _restore_seeds(content["seeds"])
         self._dataset, self._taken_up = train_dataset, state
@@ -434,6 +436,7 @@ class TrainingState(TrainCallback, StateKeeper):
             "epochs": run.epochs,
             "steps_per_epoch": run.steps_per_epoch,
             "epoch_so_far": run.state_dict() if steps else {},
+            "recording_cells": recording_cells(run.train_network),
             "seeds": _seeds(),
             "began": self._began,
             "learnt": sorted({*self._learnt, *(self._learners.names() if self._learners else ())}),
