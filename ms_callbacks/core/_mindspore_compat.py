@@ -36,14 +36,14 @@ def recording_cells(cell: nn.Cell) -> list[str]:
     return [name for name, each in cell.cells_and_names() if each.requires_grad]
 
 
-def set_recording_cells(cell: nn.Cell, names: Collection[str]) -> None:
-    """Has those cells record, and no others, on MindSpore 2.0, where training changes which ones do.
+def set_recording_cells(cell: nn.Cell, names: Optional[Collection[str]]) -> None:
+    """Has those cells record, and no others, on MindSpore 2.0, where training changes which ones do; `None` for as is.
 
     In PYNATIVE mode its gradients call `set_grad(False)` on a cell that they had to run themselves. A training cell
     that takes two gradients of one network therefore runs it twice in its first step and three times in each later
     one, and BatchNorm's statistics move as often. Goes with MindSpore 2.0.
     """
-    if ms.__version__.startswith("2.0."):
+    if names is not None and ms.__version__.startswith("2.0."):
         for name, each in cell.cells_and_names():
             each.set_grad(name in names)
 

@@ -186,8 +186,7 @@ class TrainingState(TrainCallback, StateKeeper):
             )
         give_unique_names(model.train_network)
         _weights.write(_OWNER, named_parameters(model.train_network), state.parameters, state.path)
-        if "recording_cells" in content:
-            set_recording_cells(model.train_network, content["recording_cells"])
+        set_recording_cells(model.train_network, content.get("recording_cells"))
         if _ranks.is_first():
             _restore_seeds(content["seeds"])
         self._dataset, self._taken_up = train_dataset, state
@@ -436,7 +435,8 @@ class TrainingState(TrainCallback, StateKeeper):
             "epochs": run.epochs,
             "steps_per_epoch": run.steps_per_epoch,
             "epoch_so_far": run.state_dict() if steps else {},
-            "recording_cells": recording_cells(run.train_network),
+            # In sink mode there is a cell of MindSpore's around the training cell, and other names.
+            "recording_cells": None if run.is_sinking else recording_cells(run.train_network),
             "seeds": _seeds(),
             "began": self._began,
             "learnt": sorted({*self._learnt, *(self._learners.names() if self._learners else ())}),
