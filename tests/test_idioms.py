@@ -169,9 +169,7 @@ def test_the_file_loads_into_what_it_was_saved_from(idiom, save_optimizer, tmp_p
 
 @in_both_modes
 def test_a_resumed_run_is_the_one_that_was_never_interrupted(idiom, mode, tmp_path):
-    """Weights, moments and rates."""
-    if ms.__version__.startswith("2.0") and idiom == "two optimizers" and mode == "pynative":
-        pytest.skip("there BatchNorm's statistics differ after a resume of a cell that takes two gradients")
+    """Weights, moments, rates and BatchNorm's statistics."""
 
     class Interrupt(ms.train.Callback):
         def on_train_step_end(self, run_context):
