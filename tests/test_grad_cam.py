@@ -236,7 +236,7 @@ class Oddities(nn.Cell):
         ({"images": images() * np.nan}, ValueError, "values or gradients for these images are NaN or infinite"),
         ({"targets": 3}, ValueError, "targets must be classes from 0 to 2, but got 3"),
         ({"targets": -1}, ValueError, "targets must be at least 0, but got -1"),
-        ({"targets": [0, 1]}, ValueError, "targets must be one class, or one for each of 3 images, but got .0, 1."),
+        ({"targets": [0, 1]}, ValueError, "targets must be one class, or one for each image .3., but got .0, 1."),
         ({"targets": 0.5}, TypeError, "targets must be a whole number, but got 0.5"),
         ({"targets": "0"}, TypeError, "targets must be a whole number, but got '0'"),
         ({"picture": "map.jpg"}, ValueError, "picture must end in '.png'"),

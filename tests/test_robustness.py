@@ -408,11 +408,11 @@ class Saturated(nn.Cell):
 @pytest.mark.parametrize(
     ("inputs", "accuracies", "line"),
     [
-        ([1.0, 1.0, -1.0], {0.0: 1.0, 0.5: math.nan}, "is exactly 0 for all 3 samples: none could be moved"),
+        ([1.0, 1.0, -1.0], {0.0: 1.0, 0.5: math.nan}, "is exactly 0 for each of 3 samples: none could be moved"),
         (
             [1.0, 1e-5, -1.0],
             {0.0: 1.0, 0.5: 2 / 3},
-            "for 2 of 3 samples the gradient is exactly 0: they were",
+            "the gradient is exactly 0 for 2 of 3 samples: not moved",
         ),
         ([1e-5, 1e-5, -1e-5], {0.0: 1.0, 0.5: 0.0}, None),
     ],

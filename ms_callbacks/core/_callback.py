@@ -12,10 +12,12 @@ from mindspore.train import Callback
 
 from ._context import Run
 from ._mindspore_compat import stop_recording
+from ._names import key_among, label
 from ._output import emit
 from ._rates import COUNTS_STEPS
+from ._repr import configuration
 from ._samples import Samples
-from ._together import check_together
+from ._together import check_together, tell_of_eval_loss
 
 __all__ = ["STEP_BEGIN", "STEP_END", "Act", "TrainCallback", "only_one"]
 
@@ -57,6 +59,14 @@ class TrainCallback(Callback):
         """The callbacks of this library that the process has made and not used in a run yet, the latest first."""
         alive = [reference() for reference in reversed(_MADE)]
         return [callback for callback in alive if callback is not None and not callback._is_used]
+
+    def __repr__(self) -> str:
+        """The configuration as it was given."""
+        return configuration(self)
+
+    def __dir__(self) -> list[str]:
+        """What a user of a callback may want to type: neither hooks nor what those who write callbacks override."""
+        return [name for name in super().__dir__() if name not in _OF_AUTHORS]
 
     def __enter__(self) -> TrainCallback:
         self._depth += 1
@@ -108,6 +118,7 @@ class TrainCallback(Callback):
             if run.is_first_to_begin(self):
                 check_together(run)
                 _say_if_nothing_was_loaded(run)
+                tell_of_eval_loss(run)
             self.check_plan(run)
         self.before_epoch(run)
 
@@ -159,6 +170,10 @@ class TrainCallback(Callback):
     def follows_samples(self) -> bool:
         """Whether it needs the number of samples that an epoch has seen; asked once, as `follows_losses`."""
         return False
+
+    def tells_of(self, name: str) -> bool:
+        """Whether it watches, records or prints a validation value of every epoch; asked once, as `follows_losses`."""
+        return key_among(getattr(self, "monitor", ""), (name,)) is not None
 
     def before_epoch(self, run: Run) -> None:
         """Called at the beginning of an epoch, before its first step."""
@@ -232,6 +247,13 @@ class TrainCallback(Callback):
             _take_away(self, hook)
 
 
+_OF_AUTHORS = {name for cls in (TrainCallback, Callback) for name in vars(cls) if not name.startswith("_")} - {
+    "load_state_dict",
+    "reset_on_train_begin",
+    "state_dict",
+}
+
+
 def _ours(run: Run) -> list[TrainCallback]:
     return [callback for callback in run.callbacks if isinstance(callback, TrainCallback)]
 
@@ -281,6 +303,6 @@ def _one_after_another(acts: tuple[Act, ...]) -> Act:
 
 def only_one(owner: str, callbacks: list[Any], kinds: tuple[type, ...], what: str, hint: str = "") -> None:
     """Raises where more than one of `callbacks` is of `kinds`."""
-    names = [type(callback).__name__ for callback in callbacks if isinstance(callback, kinds)]
+    names = [label(callback) for callback in callbacks if isinstance(callback, kinds)]
     if len(names) > 1:
         raise ValueError(f"{owner}: {' and '.join(names)} both {what}; keep one of them{hint}")

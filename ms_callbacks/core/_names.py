@@ -101,8 +101,8 @@ def hint(name: str, names: Iterable[str]) -> str:
 
 
 def _meaning(name: str) -> str:
-    """What a name says, whatever its case, its prefix and the way its words are joined: `f1score` for `val_F1-Score`."""
-    word = re.sub(r"[^0-9a-z]", "", _OF_EVALUATION.sub("", name.lower(), count=1)) or name
+    """What a name says, whatever its case, its prefix and what joins its words: `f1` for `val_F1-Score`."""
+    word = re.sub(r"[\W_]", "", _OF_EVALUATION.sub("", name.lower(), count=1)) or name
     return _SYNONYMS.get(word, word)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Callable, Optional
 
 from . import _ranks
 
-__all__ = ["emit", "known", "set_printer"]
+__all__ = ["counted", "emit", "in_a_row", "known", "set_printer"]
 
 
 def _print(line: str) -> None:
@@ -35,3 +35,13 @@ def set_printer(printer: Callable[[str], None] = _print) -> None:
 def known(number: Optional[int]) -> str:
     """The number, or a dash where it is not known."""
     return "-" if number is None else str(number)
+
+
+def counted(number: int, noun: str) -> str:
+    """The number with its noun: `1 epoch`, `3 epochs`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def in_a_row(number: int) -> str:
+    """How often something has happened without a break: `once`, `3 times in a row`."""
+    return "once" if number == 1 else f"{number:,} times in a row"

@@ -20,6 +20,7 @@ from ..core._checks import check_bool, check_choice, check_int, check_number, ch
 from ..core._context import Run
 from ..core._model_parts import optimizers_of, placed_parameters, take_apart
 from ..core._monitor import Monitor
+from ..core._names import key_among
 from ..core._roles import Writer
 from ..core._template import PathTemplate
 from ._behind import Behind
@@ -237,6 +238,10 @@ class BestCheckpoint(TrainCallback, Writer):
     def follows_losses(self) -> bool:
         """Where the training loss is watched or part of the name."""
         return any(map(self._run.follows, (self.monitor, *self._template.fields)))
+
+    def tells_of(self, name: str) -> bool:
+        """What it watches, and what is part of the files' names."""
+        return super().tells_of(name) or any(key_among(field, (name,)) for field in self._template.fields)
 
     def after_epoch(self, run: Run) -> None:
         """Saves where the epoch's value is among the best."""
@@ -517,12 +522,11 @@ class BestCheckpoint(TrainCallback, Writer):
         new = saves.best
         if new is None:
             return
-        before = self.best_path_
         self._kept, outdone = self._best_of(self._kept, new)
         for each in outdone:
             remove(each.path)
         if self.verbose and self._kept[0] is new:
-            instead = f" instead of {before}" if before and before != new.path else ""
+            instead = f" instead of {', '.join(each.path for each in outdone)}" if outdone else ""
             self.say(
                 f"{self.monitor} {new.value:.6g} in epoch {new.record['epoch']} is the best so far: "
                 f"saved {new.path}{instead}"

@@ -78,6 +78,10 @@ class ProgressBar(TrainCallback):
             self._looked = now
             self._show(self._run)
 
+    def tells_of(self, name: str) -> bool:
+        """Whatever there is."""
+        return True
+
     def after_epoch(self, run: Run) -> None:
         """Shows the epoch with its validation."""
         self._validation = "".join(
