@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import mindspore as ms
 import numpy as np
@@ -23,7 +23,7 @@ from ..core._monitor import Monitor
 from ..core._roles import Writer
 from ..core._template import PathTemplate
 from ._behind import Behind
-from ._records import Kept, at, is_without_record, latest_run, previous, remove, runs_before, verified, write
+from ._records import Kept, at, is_without_record, latest_run, remove, runs_before, save, verified
 
 __all__ = ["BestCheckpoint"]
 
@@ -111,7 +111,7 @@ class BestCheckpoint(TrainCallback, Writer):
 
     def __init__(
         self,
-        filepath: str = "best.ckpt",
+        filepath: Union[str, os.PathLike[str]] = "best.ckpt",
         *,
         monitor: str = "eval_loss",
         mode: str = "auto",
@@ -127,8 +127,8 @@ class BestCheckpoint(TrainCallback, Writer):
     ) -> None:
         super().__init__()
         self.filepath = check_path(_OWNER, "filepath", filepath)
-        self._template = PathTemplate(_OWNER, self.filepath)
-        _weights.check_format(_OWNER, self.filepath)
+        self._template = PathTemplate(_OWNER, os.fspath(filepath))
+        _weights.check_format(_OWNER, os.fspath(filepath))
         self._monitor = Monitor.checked(_OWNER, monitor, mode, min_delta)
         self.monitor = monitor
         self.mode = mode
@@ -171,7 +171,8 @@ class BestCheckpoint(TrainCallback, Writer):
         super().on_train_begin(run_context)
         run = self._run
         self._settled = self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
-        _files.remove_orphans(os.path.dirname(self.filepath))
+        for folder in {os.path.dirname(path) for path in (self.filepath, os.path.realpath(self.filepath))}:
+            _files.remove_orphans(folder)
         self._is_anew = self.begins_anew()
         if self._is_anew:
             self._run_id, self._runs_before = uuid.uuid4().hex, runs_before(self.filepath)
@@ -196,7 +197,8 @@ class BestCheckpoint(TrainCallback, Writer):
                 place = min(other._places & self._places)
                 raise ValueError(f"{_OWNER}: two callbacks save to {place!r}; give each a filepath of its own")
         _weights.check_parameters(_OWNER, self._saved(run))
-        _files.check_folder(_OWNER, self.filepath)
+        longest = self._template.longest_name(run.epochs, run.epochs * run.steps_per_epoch)
+        _files.check_folder(_OWNER, self.filepath, longest + ".json")
 
     def check_plan(self, run: Run) -> None:
         """Raises where the weights of another network are to be replaced."""
@@ -209,7 +211,7 @@ class BestCheckpoint(TrainCallback, Writer):
     def disk_space(self, run: Run) -> dict[str, int]:
         """Those that are kept, and the one that is written before an older goes."""
         most = run.epochs - run.initial_epoch if self.save_top_k == -1 else self.save_top_k
-        return {os.path.dirname(self.filepath): (most + self.save_last + 1) * _weights.size_of(self._saved(run))}
+        return {os.path.dirname(os.path.realpath(self.filepath)): (most + self.save_last + 1) * _weights.size_of(self._saved(run))}
 
     def before_epoch(self, run: Run) -> None:
         """Where the run goes on from an earlier one, takes up what that left on disk."""
@@ -333,13 +335,18 @@ class BestCheckpoint(TrainCallback, Writer):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Lets the next run go on from a state that `state_dict` returned.
 
-        Of the files that the state tells of, those are taken that `filepath` may have made: it is from there that they
-        are loaded, and removed once they are outdone, and a state may come from anywhere.
+        Of the files that the state tells of, those are taken that `filepath` may have made, from the folder of
+        `filepath`, which may have been moved: it is from there that they are loaded, and removed once they are outdone,
+        and a state may come from anywhere.
         """
         super().load_state_dict(state)
         self._run_id, self._runs_before = state["run"], state["runs_before"]
-        kept = [Kept(each["path"], each["record"]) for each in state["kept"]]
-        self._kept = [each for each in kept if self._template.may_have_made(each.path)]
+        kept = [(os.path.basename(each["path"]), each["record"]) for each in state["kept"]]
+        self._kept = [
+            Kept(os.path.join(self._template.folder, name), record)
+            for name, record in kept
+            if self._template.may_have_made(name)
+        ]
 
     def _load(self, network: nn.Cell, record: dict[str, Any], arrays: _weights.Arrays, path: str) -> None:
         """Writes what a file holds into a network, or a cell around one."""
@@ -554,12 +561,9 @@ class BestCheckpoint(TrainCallback, Writer):
 
     def _write(self, arrays: dict[str, np.ndarray[Any, Any]], saves: _Saves) -> None:
         for path, record in ((kept.path, kept.record) for kept in (saves.best, saves.last) if kept is not None):
+            ending = os.path.splitext(path)[1]
             try:
-                with _files.staged(path, lambda temporary: _weights.save(temporary, arrays)) as digest:
-                    record["sha256"] = digest
-                    # The record comes first and tells the old file's digest too: between the two renames the old file
-                    # is still there, and still verifies.
-                    write(path, {**record, "previous": previous(path)})
+                save(path, lambda file, ending=ending: _weights.save(file, arrays, ending), record)
             except (OSError, RuntimeError, ValueError) as error:
                 raise OSError(
                     f"{_OWNER}: could not save {path!r} in epoch {record['epoch']}: {error}; an earlier file there is "
@@ -569,7 +573,7 @@ class BestCheckpoint(TrainCallback, Writer):
     @property
     def _places(self) -> set[str]:
         """Where this one saves."""
-        return {os.path.abspath(path) for path in [self.filepath, *([self._last_path] if self.save_last else [])]}
+        return {os.path.realpath(path) for path in [self.filepath, *([self._last_path] if self.save_last else [])]}
 
     @property
     def _last_path(self) -> str:

@@ -11,7 +11,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import mindspore as ms
 import numpy as np
@@ -111,7 +111,7 @@ class TrainingState(TrainCallback, StateKeeper):
 
     def __init__(
         self,
-        directory: str,
+        directory: Union[str, os.PathLike[str]],
         *,
         every_n_epochs: int = 1,
         every_n_steps: Optional[int] = None,
@@ -444,8 +444,8 @@ class TrainingState(TrainCallback, StateKeeper):
         try:
             with _files.staged_folder(path) as folder:
                 weights = os.path.join(folder, _WEIGHTS)
-                _weights.save(weights, arrays)
-                content["weights"] = {"sha256": _files.sha256(weights), "bytes": os.path.getsize(weights)}
+                digest = _files.written(weights, lambda file: _weights.save(file, arrays))
+                content["weights"] = {"sha256": digest, "bytes": os.path.getsize(weights)}
                 with open(os.path.join(folder, _CONTENT), "w", encoding="utf-8") as file:
                     json.dump({"sha256": _files.digest_of(content), "content": content}, file)
         except (OSError, RuntimeError, ValueError) as error:

@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Union
 
 import mindspore as ms
 import numpy as np
@@ -86,7 +86,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
 
     def __init__(
         self,
-        dump_dir: str,
+        dump_dir: Union[str, os.PathLike[str]],
         *,
         every_n_steps: int = 50,
         keep: int = 3,
