@@ -87,10 +87,12 @@ def check_folder(owner: str, path: str, name: Optional[str] = None) -> None:
                 f"{owner}: the name {name!r} has {len(os.fsencode(name))} bytes, and the file system of {folder!r} "
                 f"takes {os.pathconf(folder, 'PC_NAME_MAX')} at most; choose a shorter one"
             ) from error
-        raise type(error)(
-            f"{owner}: cannot write in the folder {folder!r} of {path!r}: {error}; a file is written beside its place, "
-            f"flushed to the disk and renamed, and the file system must do all three"
-        ) from error
+        needed = (
+            "; a file is written beside its place, flushed to the disk and renamed, and the file system must do all three"
+            if error.errno in _NOT_OFFERED | {errno.EXDEV}
+            else ""
+        )
+        raise type(error)(f"{owner}: cannot write in the folder {folder!r} of {path!r}: {error}{needed}") from error
 
 
 @contextlib.contextmanager

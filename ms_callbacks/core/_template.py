@@ -17,7 +17,7 @@ _Part = tuple[str, Optional[str], Optional[str], Optional[str]]  # text, and a f
 
 _COUNTS = ("epoch", "step")
 _OF_EVALUATION = ("val", "valid", "validation", "eval", "test")
-_VERSION = re.compile(r"-v[1-9]\d*(?=\.[^.]*$)")  # before the ending
+_VERSION = re.compile(r"-v[1-9]\d*$")
 _ALL_DIGITS = -0.12345678901234568  # of a value whose format asks for no fewer
 
 
@@ -56,7 +56,7 @@ class PathTemplate:
         if any(field is not None for _, field, _, _ in string.Formatter().parse(folder)):
             raise ValueError(f"{owner}: filepath {path!r} has fields in its folder; they may stand in the name only")
         self._fill({field: _sample(field) for field in self.fields})
-        self.folder = os.path.dirname(check_path(owner, "filepath", path))
+        self.folder = os.path.dirname(check_path(owner, "filepath", os.path.join(folder, "name")))
 
     def check(self, names: Iterable[str], *, more_may_come: bool = False) -> None:
         """Raises where a field is none of the run's values.
@@ -73,12 +73,12 @@ class PathTemplate:
                 )
 
     def path(self, values: dict[str, Any], taken: Collection[str] = ()) -> str:
-        """The path with the values filled in; of one that is `taken`, with `-v1`, `-v2`, ... before its ending."""
+        """The path with the values filled in; where it is `taken`, with `-v1`, `-v2`, ... before its ending."""
         self.check(values)
         meant = {field: key_among(field, values) for field in self.fields}
         path = os.path.join(self.folder, self._fill({field: values[key] for field, key in meant.items() if key}))
         (start, ending), version = os.path.splitext(path), 0
-        while path in taken:
+        while os.path.realpath(path) in taken:
             version += 1
             path = f"{start}-v{version}{ending}"
         return path
@@ -90,7 +90,8 @@ class PathTemplate:
 
     def may_have_made(self, name: str) -> bool:
         """Whether some values make a file of this name."""
-        return any(self._any_fill.fullmatch(each) is not None for each in (name, _VERSION.sub("", name)))
+        start, ending = os.path.splitext(name)
+        return any(self._any_fill.fullmatch(each + ending) for each in (start, _VERSION.sub("", start)))
 
     def _fill(self, values: dict[str, Any]) -> str:
         # Not by `str.format`, to which a name such as "iou@0.5" is an attribute of another.

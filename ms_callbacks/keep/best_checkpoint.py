@@ -65,8 +65,11 @@ class BestCheckpoint(TrainCallback, Writer):
 
     Args:
         filepath: where to save; `.ckpt` or `.safetensors` by its ending (the latter needs
-            `pip install 'ms-callbacks[safetensors]'`). The folder must exist. The name may be a template of `epoch`,
-            `step`, `loss` and the run's validation values, `"{epoch:02d}-{acc:.4f}.ckpt"`. Default: "best.ckpt".
+            `pip install 'ms-callbacks[safetensors]'`), taken from the working directory at construction. The folder
+            must exist. The name may be a template of `epoch`, `step`, `loss` and the run's validation values,
+            `"{epoch:02d}-{acc:.4f}.ckpt"`; a name that another callback of the run has given a file already gets `-v1`
+            (or `-v2`, ...) before its ending, as in Lightning. A link to a file stays, and the file that it points to
+            is replaced. Default: "best.ckpt".
         monitor: the value to watch: `"loss"` (the mean training loss of the epoch), `"eval_loss"`, or a metric of the
             Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under `Model.fit` alone `eval_loss` is
             MindSpore's, which is that of the last batch only; `Validate` beside it, or a metric `loss`, puts it right.
@@ -161,6 +164,7 @@ class BestCheckpoint(TrainCallback, Writer):
             )
         self._settled = self._monitor
         self._kept: list[Kept] = []  # on disk
+        self._names: set[str] = set()  # of all that it has saved in its run, which no other may take
         self._decided: list[Kept] = []  # those too that are still to be written, and not those that they will outdo
         self._behind: Optional[Behind[_Saves]] = None
         self._run_id, self._runs_before = "", 0
@@ -182,6 +186,7 @@ class BestCheckpoint(TrainCallback, Writer):
             known = {kept.path: kept for kept in [*self._kept, *self._of_run()] if os.path.exists(kept.path)}
             self._kept = self._ranked(known.values())
         self._decided = self._kept
+        self._names = {os.path.realpath(kept.path) for kept in self._kept}
         self._parameters = self._saved(run)
         if self.background and _ranks.is_first():
             self._behind = Behind(self._parameters, self._write)
@@ -228,6 +233,7 @@ class BestCheckpoint(TrainCallback, Writer):
                 self._run_id = self._kept[0].record.get("run", self._run_id)
                 self._runs_before = self._kept[0].record.get("runs_before", self._runs_before)
             self._decided = self._kept
+            self._names = {os.path.realpath(kept.path) for kept in self._kept}
         elif self._is_anew and self.save_top_k and not self.overwrite:
             self._stand_by_earlier()
         self._is_anew = False
@@ -393,11 +399,14 @@ class BestCheckpoint(TrainCallback, Writer):
             return None
         if new is not None:
             self._decided = self._best_of(self._decided, new)[0]
+            self._names.add(os.path.realpath(new.path))
         return new
 
     def _candidate(self, run: Run, value: float) -> Kept:
         fields = {**run.results, **run.train_means, "epoch": self.epoch_of(run), "step": run.step}
-        return Kept(self._template.path(fields), self._record(run, value))
+        others = [each for each in run.callbacks if isinstance(each, BestCheckpoint) and each is not self]
+        taken = {path for other in others for path in other._places | other._names}
+        return Kept(self._template.path(fields, taken), self._record(run, value))
 
     def _reason_against(self, new: Kept) -> Optional[str]:
         """Why a checkpoint is not saved although its value is among the best."""

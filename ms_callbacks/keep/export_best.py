@@ -41,7 +41,8 @@ class ExportBest(TrainCallback):
     inputs, their batch size too.
 
     Args:
-        filepath: where to export; `.mindir` or `.onnx` by its ending. The folder must exist. Default: "best.mindir".
+        filepath: where to export; `.mindir` or `.onnx` by its ending; taken from the working directory at construction.
+            The folder must exist. Default: "best.mindir".
         monitor: the value to watch: `"loss"` (the mean training loss of the epoch), `"eval_loss"`, or a metric of the
             Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under `Model.fit` alone `eval_loss` is
             MindSpore's, which is that of the last batch only; `Validate` beside it, or a metric `loss`, puts it right.

@@ -85,7 +85,8 @@ class TrainingState(TrainCallback, StateKeeper):
     and NumPy's random numbers are the first's alone.
 
     Args:
-        directory: where the states are kept, one run's alone; it is made where it does not exist.
+        directory: where the states are kept, one run's alone, taken from the working directory at construction; it is
+            made where it does not exist.
         every_n_epochs: saves after every n-th epoch. Default: 1.
         every_n_steps: saves after every n steps of an epoch too; not on MindSpore 2.0, and not in sink mode.
             Default: None.

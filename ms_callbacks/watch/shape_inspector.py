@@ -57,7 +57,7 @@ class ShapeInspector(TrainCallback):
         contents: prints, at those steps, the first kernel of each convolution, the first channel of its output for the
             batch's first sample, and that sample's output of the last layer. Default: False.
         picture: draws the same as a grid into a PNG (needs `pip install 'ms-callbacks[plots]'`); a path whose name may
-            hold `{step}` and `{epoch}`. Default: None.
+            hold `{step}` and `{epoch}`, taken from the working directory at construction. Default: None.
         file: where to print, as in `print`. Default: None, the standard output.
         network: the network to look at, where the Model was given a training cell that holds several and none of them
             as its `network`; it gets as many columns of the batch as its `construct` takes. Default: None, the one that
@@ -127,8 +127,9 @@ class ShapeInspector(TrainCallback):
         network = run.network_for("ShapeInspector", self.network)
         if self._given is not None:
             _check_call(network, *self._given)
-        if self.picture is not None:
-            check_folder("ShapeInspector", self.picture)
+        if self.picture is not None and self._picture is not None:
+            name = self._picture.longest_name(run.epochs, run.epochs * run.steps_per_epoch)
+            check_folder("ShapeInspector", self.picture, name)
             check_matplotlib("ShapeInspector")
         if run.is_sinking and (self._given is None or self.show_values_at):
             raise ValueError(
