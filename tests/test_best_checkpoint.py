@@ -26,7 +26,6 @@ from training import Network, Recorder, Script, assert_same_weights, dataset, ma
 from ms_callbacks import BestCheckpoint, Validate
 from ms_callbacks.core import _files, _weights
 from ms_callbacks.core._template import PathTemplate
-from ms_callbacks.keep import _behind
 
 FORMATS = ["ckpt", "safetensors"]
 
@@ -1015,12 +1014,16 @@ def test_the_last_is_written_behind_too(tmp_path):
 
 def test_at_most_two_copies_are_held_and_none_after(tmp_path, monkeypatch):
     """One while each file is written before the next is due."""
-    taken = []
-    monkeypatch.setattr(_behind, "Snapshot", lambda parameters: taken.append(1) or _weights.Snapshot(parameters))
-    best = best_of(tmp_path)
-    numbered(best, 6, *(Do(epoch, best.finish_writing) for epoch in range(2, 7)))
-    assert taken == [1]
-    held = Held(monkeypatch)
-    numbered(best, 9, Do(9, held.go.set, at_end=True))
-    assert len(taken) == 1 + 2
+    held = []
+
+    def count():
+        held.append(max(map(len, best._behind._copies._of.values())))
+
+    best = best_of(tmp_path, overwrite=True)
+    counts = [Do(epoch, count, at_end=True) for epoch in range(1, 10)]
+    numbered(best, 6, *counts, *(Do(epoch, best.finish_writing) for epoch in range(2, 7)))
+    assert held == [1] * 6
+    held.clear()
+    numbered(best, 9, *counts, Do(9, Held(monkeypatch).go.set, at_end=True))
+    assert held == [1] + [2] * 8
     assert best._behind is None

@@ -73,7 +73,7 @@ MAKE = {
     ReduceLROnPlateau: lambda model, folder: ReduceLROnPlateau("acc"),
     ShapeInspector: lambda model, folder: ShapeInspector(show_values_at=(2,)),
     StepOutputs: lambda model, folder: StepOutputs(),
-    TrainingState: lambda model, folder: TrainingState(str(folder / "state")),
+    TrainingState: lambda model, folder: TrainingState(str(folder / "state"), overwrite=True),
     Validate: lambda model, folder: Validate(model, valid_dataset()),
 }
 OLD_HOOKS = {"begin", "end", "epoch_begin", "epoch_end", "step_begin", "step_end"}

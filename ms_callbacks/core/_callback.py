@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import Any, Callable
+import weakref
+from typing import Any, Callable, Optional
 
 import numpy as np
 from mindspore.train import Callback
@@ -12,6 +13,7 @@ from mindspore.train import Callback
 from ._context import Run
 from ._mindspore_compat import stop_recording
 from ._output import emit
+from ._rates import COUNTS_STEPS
 from ._samples import Samples
 from ._together import check_together
 
@@ -19,6 +21,7 @@ __all__ = ["STEP_BEGIN", "STEP_END", "Act", "TrainCallback", "only_one"]
 
 Act = Callable[[Any], None]  # what a hook calls with its run context
 STEP_BEGIN, STEP_END = "on_train_step_begin", "on_train_step_end"
+_MADE: list[weakref.ref[TrainCallback]] = []
 _EPOCH_BEGIN = ("on_train_epoch_begin", "epoch_begin")  # and its name before MindSpore 2.0
 
 
@@ -32,8 +35,10 @@ class TrainCallback(Callback):
     network finds the processor's caches cold, and even to ask whether there is something takes most of a microsecond.
     """
 
+    state_key: Optional[str] = None  # tells it from others of its class when a saved state is given back
     _depth = 0
     _is_planned = False
+    _is_used = False  # in a run
     _goes_on = False
     reset_on_train_begin = True  # an argument of those that may learn over several runs
     _has_learnt = False  # in a run before this one
@@ -42,6 +47,16 @@ class TrainCallback(Callback):
     _handing_over: tuple[Act, ...] = ()
     _finding_place: tuple[Act, ...] = ()
     _own_acts: tuple[Act, ...] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        _MADE.append(weakref.ref(self, _MADE.remove))
+
+    @staticmethod
+    def made() -> list[TrainCallback]:
+        """The callbacks of this library that the process has made and not used in a run yet, the latest first."""
+        alive = [reference() for reference in reversed(_MADE)]
+        return [callback for callback in alive if callback is not None and not callback._is_used]
 
     def __enter__(self) -> TrainCallback:
         self._depth += 1
@@ -62,6 +77,7 @@ class TrainCallback(Callback):
         """Checks what can be told before the first epoch."""
         self._run = Run.of(run_context)
         self.check(self._run)
+        self._is_used = True
         self._is_planned = False
         self._epochs_before = 0 if self.reset_on_train_begin else self._last_epoch
         self._handing_over = self._finding_place = ()
@@ -91,6 +107,7 @@ class TrainCallback(Callback):
             self._is_planned = True
             if run.is_first_to_begin(self):
                 check_together(run)
+                _say_if_nothing_was_loaded(run)
             self.check_plan(run)
         self.before_epoch(run)
 
@@ -217,6 +234,17 @@ class TrainCallback(Callback):
 
 def _ours(run: Run) -> list[TrainCallback]:
     return [callback for callback in run.callbacks if isinstance(callback, TrainCallback)]
+
+
+def _say_if_nothing_was_loaded(run: Run) -> None:
+    """Says that a run begins late with what a new one begins with."""
+    rates = None if run.is_resumed or not run.initial_epoch else run.all_rates()
+    if COUNTS_STEPS and rates is not None and rates.steps == 0:
+        emit(
+            f"Model: the run begins with epoch {run.epoch}, but its optimizer has done no step: load the weights and "
+            f"the optimizer of epoch {run.initial_epoch} before, as TrainingState.resume does, or leave initial_epoch "
+            f"out"
+        )
 
 
 def _may_be_moved(first: TrainCallback, callbacks: list[Any]) -> bool:

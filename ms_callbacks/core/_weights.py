@@ -25,6 +25,7 @@ from ._model_parts import named_parameters, optimizers_of
 from ._rates import Rates
 
 __all__ = [
+    "MUCH",
     "Arrays",
     "Snapshot",
     "aligned",
@@ -32,6 +33,7 @@ __all__ = [
     "check_parameters",
     "first_nonfinite",
     "flaw_in",
+    "is_same",
     "load",
     "nonfinite",
     "save",
@@ -60,7 +62,8 @@ _STATES = frozenset(
     "global_step learning_rate beta1_power beta2_power weight_decay scale_sense current_iterator_step "
     "last_overflow_iterator_step epoch_num step_num".split()
 )
-_MUCH = 1 << 23  # bytes that two threads copy in half the time of one, and less would not be worth the threads
+_PART = 1 << 20  # bytes
+MUCH = 1 << 23  # bytes that two threads copy in half the time of one, and less would not be worth the threads
 
 
 class Snapshot:
@@ -77,7 +80,7 @@ class Snapshot:
             if name not in self.arrays:
                 self.arrays[name] = np.empty_like(array)
         copies = [self.arrays[name] for name in now]
-        if sum(array.nbytes for array in copies) < _MUCH:
+        if sum(array.nbytes for array in copies) < MUCH:
             for copy, array in zip(copies, now.values()):
                 np.copyto(copy, array)
         else:
@@ -87,7 +90,7 @@ class Snapshot:
     def changed(self) -> dict[str, Parameter]:
         """The parameters that are no longer what they were, bit for bit, NaN and the sign of zero included."""
         now = views(self._parameters)
-        return {name: self._parameters[name] for name, array in self.arrays.items() if not _is_same(array, now[name])}
+        return {name: self._parameters[name] for name, array in self.arrays.items() if not is_same(array, now[name])}
 
     def restore(self, *, together: bool = True) -> None:
         """Writes the copy back, so that training can go on from it; `together`, the first rank's on every rank."""
@@ -300,15 +303,18 @@ def nonfinite(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Iterator[str]:
             yield name
 
 
-def _is_same(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+def is_same(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+    """Whether two arrays of one kind are the same, bit for bit, NaN and the sign of zero included."""
     bits, others = (np.ascontiguousarray(each).reshape(-1).view(np.uint8) for each in (one, other))
-    return np.array_equal(bits, others)
+    # In parts: what compares them takes as much memory as they have.
+    parts = range(0, bits.size, _PART)
+    return all(np.array_equal(bits[start : start + _PART], others[start : start + _PART]) for start in parts)
 
 
 def flaw_in(parameters: Mapping[str, Parameter]) -> Optional[str]:
     """What makes weights useless, whatever a metric says of them: NaN, or an infinity in what is learnt."""
     arrays = views(parameters)
-    if sum(array.nbytes for array in arrays.values()) < _MUCH:
+    if sum(array.nbytes for array in arrays.values()) < MUCH:
         flaws: Iterable[Optional[str]] = map(_flaw, parameters.values(), arrays.values())
     else:
         with ThreadPoolExecutor(2) as threads:

@@ -189,7 +189,7 @@ class BestCheckpoint(TrainCallback, Writer):
         self._names = {os.path.realpath(kept.path) for kept in self._kept}
         self._parameters = self._saved(run)
         if self.background and _ranks.is_first():
-            self._behind = Behind(self._parameters, self._write)
+            self._behind = Behind(run.copies, run.background, self._parameters, self._write)
 
     def check(self, run: Run) -> None:
         """Raises where the value is not there, or files could not be written under their names."""
@@ -263,8 +263,6 @@ class BestCheckpoint(TrainCallback, Writer):
         try:
             self._take_note(wait=True)
         finally:
-            if self._behind is not None:
-                self._behind.close()
             self._behind = None
             self._is_anew = True
 

@@ -157,7 +157,8 @@ class ExportBest(TrainCallback):
         if any(_ranks.total([is_flawed])):  # for all ranks, whichever found it
             value = math.nan
         if self._tracker.observe(value, run.epoch):
-            self._snapshot.take()
+            self._snapshot = Snapshot(run.weights)  # the memory of the copy before is for the next
+            self._snapshot = run.copies.take(run.weights)
 
     def after_run(self, run: Run) -> None:
         """Exports the best weights and gives the network its final ones back."""

@@ -192,7 +192,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
         if self.on_nonfinite == "raise":
             raise ValueError(f"{_OWNER}: {finding}")
         self._tell(finding)
-        run.request_stop()
+        run.request_stop(_OWNER)
 
     def _find(self, run: Run) -> Optional[str]:
         """What is to be told of the steps since the last look; `None` where all is finite."""
