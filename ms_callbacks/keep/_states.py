@@ -89,8 +89,8 @@ class States:
         path = os.path.join(self.directory, f"{_PREFIX}{latest + 1:08d}")
         with _files.staged_folder(path) as folder:
             weights = os.path.join(folder, _WEIGHTS)
-            _weights.save(weights, arrays)
-            of_weights = {"sha256": _files.sha256(weights), "bytes": os.path.getsize(weights)}
+            digest = _files.written(weights, lambda file: _weights.save(file, arrays))
+            of_weights = {"sha256": digest, "bytes": os.path.getsize(weights)}
             content = {"format": _FORMAT, **content, "weights": of_weights}
             with open(os.path.join(folder, _CONTENT), "w", encoding="utf-8") as file:
                 json.dump({"sha256": _files.digest_of(content), "content": content}, file)

@@ -98,7 +98,8 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
     and NumPy's random numbers are the first's alone.
 
     Args:
-        directory: where the states are kept, one run's alone; it is made where it does not exist.
+        directory: where the states are kept, one run's alone, taken from the working directory at construction; it is
+            made where it does not exist.
         every_n_epochs: saves after every n-th epoch, and where the run ends. Default: 1.
         every_n_steps: saves after every n steps of an epoch too; not on MindSpore 2.0, and not in sink mode.
             Default: None.
@@ -131,7 +132,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
 
     def __init__(
         self,
-        directory: str,
+        directory: Union[str, os.PathLike[str]],
         *,
         every_n_epochs: int = 1,
         every_n_steps: Optional[int] = None,
@@ -336,7 +337,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
 
     def disk_space(self, run: Run) -> dict[str, int]:
         """Those that are kept, and the one that is written before an older goes."""
-        folder = self.directory if os.path.isdir(self.directory) else os.path.dirname(os.path.abspath(self.directory))
+        folder = self.directory if os.path.isdir(self.directory) else os.path.dirname(self.directory)
         return {folder: (self.keep + 1) * _weights.size_of(named_parameters(run.train_network))}
 
     def on_train_begin(self, run_context: Any) -> None:
