@@ -9,6 +9,7 @@ from typing import Any, Callable
 import numpy as np
 from mindspore.train import Callback
 
+from . import _signals
 from ._context import Run
 from ._mindspore_compat import stop_recording
 from ._output import emit
@@ -43,6 +44,9 @@ class TrainCallback(Callback):
     _finding_place: tuple[Act, ...] = ()
     _own_acts: tuple[Act, ...] = ()
 
+    def _unguard(self) -> None:
+        """Nothing, but for the first callback of a run, which guards the session for all."""
+
     def __enter__(self) -> TrainCallback:
         self._depth += 1
         return self
@@ -55,7 +59,8 @@ class TrainCallback(Callback):
             try:
                 self.on_exit()
             finally:
-                for name in (STEP_BEGIN, STEP_END, "_handing_over", "_finding_place", "_own_acts", "_run"):
+                self._unguard()
+                for name in (STEP_BEGIN, STEP_END, "_handing_over", "_finding_place", "_own_acts", "_run", "_unguard"):
                     _take_away(self, name)
 
     def on_train_begin(self, run_context: Any) -> None:
@@ -71,6 +76,7 @@ class TrainCallback(Callback):
                 self._run.samples = Samples()
             self._handing_over = (self._run.step_end.hook(self._run.samples),)
         if self._run.is_first_to_begin(self):
+            self._unguard = _signals.guard()
             self._run.hear_first()
             if _may_be_moved(self, self._run.callbacks):
                 self._run.is_place_known = False

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType
 from typing import Any, Optional, Union
 
+import numpy as np
 from mindspore import train
 
-from ..core import _ranks
+from ..core import _ranks, _signals
 from ..core._callback import STEP_END, TrainCallback, only_one
 from ..core._checks import check_choice
 from ..core._context import Run
@@ -66,9 +68,10 @@ class GracefulStop(TrainCallback):
         self._is_asked = False
         self._is_alone = _ranks.count() == 1
         self.at_step(STEP_END, self._look)
+        self._process = os.getpid()
         handlers = {"SIGTERM": self._stop, "SIGINT": self._stop, "SIGUSR1": self._ask}  # Windows has no SIGUSR1
         for name in filter(signal.Signals.__members__.__contains__, handlers):
-            self._earlier[signal.Signals[name]] = signal.signal(signal.Signals[name], handlers[name])
+            self._earlier[signal.Signals[name]] = _signals.handle(signal.Signals[name], handlers[name])
 
     def check(self, run: Run) -> None:
         """Raises where signals cannot be set, or another callback sets them too."""
@@ -110,22 +113,25 @@ class GracefulStop(TrainCallback):
 
     def _act(self, run: Run) -> None:
         """Does what a signal has asked for; where there are several processes, all or none."""
-        signalled, asked = (self.signal_, self._is_asked)
+        stopping, asked = self.signal_, self._is_asked
         if not self._is_alone:
-            signalled, asked = map(bool, _ranks.total([signalled > 0, asked]))
-            self.signal_ = self.signal_ or signalled * signal.SIGTERM
+            stopping, asked = map(int, _ranks.gathered(np.array([stopping, asked], np.float32)).max(0))
         if asked:
             run.is_state_asked, self._is_asked = True, False
-        if signalled:
-            self._let_the_next_end_it()  # MindSpore may have set its own in this step
+        if stopping:
+            self.signal_ = self.signal_ or stopping
+            _signals.let_next_ctrl_c_end_it()  # MindSpore may have set its own in this step
             run.interrupt()
 
     def _stop(self, number: int, frame: Optional[FrameType]) -> None:
-        self.signal_ = number
-        self._let_the_next_end_it()
-
-    def _let_the_next_end_it(self) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the next Ctrl-C ends the process, whatever it is doing
+        if os.getpid() != self._process:  # a worker of the dataset's, forked during the run
+            _signals.die_of(number)
+        sent = _signals.as_sent(number)
+        _signals.let_next_ctrl_c_end_it()
+        if self.signal_ and sent == signal.SIGINT:
+            signal.raise_signal(sent)
+        self.signal_ = self.signal_ or sent
+        _signals.handle(signal.SIGTERM, self._stop)
 
     def _ask(self, number: int, frame: Optional[FrameType]) -> None:
         self._is_asked = True
