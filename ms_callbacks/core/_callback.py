@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import numpy as np
 from mindspore.train import Callback
@@ -43,9 +43,7 @@ class TrainCallback(Callback):
     _handing_over: tuple[Act, ...] = ()
     _finding_place: tuple[Act, ...] = ()
     _own_acts: tuple[Act, ...] = ()
-
-    def _unguard(self) -> None:
-        """Nothing, but for the first callback of a run, which guards the session for all."""
+    _unguard: Optional[Callable[[], None]] = None  # of the first callback of a run, which guards for all
 
     def __enter__(self) -> TrainCallback:
         self._depth += 1
@@ -59,7 +57,8 @@ class TrainCallback(Callback):
             try:
                 self.on_exit()
             finally:
-                self._unguard()
+                if self._unguard is not None:
+                    self._unguard()
                 for name in (STEP_BEGIN, STEP_END, "_handing_over", "_finding_place", "_own_acts", "_run", "_unguard"):
                     _take_away(self, name)
 

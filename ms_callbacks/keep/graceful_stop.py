@@ -113,7 +113,7 @@ class GracefulStop(TrainCallback):
 
     def _act(self, run: Run) -> None:
         """Does what a signal has asked for; where there are several processes, all or none."""
-        stopping, asked = self.signal_, self._is_asked
+        stopping, asked = self.signal_, int(self._is_asked)
         if not self._is_alone:
             stopping, asked = map(int, _ranks.gathered(np.array([stopping, asked], np.float32)).max(0))
         if asked:
