@@ -121,7 +121,7 @@ class ProgressBar(TrainCallback):
         done, total = self._run.steps_before, self._run.steps_expected
 
         def say(seconds: float) -> None:
-            what = f"compiling, {seconds:.0f} s"
+            what = f"compiling, {seconds:.0f} s" if seconds else "compiling"
             if bar is None:
                 print_line(f"Epoch {epoch}: {what}", self._stream)
             else:
