@@ -49,15 +49,16 @@ class _Stack(ctypes.Structure):
 def handle(number: int, handler: Handler) -> Handler:
     """Sets a handler as `signal.signal` does, so that `as_sent` can tell; returns the earlier one.
 
-    At a terminal, the second signal that comes while Python does not get a word in, as in a long compilation, ends the
-    process by the signal's default action. Elsewhere it must not: schedulers send a SIGTERM to process and group.
+    At a terminal, a second SIGINT or SIGTERM that comes before Python could call the handler, as in a long compilation,
+    ends the process by its default action. Elsewhere it must not: schedulers send SIGTERM to the process and its group.
     """
     earlier = signal.signal(number, handler)
     if platform.machine() in _MASK_FROM_INFO:
         library, action = ctypes.CDLL(None), _Action()
         _alternate_stack()
         library.sigaction(number, None, ctypes.byref(action))
-        action.flags |= _SA_SIGINFO | _SA_ONSTACK | (_SA_RESETHAND if _is_at_terminal() else 0)
+        is_last = number in (signal.SIGINT, signal.SIGTERM) and _is_at_terminal()
+        action.flags |= _SA_SIGINFO | _SA_ONSTACK | (_SA_RESETHAND if is_last else 0)
         library.sigaction(number, ctypes.byref(action), None)
     return earlier
 

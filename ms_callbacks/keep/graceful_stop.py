@@ -24,17 +24,30 @@ _STEPS_BETWEEN_TALKS = 20  # of several processes, which all have to stop after 
 
 
 class GracefulStop(TrainCallback):
-    """Lets a run that gets a signal end its step, keep what it has, and leave by the door.
+    """Stops a run in good order when the process is told to end, so that nothing is lost.
 
     On SIGTERM (as a cluster sends it) or SIGINT (Ctrl-C) the step under way ends; `TrainingState`, where it is in the
     list, saves the state, in the middle of an epoch too; every callback's `on_train_end` runs and the earlier handlers
     come back. No evaluation is made for an epoch that was not learnt to its end, and no other callback of this package
-    counts it. Under `Model.fit` MindSpore itself still makes the evaluation that is due. A second SIGINT ends the
-    process at once; what is on disk is whole all the same. On SIGUSR1 `TrainingState` saves, and training goes on.
+    counts it. Under `Model.fit` MindSpore itself still makes the evaluation that is due. On SIGUSR1 `TrainingState`
+    saves, and training goes on.
 
-    MindSpore 2.8 and newer set a SIGINT handler of their own in every step, which sends the process a SIGTERM: a Ctrl-C
-    then ends the run in good order as well, but as SIGTERM. Works under `nohup` (SIGHUP is left alone) and in a
-    notebook. Of several processes it is enough that one gets the signal: they agree on it every 20 steps.
+    A second SIGINT ends the process at once; what is on disk is whole all the same. Python cannot handle signals while
+    MindSpore compiles or runs a long step; at a terminal a second Ctrl-C ends the process even then, and elsewhere (a
+    SIGINT sent by `kill`) both take effect when the step is over. A second SIGTERM changes nothing.
+
+    MindSpore 2.8 and newer set, in every graph that they run, a SIGINT handler of their own, which sends the process a
+    SIGTERM. On Linux `signal_` and the line that is printed name the signal that was sent all the same, on x86-64 and
+    aarch64. Without this callback, Ctrl-C ends a script at once on those versions, without `KeyboardInterrupt`.
+
+    In a notebook (and in IPython and at Python's prompt) the stop button sends SIGINT, which MindSpore would let end
+    the kernel. With any callback of this package in the list it raises `KeyboardInterrupt` in the cell instead, as in a
+    run without MindSpore, unless a handler of yours is set; with this one the cell ends in good order, and a second
+    press raises `KeyboardInterrupt`. That holds during `Model.train` and `Model.fit`, not for `Model.eval` or `predict`
+    outside of them, which set MindSpore's handler again.
+
+    Works under `nohup` (SIGHUP is left alone). Of several processes it is enough that one gets the signal: they agree
+    on it every 20 steps. `msrun` answers Ctrl-C by killing its workers, which see no signal: send one of them SIGTERM.
 
     Args:
         exit_with: what to do once the run is over and every callback is done: `None` returns from `Model.train`,
