@@ -21,6 +21,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from . import cpu
+from .core._output import print_line
 
 MODES = {"graph": ms.GRAPH_MODE, "pynative": ms.PYNATIVE_MODE}
 
@@ -56,16 +57,18 @@ def doctor(mode: Optional[str]) -> int:
         for turn in range(_ROUNDS):
             usual.append(_run(mode, "usual"))
             if turn == 0:
-                print(*_facts(usual[0]), sep="\n", flush=True)
+                print_line("\n".join(_facts(usual[0])))
             if usual[0]["device"] != "CPU":
-                print(f"Nothing is measured: fast_cpu() is for a CPU, and this MindSpore runs on {usual[0]['device']}")
+                print_line(
+                    f"Nothing is measured: fast_cpu() is for a CPU, and this MindSpore runs on {usual[0]['device']}"
+                )
                 return 0
             fast.append(_run(mode, "fast"))
     except RuntimeError as error:
-        print(f"Could not be measured: {error}")
+        print_line(f"Could not be measured: {error}")
         return 2
     figures, slow = _compare(usual, fast)
-    print(*figures, *(slow or ["Nothing is slow"]), sep="\n")
+    print_line("\n".join([*figures, *(slow or ["Nothing is slow"])]))
     return 1 if slow else 0
 
 

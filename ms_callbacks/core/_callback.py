@@ -10,6 +10,7 @@ from typing import Any, Callable, Optional
 import numpy as np
 from mindspore.train import Callback
 
+from . import _signals
 from ._context import Run
 from ._mindspore_compat import stop_recording
 from ._names import key_among, label
@@ -49,6 +50,7 @@ class TrainCallback(Callback):
     _handing_over: tuple[Act, ...] = ()
     _finding_place: tuple[Act, ...] = ()
     _own_acts: tuple[Act, ...] = ()
+    _unguard: Optional[Callable[[], None]] = None  # of the first callback of a run, which guards for all
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +82,9 @@ class TrainCallback(Callback):
             try:
                 self.on_exit()
             finally:
-                for name in (STEP_BEGIN, STEP_END, "_handing_over", "_finding_place", "_own_acts", "_run"):
+                if self._unguard is not None:
+                    self._unguard()
+                for name in (STEP_BEGIN, STEP_END, "_handing_over", "_finding_place", "_own_acts", "_run", "_unguard"):
                     _take_away(self, name)
 
     def on_train_begin(self, run_context: Any) -> None:
@@ -97,6 +101,7 @@ class TrainCallback(Callback):
                 self._run.samples = Samples()
             self._handing_over = (self._run.step_end.hook(self._run.samples),)
         if self._run.is_first_to_begin(self):
+            self._unguard = _signals.guard()
             self._run.hear_first()
             if _may_be_moved(self, self._run.callbacks):
                 self._run.is_place_known = False
