@@ -7,7 +7,11 @@ from typing import Any, Optional
 
 import mindspore as ms
 from mindspore import nn
-from mindspore.common.api import _pynative_executor
+
+try:
+    from mindspore.graph.api import _pynative_executor  # 2.9 and newer, which warn of the other
+except ImportError:
+    from mindspore.common.api import _pynative_executor
 
 __all__ = ["finish_pending", "give_unique_names", "init_step_of", "stop_recording"]
 
