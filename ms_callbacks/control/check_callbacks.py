@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, Callable, Union
 
@@ -110,7 +111,14 @@ def check_callbacks(
 
     if not arguments["batch_num"]:
         problems.append("Model: the training dataset is empty; a batch_size above its length drops it all")
-    with python_random_state(), first_batch(train_dataset) as batch:
+    batch: Any = None
+    with python_random_state(), contextlib.ExitStack() as stack:
+
+        def draw(run: Run) -> None:
+            nonlocal batch
+            batch = stack.enter_context(first_batch(train_dataset))
+
+        ask(draw)
         if batch is not None and not run.is_sinking:
             arguments["train_dataset_element"] = batch
         fit = []
