@@ -171,4 +171,6 @@ def _lines(report: dict[str, Any]) -> list[str]:
         lines.append(f"GRAPH mode:   {graph_step:.2f} ms after fast_cpu() (the same step)")
     lines += [f"Wrong:        {problem}" for problem in report["problems"]]
     lines += [f"Advice:       {advice}" for advice in report["advice"]]
-    return [*lines, *([] if report["problems"] or report["advice"] else ["Nothing is wrong, and nothing is slow"])]
+    if not report["problems"] and not report["advice"]:
+        lines.append("Nothing is wrong, and nothing is slow" if report["milliseconds"] else "Nothing is wrong")
+    return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any, Optional
 
 import mindspore as ms
@@ -14,7 +15,7 @@ try:
 except ImportError:
     from mindspore.common.api import _pynative_executor
 
-__all__ = ["finish_pending", "give_unique_names", "init_step_of", "numpy_mismatch", "stop_recording"]
+__all__ = ["finish_pending", "give_unique_names", "init_step_of", "naming_numpy", "numpy_mismatch", "stop_recording"]
 
 # What MindSpore's errors say where NumPy 2 is the reason.
 _NUMPY_1_ONLY = ("Unable to avoid copy", "numpy.core.multiarray")
@@ -74,3 +75,14 @@ def numpy_mismatch(error: Optional[BaseException] = None) -> Optional[str]:
         f"MindSpore {ms.__version__} needs NumPy 1, but NumPy {np.__version__} is installed, with which datasets of "
         'Python numbers or NumPy scalars fail, and some operators; run pip install "numpy<2"'
     )
+
+
+@contextlib.contextmanager
+def naming_numpy() -> Iterator[None]:
+    """Raises what `numpy_mismatch` says where a dataset fails for that reason."""
+    try:
+        yield
+    except RuntimeError as error:
+        if mismatch := numpy_mismatch(error):
+            raise ValueError(mismatch) from error
+        raise

@@ -13,7 +13,7 @@ from mindspore import Tensor, nn
 from mindspore.train import Model
 
 from ._layers import kept, mindspores_random_state
-from ._mindspore_compat import init_step_of, numpy_mismatch, stop_recording
+from ._mindspore_compat import init_step_of, naming_numpy, numpy_mismatch, stop_recording
 from ._model_parts import positional_count, take_apart
 from ._weights import Snapshot
 
@@ -55,12 +55,8 @@ def first_batch(dataset: Any) -> Iterator[Optional[tuple[Any, ...]]]:
     try:
         batches = dataset.create_tuple_iterator(num_epochs=1)
         try:
-            try:
+            with naming_numpy():
                 batch = next(batches, None)
-            except RuntimeError as error:
-                if mismatch := numpy_mismatch(error):
-                    raise ValueError(mismatch) from error
-                raise
             yield None if batch is None else tuple(batch)
         finally:
             batches.stop()
