@@ -88,7 +88,7 @@ def check_folder(owner: str, path: str, name: Optional[str] = None) -> None:
                 f"takes {os.pathconf(folder, 'PC_NAME_MAX')} at most; choose a shorter one"
             ) from error
         needed = (
-            "; a file is written beside its place, flushed to the disk and renamed, and the file system must do all three"
+            "; a file is written beside its place, flushed to the disk and renamed, and a file system must do all three"
             if error.errno in _NOT_OFFERED | {errno.EXDEV}
             else ""
         )

@@ -18,8 +18,6 @@ import os
 import sys
 from typing import Any, Callable, Optional
 
-from . import _ranks
-
 __all__ = ["SafeStream", "counted", "emit", "in_a_row", "known", "print_line", "set_printer"]
 
 _logger = logging.getLogger("ms_callbacks")
@@ -116,6 +114,8 @@ if _logger.level == logging.NOTSET:
 
 def emit(line: str, file: Any = None) -> None:
     """Logs a line, or prints it to `file` where one is given; of several processes, the first alone."""
+    from . import _ranks  # which imports MindSpore: a command that only answers --help does without
+
     if not _ranks.is_first():
         return
     if file is None:
