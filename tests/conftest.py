@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings are not ours to test
@@ -12,6 +13,12 @@ import pytest
 from ms_callbacks.cpu import fast_cpu
 
 MODES = {"graph": ms.GRAPH_MODE, "pynative": ms.PYNATIVE_MODE}
+
+
+def pytest_collection_finish() -> None:
+    """MindSpore collects garbage before each compilation: what was imported need not be searched every time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
