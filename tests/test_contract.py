@@ -273,7 +273,7 @@ def test_names_that_mindspore_takes_for_its_own_get_by_without_evaluation_hooks(
             assert not {name for name in own if name.startswith("on_eval")}, kind
 
 
-def test_a_user_exception_leaves_everything_in_order(tmp_path):
+def test_a_user_exception_leaves_everything_in_order(graph, tmp_path):
     """After one in a step, a new run with the same objects works."""
 
     class Fail(Callback):

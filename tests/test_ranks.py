@@ -133,7 +133,7 @@ def test_the_example_prints_what_its_readme_shows(tmp_path: Path) -> None:
     assert len(set(told)) == 1
 
 
-def test_fit_alone_is_refused_on_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fit_alone_is_refused_on_several_processes(graph: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its evaluation is each rank's own; Validate beside it makes it one."""
     from training import dataset, valid_dataset
 
