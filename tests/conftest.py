@@ -34,7 +34,7 @@ def _fresh(request: pytest.FixtureRequest) -> None:
     ms.set_seed(1)
 
 
-@pytest.fixture()
+@pytest.fixture
 def graph() -> None:
     """Runs the test in GRAPH mode, where that is the point."""
     ms.set_context(mode=ms.GRAPH_MODE)

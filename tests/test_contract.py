@@ -108,7 +108,9 @@ def test_it_serves_a_first_and_a_second_run(kind, mode, tmp_path):
                 model.fit(2, dataset(), valid_dataset(), callbacks=[callback])
             else:
                 validate = [] if kind is Validate else [Validate(model, valid_dataset())]
-                model.train(2, dataset(), callbacks=[callback, *validate], dataset_sink_mode=how == "train in sink mode")
+                model.train(
+                    2, dataset(), callbacks=[callback, *validate], dataset_sink_mode=how == "train in sink mode"
+                )
             learnt = [name for name in dir(callback) if name.endswith("_") and not name.startswith("_")]
             assert all(getattr(callback, name) is not None for name in learnt), how
 
