@@ -189,7 +189,7 @@ def test_training_goes_on_as_if_nothing_had_been_looked_at(mode):
     assert_same_weights(outcomes[0][1], outcomes[1][1])
 
 
-def test_an_error_within_the_network_leaves_everything_as_it_was():
+def test_an_error_within_the_network_leaves_everything_as_it_was(graph):
     """The hooks and the mode too."""
     network = seeded(Deep())
     with pytest.raises(Exception, match=r"."):
@@ -243,7 +243,7 @@ class Oddities(nn.Cell):
         ({"picture": "/no/such/folder/map.png"}, FileNotFoundError, "the folder '/no/such/folder' .* does not exist"),
     ],
 )
-def test_bad_input(arguments, error, message):
+def test_bad_input(graph, arguments, error, message):
     """Each is named, with what to do."""
     given = {"network": seeded(Deep()), "layer": "conv1", "images": images(), **arguments}
     with pytest.raises(error, match=f"grad_cam: .*{message}"):

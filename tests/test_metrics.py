@@ -289,6 +289,14 @@ def test_what_a_name_means(name, meant):
         ("test_loss", "acc", "eval_loss"),
         ("Train_Loss", "acc", "loss"),
         ("training/loss", "acc", "loss"),
+        # A word, or words, of a longer name; of several, the nearest.
+        ("loss", "Perplexity_loss", "loss"),
+        ("ctc_loss", "Recogniser_ctc_loss", "Recogniser_ctc_loss"),
+        ("val_accuracy", "top5 Binary_acc head_1_acc", "Binary_acc"),
+        ("val_f1", "macro/f1-score", "macro/f1-score"),
+        ("val_top_5", "acc_top_5", "acc_top_5"),
+        ("val_ctc_loss", "train_ctc_loss", "eval_loss"),  # of the evaluation
+        ("val_ppl", "appliance dev_ppl", "dev_ppl"),  # a part of a word is not one
         # A misspelt one, and what is none.
         ("acuracy", "accuracy", "accuracy"),
         ("val_acuracy", "accuracy", "accuracy"),
@@ -299,6 +307,21 @@ def test_what_a_name_means(name, meant):
 def test_a_hint_ignores_case_prefix_and_synonym(name, names, meant):
     """So that the names of Keras, of Lightning and of classes lead to those of the run."""
     assert hint(name, [*names.split(), "eval_loss", "loss"]) == (f"; did you mean {meant!r}?" if meant else "")
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "meant"),
+    [
+        ("val_loss", "PerplexityMetric_loss", "PerplexityMetric_loss"),
+        ("eval_loss", "Longer_Metric_loss Metric_loss", "Metric_loss"),
+        ("VAL_LOSS", "floss Metric_loss", "Metric_loss"),
+        ("val_loss", "training_loss", None),
+        ("val_loss", "train_loss", None),
+    ],
+)
+def test_a_hint_without_a_loss_of_the_evaluation(name, names, meant):
+    """A metric's value whose name ends so is meant, and never the loss of the training steps."""
+    assert hint(name, [*names.split(), "loss"]) == (f"; did you mean {meant!r}?" if meant else "")
 
 
 def test_means_over_processes_reach_into_dictionaries(monkeypatch):

@@ -248,7 +248,7 @@ def test_a_dataset_that_cannot_serve_is_refused_before_the_first_step(data, mess
 
 
 @pytest.mark.parametrize("how", ["train", "evaluate"])
-def test_inputs_that_are_not_floats_are_refused_before_the_first_step(how):
+def test_inputs_that_are_not_floats_are_refused_before_the_first_step(graph, how):
     """They have no gradient; the mode is left as it was."""
     robustness = Robustness(columns(x=X.astype(np.int32), y=Y))
     with pytest.raises(ValueError, match="the dataset's first column must hold floats, .* but holds Int32"):

@@ -150,13 +150,14 @@ class EarlyStopping(TrainCallback, Restorer):
             flaw = self._flaw(run, value)
             value = value if flaw is None else math.nan
             if self._observe(value, epoch) and self._snapshot is not None:
-                self._snapshot.take()
+                self._snapshot = Snapshot(run.weights)  # the memory of the copy before is for the next
+                self._snapshot = run.copies.take(run.weights)
             self.stop_reason_ = flaw if flaw is not None and self.check_finite else self._reason(value, epoch)
         if self.verbose == 2:
             emit(self._line(run))
         if self.stop_reason_:
             self.stopped_epoch_ = epoch
-            run.request_stop()
+            run.request_stop("EarlyStopping")
 
     def after_run(self, run: Run) -> None:
         """Says why it stopped, and restores."""
@@ -261,6 +262,10 @@ class EarlyStopping(TrainCallback, Restorer):
         """Gives the network its best weights back, once; while a run that others may follow lasts, if it stopped."""
         if self.reset_on_train_begin or self.stop_reason_ or not self._depth:
             self._restore(together=True)
+
+    def final_weights(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The best weights, where they are written back at the end."""
+        return self.state_arrays() if self.reset_on_train_begin or self.stop_reason_ else {}
 
     def _restore(self, together: bool) -> None:
         snapshot, self._snapshot = self._snapshot, None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import Any, Callable
+import weakref
+from typing import Any, Callable, Optional
 
 import numpy as np
 from mindspore.train import Callback
 
+from . import _signals
 from ._context import Run
 from ._mindspore_compat import stop_recording
 from ._names import key_among, label
 from ._output import emit
+from ._rates import COUNTS_STEPS
 from ._repr import configuration
 from ._samples import Samples
 from ._together import check_together, tell_of_eval_loss
@@ -21,6 +24,7 @@ __all__ = ["STEP_BEGIN", "STEP_END", "Act", "TrainCallback", "only_one"]
 
 Act = Callable[[Any], None]  # what a hook calls with its run context
 STEP_BEGIN, STEP_END = "on_train_step_begin", "on_train_step_end"
+_MADE: list[weakref.ref[TrainCallback]] = []
 _EPOCH_BEGIN = ("on_train_epoch_begin", "epoch_begin")  # and its name before MindSpore 2.0
 
 
@@ -34,8 +38,10 @@ class TrainCallback(Callback):
     network finds the processor's caches cold, and even to ask whether there is something takes most of a microsecond.
     """
 
+    state_key: Optional[str] = None  # tells it from others of its class when a saved state is given back
     _depth = 0
     _is_planned = False
+    _is_used = False  # in a run
     _goes_on = False
     reset_on_train_begin = True  # an argument of those that may learn over several runs
     _has_learnt = False  # in a run before this one
@@ -44,6 +50,17 @@ class TrainCallback(Callback):
     _handing_over: tuple[Act, ...] = ()
     _finding_place: tuple[Act, ...] = ()
     _own_acts: tuple[Act, ...] = ()
+    _unguard: Optional[Callable[[], None]] = None  # of the first callback of a run, which guards for all
+
+    def __init__(self) -> None:
+        super().__init__()
+        _MADE.append(weakref.ref(self, _MADE.remove))
+
+    @staticmethod
+    def made() -> list[TrainCallback]:
+        """The callbacks of this library that the process has made and not used in a run yet, the latest first."""
+        alive = [reference() for reference in reversed(_MADE)]
+        return [callback for callback in alive if callback is not None and not callback._is_used]
 
     def __repr__(self) -> str:
         """The configuration as it was given."""
@@ -65,13 +82,16 @@ class TrainCallback(Callback):
             try:
                 self.on_exit()
             finally:
-                for name in (STEP_BEGIN, STEP_END, "_handing_over", "_finding_place", "_own_acts", "_run"):
+                if self._unguard is not None:
+                    self._unguard()
+                for name in (STEP_BEGIN, STEP_END, "_handing_over", "_finding_place", "_own_acts", "_run", "_unguard"):
                     _take_away(self, name)
 
     def on_train_begin(self, run_context: Any) -> None:
         """Checks what can be told before the first epoch."""
         self._run = Run.of(run_context)
         self.check(self._run)
+        self._is_used = True
         self._is_planned = False
         self._epochs_before = 0 if self.reset_on_train_begin else self._last_epoch
         self._handing_over = self._finding_place = ()
@@ -81,6 +101,7 @@ class TrainCallback(Callback):
                 self._run.samples = Samples()
             self._handing_over = (self._run.step_end.hook(self._run.samples),)
         if self._run.is_first_to_begin(self):
+            self._unguard = _signals.guard()
             self._run.hear_first()
             if _may_be_moved(self, self._run.callbacks):
                 self._run.is_place_known = False
@@ -101,6 +122,7 @@ class TrainCallback(Callback):
             self._is_planned = True
             if run.is_first_to_begin(self):
                 check_together(run)
+                _say_if_nothing_was_loaded(run)
                 tell_of_eval_loss(run)
             self.check_plan(run)
         self.before_epoch(run)
@@ -239,6 +261,17 @@ _OF_AUTHORS = {name for cls in (TrainCallback, Callback) for name in vars(cls) i
 
 def _ours(run: Run) -> list[TrainCallback]:
     return [callback for callback in run.callbacks if isinstance(callback, TrainCallback)]
+
+
+def _say_if_nothing_was_loaded(run: Run) -> None:
+    """Says that a run begins late with what a new one begins with."""
+    rates = None if run.is_resumed or not run.initial_epoch else run.all_rates()
+    if COUNTS_STEPS and rates is not None and rates.steps == 0:
+        emit(
+            f"Model: the run begins with epoch {run.epoch}, but its optimizer has done no step: load the weights and "
+            f"the optimizer of epoch {run.initial_epoch} before, as TrainingState.resume does, or leave initial_epoch "
+            f"out"
+        )
 
 
 def _may_be_moved(first: TrainCallback, callbacks: list[Any]) -> bool:

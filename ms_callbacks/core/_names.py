@@ -80,17 +80,21 @@ def alike(name: str, names: Iterable[str]) -> Optional[str]:
 
 
 def hint(name: str, names: Iterable[str]) -> str:
-    """`"; did you mean 'acc'?"` for the value most like `name`, whatever its case, its prefix and its synonym."""
+    """`"; did you mean 'acc'?"` for the value most like `name`, whatever its case, its prefix and its synonym.
+
+    That may be a longer name, such as `Perplexity_loss` for `val_loss`.
+    """
     lower = name.lower()
     bare = _OF_EVALUATION.sub("", lower, count=1)
     if re.fullmatch(r"train(ing)?[_/ .-]+loss", lower):
         return f"; did you mean {TRAIN_LOSS!r}?"
     # A value of the evaluation is none of the training steps'; without a prefix, either may be meant.
     is_of_evaluation = _OF_EVALUATION.match(lower) is not None
-    options = sorted(each for each in names if not (is_of_evaluation and is_train_loss(each)))
+    options = sorted(each for each in names if not (is_of_evaluation and re.match(r"loss$|train(ing)?[_/ .-]", each)))
     found = [each for each in options if each.lower() == lower]
     found += [each for each in options if each.lower() == bare]
     found += [each for each in options if _meaning(each) == _meaning(name)]
+    found += sorted((each for each in options if _meaning(name) in _meanings_within(each)), key=len)
     if found:
         return f"; did you mean {found[0]!r}?"
     return nearest(bare, options) or nearest(name, options)
@@ -100,6 +104,13 @@ def _meaning(name: str) -> str:
     """What a name says, whatever its case, its prefix and what joins its words: `f1` for `val_F1-Score`."""
     word = re.sub(r"[\W_]", "", _OF_EVALUATION.sub("", name.lower(), count=1)) or name
     return _SYNONYMS.get(word, word)
+
+
+def _meanings_within(name: str) -> set[str]:
+    """What the words of a name say, each and any that follow each other: `f1` in `Scores_macro_f1_score`, say."""
+    words = re.split(r"[\W_]+", name.lower())
+    places = range(len(words) + 1)
+    return {_meaning("_".join(words[first:last])) for first in places for last in places if first < last}
 
 
 def _bare(name: str) -> str:

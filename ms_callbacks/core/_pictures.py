@@ -15,6 +15,7 @@ from typing import Any, Optional
 import numpy as np
 
 from . import _ranks
+from ._checks import check_path
 from ._files import staged
 from ._fonts import choose_fonts
 
@@ -41,19 +42,18 @@ def check_matplotlib(owner: str) -> None:
 
 
 def check_picture(owner: str, picture: Any) -> Optional[str]:
-    """Returns the path of a PNG as a string, or `None`; raises where it is no such path or cannot be drawn."""
+    """Returns the path of a PNG in full, or `None`; raises where it is no such path or cannot be drawn."""
     return None if picture is None else check_png(owner, "picture", picture)
 
 
 def check_png(owner: str, name: str, value: Any) -> str:
-    """Returns the path of a PNG as a string; raises where it is no such path or cannot be drawn."""
+    """Returns the path of a PNG in full; raises where it is no such path or cannot be drawn."""
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{owner}: {name} must be the path of a PNG file, but got {value!r} ({type(value).__name__})")
-    path = os.fspath(value)
-    if not isinstance(path, str) or not path.lower().endswith(".png"):
-        raise ValueError(f"{owner}: {name} must end in '.png', but got {path!r}")
+    if not os.fsdecode(value).lower().endswith(".png"):
+        raise ValueError(f"{owner}: {name} must end in '.png', but got {os.fspath(value)!r}")
     check_matplotlib(owner)
-    return path
+    return check_path(owner, name, value)
 
 
 def figure(width: float, height: float) -> Any:
@@ -72,7 +72,7 @@ def save(drawn: Any, path: str) -> None:
     with warnings.catch_warnings():
         # Of each glyph that no font has, which was said once, and of scripts that older ones do not put together.
         warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not support")
-        with staged(path, lambda temporary: drawn.savefig(temporary, format="png")):
+        with staged(path, lambda file: drawn.savefig(file, format="png")):
             pass
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 import weakref
@@ -9,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Optional, Union
 
-import mindspore as ms
 import numpy as np
 from mindspore import train
 
@@ -17,7 +17,7 @@ from ._callback import STEP_BEGIN, TrainCallback, only_one
 from ._checks import check_number
 from ._context import Run
 from ._output import counted
-from ._rates import Rates, shortest
+from ._rates import COUNTS_STEPS, Rates, shortest
 
 __all__ = [
     "PerGroup",
@@ -38,8 +38,6 @@ PerGroup = Union[float, list[float]]  # one number for all parameter groups, or 
 _MINDSPORES_OWN = tuple(
     getattr(train, name) for name in ("LearningRateScheduler", "ReduceLROnPlateau") if hasattr(train, name)
 )
-# MindSpore 2.0 counts an optimizer's steps only where its rate goes by them.
-_COUNTS_STEPS = not ms.__version__.startswith("2.0.")
 
 
 class RateSetter(TrainCallback):
@@ -235,6 +233,12 @@ class Schedule(RateSetter, ABC):
         self._bases, self._applied = state["bases"], state["applied"]
         self._index = state.get("steps", 0)
 
+    def digest_of_rates(self, run: Run, epochs: int, steps: int) -> str:
+        """A digest of the rates of so many epochs, and steps of the next; the same for schedules that begin alike."""
+        lists = self._lists or self._lists_for(self._bases_for(run, Rates(run.optimizers)), run)
+        taken = epochs * run.steps_per_epoch + steps if self.by_step else epochs + (steps > 0)
+        return hashlib.sha256(np.array([rates[:taken] for rates in lists]).tobytes()).hexdigest()
+
     def _lists_for(self, bases: Sequence[float], run: Run) -> list[list[float]]:
         plan = Plan(run.epochs, run.steps_per_epoch, is_grouped=len(bases) > 1)
         return [self.rates_for(base, plan._replace(group=group)) for group, base in enumerate(bases)]
@@ -273,7 +277,7 @@ class Schedule(RateSetter, ABC):
         if is_known and (now == left or (goes_on and self._had_led_to(now, bases, run))):
             return bases
         # An optimizer that has done no step since has not been loaded with what its steps had made of it.
-        is_untouched = rates.steps == steps and (is_seen or not goes_on or _COUNTS_STEPS)
+        is_untouched = rates.steps == steps and (is_seen or not goes_on or COUNTS_STEPS)
         if is_untouched or not (is_known or goes_on):
             return now
         owner = type(self).__name__

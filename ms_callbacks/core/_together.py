@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import Any, Callable
+from typing import Callable
 
 from mindspore import nn
 
 from ._checks import quoted
 from ._context import Run, metrics_of
+from ._files import in_words
 from ._metrics import by_name
 from ._names import EVAL_LOSS
 from ._output import counted, emit
@@ -100,8 +101,8 @@ def _check_space(run: Run) -> None:
         free = shutil.disk_usage(places[disk]).free
         if free < size:
             raise OSError(
-                f"the checkpoints of this run need {_megabytes(size)} on the disk of {places[disk]!r}, where "
-                f"{_megabytes(free)} are free; make room, keep fewer, or save elsewhere"
+                f"the checkpoints of this run need {in_words(size)} on the disk of {places[disk]!r}, where "
+                f"{in_words(free)} are free; make room, keep fewer, or save elsewhere"
             )
 
 
@@ -120,10 +121,6 @@ def _check_evaluation(run: Run) -> None:
     except ValueError as error:
         names = [type(callback).__name__ for callback in run.callbacks if isinstance(callback, Evaluator)]
         raise ValueError(f"{names[0] if names else 'Model.fit'}: {error}") from error.__cause__
-
-
-def _megabytes(size: Any) -> str:
-    return f"{size / 1e6:,.1f} MB"
 
 
 CHECKS: tuple[Callable[[Run], None], ...] = (

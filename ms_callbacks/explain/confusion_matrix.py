@@ -53,7 +53,8 @@ class ConfusionMatrix(ClassReport):
         threshold: for one output, what it must exceed to mean class 1. Default: None, 0 for `nn.BCEWithLogitsLoss`
             and 0.5 for `nn.BCELoss`; other loss functions need it.
         every_n_epochs: reports after every n-th epoch too, if it was evaluated. Default: None, at the end alone.
-        picture: the path of a PNG, written at each report; its folder must exist. Needs matplotlib. Default: None.
+        picture: the path of a PNG, taken from the working directory at construction and written at each report; its
+            folder must exist. Needs matplotlib. Default: None.
         verbose: 0 prints nothing. Default: 1.
 
     Attributes:

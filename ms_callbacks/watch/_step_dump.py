@@ -45,10 +45,10 @@ class StepDump(NamedTuple):
             path = os.path.join(directory, f"{name}-{again}")
         with _files.staged_folder(path) as folder:
             weights, batch = os.path.join(folder, WEIGHTS), os.path.join(folder, BATCH)
-            _weights.save(weights, self.parameters)
+            saved = _files.written(weights, lambda file: _weights.save(file, self.parameters))
             columns: Any = {f"column_{index:03d}": column for index, column in enumerate(self.batch)}
             np.savez(batch, **columns)
-            digests = {WEIGHTS: _files.sha256(weights), BATCH: _files.sha256(batch), REPORT: _digest(self.report)}
+            digests = {WEIGHTS: saved, BATCH: _files.sha256(batch), REPORT: _digest(self.report)}
             with open(os.path.join(folder, REPORT), "w", encoding="utf-8") as file:
                 json.dump({**self.report, "sha256": digests}, file, indent=2, allow_nan=False)
                 file.write("\n")

@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Union
 
 import mindspore as ms
 import numpy as np
@@ -61,7 +61,8 @@ class NonFiniteGuard(TrainCallback, Examiner):
     `every_n_steps` steps and one copy of the train network: with Adam, three times the weights.
 
     Args:
-        dump_dir: the folder for the dumps; it is made where it does not exist.
+        dump_dir: the folder for the dumps, taken from the working directory at construction; it is made where it does
+            not exist.
         every_n_steps: looks after so many steps, and keeps so many batches; 1 looks at each. Default: 50.
         keep: how many dumps to keep in `dump_dir`, the newest. Default: 3.
         on_nonfinite: `"raise"` an error that says what was found, or `"stop"` the run with a line that says the same.
@@ -90,7 +91,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
 
     def __init__(
         self,
-        dump_dir: str,
+        dump_dir: Union[str, os.PathLike[str]],
         *,
         every_n_steps: int = 50,
         keep: int = 3,
@@ -195,7 +196,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
         if self.on_nonfinite == "raise":
             raise ValueError(f"{_OWNER}: {finding}")
         self._tell(finding)
-        run.request_stop()
+        run.request_stop(_OWNER)
 
     def _find(self, run: Run) -> Optional[str]:
         """What is to be told of the steps since the last look; `None` where all is finite."""
@@ -301,7 +302,7 @@ class Replay:
     made_in: Optional[str] = None
 
 
-def replay(path: str, model: Model) -> Replay:
+def replay(path: Union[str, os.PathLike[str]], model: Model) -> Replay:
     """Runs the step that a `NonFiniteGuard` has kept once more, in the mode that is set.
 
     Afterwards the model holds weights, moments and rates as they were before the step, to look around in a debugger.
