@@ -42,7 +42,7 @@ class Own(Callback):
         if step == self.die_at:
             os.kill(os.getpid(), signal.SIGKILL)
         if step == self.signal_at:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
 
     def on_train_epoch_end(self, run_context: Any) -> None:
         self.rates.append(float(self.model.train_network.optimizer.learning_rate.asnumpy()))

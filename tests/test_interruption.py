@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -87,6 +88,11 @@ class Child:
 
     def end(self) -> int:
         """Waits for the end; returns how the process exited."""
+        if self.leader >= 0:
+            with contextlib.suppress(OSError):  # as a terminal ends
+                for each in self.process.stdout or ():
+                    self.lines.append(each.rstrip())
+            return self.process.wait(SECONDS)
         if self.process.returncode is None:
             rest, _ = self.process.communicate(timeout=SECONDS)
             self.lines += rest.splitlines()

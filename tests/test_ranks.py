@@ -116,10 +116,10 @@ def test_a_rank_that_dies_leaves_whole_files_and_the_run_goes_on(whole: Path, tm
 
 
 def test_a_signal_to_one_rank_stops_all_after_the_same_step(tmp_path: Path) -> None:
-    """None waits for the other, and the state that is kept is the same for all."""
+    """None waits for the other, all name it, and the state that is kept is the same for all."""
     folder = tmp_path / "run"
     assert launch(folder, signal_at=13) == 0, logs(folder)
-    assert [each["signal"] for each in outcomes(folder)] == [signal.SIGTERM] * RANKS
+    assert [each["signal"] for each in outcomes(folder)] == [signal.SIGINT] * RANKS
     assert list((folder / "state").glob("state-*"))
     assert outcomes(folder)[0]["stopped"][0] == 0
 
