@@ -18,9 +18,7 @@ import os
 import sys
 from typing import Any, Callable, Optional
 
-from . import _ranks
-
-__all__ = ["SafeStream", "emit", "known", "print_line", "set_printer"]
+__all__ = ["SafeStream", "counted", "emit", "in_a_row", "known", "print_line", "set_printer"]
 
 _logger = logging.getLogger("ms_callbacks")
 
@@ -116,6 +114,8 @@ if _logger.level == logging.NOTSET:
 
 def emit(line: str, file: Any = None) -> None:
     """Logs a line, or prints it to `file` where one is given; of several processes, the first alone."""
+    from . import _ranks  # which imports MindSpore: a command that only answers --help does without
+
     if not _ranks.is_first():
         return
     if file is None:
@@ -133,3 +133,13 @@ def set_printer(printer: Callable[[str], None] = print_line) -> None:
 def known(number: Optional[int]) -> str:
     """The number, or a dash where it is not known."""
     return "-" if number is None else str(number)
+
+
+def counted(number: int, noun: str) -> str:
+    """The number with its noun: `1 epoch`, `3 epochs`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def in_a_row(number: int) -> str:
+    """How often something has happened without a break: `once`, `3 times in a row`."""
+    return "once" if number == 1 else f"{number:,} times in a row"

@@ -149,6 +149,10 @@ class ProgressBar(TrainCallback):
             self._looked = now
             self._show(self._run)
 
+    def tells_of(self, name: str) -> bool:
+        """Whatever there is."""
+        return True
+
     @property
     def _epoch(self) -> str:
         return f"{self._run.epoch}/{self._run.epochs}"
