@@ -300,7 +300,7 @@ def test_ctrl_c_at_a_terminal_ends_even_what_leaves_python_no_word(uninterrupted
     assert child.press_ctrl_c() in (-signal.SIGTERM, -signal.SIGINT)  # what MindSpore has made of it
     again = Child(tmp_path, **arguments)
     assert again.end() == 0, again.lines
-    assert "TrainingState: going on after epoch 1" in again.lines
+    assert any("continues after epoch 1" in line for line in again.lines)
     assert again.outcome() == uninterrupted("graph", False)
 
 

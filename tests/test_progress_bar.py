@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import io
 import os
+import pickle
 import pty
 import re
 import struct
@@ -222,6 +224,8 @@ def test_an_exception_takes_the_bar_down(monkeypatch):
         make_model().train(1, dataset(), callbacks=[bar, LossMonitor(), Fail()])
     assert _output._printer is printer
     assert bar._bar is None
+    bar.file = None
+    assert pickle.loads(pickle.dumps(copy.deepcopy(bar))).refresh == bar.refresh  # nothing of the run is left
     assert "ms_callbacks-clock" not in [thread.name for thread in threading.enumerate()]
 
 

@@ -56,6 +56,7 @@ class ProgressBar(TrainCallback):
         self.file = check_file("ProgressBar", file)
         self.interval = check_number("ProgressBar", "interval", interval, minimum=0)
         self.refresh = check_number("ProgressBar", "refresh", refresh, minimum=0)
+        self._stream: Any = None
         self._bar: Optional[Bar] = None
         self._clock: Optional[Clock] = None
         self._rates: Optional[Rates] = None
@@ -110,7 +111,7 @@ class ProgressBar(TrainCallback):
             self._clock.stop()
         if self._bar is not None:
             self._bar.close()
-        self._bar = self._clock = self._rates = None
+        self._bar = self._clock = self._rates = self._stream = None
 
     def _begin_to_compile(self, run_context: Any) -> None:
         """Says that the first step compiles, and for how long, until it is over."""
