@@ -25,6 +25,7 @@ from ms_callbacks.watch._bar import Bar, Clock
 from ms_callbacks.watch.progress_bar import ProgressBar
 
 
+@pytest.mark.usefixtures("graph")
 def test_plain_lines_in_a_file():
     """With epoch, step, loss, rate, time left, and the latest validation, after what the first step compiles."""
     file = io.StringIO()
