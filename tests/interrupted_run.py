@@ -82,6 +82,7 @@ def run(
     """Begins, or continues; returns what the run has come to. `ballast` parameters make its files larger."""
     ms.set_context(mode=conftest.MODES[mode])
     fast_cpu()
+    ms.set_seed(1)  # for what the network is made with, too
     network = Network()
     if ballast:
         network.ballast = Parameter(Tensor(np.arange(ballast, dtype=np.float32)), requires_grad=False)

@@ -297,6 +297,9 @@ def test_ctrl_c_at_a_terminal_ends_even_what_leaves_python_no_word(uninterrupted
     arguments = {"mode": "graph", "shuffle": False, "every_n_steps": None}
     child = Child(tmp_path, terminal=True, busy_in=11, **arguments)
     assert child.until("busy"), child.lines
+    until = time.monotonic() + SECONDS
+    while not list((tmp_path / "state").glob("state-*")) and time.monotonic() < until:
+        time.sleep(0.05)  # it is written behind the run
     assert child.press_ctrl_c() in (-signal.SIGTERM, -signal.SIGINT)  # what MindSpore has made of it
     again = Child(tmp_path, **arguments)
     assert again.end() == 0, again.lines
