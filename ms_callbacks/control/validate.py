@@ -82,6 +82,8 @@ class Validate(TrainCallback, Evaluator):
         Validation: acc: ..., eval_loss: ...
     """
 
+    _run_only = ("_written",)
+
     def __init__(self, model: Model, dataset: Any, *, every_n_epochs: int = 1, on_last: bool = True) -> None:
         super().__init__()
         if not isinstance(model, Model):

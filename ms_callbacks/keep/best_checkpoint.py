@@ -112,6 +112,8 @@ class BestCheckpoint(TrainCallback, Writer):
         'acc'
     """
 
+    _run_only = ("_behind", "_parameters")
+
     def __init__(
         self,
         filepath: Union[str, os.PathLike[str]] = "best.ckpt",

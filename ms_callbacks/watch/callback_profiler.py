@@ -82,16 +82,19 @@ class CallbackProfiler(TrainCallback):
         8 steps, ... ms each with all that lay between them; callbacks took ... ms of it
     """
 
+    _run_only = ("_undo",)
+
     def __init__(self, *, verbose: int = 1) -> None:
         super().__init__()
         self.verbose = check_choice("CallbackProfiler", "verbose", verbose, (0, 1))
-        self._undo = contextlib.ExitStack()
+        self._undo: Optional[contextlib.ExitStack] = None
         self._reset()
 
     def on_train_begin(self, run_context: Any) -> None:
         """Puts a clock before every hook."""
         super().on_train_begin(run_context)
         self._reset()
+        self._undo = contextlib.ExitStack()
         self._undo.enter_context(noticed(self._notice_read))
         for name, callback in numbered(self._run.callbacks):
             if callback is not self:
@@ -110,7 +113,8 @@ class CallbackProfiler(TrainCallback):
 
     def on_exit(self) -> None:
         """Takes the clocks away, and prints."""
-        self._undo.close()
+        if self._undo is not None:
+            self._undo.close()
         if self._began:
             self.seconds_ = time.perf_counter() - self._began
         if self.verbose:

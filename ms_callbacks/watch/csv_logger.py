@@ -51,6 +51,8 @@ class CSVLogger(TrainCallback):
         epoch,loss,acc,eval_loss,learning_rate,seconds,samples_per_second
     """
 
+    _run_only = ("_descriptor",)
+
     def __init__(self, filename: Union[str, os.PathLike[str]], separator: str = ",", append: bool = False) -> None:
         super().__init__()
         self.filename = check_path("CSVLogger", "filename", filename)
