@@ -209,9 +209,7 @@ def test_an_export_that_fails_leaves_the_earlier_file(tmp_path, monkeypatch, fau
 # A disk that refuses
 
 
-@pytest.mark.parametrize(
-    ("function", "nth"), [*[("fsync", n) for n in (1, 2, 3, 4)], ("replace", 1), ("replace", 2)]
-)
+@pytest.mark.parametrize(("function", "nth"), [*[("fsync", n) for n in (1, 2, 3, 4)], ("replace", 1), ("replace", 2)])
 @pytest.mark.parametrize("background", [True, False])
 def test_best_checkpoint_whatever_call_fails(tmp_path, monkeypatch, function, nth, background):
     """The object and a new one load the same whole file: the one before, or the new one where it was there already."""

@@ -18,9 +18,9 @@ from mindspore.train import RunContext
 from training import Script
 
 from ms_callbacks import DynamicLR, EarlyStopping, History, LRCosineAnnealing, LRStepDecay, LRWarmup, ReduceLROnPlateau
+from ms_callbacks.core._checks import check_path
 from ms_callbacks.core._monitor import Monitor, Tracker
 from ms_callbacks.core._schedule import Plan
-from ms_callbacks.core._checks import check_path
 from ms_callbacks.core._template import PathTemplate
 
 CASES = 0

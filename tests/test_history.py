@@ -146,8 +146,17 @@ def test_what_is_appended_to_keeps_what_is_whole(tmp_path, found, kept):
 
 
 @pytest.mark.parametrize(
-    "found", [b"epoch,accuracy", b"a\n1\n", b"\n", b"x" * 10, ROWS.replace(b",", b";"), ROWS.decode().encode("utf-16"), b"a\0b\n"]
-)  # fmt: skip
+    "found",
+    [
+        b"epoch,accuracy",
+        b"a\n1\n",
+        b"\n",
+        b"x" * 10,
+        ROWS.replace(b",", b";"),
+        ROWS.decode().encode("utf-16"),
+        b"a\0b\n",
+    ],
+)
 def test_another_file_is_not_appended_to(tmp_path, found):
     """Nor replaced, whatever it lacks at its end."""
     path = tmp_path / "log.csv"

@@ -76,7 +76,7 @@ def test_a_path_is_kept_in_full(taker, tmp_path, monkeypatch):
 def test_what_is_no_path_is_refused(taker, nonsense):
     """With the argument's name."""
     argument, _, make = TAKERS[taker]
-    with pytest.raises((TypeError, ValueError), match=f"{taker}: .*{'filepath|' if taker[0] in 'BS' else ''}{argument}"):
+    with pytest.raises((TypeError, ValueError), match=f"{taker}: {argument} "):
         make(nonsense)
 
 
@@ -222,10 +222,8 @@ def test_on_a_file_system_that_lacks_what_is_not_needed_all_is_saved(tmp_path, m
     assert capsys.readouterr().out.count("does not flush folders (Invalid argument)") == 1
     for best in (made["BestCheckpoint"], made["safetensors"]):
         assert best.load_into(make_model().predict_network)["epoch"] == 2
-    assert sorted(os.listdir(tmp_path)) == sorted(
-        ["best.ckpt", "best.ckpt.json", "best.mindir", "best.safetensors", "best.safetensors.json"]
-        + ["dumps", "log.csv", "state"]
-    )
+    checkpoints = {"best.ckpt", "best.ckpt.json", "best.safetensors", "best.safetensors.json"}
+    assert set(os.listdir(tmp_path)) == checkpoints | {"best.mindir", "dumps", "log.csv", "state"}
 
 
 @posix
@@ -306,7 +304,7 @@ def test_a_folder_that_vanishes_is_named(tmp_path, background):
         best._kept, best._decided = [], []  # so that the next is saved, whatever it is
 
     model, state = make_model(), TrainingState(tmp_path / "state")
-    with pytest.raises(OSError, match=f"BestCheckpoint: could not save .*the folder '{folder}' does not exist any more"):
+    with pytest.raises(OSError, match=f"BestCheckpoint: could not save .*the folder '{folder}' does not exist any"):
         model.train(4, dataset(), callbacks=[state, best, At(vanish)])
     folder.mkdir()
     model, train, state = make_model(), dataset(), TrainingState(tmp_path / "state")
@@ -346,8 +344,8 @@ def test_two_that_save_to_one_file_by_a_link_are_refused(tmp_path):
     """It is one place by either name."""
     for name in ("best.ckpt", "best.mindir"):
         (tmp_path / f"link-{name}").symlink_to(name)
-    for make, names in ((BestCheckpoint, ("best.ckpt", "link-best.ckpt")), (ExportBest, ("best.mindir", "link-best.mindir"))):
-        two = [make(tmp_path / name, monitor="loss") for name in names]
+    for make, name in ((BestCheckpoint, "best.ckpt"), (ExportBest, "best.mindir")):
+        two = [make(tmp_path / each, monitor="loss") for each in (name, f"link-{name}")]
         with pytest.raises(ValueError, match=r"two callbacks (save|export) to .*; give each a filepath of its own"):
             make_model().train(1, dataset(), callbacks=[*two, NoStep()])
 

@@ -72,15 +72,15 @@ class TrainCallback(Callback):
         return [callback for callback in alive if callback is not None and not callback._is_used]
 
     def __getstate__(self) -> dict[str, Any]:
-        of_class = type(self)
         # What stands before a method of the class is a hook of a run.
-        own = {name: value for name, value in vars(self).items() if not inspect.isroutine(getattr(of_class, name, None))}
-        kept = {name: value for name, value in own.items() if name not in _WHILE_IT_LASTS}
+        hooks = {name for name in vars(self) if inspect.isroutine(getattr(type(self), name, None))}
+        gone = hooks.union(_WHILE_IT_LASTS)
+        kept = {name: value for name, value in vars(self).items() if name not in gone}
         return {**kept, **dict.fromkeys(self._run_only)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         TrainCallback.__init__(self)
-        vars(self).update(state)
+        self.__dict__.update(state)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TrainCallback:
         state = self.__getstate__()

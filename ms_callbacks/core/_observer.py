@@ -58,6 +58,7 @@ class EvalOutputs:
 
 class EvalObserver(TrainCallback, ABC):
     """Sees each batch of whatever evaluation takes place: that of `Validate`, of `Model.fit`, or of `Model.eval`."""
+
     _run_only = ("eval_outputs",)
 
     def on_eval_begin(self, run_context: Any) -> None:
