@@ -42,7 +42,8 @@ def interpreter(version: str) -> str:
 )
 def tests(session: nox.Session, mindspore: str, others: str) -> None:
     """Runs the tests."""
-    session.install("-q", f"mindspore=={mindspore}", *others.split(), ".[test]")
+    session.install("-q", f"mindspore=={mindspore}", ".[test]")
+    session.install("-q", *others.split())  # NumPy 2 too, which the package works with but does not ask for
     session.run(
         "python", "-c", "import sys, mindspore, numpy; print(sys.version, mindspore.__version__, numpy.__version__)"
     )

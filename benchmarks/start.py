@@ -1,4 +1,4 @@
-"""What `import ms_callbacks` adds to the start of a program: it must not be noticed beside `import mindspore`."""
+"""What all of `ms_callbacks` adds to the start of a program: it must not be noticed beside `import mindspore`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import sys
 from benchmarks._measure import Row, in_turns, ratios, run
 
 MINDSPORE = "import mindspore"
-BOTH = "import mindspore, ms_callbacks"
+BOTH = "import mindspore; from ms_callbacks import *"
 OURS = """
 import time
 import mindspore
 began = time.perf_counter()
-import ms_callbacks
+from ms_callbacks import *
 print(time.perf_counter() - began)
 """
 
@@ -33,8 +33,9 @@ def measure(args: argparse.Namespace) -> list[Row]:
             "ours": lambda: float(child(OURS)),
         },
     )
+    ours = [1e3 * each for each in seconds["ours"]]
     return [
-        Row("import ms_callbacks, after import mindspore", [1e3 * each for each in seconds["ours"]], "ms", at_most=30),
+        Row("from ms_callbacks import *, after import mindspore", ours, "ms", at_most=30),
         Row("a process that imports both / mindspore alone", ratios(seconds["both"], seconds["mindspore"])),
     ]
 

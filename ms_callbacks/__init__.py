@@ -1,38 +1,16 @@
 """Callbacks for MindSpore's `Model.train` and `Model.fit`, as Keras and Lightning have them.
 
-Importing this package needs MindSpore and NumPy alone and changes nothing global. Beside the callbacks stand
+Using this package needs MindSpore and NumPy alone and changes nothing global. Beside the callbacks stand
 `ms_callbacks.vision` (mindvision's `lenet` and `Mnist` on today's MindSpore) and `ms_callbacks.cpu` (`fast_cpu`).
+
+Everything is imported on first use (PEP 562), so that `import ms_callbacks` takes no time and needs no MindSpore: its
+command line answers `--help` without it.
 """
 
-from .control.check_callbacks import check_callbacks
-from .control.dynamic_lr import DynamicLR
-from .control.early_stopping import EarlyStopping
-from .control.freeze import freeze
-from .control.lr_cosine_annealing import LRCosineAnnealing
-from .control.lr_step_decay import LRStepDecay
-from .control.lr_warmup import LRWarmup
-from .control.reduce_lr_on_plateau import ReduceLROnPlateau
-from .control.validate import Validate
-from .explain.confusion_matrix import ConfusionMatrix
-from .explain.grad_cam import grad_cam
-from .explain.hard_examples import HardExamples
-from .explain.robustness import Robustness
-from .keep.best_checkpoint import BestCheckpoint
-from .keep.export_best import ExportBest
-from .keep.graceful_stop import GracefulStop
-from .keep.quantized_weights import load_int8_weights, save_int8_weights
-from .keep.training_state import TrainingState
-from .watch.activation_monitor import ActivationMonitor
-from .watch.batch_accuracy import BatchAccuracy
-from .watch.callback_profiler import CallbackProfiler
-from .watch.csv_logger import CSVLogger
-from .watch.history import History
-from .watch.loss_monitor import LossMonitor
-from .watch.non_finite_guard import NonFiniteGuard, replay
-from .watch.plot_history import plot_history
-from .watch.progress_bar import ProgressBar
-from .watch.shape_inspector import ShapeInspector
-from .watch.step_outputs import StepOutputs
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __all__ = [
     "ActivationMonitor",
@@ -69,3 +47,25 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_MODULES = ("cpu", "vision")
+
+if TYPE_CHECKING:
+    from . import cpu as cpu
+    from . import vision as vision
+    from ._api import *
+else:  # a type checker that saw this would take any name for one of the package
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is first used."""
+        if name in _MODULES:
+            return importlib.import_module(f"{__name__}.{name}")
+        if name in __all__:
+            api = importlib.import_module(f"{__name__}._api")
+            globals().update((each, getattr(api, each)) for each in __all__)
+            return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        """List what is there, imported or not."""
+        return sorted({*globals(), *__all__, *_MODULES})

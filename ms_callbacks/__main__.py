@@ -1,4 +1,4 @@
-"""`python -m ms_callbacks`: what can be asked of this package from a shell."""
+"""The command `ms-callbacks`, or `python -m ms_callbacks`: what can be asked of this package from a shell."""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ import sys
 from collections.abc import Sequence
 from typing import Optional
 
+from . import __version__
 from ._doctor import MODES, doctor
 
-_DOCTOR = """Tells what MindSpore, oneDNN, processor, mode and threads you have, measures for about two seconds how fast
-they are before and after ms_callbacks.cpu.fast_cpu(), and says what is slow and how to mend it. Your environment
-variables, such as ONEDNN_MAX_CPU_ISA, are in force. Exit status: 0 when nothing is slow, 1 when something is, 2 when it
-could not be measured."""
+_DOCTOR = """Says whether MindSpore works here, what it runs on, and how fast. Up to four processes start MindSpore and
+measure convolutions and small operations, in turns as it is and after ms_callbacks.cpu.fast_cpu(). That takes 20
+seconds on an idle machine and a minute on a busy one; progress goes to the standard error. Your environment variables,
+such as ONEDNN_MAX_CPU_ISA, are in force. Exit status: 1 when something is wrong (MindSpore cannot be started or does
+not go with the installed NumPy, or nothing can be written in this folder), else 0, even where something is slow."""
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Runs the command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m ms_callbacks", description="Callbacks for MindSpore.")
+    """Run the command and return its exit status."""
+    program = "python -m ms_callbacks" if sys.argv[0].endswith("__main__.py") else "ms-callbacks"
+    parser = argparse.ArgumentParser(prog=program, description="Callbacks for MindSpore's Model.train and Model.fit.")
+    parser.add_argument("--version", action="version", version=f"ms_callbacks {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("doctor", help="says what is slow on this machine's CPU", description=_DOCTOR)
-    command.add_argument(
-        "--mode", choices=MODES, help="the mode that you train in (MindSpore's own default if not given)"
-    )
-    return doctor(parser.parse_args(arguments).mode)
+    command = commands.add_parser("doctor", help="say what is wrong or slow on this machine", description=_DOCTOR)
+    command.add_argument("--mode", choices=MODES, help="the mode that you train in (default: MindSpore's own)")
+    command.add_argument("--quick", action="store_true", help="start MindSpore once and measure nothing")
+    command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    options = parser.parse_args(arguments)
+    return doctor(options.mode, quick=options.quick, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -1,223 +1,177 @@
-"""What makes MindSpore slow on this machine, measured: from a step's time alone, a user cannot tell that it is slow.
+"""What is wrong with an installation, and what makes MindSpore slow on this machine, measured.
 
-Each measurement is a process of its own, for oneDNN and MindSpore read some of their settings once: one as the user has
-it, and one after `fast_cpu`, in turns.
+From a step's time alone, a user cannot tell that it is slow. Each measurement is a process of its own, for oneDNN and
+MindSpore read some of their settings once: one as the user has it, and one after `fast_cpu`, in turns. This module
+imports no MindSpore, so that it can say why that fails.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import platform
-import statistics
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
-import mindspore as ms
-import numpy as np
-from mindspore import Tensor, nn
+from . import __version__
+from .core._files import check_folder
+from .core._output import print_line
 
-from . import cpu
+__all__ = ["MODES", "doctor"]
 
-MODES = {"graph": ms.GRAPH_MODE, "pynative": ms.PYNATIVE_MODE}
+MODES = ("graph", "pynative")
 
-_ROUNDS = 2
-_SECONDS = 0.2  # of measuring each figure; there are ten at most
-_SLOW = 1.5  # times; less may be noise
-_TIMEOUT = 120  # seconds; a measurement takes about five
+_TURNS = 2  # of measuring as it is and after fast_cpu()
+_GAIN = 1.2  # times faster; less may be noise
+_TIMEOUT = 120  # seconds; a process takes about five
 
-# oneDNN's names of its bit masks; those that 2.x has otherwise are of processors rarely met.
-_ISA_NAMES = {
-    0x1: "SSE4.1",
-    0x3: "AVX",
-    0x7: "AVX2",
-    0xF: "AVX2_VNNI",
-    0x1F: "AVX2_VNNI_2",
-    0x27: "AVX512_CORE",
-    0x67: "AVX512_CORE_VNNI",
-    0xE7: "AVX512_CORE_BF16",
-    0x1EF: "AVX512_CORE_FP16",
-    0xFEF: "AVX512_CORE_AMX",
-    0x1FEF: "AVX512_CORE_AMX_FP16",
+# What is measured: the label of its line, what is slow where it is, and what it does.
+_PROBES = {
+    "convolution": ("Convolution:", "convolutions", "LeNet's two, 32 images"),
+    "step": ("Step:", "small operations", "training a tiny network in PYNATIVE mode"),
 }
 
 
-def doctor(mode: Optional[str]) -> int:
-    """Prints what there is, what is slow and how to mend it, for training in `mode` or in MindSpore's default.
+def doctor(mode: Optional[str], *, quick: bool = False, as_json: bool = False) -> int:
+    """Print what there is, what is wrong or slow, and what to do about it; progress goes to the standard error.
+
+    Args:
+        mode: "graph" or "pynative", whichever the user trains in. `None` for MindSpore's default.
+        quick: start MindSpore once and measure nothing. Default: False.
+        as_json: print one JSON object instead of lines. Default: False.
 
     Returns:
-        The exit status: 0 when nothing is slow, 1 when something is, 2 when it could not be measured.
+        The exit status: 1 when something is wrong, else 0.
     """
-    usual, fast = [], []
+    report = _examine(mode, quick)
+    print_line(json.dumps(report, indent=2, allow_nan=False) if as_json else "\n".join(_lines(report)))
+    return 1 if report["problems"] else 0
+
+
+def _examine(mode: Optional[str], quick: bool) -> dict[str, Any]:
+    """Everything that is reported."""
+    report: dict[str, Any] = {
+        "ms_callbacks": __version__,
+        "facts": {},
+        "milliseconds": {},
+        "problems": [],
+        "advice": [],
+    }
     try:
-        for turn in range(_ROUNDS):
-            usual.append(_run(mode, "usual"))
-            if turn == 0:
-                print(*_facts(usual[0]), sep="\n", flush=True)
-            if usual[0]["device"] != "CPU":
-                print(f"Nothing is measured: fast_cpu() is for a CPU, and this MindSpore runs on {usual[0]['device']}")
-                return 0
-            fast.append(_run(mode, "fast"))
+        check_folder("BestCheckpoint", "best.ckpt")
+    except OSError as error:
+        report["problems"].append(str(error))
+    try:
+        usual, fast = _processes(mode, quick)
     except RuntimeError as error:
-        print(f"Could not be measured: {error}")
-        return 2
-    figures, slow = _compare(usual, fast)
-    print(*figures, *(slow or ["Nothing is slow"]), sep="\n")
-    return 1 if slow else 0
+        report["problems"].append(str(error))
+        return report
+    report["facts"] = usual[0]["facts"]
+    report["problems"] += usual[0]["problems"]
+    report["milliseconds"] = _fastest(usual, fast)
+    report["advice"] = _advice(report["milliseconds"], usual[0]["settings"])
+    return report
 
 
-def _run(mode: Optional[str], setup: str) -> dict[str, Any]:
-    """Measures in a process of its own, in the user's environment."""
-    command = [sys.executable, "-m", "ms_callbacks._doctor", json.dumps([mode, setup])]
-    environment = dict(os.environ)  # as Python found it: on import, MindSpore sets OMP_NUM_THREADS behind Python's back
+def _processes(mode: Optional[str], quick: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The answers of the processes as it is, and of those after fast_cpu() where that can make anything faster."""
+    if quick:
+        return [_run(mode, "quick", "starting MindSpore")], []
+    labels = {"usual": "as it is", "fast": "after fast_cpu()"}
+    answers: dict[str, list[dict[str, Any]]] = {"usual": [], "fast": []}
+    total, start = 2 * _TURNS, time.monotonic()
+    for done, setup in enumerate(["usual", "fast"] * _TURNS):
+        left = f", about {(time.monotonic() - start) / done * (total - done):.0f} s left" if done else ""
+        label = f"measuring {labels[setup]} ({done + 1} of at most {total}{left})"
+        answers[setup].append(_run(mode, setup, label))
+        if not answers["usual"][0]["settings"]:
+            break
+    return answers["usual"], answers["fast"]
+
+
+def _run(mode: Optional[str], setup: str, label: str) -> dict[str, Any]:
+    """The answer of `_measure` in a process of its own, in the user's environment."""
+    command = [sys.executable, "-m", "ms_callbacks._measure", json.dumps([mode, setup])]
+    environment = dict(os.environ)
+    print(f"doctor: {label} ... ", end="", file=sys.stderr, flush=True)
+    start = time.monotonic()
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT, env=environment, check=False
         )
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"no answer within {_TIMEOUT} s; is the machine busy with other work?") from None
+    finally:
+        print(f"{time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
     answers = [line for line in done.stdout.splitlines() if line.startswith("{")]  # MindSpore may print around it
     if done.returncode or not answers:
         said = (done.stderr or done.stdout).strip()[-2000:]
-        raise RuntimeError(f"MindSpore ended with exit status {done.returncode} before the answer, and said:\n{said}")
+        missing = "; pip install mindspore" if "No module named 'mindspore'" in said else ""
+        raise RuntimeError(f"MindSpore ended with exit status {done.returncode}{missing}. It said:\n{said}")
     answer: dict[str, Any] = json.loads(answers[-1])
     return answer
 
 
-def _facts(run: dict[str, Any]) -> list[str]:
-    """The lines on what there is."""
-    return [
-        f"MindSpore:   {run['mindspore']} on {run['device']}, Python {run['python']}, NumPy {run['numpy']}",
-        f"Processor:   {run['processor']}, {run['cores']} cores, {run['vectors'] or 'AVX2 not known of'}",
-        f"oneDNN:      {run['onednn'] or 'not found among what MindSpore has loaded'}",
-        f"Mode:        {run['mode']}",
-        f"Threads:     {run['threads']} of MindSpore's runtime; OMP_NUM_THREADS {run['omp_threads'] or 'is not set'}",
-    ]
+def _fastest(usual: list[dict[str, Any]], fast: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The fewest milliseconds of each probe, for whatever disturbs a measurement makes it longer."""
+    fewest: dict[str, dict[str, float]] = {}
+    for setup, answers in (("as_it_is", usual), ("after_fast_cpu", fast)):
+        for probe in answers[0]["seconds"] if answers else ():
+            seconds = min(answer["seconds"][probe] for answer in answers)
+            fewest.setdefault(probe, {})[setup] = round(seconds * 1000, 3)
+    return fewest
 
 
-def _compare(usual: list[dict[str, Any]], fast: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
-    """The lines on what was measured, and those on what is slow and how to mend it."""
-    settings = " and ".join(fast[0]["settings"])
-    as_it_is, after = [
-        {name: [run[name] for run in runs] for name in ("convolution", "step", "graph_step")} for runs in (usual, fast)
-    ]
-    figures = [
-        f"Convolution: {_ms(as_it_is['convolution'])} as it is, {_ms(after['convolution'])} after fast_cpu()"
-        " (LeNet's two, 32 images)",
-        f"Dispatch:    {_ms(as_it_is['step'])} as it is, {_ms(after['step'])} after fast_cpu()"
-        " (a training step of a tiny network)",
-    ]
-    probes = {"convolution": "convolutions", "step": "dispatching small operations"}
-    slower = [what for probe, what in probes.items() if _is_slow(as_it_is[probe], after[probe])]
-    slow = []
-    if slower and settings:  # where fast_cpu() has changed nothing, whatever differs is noise
-        slow.append(f"Slow:        {' and '.join(slower)}; call ms_callbacks.cpu.fast_cpu() before the first operation")
-        slow.append(f"             of your script (here it sets {settings})")
-    if None not in after["graph_step"]:
-        figures.append(f"GRAPH mode:  {_ms(after['graph_step'])} after fast_cpu() (the same step)")
-        if _is_slow(after["step"], after["graph_step"]):
-            slow.append("Slow:        small operations in PYNATIVE mode; call ms.set_context(mode=ms.GRAPH_MODE)")
-    return figures, slow
+def _advice(milliseconds: dict[str, dict[str, float]], settings: list[str]) -> list[str]:
+    """What makes training faster here. `settings` are those that fast_cpu() makes."""
+    call = (
+        f"call ms_callbacks.cpu.fast_cpu() before the first operation of your script; it sets {' and '.join(settings)}"
+    )
+    advice = []
+    faster = [words for probe, (_, words, _) in _PROBES.items() if _gain(milliseconds.get(probe, {})) >= _GAIN]
+    if faster:
+        advice.append(f"for faster {' and '.join(faster)}, {call}")
+    elif settings and not milliseconds:
+        advice.append(f"{call} (without --quick, what that gains is measured)")
+    if "graph_step" in milliseconds:
+        graph_step, step = milliseconds["graph_step"]["after_fast_cpu"], milliseconds["step"]["after_fast_cpu"]
+        if step >= _GAIN * graph_step:
+            advice.append("for faster small operations, train in GRAPH mode: ms.set_context(mode=ms.GRAPH_MODE)")
+    return advice
 
 
-def _is_slow(these: list[float], those: list[float]) -> bool:
-    """Whether even the fastest of these runs is clearly slower than the slowest of those."""
-    return min(these) >= _SLOW * max(those)
+def _gain(figures: dict[str, float]) -> float:
+    """How many times faster a probe is after fast_cpu(); 1 where that was not measured."""
+    return figures["as_it_is"] / figures["after_fast_cpu"] if len(figures) == 2 else 1
 
 
-def _ms(seconds: list[float]) -> str:
-    return f"{statistics.median(seconds) * 1000:.2f} ms"
-
-
-def _measure(mode: Optional[str], setup: str) -> dict[str, Any]:
-    """What this process has, and on a CPU how fast it is."""
-    if mode is not None:
-        ms.set_context(mode=MODES[mode])
-    device = ms.get_context("device_target")
-    settings = cpu.fast_cpu() if setup == "fast" else {}
-    seconds = _seconds(setup) if device == "CPU" else {}
-    # oneDNN is asked last: a question fixes what it uses.
-    return {"device": device, "settings": settings, **seconds, **_describe(mode)}
-
-
-def _seconds(setup: str) -> dict[str, Optional[float]]:
-    """The median seconds of each probe; that of GRAPH mode where it is another, and with fast_cpu() alone."""
-    seconds = {"convolution": _median(_convolution()), "step": _median(_step())}
-    if setup == "fast" and ms.get_context("mode") == ms.PYNATIVE_MODE:
-        ms.set_context(mode=ms.GRAPH_MODE)
-        graph_step = _median(_step())
-        ms.set_context(mode=ms.PYNATIVE_MODE)
-        return {**seconds, "graph_step": graph_step}
-    return {**seconds, "graph_step": None}
-
-
-def _convolution() -> Callable[[], object]:
-    """A forward pass of LeNet's convolutions."""
-    network = nn.SequentialCell(nn.Conv2d(1, 6, 5, pad_mode="valid"), nn.Conv2d(6, 16, 5, pad_mode="valid"))
-    images = Tensor(np.ones((32, 1, 32, 32), np.float32))
-    return lambda: network(images).asnumpy()
-
-
-def _step() -> Callable[[], object]:
-    """A training step whose operations are so small that it takes what dispatching them takes."""
-    network = nn.SequentialCell(nn.Dense(4, 4), nn.ReLU(), nn.Dense(4, 4))
-    optimizer = nn.Momentum(network.trainable_params(), 0.01, 0.9)
-    step = nn.TrainOneStepCell(nn.WithLossCell(network, nn.MSELoss()), optimizer)
-    batch = Tensor(np.ones((4, 4), np.float32))
-    return lambda: step(batch, batch).asnumpy()
-
-
-def _median(call: Callable[[], object]) -> float:
-    """The median seconds of a call, after the first, which compiles."""
-    call()
-    seconds: list[float] = []
-    end = time.perf_counter() + _SECONDS
-    while not seconds or time.perf_counter() < end:
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
-
-
-def _describe(mode: Optional[str]) -> dict[str, Any]:
-    """What is printed of this process."""
-    flags = cpu._processor_flags()
-    vectors = [name for flag, name in [("avx2", "AVX2"), ("avx512f", "AVX-512")] if flag in flags]
-    modes = {number: name for name, number in MODES.items()}
-    return {
-        "mindspore": ms.__version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "processor": cpu._processor().get("model name") or platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "vectors": ", ".join(vectors),
-        "onednn": _onednn(),
-        "mode": modes[ms.get_context("mode")].upper() + (", MindSpore's default" if mode is None else ""),
-        "threads": ms.get_context("runtime_num_threads"),
-        "omp_threads": os.environ.get("OMP_NUM_THREADS"),
-    }
-
-
-class _OneDNNVersion(ctypes.Structure):
-    """The start of oneDNN's dnnl_version_t."""
-
-    _fields_ = [("major", ctypes.c_int), ("minor", ctypes.c_int), ("patch", ctypes.c_int)]
-
-
-def _onednn() -> Optional[str]:
-    """The version of oneDNN and the instructions that it uses; `None` where it cannot be found."""
-    library, isa = cpu._onednn(), cpu._onednn_isa()
-    if library is None or isa is None:
-        return None
-    library.dnnl_version.restype = ctypes.POINTER(_OneDNNVersion)
-    version = library.dnnl_version().contents
-    name = _ISA_NAMES.get(isa, f"instructions {isa:#x}")
-    limits = [f"; {each}={os.environ[each]} is set" for each in cpu._ISA_VARIABLES if os.environ.get(each)]
-    return f"{version.major}.{version.minor}.{version.patch}, uses {name}{''.join(limits)}"
-
-
-if __name__ == "__main__":
-    print(json.dumps(_measure(*json.loads(sys.argv[1]))))
+def _lines(report: dict[str, Any]) -> list[str]:
+    """The report as it is printed."""
+    facts = report["facts"]
+    lines = [f"ms_callbacks: {report['ms_callbacks']}"]
+    if facts:
+        lines += [
+            f"MindSpore:    {facts['mindspore']} on {facts['device']}",
+            f"Python:       {facts['python']}, NumPy {facts['numpy']}",
+            f"Processor:    {facts['processor']}, {facts['cores']} cores, {facts['vectors'] or 'AVX2 not known of'}",
+            f"oneDNN:       {facts['onednn'] or 'not found among what MindSpore has loaded'}",
+            f"Mode:         {facts['mode']}",
+            f"Threads:      {facts['threads']} of MindSpore's runtime; "
+            f"OMP_NUM_THREADS {facts['omp_threads'] or 'is not set'}",
+        ]
+    for probe, (label, _, what) in _PROBES.items():
+        if probe in report["milliseconds"]:
+            figures = report["milliseconds"][probe]
+            after = ""
+            if len(figures) == 2:
+                after = f", {figures['after_fast_cpu']:.2f} ms after fast_cpu(): {_gain(figures):.1f} times as fast"
+            lines.append(f"{label:<13} {figures['as_it_is']:.2f} ms as it is{after} ({what})")
+    if "graph_step" in report["milliseconds"]:
+        graph_step = report["milliseconds"]["graph_step"]["after_fast_cpu"]
+        lines.append(f"GRAPH mode:   {graph_step:.2f} ms after fast_cpu() (the same step)")
+    lines += [f"Wrong:        {problem}" for problem in report["problems"]]
+    lines += [f"Advice:       {advice}" for advice in report["advice"]]
+    if not report["problems"] and not report["advice"]:
+        lines.append("Nothing is wrong, and nothing is slow" if report["milliseconds"] else "Nothing is wrong")
+    return lines

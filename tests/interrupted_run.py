@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import hashlib
 import json
 import os
 import sys
@@ -33,15 +34,21 @@ from ms_callbacks.cpu import fast_cpu
 
 
 class Say(Callback):
-    """Tells whoever waits outside how far it is, and waits for a line from there in some steps."""
+    """Tells whoever waits outside how far it is; waits for a line from there in some steps, and for long in one.
 
-    def __init__(self, seconds_at_end: float, waits_in: Sequence[int]) -> None:
-        self.seconds_at_end, self.waits_in = seconds_at_end, waits_in
+    What it then waits for lets Python's handlers of signals no more run than a compilation does.
+    """
+
+    def __init__(self, seconds_at_end: float, waits_in: Sequence[int], busy_in: int) -> None:
+        self.seconds_at_end, self.waits_in, self.busy_in = seconds_at_end, waits_in, busy_in
 
     def on_train_step_begin(self, run_context: Any) -> None:
         print("step", flush=True)
         if run_context.original_args()["cur_step_num"] in self.waits_in:
             sys.stdin.readline()
+        if run_context.original_args()["cur_step_num"] == self.busy_in:
+            print("busy", flush=True)
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 1 << 30)  # minutes
 
     def on_train_end(self, run_context: Any) -> None:
         print("end", flush=True)
@@ -62,6 +69,7 @@ def run(
     exit_with: Any = None,
     seconds_at_end: float = 0,
     waits_in: Sequence[int] = (),
+    busy_in: int = 0,
 ) -> dict[str, Any]:
     """Begins, or goes on; returns what the run has come to."""
     ms.set_context(mode=conftest.MODES[mode])
@@ -73,24 +81,21 @@ def run(
     state = TrainingState(os.path.join(folder, "state"), every_n_steps=every_n_steps)
     stopping = EarlyStopping("eval_loss", patience=4, restore_best_weights=True, verbose=0)
     history = History()
-    initial_epoch = state.resume(model, train)
-    model.train(
-        14,
-        train,
-        callbacks=[
-            stopping,
-            LRWarmup(2, after=ReduceLROnPlateau("eval_loss", patience=1, factor=0.5, verbose=0)),
-            BestCheckpoint(os.path.join(folder, "{epoch:02d}.ckpt"), monitor="acc", save_top_k=2, verbose=0),
-            CSVLogger(os.path.join(folder, "log.csv")),
-            history,
-            state,
-            GracefulStop(exit_with=exit_with),
-            LossMonitor(per_print_times=5, mean_of="interval"),
-            Validate(model, valid_dataset()),
-            Say(seconds_at_end, waits_in),
-        ],
-        initial_epoch=initial_epoch,
-    )
+    callbacks = [
+        stopping,
+        LRWarmup(2, after=ReduceLROnPlateau("eval_loss", patience=1, factor=0.5, verbose=0)),
+        BestCheckpoint(os.path.join(folder, "{epoch:02d}.ckpt"), monitor="acc", save_top_k=2, verbose=0),
+        CSVLogger(os.path.join(folder, "log.csv")),
+        history,
+        state,
+        GracefulStop(exit_with=exit_with),
+        LossMonitor(per_print_times=5, mean_of="interval"),
+        Validate(model, valid_dataset()),
+        Say(seconds_at_end, waits_in, busy_in),
+    ]
+    initial_epoch = state.resume(model, train, epochs=14)
+    if not state.finished_:
+        model.train(14, train, callbacks=callbacks, initial_epoch=initial_epoch)
     with open(os.path.join(folder, "log.csv"), encoding="utf-8") as file:
         rows = [[row[name] for name in ("epoch", "loss", "acc", "learning_rate")] for row in csv.DictReader(file)]
     kept = {os.path.basename(path): ms.load_checkpoint(path) for path in glob.glob(os.path.join(folder, "*.ckpt"))}

@@ -596,6 +596,23 @@ def test_says_what_was_saved(tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize(
+    ("top", "values", "endings"),
+    [
+        (1, [3.0, 2.0, 1.0], ["1.ckpt", "2.ckpt instead of {}1.ckpt", "3.ckpt instead of {}2.ckpt"]),
+        (2, [3.0, 2.0, 1.0], ["1.ckpt", "2.ckpt", "3.ckpt instead of {}1.ckpt"]),
+        (3, [3.0, 2.0, 1.0], ["1.ckpt", "2.ckpt", "3.ckpt"]),
+        (3, [3.0, 4.0, 2.0, 1.0], ["1.ckpt", "3.ckpt", "4.ckpt instead of {}2.ckpt"]),
+        (-1, [2.0, 1.0], ["1.ckpt", "2.ckpt"]),
+    ],
+)
+def test_says_what_was_removed(tmp_path, capsys, top, values, endings):
+    """The file that is outdone, and nothing where none is."""
+    scripted(tmp_path, values, "{epoch}.ckpt", verbose=1, save_top_k=top, background=False)
+    saved = [line.split("saved ")[1] for line in capsys.readouterr().out.splitlines()]
+    assert saved == [f"{tmp_path}/{ending.format(f'{tmp_path}/')}" for ending in endings]
+
+
 # Damage
 
 

@@ -578,7 +578,7 @@ HOOKS = [
 
 
 @pytest.mark.parametrize(("is_first", "hook"), [(index % 2 == 0, hook) for index, hook in enumerate(HOOKS)])
-def test_a_users_callback_that_raises_leaves_everything_in_order(tmp_path, hook, is_first):
+def test_a_users_callback_that_raises_leaves_everything_in_order(graph, tmp_path, hook, is_first):
     """Every callback is left, handlers, mode and best weights come back, no file is torn, and the next run works."""
     model, recorder, stop = make_model(), Recorder(), GracefulStop(exit_with=0)
     stopping = EarlyStopping("loss", patience=9, mode="max", restore_best_weights=True, verbose=0)

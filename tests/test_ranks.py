@@ -124,16 +124,18 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step(tmp_path: Path) -> N
     assert outcomes(folder)[0]["stopped"][0] == 0
 
 
-def test_the_example_prints_what_its_readme_shows(tmp_path: Path) -> None:
-    """Every process ends with the same weights, to the last digit."""
+def test_the_example_prints_what_its_readme_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every process ends with the same weights, to the last digit, and no warning stands in the logs."""
     pytest.importorskip("mindvision")
+    monkeypatch.delenv("GLOG_v", raising=False)
     assert start(tmp_path, str(ROOT / "examples" / "train_distributed.py"), "--epochs", "1") == 0, logs(tmp_path)
     told = re.findall(rf"Process \d of {RANKS}: (best epoch 1, sum of all weights .*)", logs(tmp_path))
     assert len(told) == RANKS
     assert len(set(told)) == 1
+    assert not [path for path in (tmp_path / "logs").iterdir() if "[WARNING]" in path.read_text(errors="replace")]
 
 
-def test_fit_alone_is_refused_on_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fit_alone_is_refused_on_several_processes(graph: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its evaluation is each rank's own; Validate beside it makes it one."""
     from training import dataset, valid_dataset
 

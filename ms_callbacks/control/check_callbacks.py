@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, Callable, Union
 
@@ -11,6 +12,7 @@ from mindspore.train import Callback, Model, RunContext
 from ..core._callback import TrainCallback
 from ..core._checks import check_int
 from ..core._context import Caller, Run
+from ..core._mindspore_compat import naming_numpy
 from ..core._roles import StateKeeper
 from ..core._together import CHECKS
 from ..core._trial import first_batch, python_random_state, try_training
@@ -80,6 +82,8 @@ def check_callbacks(
             raise TypeError(f"{_OWNER}: callbacks must be objects, but {name} is a class; write {name}(...)")
         if not isinstance(each, Callback):
             raise TypeError(f"{_OWNER}: callbacks must be MindSpore callbacks, but got {type(each).__name__}")
+    with naming_numpy():  # the size of a generator is known when it has run
+        batch_num = train_dataset.get_dataset_size()
     arguments = _Arguments(
         list_callback=listed,
         network=model._network,
@@ -87,7 +91,7 @@ def check_callbacks(
         optimizer=model._optimizer,
         loss_fn=model._loss_fn,
         train_dataset=train_dataset,
-        batch_num=train_dataset.get_dataset_size(),
+        batch_num=batch_num,
         dataset_sink_mode=dataset_sink_mode and ms.get_context("device_target") != "CPU",  # where it never sinks
         epoch_num=epochs - initial_epoch,
         cur_epoch_num=initial_epoch + 1,
@@ -108,9 +112,16 @@ def check_callbacks(
             if str(error) not in problems:
                 problems.append(str(error))
 
-    if not arguments["batch_num"]:
+    if not batch_num:
         problems.append("Model: the training dataset is empty; a batch_size above its length drops it all")
-    with python_random_state(), first_batch(train_dataset) as batch:
+    batch: Any = None
+    with python_random_state(), contextlib.ExitStack() as stack:
+
+        def draw(run: Run) -> None:
+            nonlocal batch
+            batch = stack.enter_context(first_batch(train_dataset))
+
+        ask(draw)
         if batch is not None and not run.is_sinking:
             arguments["train_dataset_element"] = batch
         fit = []

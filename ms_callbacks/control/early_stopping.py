@@ -12,7 +12,7 @@ from ..core._callback import TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
-from ..core._output import emit
+from ..core._output import counted, emit, in_a_row
 from ..core._roles import Restorer
 from ..core._weights import Snapshot, check_parameters, flaw_in
 
@@ -140,6 +140,10 @@ class EarlyStopping(TrainCallback, Restorer):
         """Where the training loss is watched or printed."""
         return self._run.follows(self.monitor) or self.verbose == 2
 
+    def tells_of(self, name: str) -> bool:
+        """What it watches; with `verbose=2`, whatever there is."""
+        return self.verbose == 2 or super().tells_of(name)
+
     def after_epoch(self, run: Run) -> None:
         """Observes the epoch's value and decides."""
         value, epoch = run.value("EarlyStopping", self.monitor), self.epoch_of(run)
@@ -251,8 +255,8 @@ class EarlyStopping(TrainCallback, Restorer):
             return f"{name} is {value:.6g}, worse than the divergence threshold {self.divergence_threshold:g}"
         if not self._is_best and self.wait_ >= self.patience and epoch > 1:
             if self.best_ is None:
-                return f"{name} has not been finite in {self.wait_} observations"
-            return f"{name} was not better than {self.best_:.6g} (epoch {self.best_epoch_}) {self.wait_} times in a row"
+                return f"{name} has not been finite in {counted(self.wait_, 'observation')}"
+            return f"{name} was not better than {self.best_:.6g} (epoch {self.best_epoch_}) {in_a_row(self.wait_)}"
         return ""
 
     def restore(self) -> None:

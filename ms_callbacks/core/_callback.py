@@ -16,18 +16,21 @@ from mindspore import nn
 from mindspore.dataset import Dataset
 from mindspore.train import Callback, Model
 
+from . import _signals
 from ._context import Run
 from ._mindspore_compat import stop_recording
+from ._names import key_among, label
 from ._output import emit
 from ._rates import COUNTS_STEPS
+from ._repr import configuration
 from ._samples import Samples
-from ._together import check_together
+from ._together import check_together, tell_of_eval_loss
 
 __all__ = ["STEP_BEGIN", "STEP_END", "Act", "TrainCallback", "only_one"]
 
 Act = Callable[[Any], None]  # what a hook calls with its run context
 STEP_BEGIN, STEP_END = "on_train_step_begin", "on_train_step_end"
-_HANDED_OUT = ("_handing_over", "_finding_place", "_own_acts", "_run")  # by a run, and gone with it
+_HANDED_OUT = ("_handing_over", "_finding_place", "_own_acts", "_run", "_unguard")  # by a run, and gone with it
 _WHILE_IT_LASTS = (*_HANDED_OUT, "_depth", "_is_used")
 _MADE: list[weakref.ref[TrainCallback]] = []
 _EPOCH_BEGIN = ("on_train_epoch_begin", "epoch_begin")  # and its name before MindSpore 2.0
@@ -60,6 +63,7 @@ class TrainCallback(Callback):
     _handing_over: tuple[Act, ...] = ()
     _finding_place: tuple[Act, ...] = ()
     _own_acts: tuple[Act, ...] = ()
+    _unguard: Optional[Callable[[], None]] = None  # of the first callback of a run, which guards for all
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,6 +93,14 @@ class TrainCallback(Callback):
         copied.__setstate__(copy.deepcopy(state, memo))
         return copied
 
+    def __repr__(self) -> str:
+        """The configuration as it was given."""
+        return configuration(self)
+
+    def __dir__(self) -> list[str]:
+        """What a user of a callback may want to type: neither hooks nor what those who write callbacks override."""
+        return [name for name in super().__dir__() if name not in _OF_AUTHORS]
+
     def __enter__(self) -> TrainCallback:
         self._depth += 1
         return self
@@ -101,6 +113,8 @@ class TrainCallback(Callback):
             try:
                 self.on_exit()
             finally:
+                if self._unguard is not None:
+                    self._unguard()
                 for name in (STEP_BEGIN, STEP_END, *_HANDED_OUT):
                     _take_away(self, name)
 
@@ -118,6 +132,7 @@ class TrainCallback(Callback):
                 self._run.samples = Samples()
             self._handing_over = (self._run.step_end.hook(self._run.samples),)
         if self._run.is_first_to_begin(self):
+            self._unguard = _signals.guard()
             self._run.hear_first()
             if _may_be_moved(self, self._run.callbacks):
                 self._run.is_place_known = False
@@ -139,6 +154,7 @@ class TrainCallback(Callback):
             if run.is_first_to_begin(self):
                 check_together(run)
                 _say_if_nothing_was_loaded(run)
+                tell_of_eval_loss(run)
             self.check_plan(run)
         self.before_epoch(run)
 
@@ -190,6 +206,10 @@ class TrainCallback(Callback):
     def follows_samples(self) -> bool:
         """Whether it needs the number of samples that an epoch has seen; asked once, as `follows_losses`."""
         return False
+
+    def tells_of(self, name: str) -> bool:
+        """Whether it watches, records or prints a validation value of every epoch; asked once, as `follows_losses`."""
+        return key_among(getattr(self, "monitor", ""), (name,)) is not None
 
     def before_epoch(self, run: Run) -> None:
         """Called at the beginning of an epoch, before its first step."""
@@ -272,6 +292,13 @@ def _mindspores(value: Any) -> Iterator[Any]:
             yield from _mindspores(each)
 
 
+_OF_AUTHORS = {name for cls in (TrainCallback, Callback) for name in vars(cls) if not name.startswith("_")} - {
+    "load_state_dict",
+    "reset_on_train_begin",
+    "state_dict",
+}
+
+
 def _ours(run: Run) -> list[TrainCallback]:
     return [callback for callback in run.callbacks if isinstance(callback, TrainCallback)]
 
@@ -321,6 +348,6 @@ def _one_after_another(acts: tuple[Act, ...]) -> Act:
 
 def only_one(owner: str, callbacks: list[Any], kinds: tuple[type, ...], what: str, hint: str = "") -> None:
     """Raises where more than one of `callbacks` is of `kinds`."""
-    names = [type(callback).__name__ for callback in callbacks if isinstance(callback, kinds)]
+    names = [label(callback) for callback in callbacks if isinstance(callback, kinds)]
     if len(names) > 1:
         raise ValueError(f"{owner}: {' and '.join(names)} both {what}; keep one of them{hint}")

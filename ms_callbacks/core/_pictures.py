@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -16,6 +17,7 @@ import numpy as np
 from . import _ranks
 from ._checks import check_path
 from ._files import staged
+from ._fonts import choose_fonts
 
 __all__ = [
     "as_picture",
@@ -55,19 +57,22 @@ def check_png(owner: str, name: str, value: Any) -> str:
 
 
 def figure(width: float, height: float) -> Any:
-    """An empty matplotlib figure of that many inches."""
+    """An empty matplotlib figure of that many inches, whose parts find their places when it is saved."""
     check_matplotlib("ms_callbacks")
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=_DOTS_PER_INCH)
+    return Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, layout="constrained")
 
 
 def save(drawn: Any, path: str) -> None:
     """Writes a figure as a PNG, whole or not at all."""
     if not _ranks.is_first():
         return
-    with staged(path, lambda file: drawn.savefig(file, format="png")):
-        pass
+    choose_fonts(drawn)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # which was said once
+        with staged(path, lambda file: drawn.savefig(file, format="png")):
+            pass
 
 
 def as_picture(owner: str, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -102,7 +107,6 @@ def contact_sheet(pictures: Sequence[np.ndarray[Any, Any]], captions: Sequence[s
     rows = math.ceil(len(pictures) / columns)
     cell_height = _CELL_INCHES + _CAPTION_LINE_INCHES * (1 + max(caption.count("\n") + 1 for caption in captions))
     sheet = figure(columns * max(_CELL_INCHES, _CELL_INCHES * shape), rows * cell_height)
-    sheet.set_layout_engine("constrained")
     for index, axes in enumerate(sheet.subplots(rows, columns, squeeze=False).flat):
         axes.set_xticks([])
         axes.set_yticks([])

@@ -16,6 +16,7 @@ from mindspore import train
 from ._callback import STEP_BEGIN, TrainCallback, only_one
 from ._checks import check_number
 from ._context import Run
+from ._output import counted
 from ._rates import COUNTS_STEPS, Rates, shortest
 
 __all__ = [
@@ -88,6 +89,7 @@ class Plan(NamedTuple):
     steps_per_epoch: int
     is_grouped: bool = False  # whether parameter groups have rates of their own
     group: int = 0  # which of them the list is for, from 0
+    epochs_before: int = 0  # those of a warm-up that comes first
 
 
 class _Begun(NamedTuple):
@@ -330,10 +332,10 @@ class Schedule(RateSetter, ABC):
     def _exhausted(self, index: int) -> ValueError:
         run, unit = self._run, "step" if self.by_step else "epoch"
         return ValueError(
-            f"{type(self).__name__}: has {len(self._lists[0])} rates, one {'a' if self.by_step else 'an'} {unit}, for "
-            f"{run.epochs} epochs of {run.steps_per_epoch} steps, as get_dataset_size() of the training dataset told; "
-            f"but {unit} {index + 1} has come, in epoch {run.epoch}; where the number of steps varies, give a list "
-            f"that is long enough, or use a schedule by epoch"
+            f"{type(self).__name__}: has {counted(len(self._lists[0]), 'rate')}, one {'a' if self.by_step else 'an'} "
+            f"{unit}, for {counted(run.epochs, 'epoch')} of {counted(run.steps_per_epoch, 'step')}, as "
+            f"get_dataset_size() of the training dataset told; but {unit} {index + 1} has come, in epoch {run.epoch}; "
+            f"where the number of steps varies, give a list that is long enough, or use a schedule by epoch"
         )
 
 
@@ -367,8 +369,8 @@ def check_per_group(owner: str, name: str, value: Optional[PerGroup], rates: Rat
     """Raises where a list does not have as many values as the optimizer has rates."""
     if isinstance(value, list) and len(value) != len(rates):
         raise ValueError(
-            f"{owner}: {name} has {len(value)} values, but the optimizer has {len(rates)} "
-            f"rate{'s' if len(rates) > 1 else ''} ({_text(rates.read())}), in the order of its parameter groups, where "
+            f"{owner}: {name} has {counted(len(value), 'value')}, but the optimizer has "
+            f"{counted(len(rates), 'rate')} ({_text(rates.read())}), in the order of its parameter groups, where "
             f"those without an lr of their own count as one; give as many, or a number for all"
         )
 

@@ -9,13 +9,16 @@ from typing import Callable
 from mindspore import nn
 
 from ._checks import quoted
-from ._context import Run
+from ._context import Run, metrics_of
 from ._files import in_words
+from ._metrics import by_name
+from ._names import EVAL_LOSS
+from ._output import counted, emit
 from ._rates import Rates, without_wrapper
 from ._roles import Evaluator
 from ._trial import LabelRangeError
 
-__all__ = ["CHECKS", "check_together"]
+__all__ = ["CHECKS", "check_together", "tell_of_eval_loss"]
 
 _STATISTICS = ("moving_mean", "moving_variance")
 
@@ -24,6 +27,20 @@ def check_together(run: Run) -> None:
     """Raises where the callbacks could not do their work side by side; asked once, before the first step."""
     for check in CHECKS:
         check(run)
+
+
+def tell_of_eval_loss(run: Run) -> None:
+    """Says what the `eval_loss` of a `Model.fit` alone is, where one of the callbacks makes use of it."""
+    model = run.evaluated_model
+    if not run.evaluates_itself or model is None or any(isinstance(each, Evaluator) for each in run.callbacks):
+        return
+    is_asked_for = any(getattr(callback, "tells_of", lambda name: False)(EVAL_LOSS) for callback in run.callbacks)
+    if is_asked_for and EVAL_LOSS not in by_name(metrics_of(model)) and run.valid_dataset.get_dataset_size() > 1:
+        emit(
+            "Model.fit: its eval_loss is the loss of the last validation batch alone, as MindSpore computes it; for "
+            "the mean over all samples add Validate(model, valid_dataset) to the callbacks, or 'loss' to the Model's "
+            "metrics"
+        )
 
 
 def _check_names(run: Run) -> None:
@@ -41,8 +58,9 @@ def _check_rates(run: Run) -> None:
         steps = done + run.epochs * run.steps_per_epoch - run.steps_before
         if table.size < steps:
             raise ValueError(
-                f"Model: the optimizer holds a list of {table.size} learning rates, but the run takes it to step "
-                f"{steps} ({run.epochs} epochs of {run.steps_per_epoch} steps); make the list that long"
+                f"Model: the optimizer holds a list of {counted(table.size, 'learning rate')}, but the run takes it to "
+                f"step {steps} ({counted(run.epochs, 'epoch')} of {counted(run.steps_per_epoch, 'step')}); make the "
+                f"list that long"
             )
 
 

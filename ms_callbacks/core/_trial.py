@@ -13,7 +13,7 @@ from mindspore import Tensor, nn
 from mindspore.train import Model
 
 from ._layers import kept, mindspores_random_state
-from ._mindspore_compat import init_step_of, stop_recording
+from ._mindspore_compat import init_step_of, naming_numpy, numpy_mismatch, stop_recording
 from ._model_parts import positional_count, take_apart
 from ._weights import Snapshot
 
@@ -55,7 +55,8 @@ def first_batch(dataset: Any) -> Iterator[Optional[tuple[Any, ...]]]:
     try:
         batches = dataset.create_tuple_iterator(num_epochs=1)
         try:
-            batch = next(batches, None)
+            with naming_numpy():
+                batch = next(batches, None)
             yield None if batch is None else tuple(batch)
         finally:
             batches.stop()
@@ -205,5 +206,7 @@ def _hint(batch: tuple[Any, ...]) -> str:
 
 
 def _first_line(error: Exception) -> str:
+    if mismatch := numpy_mismatch(error):
+        return mismatch
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" -")]
     return f"{type(error).__name__}: {lines[0] if lines else ''}"

@@ -13,6 +13,7 @@ from ..core._checks import check_int
 from ..core._classification import Task
 from ..core._context import Run
 from ..core._network_output import Place
+from ..core._output import counted
 from ..core._pictures import as_picture, check_image_shape, contact_sheet
 from ..core._table import render
 from ._classes import Array, ClassReport
@@ -158,8 +159,7 @@ class HardExamples(ClassReport):
             for each in self.examples_
         ]
         table = render("Index Label Prediction Probability Loss".split(), rows, right=("Index", "Probability", "Loss"))
-        many = f"the {len(rows)} samples" if len(rows) > 1 else "the sample"
-        return f"{many} with the highest loss\n{table}"
+        return f"the {counted(len(rows), 'sample')} with the highest loss\n{table}"
 
     def _draw(self) -> Any:
         captions = [

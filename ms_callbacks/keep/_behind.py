@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import Any, Callable, Generic, TypeVar
+from typing import Any, Callable, Generic, Optional, TypeVar
 
 import numpy as np
 from mindspore import Parameter
@@ -23,7 +23,7 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 @dataclass
 class _Job(Generic[_What]):
     what: _What
-    snapshot: Snapshot
+    snapshot: Optional[Snapshot]  # none for what is not to be written any more, and still stands in the thread's queue
     future: Future[None]
 
 
@@ -54,13 +54,18 @@ class Behind(Generic[_What]):
     def make_room(self, is_outdone: Callable[[_What], bool]) -> bool:
         """Lets go of what still waits, where it is outdone; whether there is room for another now."""
         if len(self._jobs) == 2 and is_outdone(self._jobs[1].what) and self._jobs[1].future.cancel():
-            self._jobs.pop()
+            self._jobs.pop().snapshot = None
         return len(self._jobs) < 2
 
     def put(self, what: _What) -> None:
         """Copies the parameters as they are now, and has the copy written; there must be room."""
-        snapshot = self._copies.take(self._parameters)
-        self._jobs.append(_Job(what, snapshot, self._thread.submit(self._write, snapshot.arrays, what)))
+        job: _Job[_What] = _Job(what, self._copies.take(self._parameters), Future())
+        job.future = self._thread.submit(self._write_job, job)
+        self._jobs.append(job)
+
+    def _write_job(self, job: _Job[_What]) -> None:
+        if job.snapshot is not None:
+            self._write(job.snapshot.arrays, job.what)
 
     def written(self, *, to_the_end: bool = False) -> Iterator[_What]:
         """What has been written since it was last asked, in order; raises what writing raised.

@@ -20,6 +20,7 @@ from ..core._checks import check_bool, check_choice, check_int, check_number, ch
 from ..core._context import Run
 from ..core._model_parts import optimizers_of, placed_parameters, take_apart
 from ..core._monitor import Monitor
+from ..core._names import key_among
 from ..core._roles import Writer
 from ..core._template import PathTemplate
 from ._behind import Behind
@@ -186,7 +187,10 @@ class BestCheckpoint(TrainCallback, Writer):
         else:
             # What was saved after the state that it goes on from is as good as what the state tells of.
             known = {kept.path: kept for kept in [*self._kept, *self._of_run()] if os.path.exists(kept.path)}
-            self._kept = self._ranked(known.values())
+            self._kept, outdone = self._trimmed(self._ranked(known.values()))
+            if _ranks.is_first():
+                for each in outdone:
+                    remove(each.path)
         self._decided = self._kept
         self._names = {os.path.realpath(kept.path) for kept in self._kept}
         self._parameters = self._saved(run)
@@ -246,6 +250,10 @@ class BestCheckpoint(TrainCallback, Writer):
         """Where the training loss is watched or part of the name."""
         return any(map(self._run.follows, (self.monitor, *self._template.fields)))
 
+    def tells_of(self, name: str) -> bool:
+        """What it watches, and what is part of the files' names."""
+        return super().tells_of(name) or any(key_among(field, (name,)) for field in self._template.fields)
+
     def after_epoch(self, run: Run) -> None:
         """Saves where the epoch's value is among the best."""
         value = run.value(_OWNER, self.monitor)
@@ -267,6 +275,7 @@ class BestCheckpoint(TrainCallback, Writer):
             self._take_note(wait=True)
         finally:
             self._behind = None
+            self._decided = self._kept
             self._is_anew = True
 
     @property
@@ -331,12 +340,11 @@ class BestCheckpoint(TrainCallback, Writer):
         raise FileNotFoundError(f"{_OWNER}: there is no checkpoint {self.filepath!r}; train with this callback first")
 
     def state_dict(self) -> dict[str, Any]:
-        """The checkpoints that are kept, the best first, once all are written."""
-        self._take_note(wait=True)
+        """The checkpoints that are kept, the best first, those too that are still to be written."""
         return {
             "run": self._run_id,
             "runs_before": self._runs_before,
-            "kept": [{"path": kept.path, "record": kept.record} for kept in self._kept],
+            "kept": [{"path": kept.path, "record": kept.record} for kept in self._decided],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -349,7 +357,7 @@ class BestCheckpoint(TrainCallback, Writer):
         super().load_state_dict(state)
         self._run_id, self._runs_before = state["run"], state["runs_before"]
         kept = [(os.path.basename(each["path"]), each["record"]) for each in state["kept"]]
-        self._kept = [
+        self._kept = self._decided = [
             Kept(os.path.join(self._template.folder, name), record)
             for name, record in kept
             if self._template.may_have_made(name)
@@ -496,7 +504,9 @@ class BestCheckpoint(TrainCallback, Writer):
 
     def _best_of(self, others: list[Kept], new: Kept) -> tuple[list[Kept], list[Kept]]:
         """Those to keep once there is a new one, the best first, and those that it outdoes."""
-        ranked = self._ranked([*(other for other in others if other.path != new.path), new])
+        return self._trimmed(self._ranked([*(other for other in others if other.path != new.path), new]))
+
+    def _trimmed(self, ranked: list[Kept]) -> tuple[list[Kept], list[Kept]]:
         most = len(ranked) if self.save_top_k == -1 else self.save_top_k
         return ranked[:most], ranked[most:]
 
@@ -531,12 +541,11 @@ class BestCheckpoint(TrainCallback, Writer):
         new = saves.best
         if new is None:
             return
-        before = self.best_path_
         self._kept, outdone = self._best_of(self._kept, new)
         for each in outdone:
             remove(each.path)
         if self.verbose and self._kept[0] is new:
-            instead = f" instead of {before}" if before and before != new.path else ""
+            instead = f" instead of {', '.join(each.path for each in outdone)}" if outdone else ""
             self.say(
                 f"{self.monitor} {new.value:.6g} in epoch {new.record['epoch']} is the best so far: "
                 f"saved {new.path}{instead}"
@@ -566,6 +575,7 @@ class BestCheckpoint(TrainCallback, Writer):
             "with_optimizer": self.save_optimizer,
             "beside": run.weights_beside,
             "saved_at": time.time(),
+            "sha256": None,  # until the file is written
             "versions": {"mindspore": ms.__version__, "numpy": np.__version__},
         }
 

@@ -20,7 +20,7 @@ from ..core import _files, _ranks, _weights
 from ..core._callback import STEP_BEGIN, TrainCallback, only_one
 from ..core._checks import check_bool, check_int, check_path
 from ..core._context import Run
-from ..core._mindspore_compat import give_unique_names
+from ..core._mindspore_compat import give_unique_names, recording_cells, set_recording_cells
 from ..core._model_parts import named_parameters, optimizers_of, take_apart
 from ..core._names import numbered
 from ..core._rates import Rates
@@ -271,6 +271,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
                 f"{content['epochs']} epochs had {content['rates']}, so that {self._epochs_asked} epochs asked for "
                 f"at once would have gone otherwise; make the optimizer with the schedule of the interrupted run"
             )
+        set_recording_cells(model.train_network, content["recording_cells"])
         if _ranks.is_first():
             restore_seeds(content["seeds"])
         self._dataset, self._taken_up = train_dataset, state
@@ -534,6 +535,8 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             "steps_per_epoch": run.steps_per_epoch,
             "epoch_so_far": run.state_dict() if steps else {},
             "rates": None if rates is None else rates.read(),
+            # In sink mode there is a cell of MindSpore's around the training cell, and other names.
+            "recording_cells": None if run.is_sinking else recording_cells(run.train_network),
             "seeds": seeds(),
             "began": self._began,
             "learnt": sorted({*self._learnt, *(self._learners.names() if self._learners else ())}),

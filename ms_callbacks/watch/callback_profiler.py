@@ -90,10 +90,8 @@ class CallbackProfiler(TrainCallback):
         self._reset()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            **super().__getstate__(),
-            "_undo": contextlib.ExitStack(),
-        }  # the clocks of a run are its own to take away
+        # The clocks of a run are its own to take away.
+        return {**super().__getstate__(), "_undo": contextlib.ExitStack()}
 
     def on_train_begin(self, run_context: Any) -> None:
         """Puts a clock before every hook."""

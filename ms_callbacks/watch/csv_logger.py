@@ -105,6 +105,10 @@ class CSVLogger(TrainCallback):
         """Always: for those of a second."""
         return True
 
+    def tells_of(self, name: str) -> bool:
+        """Whatever there is."""
+        return True
+
     def after_epoch(self, run: Run) -> None:
         """Writes the epoch's row."""
         record = run.record

@@ -105,6 +105,10 @@ class LossMonitor(TrainCallback, Reporter):
         """Always."""
         return True
 
+    def tells_of(self, name: str) -> bool:
+        """Whatever there is."""
+        return True
+
     def after_epoch(self, run: Run) -> None:
         """Prints the epoch's lines."""
         self._check_finite(run)

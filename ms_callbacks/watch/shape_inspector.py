@@ -16,7 +16,7 @@ from ..core._context import Run
 from ..core._files import check_folder
 from ..core._layers import first_tensor, tensors_in
 from ..core._model_parts import positional_count, take_apart
-from ..core._output import emit
+from ..core._output import counted, emit
 from ..core._pictures import check_matplotlib
 from ..core._table import render
 from ..core._template import PathTemplate
@@ -144,8 +144,8 @@ class ShapeInspector(TrainCallback):
         late = [step for step in self.show_values_at if step > run.epochs * run.steps_per_epoch]
         if late:
             raise ValueError(
-                f"ShapeInspector: show_values_at asks for {late}, but {run.epochs} epochs of {run.steps_per_epoch} "
-                f"steps end with step {run.epochs * run.steps_per_epoch}"
+                f"ShapeInspector: show_values_at asks for {late}, but {counted(run.epochs, 'epoch')} of "
+                f"{counted(run.steps_per_epoch, 'step')} end with step {run.epochs * run.steps_per_epoch}"
             )
 
     def inspect(self, network: nn.Cell, *inputs: Any, **named: Any) -> ShapeInspector:
