@@ -51,7 +51,7 @@ class ProgressBar(TrainCallback):
         >>> model.train(1, train_dataset, callbacks=[ProgressBar(file=open(os.devnull, "w"))])
     """
 
-    _run_only = ("_bar", "_rates", "_tqdm")
+    _run_only = ("_bar", "_clock", "_rates", "_stream")
 
     def __init__(self, *, file: Any = None, interval: float = 30.0, refresh: float = 0.5) -> None:
         super().__init__()
