@@ -51,6 +51,8 @@ class ProgressBar(TrainCallback):
         >>> model.train(1, train_dataset, callbacks=[ProgressBar(file=open(os.devnull, "w"))])
     """
 
+    _run_only = ("_bar", "_clock", "_rates", "_stream")
+
     def __init__(self, *, file: Any = None, interval: float = 30.0, refresh: float = 0.5) -> None:
         super().__init__()
         self.file = check_file("ProgressBar", file)
