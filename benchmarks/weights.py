@@ -5,61 +5,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import subprocess
 import sys
 import tempfile
 import time
 from typing import Any
 
 import mindspore as ms
-import mindspore.dataset as ds
 import numpy as np
-from mindspore import nn, train
+from mindspore import train
 from mindspore.train import Callback
 
+from benchmarks._big import EPOCHS, WEIGHTS, Job
 from benchmarks._measure import Row, in_turns, ratios, run
-from ms_callbacks import BestCheckpoint, CallbackProfiler, EarlyStopping
+from ms_callbacks import BestCheckpoint, EarlyStopping, TrainingState
 from ms_callbacks.core._weights import Snapshot, named_parameters
 from ms_callbacks.cpu import fast_cpu
-
-WIDTH, LAYERS = 2048, 12  # 50.4 million parameters
-EPOCHS, FIRST = 6, 2  # the first two make the memory for two copies
-
-
-class OneSample:
-    """An epoch of one step, for the end of an epoch is what is measured."""
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return np.ones(WIDTH, np.float32), np.zeros(WIDTH, np.float32)
-
-
-class Job:
-    """A Model of 50 million parameters with Adam, whose loss falls from epoch to epoch."""
-
-    def __init__(self) -> None:
-        self.network = nn.SequentialCell([nn.Dense(WIDTH, WIDTH) for _ in range(LAYERS)])
-        optimizer = nn.Adam(self.network.trainable_params(), 1e-7)
-        self.model = ms.Model(self.network, nn.MSELoss(), optimizer)
-        self.dataset = ds.GeneratorDataset(OneSample(), ["data", "label"], shuffle=False).batch(1)
-
-    def seconds(self, callback: Callback) -> float:
-        """What the callback takes of the end of an epoch, on the average of those after the first two."""
-        profiler, began = CallbackProfiler(verbose=0), []
-
-        class Note(Callback):
-            """Notes what each epoch took."""
-
-            def on_train_epoch_begin(self, run_context: Any) -> None:
-                """Before the next."""
-                began.append(sum(row.seconds for row in ends()))
-
-        def ends() -> list[Any]:
-            return [row for row in profiler.rows_ if row.hook == "on_train_epoch_end"]
-
-        self.model.train(EPOCHS, self.dataset, callbacks=[profiler, Note(), callback])
-        return (sum(row.seconds for row in ends()) - began[FIRST]) / (EPOCHS - FIRST)
 
 
 def snapshots(job: Job, rounds: int) -> list[Row]:
@@ -138,13 +99,82 @@ def saves(job: Job, rounds: int, folder: str) -> list[Row]:
     ]
 
 
+def states(job: Job, rounds: int, folder: str) -> list[Row]:
+    """The whole state on disk: how long training waits for it."""
+    parameters = list(job.model.train_network.get_parameters())
+    buffers = [np.array(parameter.asnumpy()) for parameter in parameters]
+
+    def copy() -> None:
+        for parameter, buffer in zip(parameters, buffers):
+            np.copyto(buffer, parameter.asnumpy())
+
+    def ours(background: bool) -> float:
+        state = Timed(os.path.join(folder, "state"), overwrite=True, background=background)
+        job.model.train(EPOCHS, job.dataset, callbacks=[state])
+        return float(np.median(state.seconds[1:-1]))
+
+    path = os.path.join(folder, "built_in.ckpt")
+    times = in_turns(
+        rounds,
+        {
+            "copy": copy,
+            "save_checkpoint": lambda: ms.save_checkpoint(job.model.train_network, path),
+            "behind": lambda: ours(True),
+            "at once": lambda: ours(False),
+        },
+    )
+    name = "50 million parameters and Adam's moments: TrainingState's stall"
+    return [
+        Row(f"{name} over np.copyto", ratios(times["behind"], times["copy"]), at_most=2),
+        Row(f"{name} over save_checkpoint of the train network", ratios(times["behind"], times["save_checkpoint"])),
+        Row("the same with background=False", ratios(times["at once"], times["save_checkpoint"])),
+    ]
+
+
+class Timed(TrainingState):
+    """Takes the time for which each state holds the run up, where the one before is written by then."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.seconds: list[float] = []
+
+    def _keep(self, *args: Any) -> None:
+        self._finish_write()
+        began = time.perf_counter()
+        super()._keep(*args)
+        self.seconds.append(time.perf_counter() - began)
+
+
+def memory() -> list[Row]:
+    """The most memory that a run takes beyond what it takes without callbacks, over that of the weights."""
+
+    def peak(*names: str) -> int:
+        command = [sys.executable, "-m", "benchmarks._peak", *names]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+    alone = peak()
+    return [
+        Row(
+            f"50 million parameters: peak memory over the weights, {' and '.join(names)}",
+            [(peak(*names) - alone) / WEIGHTS],
+            at_most=1.2,
+        )
+        for names in (["EarlyStopping"], ["BestCheckpoint"], ["EarlyStopping", "BestCheckpoint"])
+    ]
+
+
 def measure(args: argparse.Namespace) -> list[Row]:
     """In memory, then on disk."""
     ms.set_context(mode=ms.GRAPH_MODE)
     fast_cpu()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         job = Job()
-        return [*snapshots(job, args.rounds), *saves(job, args.rounds, folder)]
+        return [
+            *snapshots(job, args.rounds),
+            *saves(job, args.rounds, folder),
+            *states(job, args.rounds, folder),
+            *memory(),
+        ]
 
 
 if __name__ == "__main__":

@@ -38,20 +38,18 @@ def main() -> None:
     model = ms.Model(network, loss_fn, nn.Adam(network.trainable_params(), args.learning_rate), metrics={"acc"})
     state = TrainingState(os.path.join(args.output_dir, "state"))
     stopping = EarlyStopping("acc", patience=3, restore_best_weights=True, verbose=2)
-    model.train(
-        args.epochs,
-        train,
-        callbacks=[
-            LRStepDecay(5, gamma=0.5),
-            LossMonitor(per_print_times=0),
-            Validate(model, valid),
-            stopping,
-            BestCheckpoint(os.path.join(args.output_dir, "distributed.ckpt"), monitor="acc", overwrite=True, verbose=0),
-            state,
-            GracefulStop(),
-        ],
-        initial_epoch=state.resume(model, train),
-    )
+    callbacks = [
+        LRStepDecay(5, gamma=0.5),
+        LossMonitor(per_print_times=0),
+        Validate(model, valid),
+        stopping,
+        BestCheckpoint(os.path.join(args.output_dir, "distributed.ckpt"), monitor="acc", overwrite=True, verbose=0),
+        state,
+        GracefulStop(),
+    ]
+    initial_epoch = state.resume(model, train, epochs=args.epochs)
+    if not state.finished_:
+        model.train(args.epochs, train, callbacks=callbacks, initial_epoch=initial_epoch)
     checksum = sum(float(parameter.asnumpy().astype("float64").sum()) for parameter in network.get_parameters())
     print(f"Process {rank} of {ranks}: best epoch {stopping.best_epoch_}, sum of all weights {checksum:.9f}")
 

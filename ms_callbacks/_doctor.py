@@ -15,6 +15,7 @@ from typing import Any, Optional
 
 from . import __version__
 from .core._files import check_folder
+from .core._output import print_line
 
 __all__ = ["MODES", "doctor"]
 
@@ -43,7 +44,7 @@ def doctor(mode: Optional[str], *, quick: bool = False, as_json: bool = False) -
         The exit status: 1 when something is wrong, else 0.
     """
     report = _examine(mode, quick)
-    print(json.dumps(report, indent=2, allow_nan=False) if as_json else "\n".join(_lines(report)))
+    print_line(json.dumps(report, indent=2, allow_nan=False) if as_json else "\n".join(_lines(report)))
     return 1 if report["problems"] else 0
 
 

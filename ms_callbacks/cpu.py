@@ -14,6 +14,7 @@ import mindspore as ms
 __all__ = ["fast_cpu"]
 
 _log = logging.getLogger("ms_callbacks.cpu")
+_log.parent = logging.getLogger()  # not `ms_callbacks`, which prints
 
 # oneDNN reads the first of these, and the second is its name of old.
 _ISA_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")

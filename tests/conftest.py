@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings are not ours to test
@@ -14,12 +15,29 @@ from ms_callbacks.cpu import fast_cpu
 MODES = {"graph": ms.GRAPH_MODE, "pynative": ms.PYNATIVE_MODE}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Tests whose point is not the mode compile nothing, unless asked to."""
+    parser.addoption("--graph", action="store_true", help="run tests that name no mode in GRAPH mode, not PYNATIVE")
+
+
+def pytest_collection_finish() -> None:
+    """MindSpore collects garbage before each compilation: what was imported need not be searched every time."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
-def _fresh() -> None:
-    """Every test begins in GRAPH mode, fast and seeded."""
+def _fresh(request: pytest.FixtureRequest) -> None:
+    """Every test begins fast and seeded, and in PYNATIVE mode, where nothing is compiled."""
     fast_cpu()
-    ms.set_context(mode=ms.GRAPH_MODE)
+    ms.set_context(mode=MODES["graph" if request.config.getoption("graph") else "pynative"])
     ms.set_seed(1)
+
+
+@pytest.fixture
+def graph() -> None:
+    """Runs the test in GRAPH mode, where that is the point."""
+    ms.set_context(mode=ms.GRAPH_MODE)
 
 
 @pytest.fixture(params=list(MODES))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import hashlib
 import json
 import os
 import sys
@@ -14,8 +15,9 @@ from typing import Any
 import conftest
 import mindspore as ms
 import numpy as np
+from mindspore import Parameter, Tensor
 from mindspore.train import Callback
-from training import dataset, make_model, valid_dataset, weights
+from training import Network, dataset, make_model, valid_dataset, weights
 
 from ms_callbacks import (
     BestCheckpoint,
@@ -33,15 +35,21 @@ from ms_callbacks.cpu import fast_cpu
 
 
 class Say(Callback):
-    """Tells whoever waits outside how far it is, and waits for a line from there in some steps."""
+    """Tells whoever waits outside how far it is; waits for a line from there in some steps, and for long in one.
 
-    def __init__(self, seconds_at_end: float, waits_in: Sequence[int]) -> None:
-        self.seconds_at_end, self.waits_in = seconds_at_end, waits_in
+    What it then waits for lets Python's handlers of signals no more run than a compilation does.
+    """
+
+    def __init__(self, seconds_at_end: float, waits_in: Sequence[int], busy_in: int) -> None:
+        self.seconds_at_end, self.waits_in, self.busy_in = seconds_at_end, waits_in, busy_in
 
     def on_train_step_begin(self, run_context: Any) -> None:
         print("step", flush=True)
         if run_context.original_args()["cur_step_num"] in self.waits_in:
             sys.stdin.readline()
+        if run_context.original_args()["cur_step_num"] == self.busy_in:
+            print("busy", flush=True)
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 1 << 30)  # minutes
 
     def on_train_end(self, run_context: Any) -> None:
         print("end", flush=True)
@@ -53,6 +61,11 @@ def noisy(images: np.ndarray) -> np.ndarray:
     return images + np.random.rand(*images.shape).astype(np.float32) / 4
 
 
+def told(array: np.ndarray) -> Any:
+    """An array as JSON holds it, a large one by its digest."""
+    return array.tolist() if array.size < 1000 else hashlib.sha256(array.tobytes()).hexdigest()
+
+
 def run(
     folder: str,
     mode: str,
@@ -62,46 +75,50 @@ def run(
     exit_with: Any = None,
     seconds_at_end: float = 0,
     waits_in: Sequence[int] = (),
+    busy_in: int = 0,
+    background: bool = True,
+    ballast: int = 0,
 ) -> dict[str, Any]:
-    """Begins, or goes on; returns what the run has come to."""
+    """Begins, or continues; returns what the run has come to. `ballast` parameters make its files larger."""
     ms.set_context(mode=conftest.MODES[mode])
     fast_cpu()
-    model = make_model(learning_rate=0.05)
+    network = Network()
+    if ballast:
+        network.ballast = Parameter(Tensor(np.arange(ballast, dtype=np.float32)), requires_grad=False)
+    model = make_model(network=network, learning_rate=0.05)
     train = dataset(96, 12, shuffle=shuffle)
     if shuffle:
         train = train.map(noisy, "images", num_parallel_workers=1)
-    state = TrainingState(os.path.join(folder, "state"), every_n_steps=every_n_steps)
+    state = TrainingState(os.path.join(folder, "state"), every_n_steps=every_n_steps, background=background)
+    path = os.path.join(folder, "{epoch:02d}.ckpt")
     stopping = EarlyStopping("eval_loss", patience=4, restore_best_weights=True, verbose=0)
     history = History()
-    initial_epoch = state.resume(model, train)
-    model.train(
-        14,
-        train,
-        callbacks=[
-            stopping,
-            LRWarmup(2, after=ReduceLROnPlateau("eval_loss", patience=1, factor=0.5, verbose=0)),
-            BestCheckpoint(os.path.join(folder, "{epoch:02d}.ckpt"), monitor="acc", save_top_k=2, verbose=0),
-            CSVLogger(os.path.join(folder, "log.csv")),
-            history,
-            state,
-            GracefulStop(exit_with=exit_with),
-            LossMonitor(per_print_times=5, mean_of="interval"),
-            Validate(model, valid_dataset()),
-            Say(seconds_at_end, waits_in),
-        ],
-        initial_epoch=initial_epoch,
-    )
+    callbacks = [
+        stopping,
+        LRWarmup(2, after=ReduceLROnPlateau("eval_loss", patience=1, factor=0.5, verbose=0)),
+        BestCheckpoint(path, monitor="acc", save_top_k=2, background=background, verbose=0),
+        CSVLogger(os.path.join(folder, "log.csv")),
+        history,
+        state,
+        GracefulStop(exit_with=exit_with),
+        LossMonitor(per_print_times=5, mean_of="interval"),
+        Validate(model, valid_dataset()),
+        Say(seconds_at_end, waits_in, busy_in),
+    ]
+    initial_epoch = state.resume(model, train, epochs=14)
+    if not state.finished_:
+        model.train(14, train, callbacks=callbacks, initial_epoch=initial_epoch)
     with open(os.path.join(folder, "log.csv"), encoding="utf-8") as file:
         rows = [[row[name] for name in ("epoch", "loss", "acc", "learning_rate")] for row in csv.DictReader(file)]
     kept = {os.path.basename(path): ms.load_checkpoint(path) for path in glob.glob(os.path.join(folder, "*.ckpt"))}
     timed = ("seconds", "samples_per_second")
     return {
-        "parameters": {name: array.tolist() for name, array in weights(model.train_network).items()},
+        "parameters": {name: told(array) for name, array in weights(model.train_network).items()},
         "history": {name: values for name, values in history.history.items() if name not in timed},
         "rows": rows,
         "stopped": [stopping.stopped_epoch_, stopping.best_epoch_, stopping.best_, stopping.wait_],
         "kept": {
-            name: {key: parameter.asnumpy().tolist() for key, parameter in content.items()}
+            name: {key: told(parameter.asnumpy()) for key, parameter in content.items()}
             for name, content in sorted(kept.items())
         },
     }

@@ -26,7 +26,6 @@ from training import Network, Recorder, Script, assert_same_weights, dataset, ma
 from ms_callbacks import BestCheckpoint, Validate
 from ms_callbacks.core import _files, _weights
 from ms_callbacks.core._template import PathTemplate
-from ms_callbacks.keep import _behind
 
 FORMATS = ["ckpt", "safetensors"]
 
@@ -546,12 +545,17 @@ def test_of_equal_values_the_first_ranks_first(tmp_path):
 
 
 def test_what_a_killed_run_left_is_removed_at_the_start(tmp_path):
-    """A half-written file of a process of this machine that is gone."""
-    left = tmp_path / f"{_files._OURS}999999999-best.ckpt"
-    left.mkdir()
-    (left / "best.ckpt").write_bytes(b"half")
-    scripted(tmp_path, [1.0])
-    assert not left.exists()
+    """A half-written file of a process that is gone, beside the link and beside what it points to."""
+    lefts = []
+    for folder in (tmp_path / "links", tmp_path / "files"):
+        lefts.append(folder / f"{_files._PREFIX}abcdefgh")
+        lefts[-1].mkdir(parents=True)
+        for name in ("lock", "file", "."):
+            (lefts[-1] / name).touch() if name != "." else None
+            os.utime(lefts[-1] / name, (0, 0))
+    (tmp_path / "links" / "best.ckpt").symlink_to(tmp_path / "files" / "best.ckpt")
+    scripted(tmp_path / "links", [1.0])
+    assert not any(left.exists() for left in lefts)
 
 
 def test_the_folder_is_flushed_after_the_rename(tmp_path, monkeypatch):
@@ -564,7 +568,7 @@ def test_the_folder_is_flushed_after_the_rename(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", fsync)
     scripted(tmp_path, [1.0])
-    assert flushed == [False, False, True, True]  # the weights, the record and its folder, the weights' folder
+    assert flushed[-4:] == [False, False, True, True]  # the weights, the record and its folder, the weights' folder
 
 
 def test_bfloat16_on_a_cpu_is_refused_before_the_first_step(tmp_path):
@@ -590,6 +594,23 @@ def test_says_what_was_saved(tmp_path, capsys):
         f"BestCheckpoint: x 2 in epoch 1 is the best so far: saved {folder}/1.ckpt\n"
         f"BestCheckpoint: x 1 in epoch 3 is the best so far: saved {folder}/3.ckpt instead of {folder}/1.ckpt\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("top", "values", "endings"),
+    [
+        (1, [3.0, 2.0, 1.0], ["1.ckpt", "2.ckpt instead of {}1.ckpt", "3.ckpt instead of {}2.ckpt"]),
+        (2, [3.0, 2.0, 1.0], ["1.ckpt", "2.ckpt", "3.ckpt instead of {}1.ckpt"]),
+        (3, [3.0, 2.0, 1.0], ["1.ckpt", "2.ckpt", "3.ckpt"]),
+        (3, [3.0, 4.0, 2.0, 1.0], ["1.ckpt", "3.ckpt", "4.ckpt instead of {}2.ckpt"]),
+        (-1, [2.0, 1.0], ["1.ckpt", "2.ckpt"]),
+    ],
+)
+def test_says_what_was_removed(tmp_path, capsys, top, values, endings):
+    """The file that is outdone, and nothing where none is."""
+    scripted(tmp_path, values, "{epoch}.ckpt", verbose=1, save_top_k=top, background=False)
+    saved = [line.split("saved ")[1] for line in capsys.readouterr().out.splitlines()]
+    assert saved == [f"{tmp_path}/{ending.format(f'{tmp_path}/')}" for ending in endings]
 
 
 # Damage
@@ -810,7 +831,7 @@ def test_two_that_save_to_one_place_are_refused_before_the_first_step(tmp_path):
         ("best.ckpt", {"save_top_k": -2}, "save_top_k must be at least -1"),
         ("best.ckpt", {"save_top_k": 1.0}, "save_top_k must be a whole number"),
         ("best.ckpt", {"save_last": 1}, "save_last must be True or False"),
-        ("last.ckpt", {"save_last": True}, "'last.ckpt' is for the last; name the best otherwise"),
+        ("last.ckpt", {"save_last": True}, "last.ckpt' is for the last; name the best otherwise"),
         ("best.ckpt", {"save_optimizer": None}, "save_optimizer must be True or False"),
         ("best.ckpt", {"overwrite": 1}, "overwrite must be True or False"),
         ("best.ckpt", {"initial_value_threshold": float("nan")}, "initial_value_threshold must be finite"),
@@ -841,7 +862,7 @@ def test_no_template_leaves_its_folder(text, epoch, acc):
         path = PathTemplate("T", "folder/" + text.replace("/", "")).path({"epoch": epoch, "acc": acc})
     except ValueError:
         return
-    assert os.path.dirname(path) == "folder"
+    assert os.path.dirname(path) == os.path.abspath("folder")
 
 
 def test_state_goes_on_where_it_was(tmp_path):
@@ -863,10 +884,10 @@ class Held:
         self.saved = []
         save = _weights.save
 
-        def held(path, arrays):
+        def held(file, arrays, ending):
             assert self.go.wait(60)
             self.saved.append(int(arrays["weight"].item()))
-            save(path, arrays)
+            save(file, arrays, ending)
 
         monkeypatch.setattr(_weights, "save", held)
 
@@ -936,11 +957,11 @@ def test_a_save_that_fails_behind_the_run_is_raised(tmp_path, monkeypatch, faili
     """At the next hook, in the middle of an epoch; that of the last epoch at the end."""
     best, steps, save, second_epoch = best_of(tmp_path), [], _weights.save, threading.Event()
 
-    def fail(path, arrays):
+    def fail(file, arrays, ending):
         if arrays["weight"].item() == failing:
             assert second_epoch.wait(10)
             raise OSError("disk")
-        save(path, arrays)
+        save(file, arrays, ending)
 
     class Step(ms.train.Callback):
         def on_train_step_end(self, run_context):
@@ -965,7 +986,7 @@ def test_after_a_failure_nothing_else_is_written(tmp_path, monkeypatch):
     """What is told is what went wrong first, and what waited behind it is let go."""
     go, tried = threading.Event(), []
 
-    def fail(path, arrays):
+    def fail(file, arrays, ending):
         tried.append(int(arrays["weight"].item()))
         assert go.wait(60)
         raise OSError("disk")
@@ -982,10 +1003,10 @@ def test_an_exception_waits_for_what_is_being_written(tmp_path, monkeypatch):
     path = str(tmp_path / "best.ckpt")
     slow, save = threading.Event(), _weights.save
 
-    def slowly(path, arrays):
+    def slowly(file, arrays, ending):
         slow.set()
         time.sleep(0.3)
-        save(path, arrays)
+        save(file, arrays, ending)
 
     monkeypatch.setattr(_weights, "save", slowly)
 
@@ -1010,12 +1031,16 @@ def test_the_last_is_written_behind_too(tmp_path):
 
 def test_at_most_two_copies_are_held_and_none_after(tmp_path, monkeypatch):
     """One while each file is written before the next is due."""
-    taken = []
-    monkeypatch.setattr(_behind, "Snapshot", lambda parameters: taken.append(1) or _weights.Snapshot(parameters))
-    best = best_of(tmp_path)
-    numbered(best, 6, *(Do(epoch, best.finish_writing) for epoch in range(2, 7)))
-    assert taken == [1]
-    held = Held(monkeypatch)
-    numbered(best, 9, Do(9, held.go.set, at_end=True))
-    assert len(taken) == 1 + 2
+    held = []
+
+    def count():
+        held.append(max(map(len, best._behind._copies._of.values())))
+
+    best = best_of(tmp_path, overwrite=True)
+    counts = [Do(epoch, count, at_end=True) for epoch in range(1, 10)]
+    numbered(best, 6, *counts, *(Do(epoch, best.finish_writing) for epoch in range(2, 7)))
+    assert held == [1] * 6
+    held.clear()
+    numbered(best, 9, *counts, Do(9, Held(monkeypatch).go.set, at_end=True))
+    assert held == [1] + [2] * 8
     assert best._behind is None

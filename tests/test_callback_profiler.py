@@ -19,6 +19,7 @@ from ms_callbacks import (
     History,
     LossMonitor,
     LRStepDecay,
+    ReduceLROnPlateau,
     ShapeInspector,
     Validate,
 )
@@ -78,6 +79,43 @@ def test_each_hook_has_its_own_time(clock):
     assert table[0].split() == "Callback step_begin step_end epoch_end Total ms Share Device reads".split()
     assert table[2].split() == ["Slow", "100.000", "-", "1000.000", "2,600.0", "29.55%", "0"]
     assert table[-1] == "6 steps, 1466.667 ms each with all that lay between them; callbacks took 1466.667 ms of it"
+
+
+def test_mindspores_go_by_their_package():
+    """So that two of one name can be told apart, and two of the same class too; ours and a user's have no package."""
+
+    class TimeMonitor(Callback):
+        def on_train_epoch_end(self, run_context):
+            pass
+
+    profiler = CallbackProfiler(verbose=0)
+    others = [
+        train.LossMonitor(),
+        LossMonitor(),
+        train.TimeMonitor(),
+        TimeMonitor(),
+        LossMonitor(),
+        train.TimeMonitor(),
+    ]
+    make_model().train(1, dataset(), callbacks=[profiler, *others])
+    found = [name for name in dict.fromkeys(row.callback for row in profiler.rows_) if "Monitor" in name]
+    assert sorted(found) == [
+        "LossMonitor",
+        "LossMonitor 2",
+        "TimeMonitor",
+        "mindspore LossMonitor",
+        "mindspore TimeMonitor",
+        "mindspore TimeMonitor 2",
+    ]
+
+
+def test_two_for_one_task_are_told_apart():
+    """In the error that refuses them."""
+    both = [ReduceLROnPlateau("loss"), train.ReduceLROnPlateau("loss")]
+    with pytest.raises(
+        ValueError, match="ReduceLROnPlateau and mindspore ReduceLROnPlateau both set the learning rate"
+    ):
+        make_model().train(1, dataset(), callbacks=both)
 
 
 def test_an_evaluation_is_its_owners_whoever_asks_for_it(clock, monkeypatch):

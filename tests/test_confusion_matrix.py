@@ -124,7 +124,7 @@ def test_samples_with_nan_are_told(capsys):
     confusion = ConfusionMatrix()
     evaluate(confusion, (np.array([[np.nan, 1], [0, 1]], np.float32), [0, 1]))
     assert confusion.nan_samples_ == 1
-    assert "1 samples have NaN among their logits" in capsys.readouterr().out
+    assert "NaN among the logits of 1 sample: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import doctest
 import inspect
 import os
@@ -31,6 +32,7 @@ def test_docstring_examples_run(documented, tmp_path):
     small = nn.SequentialCell(nn.Dense(4, 5), nn.Dense(5, 3))
     names = {
         **{name: getattr(ms_callbacks, name) for name in ms_callbacks.__all__},
+        "csv": csv,
         "fast_cpu": cpu.fast_cpu,
         "loss_fn": loss_fn,
         "ms": ms,

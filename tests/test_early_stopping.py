@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 
 import mindspore as ms
@@ -92,6 +93,20 @@ def test_says_why_it_stopped(capsys):
     assert capsys.readouterr().out == (
         "EarlyStopping: stopped after epoch 3: x was not better than 1 (epoch 1) 2 times in a row\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ([1.0, 2.0], "x was not better than 1 (epoch 1) once"),
+        ([math.nan] * 2, "x has not been finite in 2 observations"),
+    ],
+)
+def test_numbers_agree_with_their_nouns(values, told):
+    """Once, or several times in a row."""
+    stopping = EarlyStopping("x", mode="min", patience=1, check_finite=False, verbose=0)
+    Script().run([stopping], [{"x": value} for value in values])
+    assert stopping.stop_reason_ == told
 
 
 def test_a_line_an_epoch(capsys):

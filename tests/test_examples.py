@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import functools
+import gzip
 import pathlib
 import re
 import subprocess
@@ -20,6 +22,25 @@ def run(folder, *options, example="train_lenet"):
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def of_few_digits(tmp_path_factory):
+    """Runs an example on the first of the digits, once for all tests; gives its folder and what it prints."""
+    data = tmp_path_factory.mktemp("digits")
+    for path in (ROOT / "examples" / "data" / "mnist").rglob("*.gz"):
+        content, count = gzip.decompress(path.read_bytes()), 820 if path.parent.name == "train" else 200
+        header, size = (16, 28 * 28) if "images" in path.name else (8, 1)
+        few = content[:4] + count.to_bytes(4, "big") + content[8 : header + count * size]
+        (data / path.parent.name).mkdir(exist_ok=True)
+        (data / path.parent.name / path.stem).write_bytes(few)
+
+    @functools.cache
+    def outcome(example, options):
+        folder = tmp_path_factory.mktemp(example)
+        return folder, run(folder, "--data-dir", str(data), *options.split(), example=example)
+
+    return outcome
 
 
 def masked(line):
@@ -45,14 +66,19 @@ def test_train_lenet_does_what_the_readme_shows(tmp_path):
     assert sorted(path.name for path in (tmp_path / "output").iterdir()) == ["best.ckpt", "best.ckpt.json"]
 
 
-def test_train_lenet_takes_its_options(tmp_path):
+PYNATIVE_LENET = (
+    "train_lenet",
+    "--mode pynative --epochs 1 --batch-size 82 --learning-rate 0.1 --patience 1 --seed 7 --output-dir other",
+)
+
+
+def test_train_lenet_takes_its_options(of_few_digits):
     """In PYNATIVE mode, with other numbers, into another folder."""
-    options = "--mode pynative --epochs 1 --batch-size 400 --learning-rate 0.1 --patience 1 --seed 7 --output-dir other"
-    printed = run(tmp_path, *options.split())
+    folder, printed = of_few_digits(*PYNATIVE_LENET)
     assert any(
         line.startswith("Epoch:[  1/  1], step:[   10/   10]") and line.endswith("lr:0.10000") for line in printed
     )
-    assert (tmp_path / "other" / "best.ckpt").exists()
+    assert (folder / "other" / "best.ckpt").exists()
 
 
 def test_train_lenet_says_what_is_missing(tmp_path):
@@ -61,18 +87,21 @@ def test_train_lenet_says_what_is_missing(tmp_path):
         run(tmp_path, "--data-dir", "nowhere")
 
 
+WHOLE_WAY = ("whole_way", "--epochs 1")
+
+
 @pytest.mark.parametrize(
     ("example", "options"),
     [
         ("early_stopping", "--epochs 1"),
         ("schedules", "--epochs 1 --schedule plateau --batch-norm"),
-        ("debugging", "--epochs 1 --batch-size 8"),
-        ("whole_way", "--epochs 1"),
+        ("debugging", "--epochs 1 --batch-size 2"),  # 410 steps, as it shows values at step 401
+        WHOLE_WAY,
     ],
 )
-def test_the_others_print_what_their_readme_shows(tmp_path, example, options):
+def test_the_others_print_what_their_readme_shows(of_few_digits, example, options):
     """Run for one epoch; the lines that its README shows come in the same form."""
-    kinds = {masked(line) for line in run(tmp_path, *options.split(), example=example)}
+    kinds = {masked(line) for line in of_few_digits(example, options)[1]}
     readme = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
     shown = readme.split(f"## {example}.py")[1].split("```text\n")[1].split("```")[0]
     last = [line for line in shown.splitlines() if not line.startswith(("EarlyStopping: stopped", "Epoch:["))]
@@ -80,15 +109,14 @@ def test_the_others_print_what_their_readme_shows(tmp_path, example, options):
     assert not [line for line in schedule if line not in kinds]
 
 
-def test_fine_tuning_begins_with_a_checkpoint(tmp_path):
+def test_fine_tuning_begins_with_a_checkpoint(of_few_digits):
     """The convolutions are frozen and named; a checkpoint of another network is refused before training."""
-    run(tmp_path, "--epochs", "1", example="whole_way")
-    best = "output/whole_way.ckpt"
-    printed = run(tmp_path, "--epochs", "1", "--fine-tune-from", best, "--output-dir", "tuned", example="whole_way")
+    best = of_few_digits(*WHOLE_WAY)[0] / "output" / "whole_way.ckpt"
+    _, printed = of_few_digits("whole_way", f"--epochs 1 --fine-tune-from {best}")
     assert printed[0] == "Frozen: conv1.weight, conv2.weight"
-    run(tmp_path, "--epochs", "1", "--output-dir", "other")
+    other = of_few_digits(*PYNATIVE_LENET)[0] / "other" / "best.ckpt"
     with pytest.raises(AssertionError, match="other/best.ckpt' holds the weights of another network"):
-        run(tmp_path, "--epochs", "1", "--fine-tune-from", "other/best.ckpt", example="whole_way")
+        of_few_digits("whole_way", f"--epochs 1 --fine-tune-from {other}")
 
 
 @pytest.mark.parametrize(

@@ -492,8 +492,12 @@ def test_a_disk_that_is_full_at_the_end_is_an_oserror(tmp_path, monkeypatch):
     """An earlier file stays whole."""
     (tmp_path / "best.mindir").write_bytes(b"earlier")
 
+    replace = os.replace
+
     def full(source, target):
-        raise OSError(28, "No space left on device")
+        if target == str(tmp_path / "best.mindir"):
+            raise OSError(28, "No space left on device")
+        replace(source, target)
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(

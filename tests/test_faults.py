@@ -209,9 +209,7 @@ def test_an_export_that_fails_leaves_the_earlier_file(tmp_path, monkeypatch, fau
 # A disk that refuses
 
 
-@pytest.mark.parametrize(
-    ("function", "nth"), [*[("fsync", n) for n in (1, 2, 3, 4)], ("replace", 1), ("replace", 2), ("chmod", 1)]
-)
+@pytest.mark.parametrize(("function", "nth"), [*[("fsync", n) for n in (1, 2, 3, 4)], ("replace", 1), ("replace", 2)])
 @pytest.mark.parametrize("background", [True, False])
 def test_best_checkpoint_whatever_call_fails(tmp_path, monkeypatch, function, nth, background):
     """The object and a new one load the same whole file: the one before, or the new one where it was there already."""
@@ -226,14 +224,14 @@ def test_best_checkpoint_whatever_call_fails(tmp_path, monkeypatch, function, nt
 
 
 @pytest.mark.parametrize(
-    ("function", "nth"), [("fsync", 1), ("fsync", 2), ("fsync", 3), ("fsync", 4), ("rename", 1), ("chmod", 2)]
+    ("function", "nth"), [("fsync", 1), ("fsync", 2), ("fsync", 3), ("fsync", 4), ("fsync", 5), ("rename", 1)]
 )
 def test_training_state_whatever_call_fails(tmp_path, monkeypatch, function, nth):
     """A run goes on from a whole state: the one before, or the new one where it was there already."""
     with pytest.raises(OSError, match="TrainingState: could not save .* after epoch 2: disk"):
         scripted(At(3, lambda: fail_at(monkeypatch, function, nth)), TrainingState(str(tmp_path)), epochs=4)
     monkeypatch.undo()
-    assert resumed(tmp_path) == (2 if (function, nth) == ("fsync", 4) else 1)
+    assert resumed(tmp_path) == (2 if (function, nth) == ("fsync", 5) else 1)
     assert_nothing_half_written(tmp_path)
 
 
@@ -580,7 +578,7 @@ HOOKS = [
 
 
 @pytest.mark.parametrize(("is_first", "hook"), [(index % 2 == 0, hook) for index, hook in enumerate(HOOKS)])
-def test_a_users_callback_that_raises_leaves_everything_in_order(tmp_path, hook, is_first):
+def test_a_users_callback_that_raises_leaves_everything_in_order(graph, tmp_path, hook, is_first):
     """Every callback is left, handlers, mode and best weights come back, no file is torn, and the next run works."""
     model, recorder, stop = make_model(), Recorder(), GracefulStop(exit_with=0)
     stopping = EarlyStopping("loss", patience=9, mode="max", restore_best_weights=True, verbose=0)

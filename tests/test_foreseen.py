@@ -172,7 +172,7 @@ def test_it_is_foreseen_and_refused_by_the_run_before_the_first_step(case, tmp_p
     ],
     ids=["empty", "wider", "one-hot", "unbatched", "label too high", "label negative"],
 )
-def test_training_data_that_cannot_be_learnt_from_is_foreseen(data, told):
+def test_training_data_that_cannot_be_learnt_from_is_foreseen(graph, data, told):
     """By one batch through network and loss; the run refuses it, or MindSpore does, with nothing learnt."""
     model = make_model()
     before = weights(model.train_network)

@@ -189,7 +189,7 @@ def test_training_goes_on_as_if_nothing_had_been_looked_at(mode):
     assert_same_weights(outcomes[0][1], outcomes[1][1])
 
 
-def test_an_error_within_the_network_leaves_everything_as_it_was():
+def test_an_error_within_the_network_leaves_everything_as_it_was(graph):
     """The hooks and the mode too."""
     network = seeded(Deep())
     with pytest.raises(Exception, match=r"."):
@@ -236,14 +236,14 @@ class Oddities(nn.Cell):
         ({"images": images() * np.nan}, ValueError, "values or gradients for these images are NaN or infinite"),
         ({"targets": 3}, ValueError, "targets must be classes from 0 to 2, but got 3"),
         ({"targets": -1}, ValueError, "targets must be at least 0, but got -1"),
-        ({"targets": [0, 1]}, ValueError, "targets must be one class, or one for each of 3 images, but got .0, 1."),
+        ({"targets": [0, 1]}, ValueError, "targets must be one class, or one for each image .3., but got .0, 1."),
         ({"targets": 0.5}, TypeError, "targets must be a whole number, but got 0.5"),
         ({"targets": "0"}, TypeError, "targets must be a whole number, but got '0'"),
         ({"picture": "map.jpg"}, ValueError, "picture must end in '.png'"),
         ({"picture": "/no/such/folder/map.png"}, FileNotFoundError, "the folder '/no/such/folder' .* does not exist"),
     ],
 )
-def test_bad_input(arguments, error, message):
+def test_bad_input(graph, arguments, error, message):
     """Each is named, with what to do."""
     given = {"network": seeded(Deep()), "layer": "conv1", "images": images(), **arguments}
     with pytest.raises(error, match=f"grad_cam: .*{message}"):

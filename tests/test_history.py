@@ -238,12 +238,42 @@ def test_the_picture_of_a_run(tmp_path, monkeypatch):
     assert curves == {"loss": [[1, 2], [2, 1]], "acc": [[2, 0.5]]}
     plot_history({**given, "learning_rate": [0.1, 0.05]}, str(tmp_path / "curves.png"))
     assert [axes.get_ylabel() for axes in drawn[1].axes] == ["loss", "metric", "learning rate"]
+    assert all(axes.get_legend() is not None for axes in drawn[1].axes)
+    # A rate holds until the next; a loss is on its way to it.
+    styles = [line.get_drawstyle() for axes in drawn[1].axes for line in axes.lines]
+    assert styles == ["default", "default", "steps-post"]
     assert os.listdir(tmp_path) == ["curves.png"]
+
+
+@pytest.mark.parametrize("reader", [csv.DictReader, "pandas"])
+def test_the_picture_of_a_csv_file(tmp_path, monkeypatch, reader):
+    """Its epochs are the axis, its text is numbers, an empty cell is no value, and its times are no metrics."""
+    drawn = []
+    monkeypatch.setitem(plot_history.__globals__, "save", lambda figure, path: drawn.append(figure))
+    model, log = make_model(), CSVLogger(str(tmp_path / "log.csv"))
+    validate = Validate(model, valid_dataset(), every_n_epochs=2)
+    model.train(6, dataset(), callbacks=[validate, log], initial_epoch=3)
+    with open(tmp_path / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    given = {key: [row[key] for row in rows] for key in rows[0]}
+    if reader == "pandas":  # which reads numbers, and NaN for an empty cell
+        given = {key: [float(value or "nan") for value in values] for key, values in given.items()}
+    plot_history({**given, "step": [1] * len(rows), "val_loss": given["loss"]}, tmp_path / "curves.png")
+    lines = {line.get_label(): line.get_xdata() for axes in drawn[0].axes for line in axes.lines}
+    assert list(lines) == ["loss", "eval_loss", "val_loss", "acc", "learning_rate"]
+    assert list(lines["loss"]) == [float(row["epoch"]) for row in rows]
+    assert list(lines["acc"]) == [float(row["epoch"]) for row in rows if row["acc"]]
 
 
 @pytest.mark.parametrize(
     ("history", "error", "message"),
     [
+        (
+            {"loss": [1.0], "acc": ["high"]},
+            ValueError,
+            "the history needs numbers, or None, but has 'high' under 'acc'",
+        ),
+        ({"loss": [[1.0]]}, ValueError, r"the history needs numbers, or None, but has \[1.0\] under 'loss'"),
         (History(), ValueError, "the history holds no epoch; pass one of a run that has finished an epoch"),
         ({}, ValueError, "the history holds no epoch"),
         ({"loss": []}, ValueError, "the history holds no epoch"),
@@ -267,8 +297,8 @@ def test_a_history_with_nothing_to_draw_is_refused(tmp_path, history, error, mes
 @pytest.mark.parametrize(
     ("path", "error", "message"),
     [
-        ("missing/curves.png", FileNotFoundError, "the folder 'missing' of .* does not exist; make it first"),
-        ("folder.png", IsADirectoryError, "'folder.png' is a folder; pass the path of a file"),
+        ("missing/curves.png", FileNotFoundError, "the folder '.*missing' of .* does not exist; make it first"),
+        ("folder.png", IsADirectoryError, "'.*folder.png' is a folder; pass the path of a file"),
         ("curves.jpg", ValueError, "path must end in '.png', but got 'curves.jpg'"),
         ("", ValueError, "path must end in '.png', but got ''"),
         (None, TypeError, "path must be the path of a PNG file, but got None"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-import random
+import pty
 import signal
 import subprocess
 import sys
@@ -17,33 +17,47 @@ from typing import Any
 import interrupted_run
 import mindspore.dataset as ds
 import pytest
+from mindspore.train import Callback
 from training import dataset, make_model, valid_dataset
 
-from ms_callbacks import EarlyStopping, GracefulStop
+from ms_callbacks import EarlyStopping, GracefulStop, History
+from ms_callbacks.core import _signals
 
-KILLS = int(os.environ.get("MS_CALLBACKS_KILLS", "2"))
+KILLS = int(os.environ.get("MS_CALLBACKS_KILLS", "3"))
 CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
+ROOT = os.path.dirname(os.path.dirname(interrupted_run.__file__))
 SECONDS = 120  # for a child that hangs
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 
-class Child:
-    """The run in a process of its own."""
+AT_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 
-    def __init__(self, folder: Path, **arguments: Any) -> None:
+
+class Child:
+    """The run in a process of its own, which hears and speaks by pipes or at a terminal of its own."""
+
+    def __init__(self, folder: Path, terminal: bool = False, **arguments: Any) -> None:
         self.folder = folder
-        command = [sys.executable, interrupted_run.__file__, json.dumps({"folder": str(folder), **arguments})]
-        root = os.path.dirname(os.path.dirname(interrupted_run.__file__))
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+        command = [interrupted_run.__file__, json.dumps({"folder": str(folder), **arguments})]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, os.environ.get("PYTHONPATH", "")])}
+        self.leader, follower = pty.openpty() if terminal else (-1, subprocess.PIPE)
         self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            [sys.executable, *(["-c", AT_TERMINAL] if terminal else []), *command],
+            stdin=follower,
+            stdout=follower,
             stderr=subprocess.STDOUT,
             text=True,
             env=environment,
+            start_new_session=terminal,
         )
+        if terminal:
+            os.close(follower)
+            self.process.stdout = open(self.leader, errors="replace", closefd=False)
         self.lines: list[str] = []
 
     def until(self, line: str, count: int = 1) -> bool:
@@ -61,6 +75,14 @@ class Child:
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
+
+    def press_ctrl_c(self) -> int:
+        """Types Ctrl-C until it ends, as somebody does who has had enough; returns how the process exited."""
+        until = time.monotonic() + SECONDS
+        while self.process.poll() is None and time.monotonic() < until:
+            os.write(self.leader, b"\x03")
+            time.sleep(0.05)
+        return self.process.wait(0)
 
     def end(self) -> int:
         """Waits for the end; returns how the process exited."""
@@ -80,15 +102,17 @@ def _no_child_is_left(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def keep(self: Child, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        children.append(self.process)
+        children.append(self)
 
     monkeypatch.setattr(Child, "__init__", keep)
     yield
     for child in children:
-        child.kill()
-        child.wait()
-        child.stdin.close()
-        child.stdout.close()
+        child.process.kill()
+        child.process.wait()
+        for stream in filter(None, [child.process.stdin, child.process.stdout]):
+            stream.close()
+        if child.leader >= 0:
+            os.close(child.leader)
 
 
 @pytest.fixture(scope="module")
@@ -105,73 +129,150 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return outcome
 
 
-KINDS = [
-    pytest.param("graph", False, None, id="graph"),
-    *(
-        [
-            pytest.param("graph", True, 3, id="graph-shuffled-within-epochs"),
-            pytest.param("pynative", True, 3, id="pynative-shuffled-within-epochs"),
-        ]
-        if CAN_BEGIN_WITHIN
-        else [pytest.param("pynative", False, None, id="pynative")]
-    ),
-]
-
-
-@pytest.mark.parametrize(("mode", "shuffle", "every_n_steps"), KINDS)
-def test_killed_at_random_moments_it_ends_where_it_would_have_ended(
-    uninterrupted: Any, tmp_path: Path, mode: str, shuffle: bool, every_n_steps: int | None
-) -> None:
-    """Parameters, moments, rates, early stop, best files, history and rows, to the last bit."""
-    arguments = {"mode": mode, "shuffle": shuffle, "every_n_steps": every_n_steps}
-    expected = uninterrupted(mode, shuffle)
-    assert 0 < expected["stopped"][0] < 14, "the run was meant to be stopped early"
-    rng = random.Random(f"{mode}{shuffle}")
-    kills = in_a_save = rounds = runs = 0
-    while kills < KILLS or not runs:
-        folder = tmp_path / f"killed-{rounds}"
-        folder.mkdir()
-        rounds += 1
-        while True:
-            child = Child(folder, **arguments)
-            if kills == KILLS or not child.until("step", rng.randint(1, 25)):
-                break
-            time.sleep(rng.uniform(0, 0.05))  # a step takes 2 ms, an evaluation 20, a save 5 to 20
-            child.process.kill()
-            if child.end() == 0 or (folder / "state" / "finished.json").exists():
-                break  # it was too late
-            kills += 1
-            in_a_save += any(any(each.glob(".partial-*")) for each in (folder, folder / "state"))
-        if child.end() == -signal.SIGKILL:
-            continue  # finished, but killed before it could tell its outcome
-        assert child.end() == 0, child.lines
-        runs += 1
-        outcome = child.outcome()
-        assert [name for name in expected if outcome[name] != expected[name]] == [], (outcome["history"], child.lines)
-    print(f"\n{kills} kills in {runs} runs, {in_a_save} of them in a save; all runs ended alike")
+def test_killed_at_random_moments_it_ends_where_it_would_have_ended() -> None:
+    """Parameters, moments, rates, early stop, best files, history and rows, to the last bit; see `kills.py`."""
+    done = subprocess.run(
+        [sys.executable, os.path.join(os.path.dirname(__file__), "kills.py"), str(KILLS)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        timeout=60 * KILLS,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{KILLS} kills in" in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("which", "exit_with", "status"), [("SIGTERM", None, 0), ("SIGTERM", "signal", None), ("SIGINT", 0, 0)]
+    ("which", "exit_with", "status"),
+    [("SIGTERM", None, 0), ("SIGTERM", "signal", 143), ("SIGINT", "signal", 130), ("SIGINT", 0, 0)],
 )
 def test_a_signal_ends_the_run_in_good_order(
-    uninterrupted: Any, tmp_path: Path, which: str, exit_with: Any, status: int | None
+    uninterrupted: Any, tmp_path: Path, which: str, exit_with: Any, status: int
 ) -> None:
     """The step ends, the state is kept, the process exits as asked, and a new one goes on to the same end."""
     arguments = {"mode": "graph", "shuffle": False, "every_n_steps": None}
     folder = tmp_path / "run"
     folder.mkdir()
-    child = Child(folder, exit_with=exit_with, **arguments)
+    is_typed = (which, exit_with) == ("SIGINT", 0)
+    child = Child(folder, terminal=is_typed, exit_with=exit_with, **arguments)
     assert child.until("step", 11), child.lines  # in the second of the eight steps of the second epoch
-    child.process.send_signal(signal.Signals[which])
-    expected = {0} if status == 0 else {128 + signal.Signals[which], 128 + signal.SIGTERM}
-    assert child.end() in expected, child.lines
-    names = (which, "SIGTERM")  # in a step, MindSpore 2.8 and newer turn SIGINT into SIGTERM
-    assert any(line.startswith(f"GracefulStop: stopped by {name} in epoch") for line in child.lines for name in names)
-    again = Child(folder, **arguments)
-    assert again.end() == 0, again.lines
-    assert any("going on after epoch" in line for line in again.lines)
-    assert again.outcome() == uninterrupted("graph", False)
+    if is_typed:
+        os.write(child.leader, b"\x03")
+    else:
+        child.process.send_signal(signal.Signals[which])
+    assert child.end() == status, child.lines
+    assert any(line.startswith(f"GracefulStop: stopped by {which} in epoch") for line in child.lines), child.lines
+    if exit_with is None:
+        again = Child(folder, **arguments)
+        assert again.end() == 0, again.lines
+        assert any("continues after epoch" in line for line in again.lines)
+        assert again.outcome() == uninterrupted("graph", False)
+
+
+class Send(Callback):
+    """Sends this process signals in the second step, where MindSpore's own handler is set."""
+
+    def __init__(self, *signals: int) -> None:
+        self.signals = signals
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        if run_context.original_args()["cur_step_num"] == 2:
+            for number in self.signals:
+                os.kill(os.getpid(), number)
+                for _ in range(10):  # the handler runs
+                    pass
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tells a notebook, IPython and Python's prompt from a script."""
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+
+
+def test_the_signal_is_named_that_was_sent(capsys: pytest.CaptureFixture[str], mode: str) -> None:
+    """A SIGTERM that the process sends itself is none that MindSpore makes of a SIGINT; the first of several counts."""
+    model, stop = make_model(), GracefulStop()
+    for sent in [(signal.SIGTERM,), (signal.SIGINT,), (signal.SIGTERM, signal.SIGTERM)]:
+        model.train(2, dataset(), callbacks=[Send(*sent), stop])
+        assert stop.signal_ == sent[0]
+        assert capsys.readouterr().out == f"GracefulStop: stopped by {sent[0].name} in epoch 1, step 2\n"
+
+
+@pytest.mark.usefixtures("session")
+def test_in_a_session_ctrl_c_interrupts_and_ends_no_process(mode: str) -> None:
+    """As without MindSpore, whatever callback of ours is in the list; so does the second, where one stops gracefully.
+
+    Then the handlers are as they were, and the model trains on.
+    """
+    model = make_model()
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    for callbacks in ([History(), Send(signal.SIGINT)], [GracefulStop(), Send(signal.SIGINT, signal.SIGINT)]):
+        with pytest.raises(KeyboardInterrupt):
+            model.train(2, dataset(), callbacks=callbacks)
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+        with pytest.raises(KeyboardInterrupt):  # MindSpore's handler is gone
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(60)
+        model.train(1, dataset(), callbacks=[History()])
+
+
+@pytest.mark.usefixtures("session")
+def test_in_a_session_a_sigterm_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As without MindSpore."""
+    died_of: list[int] = []
+    monkeypatch.setattr(_signals, "die_of", died_of.append)
+    make_model().train(1, dataset(), callbacks=[History(), Send(signal.SIGTERM)])
+    assert died_of == [signal.SIGTERM]
+
+
+@pytest.mark.usefixtures("session")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_in_a_session_handlers_of_the_users_stay(number: signal.Signals) -> None:
+    """What is set before a run is in force in it, for a SIGTERM, and after it."""
+    came: list[int] = []
+    before = signal.signal(number, lambda number, frame: came.append(number))
+    own, terminates = signal.getsignal(number), signal.getsignal(signal.SIGTERM)
+
+    class See(Callback):
+        def on_train_step_end(self, run_context: Any) -> None:
+            assert signal.getsignal(signal.SIGTERM) is terminates
+
+    try:
+        make_model().train(1, dataset(), callbacks=[History(), See()])
+        signal.raise_signal(number)
+        assert (signal.getsignal(number), came) == (own, [number])
+    finally:
+        signal.signal(number, before)
+
+
+def test_in_a_script_a_sigterm_is_left_alone() -> None:
+    """Only GracefulStop sets a handler there; after the run, Ctrl-C is Python's again."""
+    seen = []
+
+    class See(Callback):
+        def on_train_step_end(self, run_context: Any) -> None:
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    make_model().train(1, dataset(), callbacks=[History(), See()])
+    assert set(seen) == {signal.SIG_DFL}
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(60)
+
+
+def test_a_process_that_the_dataset_forks_can_be_terminated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It inherits the handler, which is there for the run's process alone."""
+    stop, died_of = GracefulStop(), []
+    monkeypatch.setattr(_signals, "die_of", died_of.append)
+
+    class Forked(Callback):
+        def on_train_step_end(self, run_context: Any) -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "getpid", lambda: -1)
+                signal.raise_signal(signal.SIGTERM)
+
+    make_model().train(1, dataset(), callbacks=[stop, Forked()])
+    assert set(died_of) == {signal.SIGTERM}
 
 
 def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
@@ -182,6 +283,18 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
     assert child.until("end"), child.lines
     child.process.send_signal(signal.SIGINT)
     assert child.end() == -signal.SIGINT
+
+
+def test_ctrl_c_at_a_terminal_ends_even_what_leaves_python_no_word(uninterrupted: Any, tmp_path: Path) -> None:
+    """As a long compilation: the second ends it, and a new process goes on from the newest state to the same end."""
+    arguments = {"mode": "graph", "shuffle": False, "every_n_steps": None}
+    child = Child(tmp_path, terminal=True, busy_in=11, **arguments)
+    assert child.until("busy"), child.lines
+    assert child.press_ctrl_c() in (-signal.SIGTERM, -signal.SIGINT)  # what MindSpore has made of it
+    again = Child(tmp_path, **arguments)
+    assert again.end() == 0, again.lines
+    assert "TrainingState: going on after epoch 1" in again.lines
+    assert again.outcome() == uninterrupted("graph", False)
 
 
 def test_sigusr1_saves_and_goes_on(uninterrupted: Any, tmp_path: Path) -> None:

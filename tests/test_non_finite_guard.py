@@ -113,8 +113,9 @@ def test_a_batch_that_is_not_finite_is_named(tmp_path, mode, how, interval):
     assert guard.dumps_ == [path]
     assert str(error.value) == (
         "NonFiniteGuard: the loss is nan in epoch 2, step 6; the first parameter that is not finite is "
-        "'hidden.weight'; the first layer whose output is not finite is 'hidden'; the first gradient that is not "
-        "finite is that of 'hidden.weight'; column 0 of the batch is not finite itself: mend the data; "
+        "'hidden.weight'; the first output that is not finite is that of 'hidden' (Conv2d), whose input was not finite "
+        "already; the first gradient that is not finite is that of 'hidden.weight'; column 0 of the batch is not "
+        "finite itself: mend the data; "
         f"replay({path!r}, model) brings the step back"
     )
     assert_same_weights(kept(path), peek.after[5])
@@ -134,7 +135,9 @@ def test_what_the_loss_hides_is_found(tmp_path, mode):
     make_model().train(2, dataset(6), callbacks=[recorder, LossMonitor()])
     assert np.isfinite(recorder.losses).all()
     model, guard, peek = make_model(), NonFiniteGuard(str(tmp_path)), Peek()
-    with pytest.raises(ValueError, match="a parameter is not finite after epoch 1, step 6; .* layer .* is 'hidden'"):
+    with pytest.raises(
+        ValueError, match="a parameter is not finite after epoch 1, step 6; .* output .* that of 'hidden'"
+    ):
         model.train(2, dataset(6), callbacks=[peek, guard])
     assert_same_weights(weights(model.train_network), peek.after[5])
     seen = replay(guard.dumps_[0], make_model())
@@ -151,9 +154,113 @@ def test_a_layer_that_overflows_is_named(tmp_path, mode):
     """Not the first layer that sees a pixel that is too large, but the first that can make nothing of it."""
     network = nn.SequentialCell(nn.Flatten(), nn.Dense(16, 5), Square(), nn.Dense(5, 3))
     guard = NonFiniteGuard(str(tmp_path))
-    with pytest.raises(ValueError, match="first layer whose output is not finite is '2';.*or a look at that batch"):
+    with pytest.raises(ValueError, match=r"that of '2' \(Square\), whose input is finite;.* a small number added"):
         with_loss(loss_fn(), network).train(1, dataset(3, 1e30), callbacks=[guard])
     assert report_of(guard.dumps_[0])["step"] == 3
+
+
+def head():
+    return nn.SequentialCell(nn.Flatten(), nn.Dense(16, 3))
+
+
+class Block(nn.Cell):
+    """A head, whose logits an operator without a cell takes the logarithm of, and a cell after it."""
+
+    def __init__(self, before=None, after=None):
+        super().__init__()
+        self.before, self.after = before or head(), after
+
+    def construct(self, x):
+        x = ops.log(self.before(x))
+        return x if self.after is None else self.after(x)
+
+
+class Around(nn.Cell):
+    """Cells in a list, which are called one after the other."""
+
+    def __init__(self, *cells):
+        super().__init__()
+        self.parts = nn.CellList(list(cells))
+
+    def construct(self, x):
+        for cell in self.parts:
+            x = cell(x)
+        return x
+
+
+class Pair(nn.Cell):
+    """Two inputs and two outputs, of which the second is at fault."""
+
+    def construct(self, x, y):
+        return x, ops.sqrt(y)
+
+
+class Paired(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.head, self.pair = head(), Pair()
+
+    def construct(self, x):
+        logits = self.head(x)
+        return ops.add(*self.pair(logits, logits - 100))
+
+
+class LogOfLogits(nn.Cell):
+    """A loss of a user's, whose logarithm has no value where a logit is negative."""
+
+    def __init__(self):
+        super().__init__()
+        self.loss = loss_fn()
+
+    def construct(self, logits, labels):
+        return self.loss(ops.log(logits), labels)
+
+
+MENDED = "a small number added before the logarithm, root, power or division there, "
+
+
+@pytest.mark.parametrize(
+    ("network", "loss", "layer", "made_in", "told"),
+    [
+        # An operator, after every cell, between two, and in a cell around that has no construct of its own called.
+        (Block, None, "Block", "Block", "'Block', whose input is finite, and so are the"),
+        (
+            lambda: Block(after=nn.Identity()),
+            None,
+            "after",
+            "Block",
+            "'after' (Identity), whose input was not finite already: an operator in the",
+        ),
+        (
+            lambda: Around(nn.Flatten(), Block(nn.Dense(16, 3), nn.Tanh())),
+            None,
+            "parts.1.after",
+            "parts.1",
+            "of 'parts.1'",
+        ),
+        (lambda: nn.SequentialCell(Block(), nn.Tanh()), None, "0", "0", "'0' (Block), whose input is finite, and so"),
+        (lambda: Around(Block(after=nn.Dense(3, 3))), None, "parts.0.after", "parts.0", "(Dense), whose input was"),
+        # A cell without cells, of several inputs and outputs.
+        (Paired, None, "pair", "pair", "'pair' (Pair), whose inputs are finite; "),
+        # The loss.
+        (head, LogOfLogits, "LogOfLogits", "LogOfLogits", "that of the loss 'LogOfLogits', whose inputs are finite; "),
+    ],
+)
+def test_the_cell_that_made_it_is_named(tmp_path, network, loss, layer, made_in, told):
+    """Also where an operator that no cell holds made it, inside whatever cell calls it."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    model = with_loss(loss_fn() if loss is None else loss(), network())
+    guard = NonFiniteGuard(str(tmp_path), on_nonfinite="stop")
+    lines = []
+    guard.say = lines.append
+    model.train(1, dataset(), callbacks=[guard])
+    assert told in lines[0]
+    assert MENDED in lines[0]
+    assert "column" not in lines[0]
+    report = report_of(guard.dumps_[0])
+    assert (report["step"], report["first_layer"], report["made_in"]) == (1, layer, made_in)
+    seen = replay(guard.dumps_[0], with_loss(loss_fn() if loss is None else loss(), network()))
+    assert (seen.first_layer, seen.made_in) == (layer, made_in)
 
 
 def test_a_rate_that_explodes_is_named(tmp_path, mode):
@@ -161,7 +268,7 @@ def test_a_rate_that_explodes_is_named(tmp_path, mode):
     rates = [0.001] * 5 + [3e38] * 3
     model, guard, peek = with_loss(Scaled()), NonFiniteGuard(str(tmp_path), every_n_steps=7), Peek()
     with pytest.raises(
-        ValueError, match="a parameter is not finite after epoch 1, step 6;.*all layers are finite; a low"
+        ValueError, match="a parameter is not finite after epoch 1, step 6;.*all cells and the loss are finite; a low"
     ):
         model.train(1, dataset(), callbacks=[guard, DynamicLR(rates), peek])
     report = report_of(guard.dumps_[0])
@@ -409,7 +516,9 @@ def test_models_of_other_kinds(tmp_path, mode, kind):
         return ms.Model(inner, optimizer=optimizer)
 
     model, guard, peek = make(), NonFiniteGuard(str(tmp_path)), Peek()
-    with pytest.raises(ValueError, match="the loss is nan in epoch 1, step 6; .* layer .*hidden'; the first gradient"):
+    with pytest.raises(
+        ValueError, match="the loss is nan in epoch 1, step 6; .* that of .hidden. .*; the first gradient"
+    ):
         model.train(1, dataset(6), callbacks=[guard, peek])
     assert_same_weights(kept(guard.dumps_[0]), peek.after[5])
     fresh = make()

@@ -348,8 +348,12 @@ def test_a_failed_save_leaves_the_earlier_file(tmp_path, monkeypatch):
     path = tmp_path / "w.int8"
     path.write_bytes(b"earlier")
 
+    replace = os.replace
+
     def full(source, target):
-        raise OSError(28, "No space left on device")
+        if target == str(path):
+            raise OSError(28, "No space left on device")
+        replace(source, target)
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(

@@ -135,7 +135,7 @@ def test_the_example_prints_what_its_readme_shows(tmp_path: Path, monkeypatch: p
     assert not [path for path in (tmp_path / "logs").iterdir() if "[WARNING]" in path.read_text(errors="replace")]
 
 
-def test_fit_alone_is_refused_on_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fit_alone_is_refused_on_several_processes(graph: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its evaluation is each rank's own; Validate beside it makes it one."""
     from training import dataset, valid_dataset
 

@@ -248,7 +248,7 @@ def test_a_dataset_that_cannot_serve_is_refused_before_the_first_step(data, mess
 
 
 @pytest.mark.parametrize("how", ["train", "evaluate"])
-def test_inputs_that_are_not_floats_are_refused_before_the_first_step(how):
+def test_inputs_that_are_not_floats_are_refused_before_the_first_step(graph, how):
     """They have no gradient; the mode is left as it was."""
     robustness = Robustness(columns(x=X.astype(np.int32), y=Y))
     with pytest.raises(ValueError, match="the dataset's first column must hold floats, .* but holds Int32"):
@@ -408,11 +408,11 @@ class Saturated(nn.Cell):
 @pytest.mark.parametrize(
     ("inputs", "accuracies", "line"),
     [
-        ([1.0, 1.0, -1.0], {0.0: 1.0, 0.5: math.nan}, "is exactly 0 for all 3 samples: none could be moved"),
+        ([1.0, 1.0, -1.0], {0.0: 1.0, 0.5: math.nan}, "is exactly 0 for each of 3 samples: none could be moved"),
         (
             [1.0, 1e-5, -1.0],
             {0.0: 1.0, 0.5: 2 / 3},
-            "for 2 of 3 samples the gradient is exactly 0: they were",
+            "the gradient is exactly 0 for 2 of 3 samples: not moved",
         ),
         ([1e-5, 1e-5, -1e-5], {0.0: 1.0, 0.5: 0.0}, None),
     ],

@@ -236,7 +236,31 @@ def test_a_list_in_every_form(form):
         (lambda: LRCosineAnnealing(2, beyond="rise"), 4, None),
         (lambda: LRWarmup(1, after=LRCosineAnnealing(2)), 4, None),
         (lambda: LRWarmup(1, after=LRCosineAnnealing(2)), 5, "LRCosineAnnealing: with T_max=2"),
-        (lambda: LRWarmup(1, after=DynamicLR([0.1] * 11)), 4, "DynamicLR: lr_list holds 11 rates, but 3 epochs"),
+        (
+            lambda: LRWarmup(1, after=DynamicLR([0.1] * 11)),
+            4,
+            "DynamicLR: lr_list holds 11 rates, but 3 epochs of 4 steps after the warm-up need 12, one a step; make "
+            "the list 12 long",
+        ),
+        # A list that was made for the whole run, with the warm-up's part in it, and one for a longer run.
+        (lambda: LRWarmup(1, after=DynamicLR([0.1] * 12)), 4, None),
+        (lambda: LRWarmup(1, after=DynamicLR([0.1] * 13)), 4, "holds 13 rates, but 3 epochs .* its last 1 would never"),
+        (
+            lambda: LRWarmup(1, after=DynamicLR([0.1] * 16)),
+            4,
+            "DynamicLR: lr_list holds 16 rates, but 3 epochs of 4 steps after the warm-up need 12, one a step; the "
+            "list is entered at its beginning when the warm-up is over, and its last 4 would never be used: leave the "
+            "warm-up's part out",
+        ),
+        (lambda: LRWarmup(1, after=DynamicLR([0.1] * 17)), 4, None),
+        (lambda: LRWarmup(2, after=DynamicLR([0.1], by="epoch")), 4, "holds 1 rate, but 2 epochs of 4 steps after"),
+        (lambda: LRWarmup(2, after=DynamicLR([0.1] * 2, by="epoch")), 4, None),
+        (lambda: LRWarmup(2, after=DynamicLR([0.1] * 3, by="epoch")), 4, "need 2, one an epoch; .* its last 1 would"),
+        (lambda: LRWarmup(2, after=DynamicLR([0.1] * 4, by="epoch")), 4, "need 2, one an epoch; .* its last 2 would"),
+        (lambda: LRWarmup(2, after=DynamicLR([0.1] * 5, by="epoch")), 4, None),
+        (lambda: LRWarmup(2, after=DynamicLR([0.1] * 8)), 2, "0 epochs of 4 steps after the warm-up need 0"),
+        (lambda: DynamicLR([0.1] * 20), 4, None),
+        (lambda: DynamicLR([0.1] * 5, by="epoch"), 4, None),
     ],
 )
 def test_a_schedule_that_does_not_fit_the_run_is_refused(schedule, epochs, message):
@@ -306,7 +330,7 @@ def test_what_follows_a_warm_up_begins_with_its_epoch():
     counts = [2, 1, 3, 1, 4]
     decay = rates_of_varying(LRWarmup(1, after=LRStepDecay(1, 0.5)), counts, 4)
     assert decay == [pytest.approx(each) for each in ([0.05], [0.1] * 3, [0.05], [0.025] * 4)]
-    listed = rates_of_varying(LRWarmup(1, after=DynamicLR([0.1 * step for step in range(1, 9)])), counts, 4)
+    listed = rates_of_varying(LRWarmup(1, after=DynamicLR([0.1 * step for step in range(1, 10)])), counts, 4)
     assert listed == [pytest.approx(each) for each in ([0.05], [0.1, 0.2, 0.3], [0.4], [0.5, 0.6, 0.7, 0.8])]
 
 

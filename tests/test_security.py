@@ -131,7 +131,7 @@ def test_a_state_cannot_have_a_file_removed_or_loaded_elsewhere(tmp_path, outsid
 def test_a_file_without_a_template_is_the_only_one_of_its_own(tmp_path):
     """A neighbour in the same folder is not."""
     best = best_at(tmp_path / "best.ckpt")
-    for name, own in (("best.ckpt", 1), ("train.py", 0), ("other.ckpt", 0), ("../best.ckpt", 0), ("", 0)):
+    for name, own in (("best.ckpt", 1), ("train.py", 0), ("other.ckpt", 0), ("sub/other.ckpt", 0), ("", 0)):
         kept = [{"path": str(tmp_path / name), "record": {"value": 1.0, "epoch": 1}}]
         best.load_state_dict({"run": "", "runs_before": 0, "kept": kept})
         assert len(best.state_dict()["kept"]) == own, name
@@ -165,8 +165,9 @@ def test_a_link_is_not_followed_to_remove_what_it_points_to(tmp_path):
     (precious / "file").write_text("x")
     state = tmp_path / "state"
     state.mkdir()
-    (state / f"{_files._OURS}999999999-x").symlink_to(precious)
-    (state / f"{_files._OURS}{10**30}-x").symlink_to(precious)  # a number that no process has
+    os.utime(precious / "file", (0, 0))
+    os.utime(precious, (0, 0))
+    (state / f"{_files._PREFIX}abcdefgh").symlink_to(precious)
     scripted(TrainingState(str(state), keep=1))
     (state / "state-00000001").symlink_to(precious) if not (state / "state-00000001").exists() else None
     os.remove(state / "finished.json")

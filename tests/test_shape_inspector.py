@@ -517,7 +517,7 @@ def test_values_of_every_shape_of_output(tmp_path):
             kind: OUTPUTS[kind][1] for kind in kinds
         }
         assert (found["loss"], found["network.head"]) == ("", "")
-        assert "network.hidden, output channel 1:" in file.getvalue()
+        assert "network.hidden (Conv2d), output channel 1:" in file.getvalue()
         assert (tmp_path / f"{last}.png").exists()
 
 
@@ -536,7 +536,10 @@ def test_a_network_that_returns_its_loss_in_both_modes(mode):
     inspector = ShapeInspector(show_values_at=[2], contents=True, file=file)
     ms.Model(network, None, nn.SGD(network.trainable_params(), 0.1)).train(1, dataset(), callbacks=[inspector])
     assert inspector.values_[2][-1].name == "loss"
-    assert f"loss, output:\n[{inspector.values_[2][-1].mean:.3f}".rstrip("0") in file.getvalue()
+    assert (
+        f"loss (SoftmaxCrossEntropyWithLogits), output:\n[{inspector.values_[2][-1].mean:.3f}".rstrip("0")
+        in file.getvalue()
+    )
 
 
 class Scaled(nn.Cell):
@@ -652,7 +655,7 @@ def test_recomputed_cells(mode):
 
 def test_steps_that_the_run_does_not_have_are_refused_before_the_first():
     """Its last step is named."""
-    with pytest.raises(ValueError, match=r"show_values_at asks for \[99\], but 1 epochs of 4 steps end with step 4"):
+    with pytest.raises(ValueError, match=r"show_values_at asks for \[99\], but 1 epoch of 4 steps end with step 4"):
         make_model().train(1, dataset(), callbacks=[ShapeInspector(show_values_at=(1, 99))])
 
 
@@ -667,7 +670,7 @@ def test_contents_as_numbers_and_as_a_picture(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-1.png", "step-3.png"]
     assert (tmp_path / "step-1.png").read_bytes().startswith(b"\x89PNG")
     printed = file.getvalue()
-    for title in ("hidden, kernel 1:", "hidden, output channel 1:", "head, output:"):
+    for title in ("hidden (Conv2d), kernel 1:", "hidden (Conv2d), output channel 1:", "head (Dense), output:"):
         assert printed.count(title) == 2
     with pytest.raises(FileNotFoundError, match="ShapeInspector: the folder"):
         model.train(1, dataset(), callbacks=[ShapeInspector(show_values_at=(1,), picture="missing/x.png")])

@@ -105,7 +105,7 @@ def test_every_template_that_is_shown_works(text):
 )
 def test_a_field_may_be_the_name_of_any_metric(field, values):
     """Such as str.format would take for something else; what cannot stand in braces is spelled with `_`."""
-    assert PathTemplate("T", f"folder/x-{{{field}}}.ckpt").path(values) == os.path.join("folder", "x-0.500.ckpt")
+    assert PathTemplate("T", f"folder/x-{{{field}}}.ckpt").path(values) == os.path.abspath("folder/x-0.500.ckpt")
 
 
 def test_an_unknown_field_is_told_with_names_that_can_be_typed():

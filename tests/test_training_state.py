@@ -100,7 +100,7 @@ def go(
         LRWarmup(1, after=ReduceLROnPlateau("loss", mode="max", patience=0, factor=0.5, verbose=0)),
         *[stopping, best, history, CSVLogger(str(folder / "log.csv")), count, state, *more],
     ]
-    initial_epoch = state.resume(model, train)
+    initial_epoch = state.resume(model, train, epochs=EPOCHS)
     if how == "train":
         model.train(EPOCHS, train, callbacks=callbacks, initial_epoch=initial_epoch)
     else:
@@ -260,7 +260,7 @@ def test_the_newest_are_kept(tmp_path, keep):
     """As many as asked for, by number."""
     state = TrainingState(str(tmp_path / "state"), keep=keep)
     make_model().train(5, dataset(), callbacks=[state])
-    assert names(tmp_path / "state") == ["finished.json", *["state-00000003", "state-00000004"][-keep:]]
+    assert names(tmp_path / "state") == ["state-00000004", "state-00000005"][-keep:]
 
 
 def test_states_are_ordered_by_number(states):
@@ -288,7 +288,7 @@ def test_callbacks_that_are_new_or_gone_are_said(states, capsys):
     initial_epoch = state.resume(model, train)
     model.train(4, train, callbacks=[Count(2), history, state], initial_epoch=initial_epoch)
     out = capsys.readouterr().out
-    assert "TrainingState: History was not there when the state was saved; it begins anew" in out
+    assert "TrainingState: History was not there when the state was saved; it begins at its beginning" in out
     assert "TrainingState: Count 2 was there when the state was saved, and is not in the list of callbacks now" in out
     assert history.epoch == [4]
 
@@ -302,7 +302,7 @@ def test_a_callback_that_cannot_take_its_state_is_named(tmp_path):
     model, train, state = make_model(), dataset(), TrainingState(str(tmp_path / "s"))
     initial_epoch = state.resume(model, train)
     warmup = LRWarmup(1, after=ReduceLROnPlateau("loss"))
-    with pytest.raises(ValueError, match="LRWarmup cannot go on from what .*make it with the same arguments"):
+    with pytest.raises(ValueError, match="LRWarmup cannot continue from what .*make it with the same arguments"):
         model.train(5, train, callbacks=[warmup, state, NoStep()], initial_epoch=initial_epoch)
 
 
@@ -350,22 +350,6 @@ def test_a_callback_that_only_loads_has_no_state(tmp_path):
     make_model().train(2, dataset(), callbacks=[Loads(), TrainingState(str(tmp_path / "state"))])
 
 
-def test_finished_runs(tmp_path):
-    """Resume refuses one, of a single epoch too; without resume the same directory takes a new run."""
-    for epochs in (1, 2):
-        state = TrainingState(str(tmp_path / "state"))
-        make_model().train(epochs, dataset(), callbacks=[state])
-        model = make_model(learning_rate=0.5)
-        before = weights(model.train_network)
-        with pytest.raises(ValueError, match=rf"is finished \(epoch {epochs} of {epochs}\); for a new run remove"):
-            state.resume(model, dataset())
-        assert_same_weights(weights(model.train_network), before)
-    model = make_model()
-    for _ in range(2):
-        model.train(2, dataset(), callbacks=[state])  # the same object, a second and a third run
-    assert names(tmp_path / "state") == ["finished.json", "state-00000001"]
-
-
 # What is refused
 
 
@@ -393,17 +377,25 @@ def test_what_is_not_as_it_was_is_refused_and_nothing_is_loaded(states, make, ba
     assert_same_weights(weights(model.train_network), before)
     assert np.random.get_state()[1].tolist() == numbers
     count = Count()
-    with pytest.raises(ValueError, match="holds the state of a run that is not finished"):
+    with pytest.raises(ValueError, match="holds the state of a run; to continue it, call initial_epoch"):
         model.train(5, train, callbacks=[count, state, NoStep()])
     assert count.total == 0
 
 
-def test_an_unfinished_run_is_not_begun_anew_by_mistake(states):
-    """Before the first step, with what to call; every state stays."""
+@pytest.mark.parametrize("spoiled", [False, True], ids=["whole", "damaged"])
+def test_a_state_is_never_replaced_by_mistake(states, spoiled):
+    """Before the first step, with what to call; every state stays, a damaged one too, until it is said otherwise."""
+    if spoiled:
+        for path in states.iterdir():
+            spoil(path / "state.json", "truncated")
     model, before = make_model(), names(states)
-    with pytest.raises(ValueError, match=r"a run that is not finished, after epoch 3; call initial_epoch = state"):
+    with pytest.raises(ValueError, match=r"holds the state of a run; to continue it, call .*or overwrite=True"):
         model.train(5, dataset(), callbacks=[TrainingState(str(states)), NoStep()])
     assert names(states) == before
+    state = TrainingState(str(states), overwrite=True)
+    for _ in range(2):  # the same object, a second run
+        model.train(2, dataset(), callbacks=[state])
+    assert names(states) == ["state-00000001", "state-00000002"]
 
 
 @pytest.mark.parametrize("initial_epoch", [0, 2, 4])
@@ -432,7 +424,9 @@ def test_steps_cannot_be_told_apart_in_sink_mode(tmp_path, monkeypatch):
     model.train(2, dataset(), callbacks=[TrainingState(str(tmp_path / "state"))], dataset_sink_mode=True)
     monkeypatch.setattr(Run, "is_sinking", property(lambda run: True))
     with pytest.raises(ValueError, match="in sink mode steps run on the device unseen; leave every_n_steps out, or"):
-        model.train(1, dataset(), callbacks=[TrainingState(str(tmp_path / "state"), every_n_steps=1), NoStep()])
+        model.train(
+            1, dataset(), callbacks=[TrainingState(str(tmp_path / "state"), every_n_steps=1, overwrite=True), NoStep()]
+        )
 
 
 @pytest.mark.skipif(CAN_BEGIN_WITHIN, reason="this MindSpore can begin a dataset in its middle")
@@ -510,7 +504,7 @@ def test_a_state_of_another_format_is_refused(states):
     """Such as that of a version to come."""
     path = states / "state-00000003" / "state.json"
     file = json.loads(path.read_text())
-    file["content"]["format"] = 2
+    file["content"]["format"] = 3
     path.write_text(json.dumps({"sha256": _files.digest_of(file["content"]), "content": file["content"]}))
     assert TrainingState(str(states)).resume(make_model(), dataset()) == 2
 
@@ -523,7 +517,8 @@ def test_files_get_ordinary_permissions(tmp_path):
     finally:
         os.umask(umask)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "state").rglob("*")}
-    assert modes == {"state-00000001": 0o750, "weights.ckpt": 0o640, "state.json": 0o640, "finished.json": 0o640}
+    folders = {"state-00000001": 0o750, "state-00000002": 0o750}
+    assert modes == {**folders, "weights.ckpt": 0o640, "state.json": 0o640}
 
 
 def test_the_seeds_come_back(states):

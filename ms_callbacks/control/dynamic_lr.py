@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core._checks import check_choice
+from ..core._output import counted
 from ..core._schedule import Plan, Schedule, checked_rates
 
 __all__ = ["DynamicLR"]
@@ -22,7 +23,8 @@ class DynamicLR(Schedule):
     epochs differ in their number of steps.
 
     Args:
-        lr_list: the rates, each finite and at least 0, as long as the run or longer.
+        lr_list: the rates, each finite and at least 0, as long as the run or longer; after a warm-up (`LRWarmup`), as
+            long as what is left of it, or longer than the whole run.
         by: `"step"` for an entry a step, `"epoch"` for an entry an epoch. Default: "step".
 
     Attributes:
@@ -62,12 +64,21 @@ class DynamicLR(Schedule):
 
     def check_length(self, plan: Plan) -> None:
         """Raises where the list does not reach to the end of the run."""
-        needed = plan.epochs * plan.steps_per_epoch if self.by_step else plan.epochs
-        if len(self._checked) < needed:
+        per_epoch, given = plan.steps_per_epoch if self.by_step else 1, len(self._checked)
+        needed = plan.epochs * per_epoch
+        # A list that ends within the run, as counted from its first step, was made with the warm-up's part in it.
+        is_of_whole_run = needed < given <= needed + plan.epochs_before * per_epoch
+        if given < needed or is_of_whole_run:
             raise ValueError(
-                f"DynamicLR: lr_list holds {len(self._checked)} rates, but {plan.epochs} epochs of "
-                f"{plan.steps_per_epoch} steps need {needed}, one {'a step' if self.by_step else 'an epoch'}; "
-                f"make the list {needed} long"
+                f"DynamicLR: lr_list holds {counted(given, 'rate')}, but {counted(plan.epochs, 'epoch')} of "
+                f"{counted(plan.steps_per_epoch, 'step')} {'after the warm-up ' if plan.epochs_before else ''}"
+                f"need {needed}, one {'a step' if self.by_step else 'an epoch'}; "
+                + (
+                    f"the list is entered at its beginning when the warm-up is over, and its last {given - needed} "
+                    f"would never be used: leave the warm-up's part out"
+                    if is_of_whole_run
+                    else f"make the list {needed} long"
+                )
             )
 
     def rates_for(self, base: float, plan: Plan) -> list[float]:

@@ -12,7 +12,7 @@ from ..core._callback import TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
-from ..core._output import emit
+from ..core._output import counted, emit, in_a_row
 from ..core._roles import Restorer
 from ..core._weights import Snapshot, check_parameters, flaw_in
 
@@ -139,6 +139,10 @@ class EarlyStopping(TrainCallback, Restorer):
         """Where the training loss is watched or printed."""
         return self._run.follows(self.monitor) or self.verbose == 2
 
+    def tells_of(self, name: str) -> bool:
+        """What it watches; with `verbose=2`, whatever there is."""
+        return self.verbose == 2 or super().tells_of(name)
+
     def after_epoch(self, run: Run) -> None:
         """Observes the epoch's value and decides."""
         value, epoch = run.value("EarlyStopping", self.monitor), self.epoch_of(run)
@@ -146,13 +150,14 @@ class EarlyStopping(TrainCallback, Restorer):
             flaw = self._flaw(run, value)
             value = value if flaw is None else math.nan
             if self._observe(value, epoch) and self._snapshot is not None:
-                self._snapshot.take()
+                self._snapshot = Snapshot(run.weights)  # the memory of the copy before is for the next
+                self._snapshot = run.copies.take(run.weights)
             self.stop_reason_ = flaw if flaw is not None and self.check_finite else self._reason(value, epoch)
         if self.verbose == 2:
             emit(self._line(run))
         if self.stop_reason_:
             self.stopped_epoch_ = epoch
-            run.request_stop()
+            run.request_stop("EarlyStopping")
 
     def after_run(self, run: Run) -> None:
         """Says why it stopped, and restores."""
@@ -249,14 +254,18 @@ class EarlyStopping(TrainCallback, Restorer):
             return f"{name} is {value:.6g}, worse than the divergence threshold {self.divergence_threshold:g}"
         if not self._is_best and self.wait_ >= self.patience and epoch > 1:
             if self.best_ is None:
-                return f"{name} has not been finite in {self.wait_} observations"
-            return f"{name} was not better than {self.best_:.6g} (epoch {self.best_epoch_}) {self.wait_} times in a row"
+                return f"{name} has not been finite in {counted(self.wait_, 'observation')}"
+            return f"{name} was not better than {self.best_:.6g} (epoch {self.best_epoch_}) {in_a_row(self.wait_)}"
         return ""
 
     def restore(self) -> None:
         """Gives the network its best weights back, once; while a run that others may follow lasts, if it stopped."""
         if self.reset_on_train_begin or self.stop_reason_ or not self._depth:
             self._restore(together=True)
+
+    def final_weights(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The best weights, where they are written back at the end."""
+        return self.state_arrays() if self.reset_on_train_begin or self.stop_reason_ else {}
 
     def _restore(self, together: bool) -> None:
         snapshot, self._snapshot = self._snapshot, None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Optional, Union
 
 from ..core._checks import check_choice, check_int, check_number
+from ..core._output import counted
 from ..core._schedule import Plan, Schedule, checked_first_rate
 
 __all__ = ["LRCosineAnnealing"]
@@ -66,7 +67,7 @@ class LRCosineAnnealing(Schedule):
         if self.beyond is None and plan.epochs > self.T_max + 1:
             raise ValueError(
                 f"LRCosineAnnealing: with T_max={self.T_max} the rate reaches eta_min in epoch {self.T_max + 1} and "
-                f"rises again in the {plan.epochs - self.T_max - 1} epochs that are left of its {plan.epochs}; give "
+                f"rises again in the {counted(plan.epochs - self.T_max - 1, 'epoch')} left of its {plan.epochs}; give "
                 f"T_max={plan.epochs - 1} or T_max={plan.epochs}, or beyond='stay' to keep eta_min, or beyond='rise'"
             )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Union
 
 from ..core._checks import check_int, check_number
+from ..core._output import counted
 from ..core._rates import Rates
 from ..core._schedule import Plan, Schedule, check_per_group, checked_first_rate, checked_per_group, for_group
 
@@ -77,7 +78,8 @@ class LRStepDecay(Schedule):
             return [max(base * self.gamma ** (epoch // self.step_size), lowest) for epoch in range(plan.epochs)]
         except OverflowError:
             raise ValueError(
-                f"LRStepDecay: gamma={self.gamma} makes a rate beyond any number within {plan.epochs} epochs; lower it"
+                f"LRStepDecay: gamma={self.gamma} makes a rate beyond any number within "
+                f"{counted(plan.epochs, 'epoch')}; lower it"
             ) from None
 
     @staticmethod

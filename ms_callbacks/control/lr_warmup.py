@@ -8,6 +8,7 @@ from typing import Any, Optional, Union
 from ..core._callback import STEP_END
 from ..core._checks import check_int, check_number
 from ..core._context import Run
+from ..core._output import counted
 from ..core._rates import Rates
 from ..core._schedule import PerGroup, Plan, RateSetter, Schedule, checked_first_rate
 
@@ -30,7 +31,8 @@ class LRWarmup(Schedule):
     Args:
         epochs: how many epochs the warm-up lasts.
         after: what sets the rate from then on: `DynamicLR`, `LRStepDecay`, `LRCosineAnnealing` or
-            `ReduceLROnPlateau`. It stands here only, not in the list of callbacks. Default: None.
+            `ReduceLROnPlateau`. It stands here only, not in the list of callbacks. The list of a `DynamicLR` begins
+            with the rate of the first step, or epoch, after the warm-up. Default: None.
         start_factor: the share of the rate to start from, from 0 to below 1. Default: 0.0.
         learning_rate: the rate to warm up to, or a list of them, one for each parameter group. Default: None, that of
             `after` where it has one, else the optimizer's own.
@@ -41,7 +43,8 @@ class LRWarmup(Schedule):
 
     Raises:
         ValueError, TypeError: an argument is not as described; before the first step: the optimizer already holds a
-            list or a schedule, another callback sets the rate too, the run ends before the warm-up does, sink
+            list or a schedule, another callback sets the rate too, the run ends before the warm-up does, the list
+            of a `DynamicLR` that follows is too short for what is left of the run, or is one for the whole run, sink
             mode, where steps cannot be told apart, or the rate to warm up to is 0 or cannot be told.
 
     Example:
@@ -100,11 +103,11 @@ class LRWarmup(Schedule):
         rest = plan.epochs - self.epochs
         if rest < 0:
             raise ValueError(
-                f"LRWarmup: the warm-up takes {self.epochs} epochs, but the run has {plan.epochs} and would end before "
-                f"the rate is reached; give LRWarmup at most {plan.epochs} epochs, or train longer"
+                f"LRWarmup: the warm-up takes {counted(self.epochs, 'epoch')}, but the run has {plan.epochs} and would "
+                f"end before the rate is reached; give LRWarmup at most {plan.epochs}, or train longer"
             )
         if isinstance(self.after, Schedule):
-            self.after.check_length(plan._replace(epochs=rest))
+            self.after.check_length(plan._replace(epochs=rest, epochs_before=self.epochs))
 
     def rates_for(self, base: float, plan: Plan) -> list[float]:
         """One rate a step: the ramp, then what `after` has for the epochs that are left."""

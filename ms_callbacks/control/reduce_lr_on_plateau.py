@@ -8,6 +8,7 @@ from typing import Any, Union
 from ..core._checks import check_bool, check_choice, check_int, check_number
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
+from ..core._output import in_a_row
 from ..core._rates import Rates, shortest
 from ..core._schedule import RateSetter, check_per_group, checked_per_group, for_group, remember
 
@@ -161,6 +162,6 @@ class ReduceLROnPlateau(RateSetter):
             rates = "/".join(f"{rate:.6g}" for rate in new)
             self.say(
                 f"learning rate {rates} from epoch {self.epoch_of(run) + 1} on: {self.monitor} was not better than "
-                f"{'any' if self.best_ is None else format(self.best_, '.6g')} {self._tracker.wait} times in a row"
+                f"{'any' if self.best_ is None else format(self.best_, '.6g')} {in_a_row(self._tracker.wait)}"
             )
         return True

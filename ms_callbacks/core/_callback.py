@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import Any, Callable
+import weakref
+from typing import Any, Callable, Optional
 
 import numpy as np
 from mindspore.train import Callback
 
+from . import _signals
 from ._context import Run
 from ._mindspore_compat import stop_recording
+from ._names import key_among, label
 from ._output import emit
+from ._rates import COUNTS_STEPS
+from ._repr import configuration
 from ._samples import Samples
-from ._together import check_together
+from ._together import check_together, tell_of_eval_loss
 
 __all__ = ["STEP_BEGIN", "STEP_END", "Act", "TrainCallback", "only_one"]
 
 Act = Callable[[Any], None]  # what a hook calls with its run context
 STEP_BEGIN, STEP_END = "on_train_step_begin", "on_train_step_end"
+_MADE: list[weakref.ref[TrainCallback]] = []
 _EPOCH_BEGIN = ("on_train_epoch_begin", "epoch_begin")  # and its name before MindSpore 2.0
 
 
@@ -32,8 +38,10 @@ class TrainCallback(Callback):
     network finds the processor's caches cold, and even to ask whether there is something takes most of a microsecond.
     """
 
+    state_key: Optional[str] = None  # tells it from others of its class when a saved state is given back
     _depth = 0
     _is_planned = False
+    _is_used = False  # in a run
     _goes_on = False
     reset_on_train_begin = True  # an argument of those that may learn over several runs
     _has_learnt = False  # in a run before this one
@@ -42,6 +50,25 @@ class TrainCallback(Callback):
     _handing_over: tuple[Act, ...] = ()
     _finding_place: tuple[Act, ...] = ()
     _own_acts: tuple[Act, ...] = ()
+    _unguard: Optional[Callable[[], None]] = None  # of the first callback of a run, which guards for all
+
+    def __init__(self) -> None:
+        super().__init__()
+        _MADE.append(weakref.ref(self, _MADE.remove))
+
+    @staticmethod
+    def made() -> list[TrainCallback]:
+        """The callbacks of this library that the process has made and not used in a run yet, the latest first."""
+        alive = [reference() for reference in reversed(_MADE)]
+        return [callback for callback in alive if callback is not None and not callback._is_used]
+
+    def __repr__(self) -> str:
+        """The configuration as it was given."""
+        return configuration(self)
+
+    def __dir__(self) -> list[str]:
+        """What a user of a callback may want to type: neither hooks nor what those who write callbacks override."""
+        return [name for name in super().__dir__() if name not in _OF_AUTHORS]
 
     def __enter__(self) -> TrainCallback:
         self._depth += 1
@@ -55,13 +82,16 @@ class TrainCallback(Callback):
             try:
                 self.on_exit()
             finally:
-                for name in (STEP_BEGIN, STEP_END, "_handing_over", "_finding_place", "_own_acts", "_run"):
+                if self._unguard is not None:
+                    self._unguard()
+                for name in (STEP_BEGIN, STEP_END, "_handing_over", "_finding_place", "_own_acts", "_run", "_unguard"):
                     _take_away(self, name)
 
     def on_train_begin(self, run_context: Any) -> None:
         """Checks what can be told before the first epoch."""
         self._run = Run.of(run_context)
         self.check(self._run)
+        self._is_used = True
         self._is_planned = False
         self._epochs_before = 0 if self.reset_on_train_begin else self._last_epoch
         self._handing_over = self._finding_place = ()
@@ -71,6 +101,7 @@ class TrainCallback(Callback):
                 self._run.samples = Samples()
             self._handing_over = (self._run.step_end.hook(self._run.samples),)
         if self._run.is_first_to_begin(self):
+            self._unguard = _signals.guard()
             self._run.hear_first()
             if _may_be_moved(self, self._run.callbacks):
                 self._run.is_place_known = False
@@ -91,6 +122,8 @@ class TrainCallback(Callback):
             self._is_planned = True
             if run.is_first_to_begin(self):
                 check_together(run)
+                _say_if_nothing_was_loaded(run)
+                tell_of_eval_loss(run)
             self.check_plan(run)
         self.before_epoch(run)
 
@@ -142,6 +175,10 @@ class TrainCallback(Callback):
     def follows_samples(self) -> bool:
         """Whether it needs the number of samples that an epoch has seen; asked once, as `follows_losses`."""
         return False
+
+    def tells_of(self, name: str) -> bool:
+        """Whether it watches, records or prints a validation value of every epoch; asked once, as `follows_losses`."""
+        return key_among(getattr(self, "monitor", ""), (name,)) is not None
 
     def before_epoch(self, run: Run) -> None:
         """Called at the beginning of an epoch, before its first step."""
@@ -215,8 +252,26 @@ class TrainCallback(Callback):
             _take_away(self, hook)
 
 
+_OF_AUTHORS = {name for cls in (TrainCallback, Callback) for name in vars(cls) if not name.startswith("_")} - {
+    "load_state_dict",
+    "reset_on_train_begin",
+    "state_dict",
+}
+
+
 def _ours(run: Run) -> list[TrainCallback]:
     return [callback for callback in run.callbacks if isinstance(callback, TrainCallback)]
+
+
+def _say_if_nothing_was_loaded(run: Run) -> None:
+    """Says that a run begins late with what a new one begins with."""
+    rates = None if run.is_resumed or not run.initial_epoch else run.all_rates()
+    if COUNTS_STEPS and rates is not None and rates.steps == 0:
+        emit(
+            f"Model: the run begins with epoch {run.epoch}, but its optimizer has done no step: load the weights and "
+            f"the optimizer of epoch {run.initial_epoch} before, as TrainingState.resume does, or leave initial_epoch "
+            f"out"
+        )
 
 
 def _may_be_moved(first: TrainCallback, callbacks: list[Any]) -> bool:
@@ -253,6 +308,6 @@ def _one_after_another(acts: tuple[Act, ...]) -> Act:
 
 def only_one(owner: str, callbacks: list[Any], kinds: tuple[type, ...], what: str, hint: str = "") -> None:
     """Raises where more than one of `callbacks` is of `kinds`."""
-    names = [type(callback).__name__ for callback in callbacks if isinstance(callback, kinds)]
+    names = [label(callback) for callback in callbacks if isinstance(callback, kinds)]
     if len(names) > 1:
         raise ValueError(f"{owner}: {' and '.join(names)} both {what}; keep one of them{hint}")

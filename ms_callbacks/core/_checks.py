@@ -9,6 +9,7 @@ import difflib
 import math
 import numbers
 import os
+import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
@@ -88,8 +89,15 @@ def check_text(owner: str, name: str, value: Any) -> str:
 
 
 def check_path(owner: str, name: str, value: Any) -> str:
-    """Returns a path as a string; raises unless it is a string or a path object with something in it."""
-    return check_text(owner, name, os.fspath(value) if isinstance(value, os.PathLike) else value)
+    """Returns a path in full; raises unless it is a string or a path object with something in it.
+
+    In full, so that it means the same file wherever the working directory is moved to later; `~` is the user's home.
+    Links stay as they are.
+    """
+    given = check_text(owner, name, os.fspath(value) if isinstance(value, os.PathLike) else value)
+    if "\0" in given:
+        raise ValueError(f"{owner}: {name} must not hold a zero byte, but got {given!r}")
+    return str(pathlib.Path(os.path.expanduser(given)).absolute())
 
 
 def check_cell(owner: str, name: str, value: Any) -> Any:

@@ -19,7 +19,9 @@ from mindspore import Parameter, nn
 from mindspore.train import Model
 
 from . import _mindspore_compat, _ranks
+from ._background import BackgroundThread
 from ._checks import quoted
+from ._copies import Copies
 from ._eval_hooks import EvalHooks
 from ._losses import Losses
 from ._metrics import by_name, described, may_give_several, named, with_eval_loss
@@ -64,7 +66,11 @@ class Run(Progress):
         self._epoch_rates: list[float] = []
         self._record: dict[str, Any] = {}
         self._resumed_losses: dict[str, Any] = {}
-        self._has_ended = self._is_decided = False
+        self._has_ended = False
+        self.is_over = False  # whether it has ended, and what is kept now is what it ended with
+        self._decided_by = ""
+        self.copies = Copies()
+        self.background = BackgroundThread()
         describers = [callback for callback in self.callbacks if isinstance(callback, OutputDescriber)]
         self.losses = Losses(describers[0].output_reader() if describers else None)
         self.step_end = StepEnd(self, self._args, self.losses, self.ended_at)
@@ -108,28 +114,33 @@ class Run(Progress):
         """Takes note that an epoch has ended; the first callback to say so counts."""
         began = time.perf_counter()
         self.losses.read()  # which waits for the device
-        # An epoch whose steps are not known ahead may have had another, had it not been interrupted.
-        is_cut_short = self.is_interrupted and self.step_in_epoch != self.known_steps
+        # An epoch whose steps are not known ahead may have had another, had it not been interrupted. A stop that none
+        # of ours has decided on is an interruption too, where the state is kept to continue from.
+        is_interrupted = self.is_interrupted or bool(self.is_stopping and self._keepers and not self._decided_by)
+        is_cut_short = is_interrupted and self.step_in_epoch != self.known_steps
         if self.close_epoch(began, time.perf_counter() - began, self.is_stopping) and is_cut_short:
             self.is_cut_short = True
-            if not self._has_ended:
-                self._has_ended = True
-                for keeper in self._keepers:
-                    keeper.keep_state(self, self.epoch - 1, self.step_in_epoch)
+            self._end(self.epoch - 1, self.step_in_epoch)
 
     def end(self) -> None:
         """Takes note that the run has ended; the first callback to say so counts."""
+        self._end(self.epoch, 0)
+
+    def _end(self, epochs: int, steps: int) -> None:
         if self._has_ended:
             return
-        self._has_ended = True
+        self._has_ended = self.is_over = True
         for callback in self.callbacks:
             if isinstance(callback, Writer):
                 callback.finish_writing()
         for keeper in self._keepers:
-            if self.is_interrupted and not self._is_decided and self.epoch < self.epochs:
-                keeper.keep_state(self, self.epoch, 0)
-            else:
-                keeper.finish(self)
+            keeper.keep_state(self, epochs, steps)
+
+    @property
+    def finished_by(self) -> str:
+        """What has finished the run: a callback's name, or that its last epoch is over; empty where nothing has."""
+        is_complete = self.is_over and not self.is_cut_short and self.epoch >= self.epochs
+        return self._decided_by or ("its last epoch" if is_complete else "")
 
     def interrupt(self) -> None:
         """Asks MindSpore to stop after this step or epoch, so that a later run can go on."""
@@ -155,9 +166,9 @@ class Run(Progress):
         """Whether somebody has asked for the run to stop."""
         return bool(self._context.get_stop_requested())
 
-    def request_stop(self) -> None:
-        """Asks MindSpore to stop after this step or epoch, for good."""
-        self._is_decided = True
+    def request_stop(self, by: str) -> None:
+        """Asks MindSpore to stop after this step or epoch, for good; `by` is the callback that has decided so."""
+        self._decided_by = self._decided_by or by
         self._context.request_stop()
 
     def settle(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Optional
 
 import mindspore as ms
@@ -15,7 +15,16 @@ try:
 except ImportError:
     from mindspore.common.api import _pynative_executor
 
-__all__ = ["finish_pending", "give_unique_names", "init_step_of", "naming_numpy", "numpy_mismatch", "stop_recording"]
+__all__ = [
+    "finish_pending",
+    "give_unique_names",
+    "init_step_of",
+    "naming_numpy",
+    "numpy_mismatch",
+    "recording_cells",
+    "set_recording_cells",
+    "stop_recording",
+]
 
 # What MindSpore's errors say where NumPy 2 is the reason.
 _NUMPY_1_ONLY = ("Unable to avoid copy", "numpy.core.multiarray")
@@ -30,6 +39,23 @@ def stop_recording() -> None:
     """
     if ms.get_context("mode") == ms.PYNATIVE_MODE and _pynative_executor.grad_flag():
         _pynative_executor.clear_res()
+
+
+def recording_cells(cell: nn.Cell) -> list[str]:
+    """The names of the cells that were told by `set_grad` to record their forward pass for a gradient."""
+    return [name for name, each in cell.cells_and_names() if each.requires_grad]
+
+
+def set_recording_cells(cell: nn.Cell, names: Optional[Collection[str]]) -> None:
+    """Has those cells record, and no others, on MindSpore 2.0, where training changes which ones do; `None` for as is.
+
+    In PYNATIVE mode its gradients call `set_grad(False)` on a cell that they had to run themselves. A training cell
+    that takes two gradients of one network therefore runs it twice in its first step and three times in each later
+    one, and BatchNorm's statistics move as often. Goes with MindSpore 2.0.
+    """
+    if names is not None and ms.__version__.startswith("2.0."):
+        for name, each in cell.cells_and_names():
+            each.set_grad(name in names)
 
 
 def finish_pending() -> None:

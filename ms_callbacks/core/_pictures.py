@@ -8,13 +8,16 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any, Optional
 
 import numpy as np
 
 from . import _ranks
+from ._checks import check_path
 from ._files import staged
+from ._fonts import choose_fonts
 
 __all__ = [
     "as_picture",
@@ -39,35 +42,37 @@ def check_matplotlib(owner: str) -> None:
 
 
 def check_picture(owner: str, picture: Any) -> Optional[str]:
-    """Returns the path of a PNG as a string, or `None`; raises where it is no such path or cannot be drawn."""
+    """Returns the path of a PNG in full, or `None`; raises where it is no such path or cannot be drawn."""
     return None if picture is None else check_png(owner, "picture", picture)
 
 
 def check_png(owner: str, name: str, value: Any) -> str:
-    """Returns the path of a PNG as a string; raises where it is no such path or cannot be drawn."""
+    """Returns the path of a PNG in full; raises where it is no such path or cannot be drawn."""
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{owner}: {name} must be the path of a PNG file, but got {value!r} ({type(value).__name__})")
-    path = os.fspath(value)
-    if not isinstance(path, str) or not path.lower().endswith(".png"):
-        raise ValueError(f"{owner}: {name} must end in '.png', but got {path!r}")
+    if not os.fsdecode(value).lower().endswith(".png"):
+        raise ValueError(f"{owner}: {name} must end in '.png', but got {os.fspath(value)!r}")
     check_matplotlib(owner)
-    return path
+    return check_path(owner, name, value)
 
 
 def figure(width: float, height: float) -> Any:
-    """An empty matplotlib figure of that many inches."""
+    """An empty matplotlib figure of that many inches, whose parts find their places when it is saved."""
     check_matplotlib("ms_callbacks")
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=_DOTS_PER_INCH)
+    return Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, layout="constrained")
 
 
 def save(drawn: Any, path: str) -> None:
     """Writes a figure as a PNG, whole or not at all."""
     if not _ranks.is_first():
         return
-    with staged(path, lambda temporary: drawn.savefig(temporary, format="png")):
-        pass
+    choose_fonts(drawn)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # which was said once
+        with staged(path, lambda file: drawn.savefig(file, format="png")):
+            pass
 
 
 def as_picture(owner: str, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -102,7 +107,6 @@ def contact_sheet(pictures: Sequence[np.ndarray[Any, Any]], captions: Sequence[s
     rows = math.ceil(len(pictures) / columns)
     cell_height = _CELL_INCHES + _CAPTION_LINE_INCHES * (1 + max(caption.count("\n") + 1 for caption in captions))
     sheet = figure(columns * max(_CELL_INCHES, _CELL_INCHES * shape), rows * cell_height)
-    sheet.set_layout_engine("constrained")
     for index, axes in enumerate(sheet.subplots(rows, columns, squeeze=False).flat):
         axes.set_xticks([])
         axes.set_yticks([])

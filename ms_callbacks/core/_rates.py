@@ -19,7 +19,10 @@ from mindspore import dtype as mstype
 
 from ._tensors import is_plain, number
 
-__all__ = ["Rates", "shortest", "without_wrapper"]
+__all__ = ["COUNTS_STEPS", "Rates", "shortest", "without_wrapper"]
+
+# MindSpore 2.0 counts an optimizer's steps only where its rate goes by them.
+COUNTS_STEPS = not ms.__version__.startswith("2.0.")
 
 
 @functools.lru_cache(maxsize=1000)

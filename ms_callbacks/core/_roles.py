@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from mindspore.train import Model
 
 from ._step_outputs import OutputReader
@@ -54,6 +55,10 @@ class Restorer(ABC):
     """Who gives the network other weights when the run is over."""
 
     @abstractmethod
+    def final_weights(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Those weights, by the names of `Run.weights`, where the run ends as it stands; none to leave them as is."""
+
+    @abstractmethod
     def restore(self) -> None:
         """Writes those weights, unless that is done already."""
 
@@ -72,10 +77,6 @@ class StateKeeper(ABC):
     @abstractmethod
     def keep_state(self, run: Run, epochs: int, steps: int) -> None:
         """Keeps the state now that `epochs` epochs are over for all, and `steps` steps of the next."""
-
-    @abstractmethod
-    def finish(self, run: Run) -> None:
-        """Takes note that the run is finished, and not merely interrupted."""
 
 
 class Writer(ABC):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 import weakref
@@ -9,14 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Optional, Union
 
-import mindspore as ms
 import numpy as np
 from mindspore import train
 
 from ._callback import STEP_BEGIN, TrainCallback, only_one
 from ._checks import check_number
 from ._context import Run
-from ._rates import Rates, shortest
+from ._output import counted
+from ._rates import COUNTS_STEPS, Rates, shortest
 
 __all__ = [
     "PerGroup",
@@ -37,8 +38,6 @@ PerGroup = Union[float, list[float]]  # one number for all parameter groups, or 
 _MINDSPORES_OWN = tuple(
     getattr(train, name) for name in ("LearningRateScheduler", "ReduceLROnPlateau") if hasattr(train, name)
 )
-# MindSpore 2.0 counts an optimizer's steps only where its rate goes by them.
-_COUNTS_STEPS = not ms.__version__.startswith("2.0.")
 
 
 class RateSetter(TrainCallback):
@@ -89,6 +88,7 @@ class Plan(NamedTuple):
     steps_per_epoch: int
     is_grouped: bool = False  # whether parameter groups have rates of their own
     group: int = 0  # which of them the list is for, from 0
+    epochs_before: int = 0  # those of a warm-up that comes first
 
 
 class _Begun(NamedTuple):
@@ -233,6 +233,12 @@ class Schedule(RateSetter, ABC):
         self._bases, self._applied = state["bases"], state["applied"]
         self._index = state.get("steps", 0)
 
+    def digest_of_rates(self, run: Run, epochs: int, steps: int) -> str:
+        """A digest of the rates of so many epochs, and steps of the next; the same for schedules that begin alike."""
+        lists = self._lists or self._lists_for(self._bases_for(run, Rates(run.optimizers)), run)
+        taken = epochs * run.steps_per_epoch + steps if self.by_step else epochs + (steps > 0)
+        return hashlib.sha256(np.array([rates[:taken] for rates in lists]).tobytes()).hexdigest()
+
     def _lists_for(self, bases: Sequence[float], run: Run) -> list[list[float]]:
         plan = Plan(run.epochs, run.steps_per_epoch, is_grouped=len(bases) > 1)
         return [self.rates_for(base, plan._replace(group=group)) for group, base in enumerate(bases)]
@@ -271,7 +277,7 @@ class Schedule(RateSetter, ABC):
         if is_known and (now == left or (goes_on and self._had_led_to(now, bases, run))):
             return bases
         # An optimizer that has done no step since has not been loaded with what its steps had made of it.
-        is_untouched = rates.steps == steps and (is_seen or not goes_on or _COUNTS_STEPS)
+        is_untouched = rates.steps == steps and (is_seen or not goes_on or COUNTS_STEPS)
         if is_untouched or not (is_known or goes_on):
             return now
         owner = type(self).__name__
@@ -325,10 +331,10 @@ class Schedule(RateSetter, ABC):
     def _exhausted(self, index: int) -> ValueError:
         run, unit = self._run, "step" if self.by_step else "epoch"
         return ValueError(
-            f"{type(self).__name__}: has {len(self._lists[0])} rates, one {'a' if self.by_step else 'an'} {unit}, for "
-            f"{run.epochs} epochs of {run.steps_per_epoch} steps, as get_dataset_size() of the training dataset told; "
-            f"but {unit} {index + 1} has come, in epoch {run.epoch}; where the number of steps varies, give a list "
-            f"that is long enough, or use a schedule by epoch"
+            f"{type(self).__name__}: has {counted(len(self._lists[0]), 'rate')}, one {'a' if self.by_step else 'an'} "
+            f"{unit}, for {counted(run.epochs, 'epoch')} of {counted(run.steps_per_epoch, 'step')}, as "
+            f"get_dataset_size() of the training dataset told; but {unit} {index + 1} has come, in epoch {run.epoch}; "
+            f"where the number of steps varies, give a list that is long enough, or use a schedule by epoch"
         )
 
 
@@ -362,8 +368,8 @@ def check_per_group(owner: str, name: str, value: Optional[PerGroup], rates: Rat
     """Raises where a list does not have as many values as the optimizer has rates."""
     if isinstance(value, list) and len(value) != len(rates):
         raise ValueError(
-            f"{owner}: {name} has {len(value)} values, but the optimizer has {len(rates)} "
-            f"rate{'s' if len(rates) > 1 else ''} ({_text(rates.read())}), in the order of its parameter groups, where "
+            f"{owner}: {name} has {counted(len(value), 'value')}, but the optimizer has "
+            f"{counted(len(rates), 'rate')} ({_text(rates.read())}), in the order of its parameter groups, where "
             f"those without an lr of their own count as one; give as many, or a number for all"
         )
 

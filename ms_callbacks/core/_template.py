@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import string
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Optional
 
-from ._checks import quoted
+from ._checks import check_path, quoted
 from ._names import OF_RUN, alike, hint, key_among, result_name, spelled
 
 __all__ = ["PathTemplate"]
@@ -17,10 +17,15 @@ _Part = tuple[str, Optional[str], Optional[str], Optional[str]]  # text, and a f
 
 _COUNTS = ("epoch", "step")
 _OF_EVALUATION = ("val", "valid", "validation", "eval", "test")
+_VERSION = re.compile(r"-v[1-9]\d*$")
+_ALL_DIGITS = -0.12345678901234568  # of a value whose format asks for no fewer
 
 
 class PathTemplate:
-    """A path whose last part may hold fields in braces."""
+    """A path whose last part may hold fields in braces.
+
+    It is given as the user wrote it: the folders before it that it is taken from may hold braces of their own.
+    """
 
     def __init__(self, owner: str, path: str) -> None:
         self._owner, self._path = owner, path
@@ -32,7 +37,7 @@ class PathTemplate:
         for _, field, spec, _ in self._whole:
             if any(separator in (field or "") + (spec or "") for separator in (os.sep, os.altsep) if separator):
                 raise self._invalid(f"is not a valid template: {{{field}}} holds a separator of folders")
-        self._folder, self._name = os.path.split(path)
+        folder, self._name = os.path.split(path)
         self._parts = list(string.Formatter().parse(self._name))
         self._any_fill = re.compile(
             "".join(re.escape(text) + ("" if field is None else ".*") for text, field, _, _ in self._parts), re.DOTALL
@@ -48,9 +53,10 @@ class PathTemplate:
             if re.search(r"\d{4}", spec or ""):
                 raise ValueError(f"{owner}: filepath {path!r} holds a width that no file's name has room for")
             self.fields.add(field)
-        if any(field is not None for _, field, _, _ in string.Formatter().parse(self._folder)):
+        if any(field is not None for _, field, _, _ in string.Formatter().parse(folder)):
             raise ValueError(f"{owner}: filepath {path!r} has fields in its folder; they may stand in the name only")
         self._fill({field: _sample(field) for field in self.fields})
+        self.folder = os.path.dirname(check_path(owner, "filepath", os.path.join(folder, "name")))
 
     def check(self, names: Iterable[str], *, more_may_come: bool = False) -> None:
         """Raises where a field is none of the run's values.
@@ -66,17 +72,26 @@ class PathTemplate:
                     f"this run has {quoted(options)}{hint(field, options)}"
                 )
 
-    def path(self, values: dict[str, Any]) -> str:
-        """The path with the values filled in."""
+    def path(self, values: dict[str, Any], taken: Collection[str] = ()) -> str:
+        """The path with the values filled in; where it is `taken`, with `-v1`, `-v2`, ... before its ending."""
         self.check(values)
         meant = {field: key_among(field, values) for field in self.fields}
-        return os.path.join(self._folder, self._fill({field: values[key] for field, key in meant.items() if key}))
+        path = os.path.join(self.folder, self._fill({field: values[key] for field, key in meant.items() if key}))
+        (start, ending), version = os.path.splitext(path), 0
+        while os.path.realpath(path) in taken:
+            version += 1
+            path = f"{start}-v{version}{ending}"
+        return path
 
-    def may_have_made(self, path: str) -> bool:
-        """Whether some values make `path` of this template: the folder is its own, and the name is alike."""
-        folder, name = os.path.split(path)
-        is_here = os.path.abspath(folder) == os.path.abspath(self._folder)
-        return is_here and self._any_fill.fullmatch(name) is not None
+    def longest_name(self, epochs: int, steps: int) -> str:
+        """About the longest name that it makes in a run of so many epochs and steps."""
+        counts = dict(zip(_COUNTS, (epochs, steps)))
+        return self._fill({field: counts.get(field, _ALL_DIGITS) for field in self.fields})
+
+    def may_have_made(self, name: str) -> bool:
+        """Whether some values make a file of this name."""
+        start, ending = os.path.splitext(name)
+        return any(self._any_fill.fullmatch(each + ending) for each in (start, _VERSION.sub("", start)))
 
     def _fill(self, values: dict[str, Any]) -> str:
         # Not by `str.format`, to which a name such as "iou@0.5" is an attribute of another.

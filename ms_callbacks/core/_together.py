@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import Any, Callable
+from typing import Callable
 
 from mindspore import nn
 
 from ._checks import quoted
-from ._context import Run
+from ._context import Run, metrics_of
+from ._files import in_words
+from ._metrics import by_name
+from ._names import EVAL_LOSS
+from ._output import counted, emit
 from ._rates import Rates, without_wrapper
 from ._roles import Evaluator
 from ._trial import LabelRangeError
 
-__all__ = ["CHECKS", "check_together"]
+__all__ = ["CHECKS", "check_together", "tell_of_eval_loss"]
 
 _STATISTICS = ("moving_mean", "moving_variance")
 
@@ -23,6 +27,20 @@ def check_together(run: Run) -> None:
     """Raises where the callbacks could not do their work side by side; asked once, before the first step."""
     for check in CHECKS:
         check(run)
+
+
+def tell_of_eval_loss(run: Run) -> None:
+    """Says what the `eval_loss` of a `Model.fit` alone is, where one of the callbacks makes use of it."""
+    model = run.evaluated_model
+    if not run.evaluates_itself or model is None or any(isinstance(each, Evaluator) for each in run.callbacks):
+        return
+    is_asked_for = any(getattr(callback, "tells_of", lambda name: False)(EVAL_LOSS) for callback in run.callbacks)
+    if is_asked_for and EVAL_LOSS not in by_name(metrics_of(model)) and run.valid_dataset.get_dataset_size() > 1:
+        emit(
+            "Model.fit: its eval_loss is the loss of the last validation batch alone, as MindSpore computes it; for "
+            "the mean over all samples add Validate(model, valid_dataset) to the callbacks, or 'loss' to the Model's "
+            "metrics"
+        )
 
 
 def _check_names(run: Run) -> None:
@@ -40,8 +58,9 @@ def _check_rates(run: Run) -> None:
         steps = done + run.epochs * run.steps_per_epoch - run.steps_before
         if table.size < steps:
             raise ValueError(
-                f"Model: the optimizer holds a list of {table.size} learning rates, but the run takes it to step "
-                f"{steps} ({run.epochs} epochs of {run.steps_per_epoch} steps); make the list that long"
+                f"Model: the optimizer holds a list of {counted(table.size, 'learning rate')}, but the run takes it to "
+                f"step {steps} ({counted(run.epochs, 'epoch')} of {counted(run.steps_per_epoch, 'step')}); make the "
+                f"list that long"
             )
 
 
@@ -82,8 +101,8 @@ def _check_space(run: Run) -> None:
         free = shutil.disk_usage(places[disk]).free
         if free < size:
             raise OSError(
-                f"the checkpoints of this run need {_megabytes(size)} on the disk of {places[disk]!r}, where "
-                f"{_megabytes(free)} are free; make room, keep fewer, or save elsewhere"
+                f"the checkpoints of this run need {in_words(size)} on the disk of {places[disk]!r}, where "
+                f"{in_words(free)} are free; make room, keep fewer, or save elsewhere"
             )
 
 
@@ -102,10 +121,6 @@ def _check_evaluation(run: Run) -> None:
     except ValueError as error:
         names = [type(callback).__name__ for callback in run.callbacks if isinstance(callback, Evaluator)]
         raise ValueError(f"{names[0] if names else 'Model.fit'}: {error}") from error.__cause__
-
-
-def _megabytes(size: Any) -> str:
-    return f"{size / 1e6:,.1f} MB"
 
 
 CHECKS: tuple[Callable[[Run], None], ...] = (

@@ -7,7 +7,9 @@ freeze without a word. `copy_` and `ops.assign` do not, so every write here goes
 
 from __future__ import annotations
 
+import errno
 import functools
+import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +18,14 @@ from typing import Any, Optional
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
+from mindspore.train.checkpoint_pb2 import Checkpoint, TensorProto
 
-from . import _mindspore_compat, _ranks
+from . import _files, _mindspore_compat, _ranks
 from ._model_parts import named_parameters, optimizers_of
 from ._rates import Rates
 
 __all__ = [
+    "MUCH",
     "Arrays",
     "Snapshot",
     "aligned",
@@ -29,6 +33,7 @@ __all__ = [
     "check_parameters",
     "first_nonfinite",
     "flaw_in",
+    "is_same",
     "load",
     "nonfinite",
     "save",
@@ -42,13 +47,23 @@ __all__ = [
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 FORMATS = (".ckpt", ".safetensors")
+_PIECE = 1 << 29  # bytes: a message must stay below 2 GB, and MindSpore cuts there
+_SAFETENSORS_KINDS = {
+    "bool": "BOOL",
+    "bfloat16": "BF16",
+    "complex64": "C64",
+    **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
+    **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
+    **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
+}
 _COMPLEX = "/real and imaginary"  # a `.ckpt` holds no complex numbers: MindSpore writes such a file and cannot read it
 # What an optimizer, a loss scale or a checkpoint of MindSpore's has besides a moment for each weight.
 _STATES = frozenset(
     "global_step learning_rate beta1_power beta2_power weight_decay scale_sense current_iterator_step "
     "last_overflow_iterator_step epoch_num step_num".split()
 )
-_MUCH = 1 << 23  # bytes that two threads copy in half the time of one, and less would not be worth the threads
+_PART = 1 << 20  # bytes
+MUCH = 1 << 23  # bytes that two threads copy in half the time of one, and less would not be worth the threads
 
 
 class Snapshot:
@@ -65,7 +80,7 @@ class Snapshot:
             if name not in self.arrays:
                 self.arrays[name] = np.empty_like(array)
         copies = [self.arrays[name] for name in now]
-        if sum(array.nbytes for array in copies) < _MUCH:
+        if sum(array.nbytes for array in copies) < MUCH:
             for copy, array in zip(copies, now.values()):
                 np.copyto(copy, array)
         else:
@@ -75,7 +90,7 @@ class Snapshot:
     def changed(self) -> dict[str, Parameter]:
         """The parameters that are no longer what they were, bit for bit, NaN and the sign of zero included."""
         now = views(self._parameters)
-        return {name: self._parameters[name] for name, array in self.arrays.items() if not _is_same(array, now[name])}
+        return {name: self._parameters[name] for name, array in self.arrays.items() if not is_same(array, now[name])}
 
     def restore(self, *, together: bool = True) -> None:
         """Writes the copy back, so that training can go on from it; `together`, the first rank's on every rank."""
@@ -190,17 +205,71 @@ def check_format(owner: str, path: str) -> None:
         _safetensors()
 
 
-def save(path: str, arrays: Arrays) -> None:
-    """Writes `arrays` to `path`, in the format that its ending names."""
-    if path.endswith(".safetensors"):
-        contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}  # written as memory lies
-        try:
-            _safetensors().numpy.save_file(contiguous, path)
-        except _safetensors().SafetensorError as error:
-            raise OSError(str(error)) from error
-    else:
-        entries = [_as_floats(*each) if each[1].dtype.kind == "c" else each for each in arrays.items()]
-        ms.save_checkpoint([{"name": name, "data": _as_tensor(array)} for name, array in entries], path)
+def save(file: Any, arrays: Arrays, ending: str = ".ckpt") -> None:
+    """Writes `arrays` into a binary file, in the format that `ending` names, from the memory where they are."""
+    write = _write_safetensors if ending == ".safetensors" else _write_checkpoint
+    try:
+        write(file, arrays)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        needed = sum(array.nbytes for array in arrays.values())
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: {_files.in_words(needed)} are needed, and {_files.in_words(file.tell())} were free",
+        ) from error
+
+
+def _write_checkpoint(file: Any, arrays: Arrays) -> None:
+    """Writes byte for byte what `mindspore.save_checkpoint` writes, which takes no file and leaves it at mode 0400.
+
+    A file is a sequence of messages, each of which ends with the content of an array: so that is written from where it
+    is. Those of one name in a row are one array.
+    """
+    for name, array in (_as_floats(*each) if each[1].dtype.kind == "c" else each for each in arrays.items()):
+        kind = str(_as_tensor(np.zeros(1, array.dtype)).dtype)
+        tag = Checkpoint.Value(tag=name).SerializePartialToString()
+        tensor = TensorProto(dims=array.shape, tensor_type=kind).SerializePartialToString()
+        content = _bytes_of(array)
+        for start in range(0, max(content.size, 1), _PIECE):
+            piece = content[start : start + _PIECE]
+            head = b""
+            for before, field in ((tensor, 3), (tag, 2), (b"", 1)):  # from the inside to the outside
+                head = before + bytes([field << 3 | 2]) + _varint(len(head) + piece.size) + head
+            file.write(head)
+            file.write(piece)
+
+
+def _varint(number: int) -> bytes:
+    """A number as Protocol Buffers write a length: 7 bits a byte, the last ones first."""
+    return bytes([number & 127 | 128]) + _varint(number >> 7) if number > 127 else bytes([number])
+
+
+def _write_safetensors(file: Any, arrays: Arrays) -> None:
+    """Writes the format of the package safetensors, which takes no file.
+
+    The length of a header as 8 bytes, the header as JSON, and the arrays, the largest elements first, so that each is
+    aligned. https://github.com/huggingface/safetensors
+    """
+    header, end = {}, 0
+    ordered = sorted(arrays.items(), key=lambda each: (-each[1].itemsize, each[0]))
+    for name, array in ordered:
+        if array.dtype.name not in _SAFETENSORS_KINDS:
+            raise OSError(f"{name!r} is of {array.dtype}, which a file of safetensors cannot hold; save a '.ckpt'")
+        offsets = end, (end := end + array.nbytes)
+        header[name] = {
+            "dtype": _SAFETENSORS_KINDS[array.dtype.name], "shape": array.shape, "data_offsets": offsets,
+        }  # fmt: skip
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for _, array in ordered:
+        file.write(_bytes_of(array))
+
+
+def _bytes_of(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The bytes of an array, where they are if they lie in a row there."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def load(path: str) -> Arrays:
@@ -234,15 +303,18 @@ def nonfinite(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Iterator[str]:
             yield name
 
 
-def _is_same(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+def is_same(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+    """Whether two arrays of one kind are the same, bit for bit, NaN and the sign of zero included."""
     bits, others = (np.ascontiguousarray(each).reshape(-1).view(np.uint8) for each in (one, other))
-    return np.array_equal(bits, others)
+    # In parts: what compares them takes as much memory as they have.
+    parts = range(0, bits.size, _PART)
+    return all(np.array_equal(bits[start : start + _PART], others[start : start + _PART]) for start in parts)
 
 
 def flaw_in(parameters: Mapping[str, Parameter]) -> Optional[str]:
     """What makes weights useless, whatever a metric says of them: NaN, or an infinity in what is learnt."""
     arrays = views(parameters)
-    if sum(array.nbytes for array in arrays.values()) < _MUCH:
+    if sum(array.nbytes for array in arrays.values()) < MUCH:
         flaws: Iterable[Optional[str]] = map(_flaw, parameters.values(), arrays.values())
     else:
         with ThreadPoolExecutor(2) as threads:

@@ -44,8 +44,7 @@ class ClassReport(EvalObserver):
         self.threshold = threshold
         self._reader = ClassReader(self._owner, output, threshold, multilabel=False)
         self._loss: Optional[str] = None
-        self.picture = picture
-        self._path = check_picture(self._owner, picture)
+        self.picture = check_picture(self._owner, picture)
         self.verbose = check_choice(self._owner, "verbose", verbose, (0, 1))
         self._is_new = False
         self._forget()
@@ -69,8 +68,8 @@ class ClassReport(EvalObserver):
                 f"valid_dataset) to the callbacks, or use Model.fit with valid_dataset, or leave it out here and pass "
                 f"it to Model.eval(valid_dataset, callbacks=[...])"
             ) from None
-        if self._path:
-            check_folder(self._owner, self._path)
+        if self.picture:
+            check_folder(self._owner, self.picture)
 
     def _look_at_first(self, run_context: Any) -> None:
         """Before the first step, finds what is wrong already, where the batch can be seen."""
@@ -153,9 +152,9 @@ class ClassReport(EvalObserver):
         self._is_new = False
         if self.verbose:
             self.say(when + self._text())
-        if self._path:
-            check_folder(self._owner, self._path)
-            save(self._draw(), self._path)
+        if self.picture:
+            check_folder(self._owner, self.picture)
+            save(self._draw(), self.picture)
 
     @abstractmethod
     def _forget(self) -> None:

@@ -13,6 +13,7 @@ from ..core._checks import check_int
 from ..core._classification import Task
 from ..core._context import Run
 from ..core._network_output import Place
+from ..core._output import counted
 from ..core._pictures import figure
 from ..core._table import render
 from ._classes import Array, ClassReport
@@ -52,7 +53,8 @@ class ConfusionMatrix(ClassReport):
         threshold: for one output, what it must exceed to mean class 1. Default: None, 0 for `nn.BCEWithLogitsLoss`
             and 0.5 for `nn.BCELoss`; other loss functions need it.
         every_n_epochs: reports after every n-th epoch too, if it was evaluated. Default: None, at the end alone.
-        picture: the path of a PNG, written at each report; its folder must exist. Needs matplotlib. Default: None.
+        picture: the path of a PNG, taken from the working directory at construction and written at each report; its
+            folder must exist. Needs matplotlib. Default: None.
         verbose: 0 prints nothing. Default: 1.
 
     Attributes:
@@ -147,15 +149,17 @@ class ConfusionMatrix(ClassReport):
         wrong = samples - self.matrix_.diagonal()
         total, share = samples.sum(), wrong.sum() / max(samples.sum(), 1)
         lines = [
-            f"{wrong.sum()} of {total} samples wrong ({share:.2%})".replace("%", " %"),
+            f"{wrong.sum()} of {counted(total, 'sample')} wrong ({share:.2%})".replace("%", " %"),
             self._table(samples, wrong),
         ]
         lines += [
-            f"{self._name(true)} taken for {self._name(predicted)}: {count} time{'s' if count > 1 else ''}"
+            f"{self._name(true)} taken for {self._name(predicted)}: {counted(count, 'time')}"
             for true, predicted, count in self.most_confused()
         ]
         if self.nan_samples_:
-            lines.append(f"{self.nan_samples_} samples have NaN among their logits; what they are taken for is chance")
+            lines.append(
+                f"NaN among the logits of {counted(self.nan_samples_, 'sample')}: what is predicted there is chance"
+            )
         return "\n".join(lines)
 
     def _table(self, samples: Array, wrong: Array) -> str:
@@ -183,7 +187,6 @@ class ConfusionMatrix(ClassReport):
         highest = shares.max() or 1.0
         side = max(4.0, 0.45 * classes) if classes <= _MOST_NUMBERED else 9.0
         drawn = figure(side + 1.8, side + 0.8)
-        drawn.set_layout_engine("constrained")
         axes = drawn.subplots()
         # One hue from light to dark reads alike for every eye, and in grey.
         errors = axes.imshow(
@@ -194,7 +197,7 @@ class ConfusionMatrix(ClassReport):
         )
         axes.set_xlabel("Predicted class")
         axes.set_ylabel("True class")
-        axes.set_title(f"{matrix.sum() - matrix.trace()} of {matrix.sum()} samples wrong")
+        axes.set_title(f"{matrix.sum() - matrix.trace()} of {counted(matrix.sum(), 'sample')} wrong")
         drawn.colorbar(errors, ax=axes, shrink=0.7, label="Share of the true class (%)")
         if classes <= _MOST_NUMBERED:
             names = [self._name(each) for each in range(classes)]

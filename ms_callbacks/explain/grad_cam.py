@@ -16,7 +16,7 @@ from ..core._classification import Array, score_rows
 from ..core._files import check_folder
 from ..core._layers import untouched
 from ..core._network_output import Place, as_array, check_output, find_place, pick
-from ..core._output import emit
+from ..core._output import counted, emit
 from ..core._pictures import as_picture, check_image_shape, check_picture, contact_sheet, save
 
 __all__ = ["grad_cam"]
@@ -103,8 +103,8 @@ def grad_cam(
     flat = np.flatnonzero(~gradient.any(axis=(1, 2, 3)))
     if flat.size:
         emit(
-            f"{_OWNER}: the gradient of the target's output is exactly 0 everywhere for {flat.size} of {len(maps)} "
-            f"images (the first is {flat[0]}): their maps are 0, and tell nothing"
+            f"{_OWNER}: the gradient of the target's output is exactly 0 everywhere for {flat.size} of "
+            f"{counted(len(maps), 'image')} (the first is {flat[0]}): a map of 0, which tells nothing"
         )
     maps = (maps / np.where(highest > 0, highest, 1)).astype(np.float32)
     if path:
@@ -232,7 +232,7 @@ def _classes(targets: Any, scores: Array) -> Array:
         targets = targets.tolist() if isinstance(targets, np.ndarray) else targets.asnumpy().tolist()
     listed = list(targets) if isinstance(targets, Sequence) and not isinstance(targets, str) else [targets] * count
     if len(listed) != count:
-        raise ValueError(f"{_OWNER}: targets must be one class, or one for each of {count} images, but got {targets!r}")
+        raise ValueError(f"{_OWNER}: targets must be one class, or one for each image ({count}), but got {targets!r}")
     for each in listed:
         if check_int(_OWNER, "targets", each, 0) >= classes:
             raise ValueError(f"{_OWNER}: targets must be classes from 0 to {classes - 1}, but got {each}")

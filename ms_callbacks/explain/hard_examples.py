@@ -13,6 +13,7 @@ from ..core._checks import check_int
 from ..core._classification import Task
 from ..core._context import Run
 from ..core._network_output import Place
+from ..core._output import counted
 from ..core._pictures import as_picture, check_image_shape, contact_sheet
 from ..core._table import render
 from ._classes import Array, ClassReport
@@ -57,7 +58,8 @@ class HardExamples(ClassReport):
         top_k: how many samples to keep. Default: 16.
         picture: the path of a PNG, written at each report: a contact sheet, with label, prediction and probability
             under each image. For images of shape (h, w), (1, h, w) or (3, h, w), each shown from its darkest to its
-            brightest value. Its folder must exist. Needs matplotlib. Default: None.
+            brightest value. The path is taken from the working directory at construction; its folder must exist. Needs
+            matplotlib. Default: None.
         class_names: a name for each class, in order. Default: None, their numbers.
         output: which of several outputs holds the scores of the classes: an index, a key, or a function of all that the
             network gives. Default: None, the only one, the one called `"logits"`, or the only one that fits.
@@ -106,7 +108,7 @@ class HardExamples(ClassReport):
         self._hardest: list[tuple[HardExample, Optional[Array]]] = []
 
     def _look_ahead(self, run: Run, batch: tuple[Any, ...]) -> None:
-        if self._path:
+        if self.picture:
             check_image_shape(self._owner, tuple(batch[0].shape[1:]))
         super()._look_ahead(run, batch)
 
@@ -115,7 +117,7 @@ class HardExamples(ClassReport):
         self.images_: list[Array] = []
 
     def _take(self, task: Task, scores: Array, labels: Array, inputs: Any) -> None:
-        if self._path:
+        if self.picture:
             if inputs is None:
                 raise ValueError(
                     f"{self._owner}: picture needs the images, but in sink mode they go to the device unseen; evaluate "
@@ -157,8 +159,7 @@ class HardExamples(ClassReport):
             for each in self.examples_
         ]
         table = render("Index Label Prediction Probability Loss".split(), rows, right=("Index", "Probability", "Loss"))
-        many = f"the {len(rows)} samples" if len(rows) > 1 else "the sample"
-        return f"{many} with the highest loss\n{table}"
+        return f"the {counted(len(rows), 'sample')} with the highest loss\n{table}"
 
     def _draw(self) -> Any:
         captions = [

@@ -20,6 +20,7 @@ from ..core._classification import Array, ClassReader, loss_kind
 from ..core._context import Run
 from ..core._layers import untouched
 from ..core._network_output import Place
+from ..core._output import counted
 
 __all__ = ["Robustness"]
 
@@ -187,19 +188,19 @@ class Robustness(TrainCallback):
         return task.right(scores, expected)
 
     def _tell(self, right: dict[float, int], total: int, samples: int, unmoved: int) -> None:
-        what = "samples" if total == samples else "labels"
+        what = "sample" if total == samples else "label"
         for epsilon, count in right.items():
             if not epsilon or unmoved < samples:
-                self.say(f"epsilon {epsilon:g}: accuracy {count / total:.4f} ({count} of {total} {what})")
+                self.say(f"epsilon {epsilon:g}: accuracy {count / total:.4f} ({count} of {counted(total, what)})")
         if unmoved == samples:
             self.say(
-                f"the gradient of the loss with respect to the inputs is exactly 0 for all {samples} samples: none "
-                f"could be moved, and nothing is known of the network's robustness"
+                f"the gradient of the loss with respect to the inputs is exactly 0 for each of "
+                f"{counted(samples, 'sample')}: none could be moved, and nothing is known of the network's robustness"
             )
         elif unmoved:
             self.say(
-                f"for {unmoved} of {samples} samples the gradient is exactly 0: they were not moved, and count as they "
-                f"are"
+                f"the gradient is exactly 0 for {unmoved} of {counted(samples, 'sample')}: not moved, and counted as "
+                f"without an attack"
             )
 
     def _check_dataset(self) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import Any, Callable, Generic, TypeVar
+from typing import Any, Callable, Generic, Optional, TypeVar
 
 import numpy as np
 from mindspore import Parameter
 
+from ..core._background import BackgroundThread
+from ..core._copies import Copies
 from ..core._weights import Snapshot
 
 __all__ = ["Behind"]
@@ -21,22 +23,28 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 @dataclass
 class _Job(Generic[_What]):
     what: _What
-    snapshot: Snapshot
+    snapshot: Optional[Snapshot]  # none for what is not to be written any more, and still stands in the thread's queue
     future: Future[None]
 
 
 class Behind(Generic[_What]):
-    """Writes copies of `parameters` in a thread, one after the other: one is being written, and one may wait.
+    """Writes copies of `parameters` in the thread of a run, one after the other: one is being written, one may wait.
 
-    So there are two copies at most, and one as long as each is written before the next is taken.
+    So it holds two copies at most, and one as long as each is written before the next is taken.
     """
 
-    def __init__(self, parameters: dict[str, Parameter], write: Callable[[Arrays, _What], None]) -> None:
+    def __init__(
+        self,
+        copies: Copies,
+        thread: BackgroundThread,
+        parameters: dict[str, Parameter],
+        write: Callable[[Arrays, _What], None],
+    ) -> None:
+        self._copies = copies
+        self._thread = thread
         self._parameters = parameters
         self._write = write
-        self._thread = ThreadPoolExecutor(1, "ms_callbacks")
         self._jobs: list[_Job[_What]] = []
-        self._free: list[Snapshot] = []
 
     @property
     def is_idle(self) -> bool:
@@ -46,14 +54,18 @@ class Behind(Generic[_What]):
     def make_room(self, is_outdone: Callable[[_What], bool]) -> bool:
         """Lets go of what still waits, where it is outdone; whether there is room for another now."""
         if len(self._jobs) == 2 and is_outdone(self._jobs[1].what) and self._jobs[1].future.cancel():
-            self._free.append(self._jobs.pop().snapshot)
+            self._jobs.pop().snapshot = None
         return len(self._jobs) < 2
 
     def put(self, what: _What) -> None:
         """Copies the parameters as they are now, and has the copy written; there must be room."""
-        snapshot = self._free.pop() if self._free else Snapshot(self._parameters)
-        snapshot.take()
-        self._jobs.append(_Job(what, snapshot, self._thread.submit(self._write, snapshot.arrays, what)))
+        job: _Job[_What] = _Job(what, self._copies.take(self._parameters), Future())
+        job.future = self._thread.submit(self._write_job, job)
+        self._jobs.append(job)
+
+    def _write_job(self, job: _Job[_What]) -> None:
+        if job.snapshot is not None:
+            self._write(job.snapshot.arrays, job.what)
 
     def written(self, *, to_the_end: bool = False) -> Iterator[_What]:
         """What has been written since it was last asked, in order; raises what writing raised.
@@ -63,7 +75,6 @@ class Behind(Generic[_What]):
         """
         while self._jobs and (to_the_end or self._jobs[0].future.done()):
             job = self._jobs.pop(0)
-            self._free.append(job.snapshot)
             try:
                 job.future.result()
             except BaseException:
@@ -77,7 +88,3 @@ class Behind(Generic[_What]):
             job.future.cancel()
         wait([job.future for job in self._jobs])
         self._jobs.clear()
-
-    def close(self) -> None:
-        """Lets the thread go, once all is written."""
-        self._thread.shutdown()

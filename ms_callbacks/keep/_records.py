@@ -9,9 +9,11 @@ from typing import Any, NamedTuple, Optional
 from ..core import _files
 from ..core._template import PathTemplate
 
-__all__ = ["Kept", "at", "is_without_record", "latest_run", "previous", "remove", "runs_before", "verified", "write"]
+__all__ = ["Kept", "at", "is_without_record", "latest_run", "remove", "runs_before", "save", "verified"]
 
 _OWN_DIGEST = "record_sha256"
+# What this process has saved, and has not to read again to know: stamp and SHA-256 by path.
+_saved: dict[str, tuple[tuple[int, int, int], str]] = {}
 
 
 class Kept(NamedTuple):
@@ -38,9 +40,14 @@ def is_without_record(path: str) -> bool:
     return os.path.isfile(path) and not os.path.exists(_record_path(path))
 
 
-def write(path: str, record: dict[str, Any]) -> None:
-    """Writes the record of the checkpoint at `path`, with a digest of its own: it tells which checkpoint is best."""
-    _files.write_json(_record_path(path), {**record, _OWN_DIGEST: _files.digest_of(record)})
+def save(path: str, write: _files.Write, record: dict[str, Any]) -> None:
+    """Saves a checkpoint with its record, which gets the SHA-256 of the file; whole, or the earlier one stays."""
+    with _files.staged(path, write) as record["sha256"]:
+        # The record comes first and tells the old file's digest too: between the two renames the old file is still
+        # there, and still verifies. It has a digest of its own, for it tells which checkpoint is best.
+        content = {**record, "previous": _previous(path)}
+        _files.write_json(_record_path(path), {**content, _OWN_DIGEST: _files.digest_of(content)})
+    _saved[path] = (_stamp(path), record["sha256"])
 
 
 def latest_run(filepath: str, template: PathTemplate, besides: str) -> list[Kept]:
@@ -57,7 +64,7 @@ def latest_run(filepath: str, template: PathTemplate, besides: str) -> list[Kept
             if record.get("filepath") == os.path.basename(filepath):
                 found.append((_order(record), Kept(path, {**record, "value": float(record["value"])})))
         except (OSError, ValueError, KeyError, TypeError):
-            if template.may_have_made(path) and os.path.isfile(path):
+            if template.may_have_made(os.path.basename(path)) and os.path.isfile(path):
                 damaged.append(Kept(path, {}))
             # Else it is no record of ours, but another's file.
     if not found:
@@ -101,13 +108,21 @@ def _record_path(path: str) -> str:
     return path + ".json"
 
 
-def previous(path: str) -> Optional[dict[str, Any]]:
+def _previous(path: str) -> Optional[dict[str, Any]]:
     """The record of the file that stands at `path` now; `None` where none does or it is not what was saved."""
     try:
-        record = verified(Kept(path, _read(path)))
+        record = _read(path)
+        if _saved.get(path) != (_stamp(path), record.get("sha256")):
+            record = verified(Kept(path, record))
     except (OSError, ValueError):
         return None
     return {name: value for name, value in record.items() if name != "previous"}
+
+
+def _stamp(path: str) -> tuple[int, int, int]:
+    """What changes when a file does."""
+    state = os.stat(path)
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def verified(kept: Kept) -> dict[str, Any]:
@@ -131,3 +146,4 @@ def remove(path: str) -> None:
     for each in (path, _record_path(path)):
         with contextlib.suppress(FileNotFoundError):
             os.remove(each)
+    _saved.pop(path, None)

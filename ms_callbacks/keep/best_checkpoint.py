@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import mindspore as ms
 import numpy as np
@@ -20,10 +20,11 @@ from ..core._checks import check_bool, check_choice, check_int, check_number, ch
 from ..core._context import Run
 from ..core._model_parts import optimizers_of, placed_parameters, take_apart
 from ..core._monitor import Monitor
+from ..core._names import key_among
 from ..core._roles import Writer
 from ..core._template import PathTemplate
 from ._behind import Behind
-from ._records import Kept, at, is_without_record, latest_run, previous, remove, runs_before, verified, write
+from ._records import Kept, at, is_without_record, latest_run, remove, runs_before, save, verified
 
 __all__ = ["BestCheckpoint"]
 
@@ -65,8 +66,11 @@ class BestCheckpoint(TrainCallback, Writer):
 
     Args:
         filepath: where to save; `.ckpt` or `.safetensors` by its ending (the latter needs
-            `pip install 'ms-callbacks[safetensors]'`). The folder must exist. The name may be a template of `epoch`,
-            `step`, `loss` and the run's validation values, `"{epoch:02d}-{acc:.4f}.ckpt"`. Default: "best.ckpt".
+            `pip install 'ms-callbacks[safetensors]'`), taken from the working directory at construction. The folder
+            must exist. The name may be a template of `epoch`, `step`, `loss` and the run's validation values,
+            `"{epoch:02d}-{acc:.4f}.ckpt"`; a name that another callback of the run has given a file already gets `-v1`
+            (or `-v2`, ...) before its ending, as in Lightning. A link to a file stays, and the file that it points to
+            is replaced. Default: "best.ckpt".
         monitor: the value to watch: `"loss"` (the mean training loss of the epoch), `"eval_loss"`, or a metric of the
             Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under `Model.fit` alone `eval_loss` is
             MindSpore's, which is that of the last batch only; `Validate` beside it, or a metric `loss`, puts it right.
@@ -111,7 +115,7 @@ class BestCheckpoint(TrainCallback, Writer):
 
     def __init__(
         self,
-        filepath: str = "best.ckpt",
+        filepath: Union[str, os.PathLike[str]] = "best.ckpt",
         *,
         monitor: str = "eval_loss",
         mode: str = "auto",
@@ -127,8 +131,8 @@ class BestCheckpoint(TrainCallback, Writer):
     ) -> None:
         super().__init__()
         self.filepath = check_path(_OWNER, "filepath", filepath)
-        self._template = PathTemplate(_OWNER, self.filepath)
-        _weights.check_format(_OWNER, self.filepath)
+        self._template = PathTemplate(_OWNER, os.fspath(filepath))
+        _weights.check_format(_OWNER, os.fspath(filepath))
         self._monitor = Monitor.checked(_OWNER, monitor, mode, min_delta)
         self.monitor = monitor
         self.mode = mode
@@ -161,6 +165,7 @@ class BestCheckpoint(TrainCallback, Writer):
             )
         self._settled = self._monitor
         self._kept: list[Kept] = []  # on disk
+        self._names: set[str] = set()  # of all that it has saved in its run, which no other may take
         self._decided: list[Kept] = []  # those too that are still to be written, and not those that they will outdo
         self._behind: Optional[Behind[_Saves]] = None
         self._run_id, self._runs_before = "", 0
@@ -171,7 +176,8 @@ class BestCheckpoint(TrainCallback, Writer):
         super().on_train_begin(run_context)
         run = self._run
         self._settled = self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
-        _files.remove_orphans(os.path.dirname(self.filepath))
+        for folder in {os.path.dirname(path) for path in (self.filepath, os.path.realpath(self.filepath))}:
+            _files.remove_orphans(folder)
         self._is_anew = self.begins_anew()
         if self._is_anew:
             self._run_id, self._runs_before = uuid.uuid4().hex, runs_before(self.filepath)
@@ -179,11 +185,15 @@ class BestCheckpoint(TrainCallback, Writer):
         else:
             # What was saved after the state that it goes on from is as good as what the state tells of.
             known = {kept.path: kept for kept in [*self._kept, *self._of_run()] if os.path.exists(kept.path)}
-            self._kept = self._ranked(known.values())
+            self._kept, outdone = self._trimmed(self._ranked(known.values()))
+            if _ranks.is_first():
+                for each in outdone:
+                    remove(each.path)
         self._decided = self._kept
+        self._names = {os.path.realpath(kept.path) for kept in self._kept}
         self._parameters = self._saved(run)
         if self.background and _ranks.is_first():
-            self._behind = Behind(self._parameters, self._write)
+            self._behind = Behind(run.copies, run.background, self._parameters, self._write)
 
     def check(self, run: Run) -> None:
         """Raises where the value is not there, or files could not be written under their names."""
@@ -196,7 +206,8 @@ class BestCheckpoint(TrainCallback, Writer):
                 place = min(other._places & self._places)
                 raise ValueError(f"{_OWNER}: two callbacks save to {place!r}; give each a filepath of its own")
         _weights.check_parameters(_OWNER, self._saved(run))
-        _files.check_folder(_OWNER, self.filepath)
+        longest = self._template.longest_name(run.epochs, run.epochs * run.steps_per_epoch)
+        _files.check_folder(_OWNER, self.filepath, longest + ".json")
 
     def check_plan(self, run: Run) -> None:
         """Raises where the weights of another network are to be replaced."""
@@ -209,7 +220,10 @@ class BestCheckpoint(TrainCallback, Writer):
     def disk_space(self, run: Run) -> dict[str, int]:
         """Those that are kept, and the one that is written before an older goes."""
         most = run.epochs - run.initial_epoch if self.save_top_k == -1 else self.save_top_k
-        return {os.path.dirname(self.filepath): (most + self.save_last + 1) * _weights.size_of(self._saved(run))}
+        return {
+            os.path.dirname(os.path.realpath(self.filepath)): (most + self.save_last + 1)
+            * _weights.size_of(self._saved(run))
+        }
 
     def before_epoch(self, run: Run) -> None:
         """Where the run goes on from an earlier one, takes up what that left on disk."""
@@ -226,6 +240,7 @@ class BestCheckpoint(TrainCallback, Writer):
                 self._run_id = self._kept[0].record.get("run", self._run_id)
                 self._runs_before = self._kept[0].record.get("runs_before", self._runs_before)
             self._decided = self._kept
+            self._names = {os.path.realpath(kept.path) for kept in self._kept}
         elif self._is_anew and self.save_top_k and not self.overwrite:
             self._stand_by_earlier()
         self._is_anew = False
@@ -234,6 +249,10 @@ class BestCheckpoint(TrainCallback, Writer):
     def follows_losses(self) -> bool:
         """Where the training loss is watched or part of the name."""
         return any(map(self._run.follows, (self.monitor, *self._template.fields)))
+
+    def tells_of(self, name: str) -> bool:
+        """What it watches, and what is part of the files' names."""
+        return super().tells_of(name) or any(key_among(field, (name,)) for field in self._template.fields)
 
     def after_epoch(self, run: Run) -> None:
         """Saves where the epoch's value is among the best."""
@@ -255,9 +274,8 @@ class BestCheckpoint(TrainCallback, Writer):
         try:
             self._take_note(wait=True)
         finally:
-            if self._behind is not None:
-                self._behind.close()
             self._behind = None
+            self._decided = self._kept
             self._is_anew = True
 
     @property
@@ -322,24 +340,28 @@ class BestCheckpoint(TrainCallback, Writer):
         raise FileNotFoundError(f"{_OWNER}: there is no checkpoint {self.filepath!r}; train with this callback first")
 
     def state_dict(self) -> dict[str, Any]:
-        """The checkpoints that are kept, the best first, once all are written."""
-        self._take_note(wait=True)
+        """The checkpoints that are kept, the best first, those too that are still to be written."""
         return {
             "run": self._run_id,
             "runs_before": self._runs_before,
-            "kept": [{"path": kept.path, "record": kept.record} for kept in self._kept],
+            "kept": [{"path": kept.path, "record": kept.record} for kept in self._decided],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Lets the next run go on from a state that `state_dict` returned.
 
-        Of the files that the state tells of, those are taken that `filepath` may have made: it is from there that they
-        are loaded, and removed once they are outdone, and a state may come from anywhere.
+        Of the files that the state tells of, those are taken that `filepath` may have made, from the folder of
+        `filepath`, which may have been moved: it is from there that they are loaded, and removed once they are outdone,
+        and a state may come from anywhere.
         """
         super().load_state_dict(state)
         self._run_id, self._runs_before = state["run"], state["runs_before"]
-        kept = [Kept(each["path"], each["record"]) for each in state["kept"]]
-        self._kept = [each for each in kept if self._template.may_have_made(each.path)]
+        kept = [(os.path.basename(each["path"]), each["record"]) for each in state["kept"]]
+        self._kept = self._decided = [
+            Kept(os.path.join(self._template.folder, name), record)
+            for name, record in kept
+            if self._template.may_have_made(name)
+        ]
 
     def _load(self, network: nn.Cell, record: dict[str, Any], arrays: _weights.Arrays, path: str) -> None:
         """Writes what a file holds into a network, or a cell around one."""
@@ -386,11 +408,14 @@ class BestCheckpoint(TrainCallback, Writer):
             return None
         if new is not None:
             self._decided = self._best_of(self._decided, new)[0]
+            self._names.add(os.path.realpath(new.path))
         return new
 
     def _candidate(self, run: Run, value: float) -> Kept:
         fields = {**run.results, **run.train_means, "epoch": self.epoch_of(run), "step": run.step}
-        return Kept(self._template.path(fields), self._record(run, value))
+        others = [each for each in run.callbacks if isinstance(each, BestCheckpoint) and each is not self]
+        taken = {path for other in others for path in other._places | other._names}
+        return Kept(self._template.path(fields, taken), self._record(run, value))
 
     def _reason_against(self, new: Kept) -> Optional[str]:
         """Why a checkpoint is not saved although its value is among the best."""
@@ -479,7 +504,9 @@ class BestCheckpoint(TrainCallback, Writer):
 
     def _best_of(self, others: list[Kept], new: Kept) -> tuple[list[Kept], list[Kept]]:
         """Those to keep once there is a new one, the best first, and those that it outdoes."""
-        ranked = self._ranked([*(other for other in others if other.path != new.path), new])
+        return self._trimmed(self._ranked([*(other for other in others if other.path != new.path), new]))
+
+    def _trimmed(self, ranked: list[Kept]) -> tuple[list[Kept], list[Kept]]:
         most = len(ranked) if self.save_top_k == -1 else self.save_top_k
         return ranked[:most], ranked[most:]
 
@@ -514,12 +541,11 @@ class BestCheckpoint(TrainCallback, Writer):
         new = saves.best
         if new is None:
             return
-        before = self.best_path_
         self._kept, outdone = self._best_of(self._kept, new)
         for each in outdone:
             remove(each.path)
         if self.verbose and self._kept[0] is new:
-            instead = f" instead of {before}" if before and before != new.path else ""
+            instead = f" instead of {', '.join(each.path for each in outdone)}" if outdone else ""
             self.say(
                 f"{self.monitor} {new.value:.6g} in epoch {new.record['epoch']} is the best so far: "
                 f"saved {new.path}{instead}"
@@ -549,17 +575,15 @@ class BestCheckpoint(TrainCallback, Writer):
             "with_optimizer": self.save_optimizer,
             "beside": run.weights_beside,
             "saved_at": time.time(),
+            "sha256": None,  # until the file is written
             "versions": {"mindspore": ms.__version__, "numpy": np.__version__},
         }
 
     def _write(self, arrays: dict[str, np.ndarray[Any, Any]], saves: _Saves) -> None:
         for path, record in ((kept.path, kept.record) for kept in (saves.best, saves.last) if kept is not None):
+            ending = os.path.splitext(path)[1]
             try:
-                with _files.staged(path, lambda temporary: _weights.save(temporary, arrays)) as digest:
-                    record["sha256"] = digest
-                    # The record comes first and tells the old file's digest too: between the two renames the old file
-                    # is still there, and still verifies.
-                    write(path, {**record, "previous": previous(path)})
+                save(path, lambda file, ending=ending: _weights.save(file, arrays, ending), record)
             except (OSError, RuntimeError, ValueError) as error:
                 raise OSError(
                     f"{_OWNER}: could not save {path!r} in epoch {record['epoch']}: {error}; an earlier file there is "
@@ -569,7 +593,7 @@ class BestCheckpoint(TrainCallback, Writer):
     @property
     def _places(self) -> set[str]:
         """Where this one saves."""
-        return {os.path.abspath(path) for path in [self.filepath, *([self._last_path] if self.save_last else [])]}
+        return {os.path.realpath(path) for path in [self.filepath, *([self._last_path] if self.save_last else [])]}
 
     @property
     def _last_path(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import numpy as np
 from mindspore import Tensor, nn
@@ -41,7 +41,8 @@ class ExportBest(TrainCallback):
     inputs, their batch size too.
 
     Args:
-        filepath: where to export; `.mindir` or `.onnx` by its ending. The folder must exist. Default: "best.mindir".
+        filepath: where to export; `.mindir` or `.onnx` by its ending; taken from the working directory at construction.
+            The folder must exist. Default: "best.mindir".
         monitor: the value to watch: `"loss"` (the mean training loss of the epoch), `"eval_loss"`, or a metric of the
             Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under `Model.fit` alone `eval_loss` is
             MindSpore's, which is that of the last batch only; `Validate` beside it, or a metric `loss`, puts it right.
@@ -85,7 +86,7 @@ class ExportBest(TrainCallback):
 
     def __init__(
         self,
-        filepath: str = "best.mindir",
+        filepath: Union[str, os.PathLike[str]] = "best.mindir",
         *,
         monitor: str = "eval_loss",
         mode: str = "auto",
@@ -95,7 +96,7 @@ class ExportBest(TrainCallback):
     ) -> None:
         super().__init__()
         self.filepath = check_path(_OWNER, "filepath", filepath)
-        check_format(_OWNER, self.filepath)
+        check_format(_OWNER, os.fspath(filepath))
         self._monitor = Monitor.checked(_OWNER, monitor, mode, 0.0)
         self.monitor = monitor
         self.mode = mode
@@ -113,7 +114,7 @@ class ExportBest(TrainCallback):
             self._reset()
         self._tracker.monitor = self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
         self._examples = None
-        _files.remove_orphans(os.path.dirname(self.filepath))
+        _files.remove_orphans(os.path.dirname(os.path.realpath(self.filepath)))
         self._snapshot, self._best_weights = Snapshot(run.weights, self._best_weights), {}
         if self._given is not None:
             self._try(run, self._given)
@@ -124,7 +125,7 @@ class ExportBest(TrainCallback):
         """Raises where the value is not there, or the file could not be written."""
         super().check(run)
         self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
-        twins = [one for one in run.callbacks if isinstance(one, ExportBest) and one.filepath == self.filepath]
+        twins = [one for one in run.callbacks if isinstance(one, ExportBest) and one._place == self._place]
         if len(twins) > 1:
             raise ValueError(f"{_OWNER}: two callbacks export to {self.filepath!r}; give each a filepath of its own")
         run.network_for(_OWNER, self.network)
@@ -156,7 +157,8 @@ class ExportBest(TrainCallback):
         if any(_ranks.total([is_flawed])):  # for all ranks, whichever found it
             value = math.nan
         if self._tracker.observe(value, run.epoch):
-            self._snapshot.take()
+            self._snapshot = Snapshot(run.weights)  # the memory of the copy before is for the next
+            self._snapshot = run.copies.take(run.weights)
 
     def after_run(self, run: Run) -> None:
         """Exports the best weights and gives the network its final ones back."""
@@ -191,7 +193,8 @@ class ExportBest(TrainCallback):
         """Lets the next run go on from a state that `state_dict` returned."""
         super().load_state_dict(state)
         self._tracker.load_state_dict(state)
-        self.path_, self.difference_ = state["path"], state["difference"]
+        self.path_ = None if state["path"] is None else self.filepath  # the folder may have been moved
+        self.difference_ = state["difference"]
 
     def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """The best weights."""
@@ -200,6 +203,10 @@ class ExportBest(TrainCallback):
     def load_state_arrays(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
         """Takes the best weights."""
         self._best_weights = dict(arrays)
+
+    @property
+    def _place(self) -> str:
+        return os.path.realpath(self.filepath)
 
     def _reset(self) -> None:
         self._tracker = Tracker(self._monitor)
@@ -212,7 +219,7 @@ class ExportBest(TrainCallback):
     def _try(self, run: Run, inputs: tuple[Tensor, ...]) -> None:
         """Exports the network as it is, to nowhere."""
         with tempfile.TemporaryDirectory() as folder:
-            trial = os.path.join(folder, os.path.basename(self.filepath))
+            trial = os.path.join(folder, "trial" + os.path.splitext(self.filepath)[1])
             export(_OWNER, run.network_for(_OWNER, self.network), inputs, trial, self.filepath)
         self._examples = inputs
 
@@ -232,15 +239,16 @@ class ExportBest(TrainCallback):
 
     def _export(self, run: Run) -> str:
         network = run.network_for(_OWNER, self.network)
-        examples, verdict = self._examples, ""
+        examples = self._examples
         assert examples is not None  # a value was observed, so a step has run
 
-        def write(temporary: str) -> None:
-            nonlocal verdict
-            self.difference_, verdict = export(_OWNER, network, examples, temporary, self.filepath)
-
         try:
-            with _files.staged(self.filepath, write):
+            with tempfile.TemporaryDirectory() as folder:
+                path = os.path.join(folder, "best" + os.path.splitext(self.filepath)[1])
+                self.difference_, verdict = export(_OWNER, network, examples, path, self.filepath)
+                with open(path, "rb") as file:
+                    content = file.read()
+            with _files.staged(self.filepath, lambda file: file.write(content)):
                 pass
         except OSError as error:
             raise OSError(

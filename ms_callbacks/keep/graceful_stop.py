@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType
 from typing import Any, Optional, Union
 
+import numpy as np
 from mindspore import train
 
-from ..core import _ranks
+from ..core import _ranks, _signals
 from ..core._callback import STEP_END, TrainCallback, only_one
 from ..core._checks import check_choice
 from ..core._context import Run
@@ -22,17 +24,30 @@ _STEPS_BETWEEN_TALKS = 20  # of several processes, which all have to stop after 
 
 
 class GracefulStop(TrainCallback):
-    """Lets a run that gets a signal end its step, keep what it has, and leave by the door.
+    """Stops a run in good order when the process is told to end, so that nothing is lost.
 
     On SIGTERM (as a cluster sends it) or SIGINT (Ctrl-C) the step under way ends; `TrainingState`, where it is in the
     list, saves the state, in the middle of an epoch too; every callback's `on_train_end` runs and the earlier handlers
     come back. No evaluation is made for an epoch that was not learnt to its end, and no other callback of this package
-    counts it. Under `Model.fit` MindSpore itself still makes the evaluation that is due. A second SIGINT ends the
-    process at once; what is on disk is whole all the same. On SIGUSR1 `TrainingState` saves, and training goes on.
+    counts it. Under `Model.fit` MindSpore itself still makes the evaluation that is due. On SIGUSR1 `TrainingState`
+    saves, and training goes on.
 
-    MindSpore 2.8 and newer set a SIGINT handler of their own in every step, which sends the process a SIGTERM: a Ctrl-C
-    then ends the run in good order as well, but as SIGTERM. Works under `nohup` (SIGHUP is left alone) and in a
-    notebook. Of several processes it is enough that one gets the signal: they agree on it every 20 steps.
+    A second SIGINT ends the process at once; what is on disk is whole all the same. Python cannot handle signals while
+    MindSpore compiles or runs a long step; at a terminal a second Ctrl-C ends the process even then, and elsewhere (a
+    SIGINT sent by `kill`) both take effect when the step is over. A second SIGTERM changes nothing.
+
+    MindSpore 2.8 and newer set, in every graph that they run, a SIGINT handler of their own, which sends the process a
+    SIGTERM. On Linux `signal_` and the line that is printed name the signal that was sent all the same, on x86-64 and
+    aarch64. Without this callback, Ctrl-C ends a script at once on those versions, without `KeyboardInterrupt`.
+
+    In a notebook (and in IPython and at Python's prompt) the stop button sends SIGINT, which MindSpore would let end
+    the kernel. With any callback of this package in the list it raises `KeyboardInterrupt` in the cell instead, as in a
+    run without MindSpore, unless a handler of yours is set; with this one the cell ends in good order, and a second
+    press raises `KeyboardInterrupt`. That holds during `Model.train` and `Model.fit`, not for `Model.eval` or `predict`
+    outside of them, which set MindSpore's handler again.
+
+    Works under `nohup` (SIGHUP is left alone). Of several processes it is enough that one gets the signal: they agree
+    on it every 20 steps. `msrun` answers Ctrl-C by killing its workers, which see no signal: send one of them SIGTERM.
 
     Args:
         exit_with: what to do once the run is over and every callback is done: `None` returns from `Model.train`,
@@ -66,9 +81,10 @@ class GracefulStop(TrainCallback):
         self._is_asked = False
         self._is_alone = _ranks.count() == 1
         self.at_step(STEP_END, self._look)
+        self._process = os.getpid()
         handlers = {"SIGTERM": self._stop, "SIGINT": self._stop, "SIGUSR1": self._ask}  # Windows has no SIGUSR1
         for name in filter(signal.Signals.__members__.__contains__, handlers):
-            self._earlier[signal.Signals[name]] = signal.signal(signal.Signals[name], handlers[name])
+            self._earlier[signal.Signals[name]] = _signals.handle(signal.Signals[name], handlers[name])
 
     def check(self, run: Run) -> None:
         """Raises where signals cannot be set, or another callback sets them too."""
@@ -110,22 +126,25 @@ class GracefulStop(TrainCallback):
 
     def _act(self, run: Run) -> None:
         """Does what a signal has asked for; where there are several processes, all or none."""
-        signalled, asked = (self.signal_, self._is_asked)
+        stopping, asked = self.signal_, int(self._is_asked)
         if not self._is_alone:
-            signalled, asked = map(bool, _ranks.total([signalled > 0, asked]))
-            self.signal_ = self.signal_ or signalled * signal.SIGTERM
+            stopping, asked = map(int, _ranks.gathered(np.array([stopping, asked], np.float32)).max(0))
         if asked:
             run.is_state_asked, self._is_asked = True, False
-        if signalled:
-            self._let_the_next_end_it()  # MindSpore may have set its own in this step
+        if stopping:
+            self.signal_ = self.signal_ or stopping
+            _signals.let_next_ctrl_c_end_it()  # MindSpore may have set its own in this step
             run.interrupt()
 
     def _stop(self, number: int, frame: Optional[FrameType]) -> None:
-        self.signal_ = number
-        self._let_the_next_end_it()
-
-    def _let_the_next_end_it(self) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the next Ctrl-C ends the process, whatever it is doing
+        if os.getpid() != self._process:  # a worker of the dataset's, forked during the run
+            _signals.die_of(number)
+        sent = _signals.as_sent(number)
+        _signals.let_next_ctrl_c_end_it()
+        if self.signal_ and sent == signal.SIGINT:
+            signal.raise_signal(sent)
+        self.signal_ = self.signal_ or sent
+        _signals.handle(signal.SIGTERM, self._stop)
 
     def _ask(self, number: int, frame: Optional[FrameType]) -> None:
         self._is_asked = True

@@ -11,13 +11,13 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 from mindspore import nn
 
 from ..core import _files, _weights
-from ..core._checks import check_text
+from ..core._checks import check_path
 from ..core._model_parts import take_apart
 
 __all__ = ["load_int8_weights", "save_int8_weights"]
@@ -34,7 +34,7 @@ _DIGEST = hashlib.sha256().digest_size
 _MOST = 127
 
 
-def save_int8_weights(network: nn.Cell, filepath: str) -> dict[str, Any]:
+def save_int8_weights(network: nn.Cell, filepath: Union[str, os.PathLike[str]]) -> dict[str, Any]:
     """Saves a network's weights in 8 bits each.
 
     Symmetric quantisation with one scale per output channel: each parameter of floating point with two or more
@@ -54,7 +54,7 @@ def save_int8_weights(network: nn.Cell, filepath: str) -> dict[str, Any]:
             and carries its own SHA-256. Nothing in it is pickled.
 
     Returns:
-        A record: `"path"`; `"float_bytes"`, the bytes of the network's parameters of floating point;
+        A record: `"path"`, in full; `"float_bytes"`, the bytes of the network's parameters of floating point;
         `"file_bytes"`; `"ratio"`, the second over the first; and `"relative_error"`, the largest error of a weight
         over the largest weight of its parameter, of the parameter where that is worst.
 
@@ -69,24 +69,19 @@ def save_int8_weights(network: nn.Cell, filepath: str) -> dict[str, Any]:
         (True, True)
         >>> load_int8_weights(folder + "/network.int8", network)
     """
-    _check(_SAVE, network, filepath)
-    _files.check_folder(_SAVE, filepath)
+    path = _checked(_SAVE, network, filepath)
+    _files.check_folder(_SAVE, path)
     arrays = _weights.views(take_apart(network).weights)
     stored = [_Stored.of(name, array) for name, array in arrays.items()]
     content = _to_bytes(stored)
-
-    def write(temporary: str) -> None:
-        with open(temporary, "wb") as file:
-            file.write(content)
-
     try:
-        with _files.staged(filepath, write):
+        with _files.staged(path, lambda file: file.write(content)):
             pass
     except OSError as error:
-        raise OSError(f"{_SAVE}: could not save {filepath!r}: {error}; an earlier file there is untouched") from error
+        raise OSError(f"{_SAVE}: could not save {path!r}: {error}; an earlier file there is untouched") from error
     float_bytes = sum(one.nbytes for one in arrays.values() if _is_float(one.dtype))
     return {
-        "path": filepath,
+        "path": path,
         "float_bytes": float_bytes,
         "file_bytes": len(content),
         "ratio": len(content) / float_bytes if float_bytes else 1.0,
@@ -94,7 +89,7 @@ def save_int8_weights(network: nn.Cell, filepath: str) -> dict[str, Any]:
     }
 
 
-def load_int8_weights(filepath: str, network: nn.Cell) -> None:
+def load_int8_weights(filepath: Union[str, os.PathLike[str]], network: nn.Cell) -> None:
     """Loads what `save_int8_weights` saved, as floating point, so that training can go on from it in both modes.
 
     Args:
@@ -112,21 +107,24 @@ def load_int8_weights(filepath: str, network: nn.Cell) -> None:
         >>> record = save_int8_weights(network, folder + "/network.int8")
         >>> load_int8_weights(record["path"], network)
     """
-    _check(_LOAD, network, filepath)
-    if not os.path.isfile(filepath):
-        raise FileNotFoundError(f"{_LOAD}: there is no file {filepath!r}; save it with save_int8_weights first")
-    with open(filepath, "rb") as file:
-        arrays = {one.name: one.restored() for one in _from_bytes(filepath, file.read())}
+    path = _checked(_LOAD, network, filepath)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{_LOAD}: there is no file {path!r}; save it with save_int8_weights first")
+    with open(path, "rb") as file:
+        arrays = {one.name: one.restored() for one in _from_bytes(path, file.read())}
     weights = take_apart(network).weights
-    arrays, beside = _weights.aligned(_LOAD, weights, arrays, filepath)
-    _weights.write(_LOAD, weights, arrays, filepath, besides=beside)
+    arrays, beside = _weights.aligned(_LOAD, weights, arrays, path)
+    _weights.write(_LOAD, weights, arrays, path, besides=beside)
 
 
-def _check(owner: str, network: Any, filepath: Any) -> None:
+def _checked(owner: str, network: Any, filepath: Any) -> str:
+    """Returns the path in full; raises unless there is a network, and the path has the right ending."""
     if not isinstance(network, nn.Cell):
         raise TypeError(f"{owner}: network must be an nn.Cell, but got {type(network).__name__}")
-    if not check_text(owner, "filepath", filepath).endswith(_ENDING):
-        raise ValueError(f"{owner}: filepath must end in {_ENDING!r}, but got {filepath!r}")
+    path = check_path(owner, "filepath", filepath)
+    if not path.endswith(_ENDING):
+        raise ValueError(f"{owner}: filepath must end in {_ENDING!r}, but got {os.fspath(filepath)!r}")
+    return path
 
 
 class _Stored(NamedTuple):

@@ -1,61 +1,73 @@
-"""Keeps all that a run needs to go on exactly where it was, whatever interrupts it and whenever."""
+"""Keeps all that a run needs to continue exactly where it was, whatever interrupts it and whenever."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import random
-import re
-import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from typing import Any, Optional
+from collections.abc import Iterable
+from concurrent.futures import Future
+from typing import Any, Optional, Union
 
 import mindspore as ms
 import numpy as np
 from mindspore import dataset as ds
 from mindspore import nn
-from mindspore.train import Model
+from mindspore.train import Callback, Model
 
 from ..core import _files, _ranks, _weights
 from ..core._callback import STEP_BEGIN, TrainCallback, only_one
 from ..core._checks import check_bool, check_int, check_path
 from ..core._context import Run
-from ..core._mindspore_compat import give_unique_names
-from ..core._model_parts import named_parameters
+from ..core._mindspore_compat import give_unique_names, recording_cells, set_recording_cells
+from ..core._model_parts import named_parameters, optimizers_of, take_apart
 from ..core._names import numbered
-from ..core._roles import StateKeeper
-from ._dataset_order import Order, is_seeded
+from ..core._rates import Rates
+from ..core._roles import Restorer, StateKeeper, Writer
+from ..core._schedule import Schedule
+from ._dataset_order import CAN_BEGIN_WITHIN, Order
+from ._exactness import differing
+from ._identity import Identity, check_left, matched, twins
 from ._learnt import Learners, missing_method
+from ._random import draw_from, drawn_from, restore_seeds, seeds
+from ._states import NETWORK, RANKS, State, States
 
 __all__ = ["TrainingState"]
 
 _OWNER = "TrainingState"
-_FORMAT = 1
-_WEIGHTS, _CONTENT, _FINISHED = "weights.ckpt", "state.json", "finished.json"
-_MOST_CONTENT_BYTES = 1 << 28  # room for the history of a million epochs
-_PREFIX = "state-"
-_NAME = re.compile(_PREFIX + r"\d{8,}")
-# Before the names of parameters, so that no callback's can be taken for one; each rank's own statistics are stacked.
-_NETWORK, _RANKS = "network/", "ranks/"
-_CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
+_LAST_EPOCH = "its last epoch"
 
 
-class TrainingState(TrainCallback, StateKeeper):
-    """Saves the whole state of a run, so that after any interruption it goes on as if nothing had happened.
+class TrainingState(TrainCallback, StateKeeper, Writer):
+    """Saves the whole state of a run, so that after any interruption it continues as if nothing had happened.
 
     A state holds the weights, the optimizer's moments and steps, the learning rate, what every callback has learnt
     (patience, best so far and best weights, kept files, rows of a CSV file: whatever has `state_dict` and
     `load_state_dict`), epoch and step, and the seeds. It is a folder of its own that is there whole or not at all, with
-    checksums; the older ones are removed only after. Call `resume` before `Model.train` or `Model.fit`; in a first run
-    it finds nothing and returns 0, so that the same script starts a run and goes on with it:
+    checksums; the older ones are removed only after. Call `resume` before `Model.train` or `Model.fit`, so that the
+    same script starts a run, continues it, and does nothing once it is finished:
 
     .. code-block:: python
 
-        initial_epoch = state.resume(model, train_dataset)
-        model.train(10, train_dataset, callbacks=[state, ...], initial_epoch=initial_epoch)
+        initial_epoch = state.resume(model, train_dataset, epochs=10)
+        if not state.finished_:
+            model.train(10, train_dataset, callbacks=[state, ...], initial_epoch=initial_epoch)
+
+    A run is finished when its last epoch is over, or when a callback of this library has decided to stop it, such as
+    `EarlyStopping`. `resume` then gives the Model the weights that the run ended with and the callbacks their results,
+    and prints a line. Where more epochs are asked for than the run had, it continues to those, as if they had been
+    asked for at once; a run that was stopped stays finished. Whatever else ends a run is an interruption: an exception,
+    a signal, or a stop that another callback has asked for, in the middle of an epoch too, which is then not evaluated.
+
+    Training continues as soon as everything is copied; the state is written behind it, in a thread, while memory for
+    one copy of the network and the optimizer is taken. Where the next is due before that, the run waits. A write that
+    fails is raised at the next step or epoch, and the end of the run waits for the last.
+
+    Callbacks get their states back by what they are, in whatever order they stand: class, monitor, path and the other
+    arguments. Where that is not enough to tell two of them apart, as two of a class of your own whose arguments are not
+    kept as attributes of the same names, give each a `state_key`: `callback.state_key = "first"`. Paths count from
+    `directory`, so that all of them can be moved together.
 
     On a CPU the parameters, moments, rates and decisions are then those of a run that was never interrupted, to the
     last bit, where the batches are. Call `mindspore.set_seed` before the dataset is made; the seed of the state is set
@@ -77,46 +89,57 @@ class TrainingState(TrainCallback, StateKeeper):
     first five steps of a process (by about 1e-10 a step); an optimizer that `boost_level` has made, which keeps the
     moments of others in a Python list; a dataset whose validation draws from NumPy or Python meanwhile; and
     the numbers that callbacks draw from them where the dataset does too. MindSpore 2.0 cannot begin a dataset in its
-    middle: a shuffled dataset repeats the orders of its first epochs, and `every_n_steps` is refused. At its start, the
-    run says in one line what of this concerns it, by the names of the operations. A callback that learns something and
-    has no `state_dict` is named at a resume.
+    middle: a shuffled dataset repeats the orders of its first epochs, `every_n_steps` is refused, and a run that is
+    interrupted within an epoch continues at its beginning. At its start, the run says in one line what of this
+    concerns it, by the names of the operations. A callback that learns something and has no `state_dict` is named at a
+    resume.
 
     Of several processes the first saves for all, each one's own BatchNorm statistics with it; the states of Python's
     and NumPy's random numbers are the first's alone.
 
     Args:
-        directory: where the states are kept, one run's alone; it is made where it does not exist.
-        every_n_epochs: saves after every n-th epoch. Default: 1.
+        directory: where the states are kept, one run's alone, taken from the working directory at construction; it is
+            made where it does not exist.
+        every_n_epochs: saves after every n-th epoch, and where the run ends. Default: 1.
         every_n_steps: saves after every n steps of an epoch too; not on MindSpore 2.0, and not in sink mode.
             Default: None.
         keep: how many states to keep, the newest. Default: 2.
         replay: whether a resume draws all batches before the state again and drops them, where only that gives the same
             batches afterwards; not on MindSpore 2.0. Default: True.
+        overwrite: whether `train` without `resume` removes the states of an earlier run, finished or not. Default:
+            False, that is an error.
+        background: whether to write behind the run, from a copy, rather than before the next step. Default: True.
+
+    Attributes:
+        finished_ (bool): whether the run is finished, after `resume` and after `Model.train`.
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: the directory holds the state of
-            a run that is not finished and `resume` was not called, or `initial_epoch` is not what it returned, or the
-            list of callbacks holds two of these.
+            a run, and neither `resume` was called nor `overwrite` given; `initial_epoch` or the number of epochs is not
+            what it was for `resume`; the callbacks are not those of the interrupted run; two callbacks cannot be told
+            apart; a schedule would have had other rates, had all epochs been asked for at once; or the list of
+            callbacks holds two of these.
         OSError: the directory cannot be written, or a save failed, as on a full disk; the last good state is there.
 
     Example:
         >>> state = TrainingState(folder + "/state")
-        >>> initial_epoch = state.resume(model, train_dataset)
-        >>> model.train(2, train_dataset, callbacks=[state], initial_epoch=initial_epoch)
-        >>> TrainingState(folder + "/state").resume(model, train_dataset)
-        Traceback (most recent call last):
-        ...
-        ValueError: TrainingState: the run in ... is finished (epoch 2 of 2); ...
+        >>> initial_epoch = state.resume(model, train_dataset, epochs=2)
+        >>> if not state.finished_:
+        ...     model.train(2, train_dataset, callbacks=[state], initial_epoch=initial_epoch)
+        >>> state.finished_
+        True
     """
 
     def __init__(
         self,
-        directory: str,
+        directory: Union[str, os.PathLike[str]],
         *,
         every_n_epochs: int = 1,
         every_n_steps: Optional[int] = None,
         keep: int = 2,
         replay: bool = True,
+        overwrite: bool = False,
+        background: bool = True,
     ) -> None:
         super().__init__()
         self.directory = check_path(_OWNER, "directory", directory)
@@ -124,38 +147,56 @@ class TrainingState(TrainCallback, StateKeeper):
         self.every_n_steps = None if every_n_steps is None else check_int(_OWNER, "every_n_steps", every_n_steps, 1)
         self.keep = check_int(_OWNER, "keep", keep, 1)
         self.replay = check_bool(_OWNER, "replay", replay)
-        if every_n_steps is not None and not _CAN_BEGIN_WITHIN:
+        self.overwrite = check_bool(_OWNER, "overwrite", overwrite)
+        self.background = check_bool(_OWNER, "background", background)
+        if every_n_steps is not None and not CAN_BEGIN_WITHIN:
             raise ValueError(
                 f"{_OWNER}: MindSpore {ms.__version__} cannot begin a dataset in its middle; leave every_n_steps out, "
                 f"or use MindSpore 2.8 or newer"
             )
+        self.finished_ = False
+        self._states = States(self.directory, self.keep)
         self._dataset: Any = None
+        self._epochs_asked: Optional[int] = None
         self._run_id = ""
-        self._taken_up: Optional[_State] = None
-        self._good: list[str] = []
+        self._taken_up: Optional[State] = None
+        self._rates_taken: list[tuple[str, Schedule, str]] = []
         self._fast_recovery: Optional[bool] = None
         self._order: Optional[Order] = None
         self._learners: Optional[Learners] = None
         self._began: Any = None
         self._learnt: list[str] = []
         self._is_begun = False
+        self._writing: Optional[Future[None]] = None
 
-    def resume(self, model: Model, train_dataset: Any) -> int:
+    def resume(
+        self,
+        model: Model,
+        train_dataset: Any,
+        epochs: Optional[int] = None,
+        *,
+        callbacks: Union[Callback, Iterable[Callback], None] = None,
+    ) -> int:
         """Gives a Model and its dataset back the newest state that is whole; the callbacks get theirs in the run.
 
-        A state that is damaged is refused by name, and the next older one is taken.
+        A state that is damaged is refused by name, and the next older one is taken. Where the run is finished,
+        `finished_` is true, the Model has the weights that the run ended with, and the callbacks have their results:
+        make them before.
 
         Args:
             model: the Model whose `train` or `fit` is called next, made as in the interrupted run.
             train_dataset: the dataset that it is called with. MindSpore 2.8 and newer begin it at the right step.
+            epochs: the number of epochs that it is called with. Default: None, as many as when the state was saved.
+            callbacks: who gets results back where the run is finished. Default: None, the callbacks of this library
+                that the process has made by now.
 
         Returns:
             What to pass as `initial_epoch`; 0 where there is no state, and the run is the first.
 
         Raises:
             TypeError: an argument is not as described.
-            ValueError: the run is finished; no state is whole; or it was saved with another network, another optimizer
-                or another number of batches. Nothing was loaded.
+            ValueError: no state is whole; it was saved with another network, another optimizer or another number of
+                batches; or the optimizer's own schedule of rates is another. The Model is not to be trained then.
         """
         if not isinstance(model, Model):
             raise TypeError(f"{_OWNER}: model must be a mindspore.train.Model, but got {type(model).__name__}")
@@ -163,15 +204,48 @@ class TrainingState(TrainCallback, StateKeeper):
             raise TypeError(
                 f"{_OWNER}: train_dataset must be a MindSpore dataset, but got {type(train_dataset).__name__}"
             )
+        self._epochs_asked = None if epochs is None else check_int(_OWNER, "epochs", epochs, 1)
         self._dataset = self._taken_up = None
+        self.finished_ = False
         state = self._newest()
-        if finished := self._finished(state):
-            raise ValueError(
-                f"{_OWNER}: the run in {self.directory!r} is finished (epoch {finished.get('epoch')} of "
-                f"{finished.get('epochs')}); for a new run remove the directory, or pass another"
-            )
         if state is None:
             return 0
+        give_unique_names(model.train_network)
+        if self._is_complete(state.content):
+            self._take_results(model, state, callbacks)
+            return int(state.content["epoch"])
+        return self._continue(model, train_dataset, state)
+
+    def _is_complete(self, content: dict[str, Any]) -> bool:
+        """Whether nothing is left to be trained: the run was stopped for good, or has the epochs that are asked for."""
+        decided = content["finished_by"] not in ("", _LAST_EPOCH)
+        asked = content["epochs"] if self._epochs_asked is None else self._epochs_asked
+        return decided or content["epoch"] >= asked
+
+    def _take_results(self, model: Model, state: State, callbacks: Union[Callback, Iterable[Callback], None]) -> None:
+        """Gives a Model and callbacks what a finished run has come to."""
+        self.finished_ = True
+        content = state.content
+        _weights.write(_OWNER, named_parameters(model.train_network), state.parameters, state.path)
+        if content["restored"] is not None:
+            parts = take_apart(model._network, model._loss_fn, model._optimizer)
+            _weights.write(_OWNER, parts.weights, state.arrays_of(content["restored"]), state.path)
+        given = [callbacks] if isinstance(callbacks, Callback) else callbacks
+        self._hand_out(state, _stateful(TrainCallback.made() if given is None else given), is_over=True)
+        decided = content["finished_by"] != _LAST_EPOCH and content["finished_by"]
+        self.say(
+            f"the run in {self.directory!r} is complete, "
+            + (f"stopped by {decided} after" if decided else "with")
+            + f" {content['epoch']} of {content['epochs']} epochs; the model has its weights; "
+            + (
+                f"to train it further all the same, pass another directory and initial_epoch={content['epoch']}"
+                if decided
+                else f"for more, ask for more, as in resume(..., epochs={content['epoch'] + 1})"
+            )
+        )
+
+    def _continue(self, model: Model, train_dataset: Any, state: State) -> int:
+        """Gives a Model and its dataset what a run continues from."""
         content, batches = state.content, train_dataset.get_dataset_size()
         if batches != content["steps_per_epoch"]:
             raise ValueError(
@@ -179,18 +253,28 @@ class TrainingState(TrainCallback, StateKeeper):
                 f"train_dataset has {batches}; pass the same dataset with the same batch_size"
             )
         epoch, steps = content["epoch"], content["step_in_epoch"]
-        if steps and not _CAN_BEGIN_WITHIN:
+        if steps and not CAN_BEGIN_WITHIN:
             raise ValueError(
                 f"{_OWNER}: {state.path!r} was saved in the middle of an epoch, where MindSpore {ms.__version__} "
                 f"cannot begin; resume with the version that saved it ({content['versions']['mindspore']})"
             )
-        give_unique_names(model.train_network)
-        _weights.write(_OWNER, named_parameters(model.train_network), state.parameters, state.path)
+        parameters = named_parameters(model.train_network)
+        rates = _dynamic_rates(optimizers_of(model.train_network))
+        arrays = state.parameters if rates is None else _with_lists(rates, parameters, state, epoch * batches + steps)
+        _weights.write(_OWNER, parameters, arrays, state.path)
+        is_longer = self._epochs_asked not in (None, content["epochs"])
+        if rates is not None and is_longer and not np.allclose(rates.read(), content["rates"], rtol=1e-6):
+            raise ValueError(
+                f"{_OWNER}: the optimizer's schedule gives {rates.read()} where the interrupted run of "
+                f"{content['epochs']} epochs had {content['rates']}, so that {self._epochs_asked} epochs asked for "
+                f"at once would have gone otherwise; make the optimizer with the schedule of the interrupted run"
+            )
+        set_recording_cells(model.train_network, content["recording_cells"])
         if _ranks.is_first():
-            _restore_seeds(content["seeds"])
+            restore_seeds(content["seeds"])
         self._dataset, self._taken_up = train_dataset, state
-        self.say(f"going on after epoch {epoch}" + (f" and {steps} steps of the next" if steps else ""))
-        if _CAN_BEGIN_WITHIN:
+        self.say(f"continues after epoch {epoch}" + (f" and {steps} steps of the next" if steps else ""))
+        if CAN_BEGIN_WITHIN:
             self._begin_dataset_at(train_dataset, epoch * batches + steps)
         return int(epoch)
 
@@ -210,7 +294,7 @@ class TrainingState(TrainCallback, StateKeeper):
     # What the run goes through
 
     def check(self, run: Run) -> None:
-        """Raises where it is not alone, or steps cannot be told apart and have to be."""
+        """Raises where it is not alone, callbacks or steps cannot be told apart, or an earlier run would be lost."""
         super().check(run)
         only_one(_OWNER, run.callbacks, (StateKeeper,), "keep the run's state")
         if self._taken_up is None:
@@ -221,56 +305,80 @@ class TrainingState(TrainCallback, StateKeeper):
                 f"{_OWNER}: in sink mode steps run on the device unseen; leave every_n_steps out, or train with "
                 f"dataset_sink_mode=False"
             )
+        alike = twins(_stateful(run.callbacks), self.directory)
+        if alike is not None:
+            raise ValueError(
+                f"{_OWNER}: {alike} cannot be told apart by their class and their arguments, and either might be given "
+                f"the other's state; give each a name of its own, as in callback.state_key = 'first'"
+            )
+
+    def check_plan(self, run: Run) -> None:
+        """Raises where the run is not the one that `resume` was called for, or would have gone otherwise so far."""
+        super().check_plan(run)
+        state = self._taken_up
+        if state is not None and run.initial_epoch != state.content["epoch"]:
+            raise ValueError(
+                f"{_OWNER}: the state is that after epoch {state.content['epoch']}, but the run has initial_epoch="
+                f"{run.initial_epoch}; pass initial_epoch=state.resume(model, train_dataset, epochs={run.epochs})"
+            )
+        if self._epochs_asked not in (None, run.epochs):
+            raise ValueError(
+                f"{_OWNER}: resume was called with epochs={self._epochs_asked}, but the run has {run.epochs}; give "
+                f"both the same number"
+            )
+        if state is not None and run.epochs != state.content["epochs"]:
+            for name, schedule, taken in self._rates_taken:
+                if schedule.digest_of_rates(run, state.content["epoch"], state.content["step_in_epoch"]) != taken:
+                    raise ValueError(
+                        f"{_OWNER}: {name} would have set other rates in the first {run.initial_epoch} epochs, had "
+                        f"{run.epochs} been asked for at once instead of {state.content['epochs']}; make it so that "
+                        f"its rates begin as those of the interrupted run did, or keep to {state.content['epochs']}"
+                    )
 
     def disk_space(self, run: Run) -> dict[str, int]:
         """Those that are kept, and the one that is written before an older goes."""
-        folder = self.directory if os.path.isdir(self.directory) else os.path.dirname(os.path.abspath(self.directory))
+        folder = self.directory if os.path.isdir(self.directory) else os.path.dirname(self.directory)
         return {folder: (self.keep + 1) * _weights.size_of(named_parameters(run.train_network))}
 
     def on_train_begin(self, run_context: Any) -> None:
         """Looks before each step whether a state is due."""
         super().on_train_begin(run_context)
-        self._is_begun = False
+        self._is_begun = self.finished_ = False
         self.at_step(STEP_BEGIN, self._begin_draws_of_run, self._save_if_due)
         self._say_what_differs(self._run)
 
     def before_epoch(self, run: Run) -> None:
-        """Checks, before the first step, that the run goes on where the state was saved."""
+        """Counts steps from the beginning of the epoch; before the first, begins what is drawn."""
         self._steps_since = 0
-        state, self._taken_up = self._taken_up, None
-        if state is not None and run.initial_epoch != state.content["epoch"]:
-            raise ValueError(
-                f"{_OWNER}: the state is that after epoch {state.content['epoch']}, but the run has initial_epoch="
-                f"{run.initial_epoch}; pass initial_epoch=state.resume(model, train_dataset)"
-            )
         if not self._is_begun:
             self._is_begun = True
             self._learners = Learners(numbered(self._run.callbacks))
-            self._begin_draws_of_dataset(state)
+            self._begin_draws_of_dataset(self._taken_up)
+            self._taken_up, self._rates_taken = None, []
 
-    def _begin_draws_of_dataset(self, state: Optional[_State]) -> None:
+    def _begin_draws_of_dataset(self, state: Optional[State]) -> None:
         """Notes what Python and NumPy draw from when MindSpore begins to draw batches, or restores it.
 
         A dataset that draws its batches again has to draw the same numbers as in the first run.
         """
         self._seeds_of_run = None
         if state is None:
-            self._began = _drawn_from()
+            self._began = drawn_from()
         elif self._began and self._replays and self._order_of(self._run).python and _ranks.is_first():
-            self._seeds_of_run = _drawn_from()
-            _draw_from(self._began)
+            self._seeds_of_run = drawn_from()
+            draw_from(self._began)
 
     def _begin_draws_of_run(self, run_context: Any) -> None:
         """Restores, at the first step of a run, what its own code draws from, unless the dataset draws from it."""
         self.at_step(STEP_BEGIN, self._save_if_due)
         if self._seeds_of_run is not None:
-            now = _drawn_from()
-            _draw_from({kind: seeds for kind, seeds in self._seeds_of_run.items() if now[kind] == self._began[kind]})
+            now = drawn_from()
+            draw_from({kind: saved for kind, saved in self._seeds_of_run.items() if now[kind] == self._began[kind]})
             self._seeds_of_run = None
 
     @property
     def _replays(self) -> bool:
-        return _CAN_BEGIN_WITHIN and (self.replay or not ds.config.get_fast_recovery())
+        return CAN_BEGIN_WITHIN and (self.replay or not ds.config.get_fast_recovery())
 
     def _order_of(self, run: Run) -> Order:
         if self._order is None:
@@ -279,90 +387,88 @@ class TrainingState(TrainCallback, StateKeeper):
 
     def _say_what_differs(self, run: Run) -> None:
         """Says in one line what a resume does not give back to the last bit."""
-        differing = [f"{', '.join(names)} ({why})" for why, names in self._differing(run) if names]
-        if differing:
-            self.say(f"not the same to the last bit after a resume: {'; '.join(differing)}")
-
-    def _differing(self, run: Run) -> Iterator[tuple[str, list[str]]]:
-        order = self._order_of(run)
-        unordered = order.python if order.threads > 1 else []
-        if not _CAN_BEGIN_WITHIN:
-            yield f"MindSpore {ms.__version__} begins a dataset at its first epoch again", order.seeded + order.drawn
-            yield "cannot be known: if random numbers are drawn there", order.python
-        else:
-            if not is_seeded():
-                yield "no seed: call mindspore.set_seed first", order.seeded + order.drawn + order.in_processes
-            elif not self._replays:
-                yield "replay=False", order.drawn
-            if not self._replays:
-                yield "replay=False, if random numbers are drawn there", order.python
-            elif run.is_sinking:
-                yield "if random numbers are drawn there, in sink mode", order.python
-            elif unordered:
-                yield "if random numbers are drawn there, in threads that share them: num_parallel_workers=1", unordered
-        yield "random numbers of the network cannot continue", _dropouts(run.train_network)
-        if (
-            isinstance(run.optimizer, nn.RMSProp)
-            and not run.optimizer.centered
-            and ms.get_context("device_target") == "CPU"
-        ):
-            yield "MindSpore's kernel rounds differently in its first steps of a process", ["RMSProp"]
-        yield (
-            "optimizers in a Python list, whose moments MindSpore does not list",
-            _hidden_optimizers(run.train_network),
-        )
+        reasons = differing(run, self._order_of(run), replays=self._replays)
+        lines = [f"{', '.join(names)} ({why})" for why, names in reasons if names]
+        if lines:
+            self.say(f"not the same to the last bit after a resume: {'; '.join(lines)}")
 
     def _save_if_due(self, run_context: Any) -> None:
         """Saves at the interval, or where it was asked to, now that the step before is over for every callback."""
-        if self._steps_since == self.every_n_steps or (self._run.is_state_asked and _CAN_BEGIN_WITHIN):
+        if self._steps_since == self.every_n_steps or (self._run.is_state_asked and CAN_BEGIN_WITHIN):
             self._keep(self._run, self._run.epoch - 1, self._run.step_in_epoch - 1)
             self._steps_since = 0
         self._steps_since += 1
+        if self._writing is not None and self._writing.done() and _ranks.count() == 1:
+            self._finish_write()  # several processes fail together, when the next is due
 
     def on_exit(self) -> None:
-        """Lets the dataset begin at its beginning again."""
-        self._taken_up = self._order = self._learners = None
-        if self._dataset is not None and _CAN_BEGIN_WITHIN:
-            self._dataset.set_init_step(0)
-            ds.config.set_fast_recovery(self._fast_recovery)
-        self._dataset = None
+        """Waits until all is written, and lets the dataset begin at its beginning again."""
+        try:
+            self._finish_write()
+        finally:
+            self._taken_up = self._order = self._learners = None
+            self._rates_taken = []
+            if self._dataset is not None and CAN_BEGIN_WITHIN:
+                self._dataset.set_init_step(0)
+                ds.config.set_fast_recovery(self._fast_recovery)
+            self._dataset = self._epochs_asked = None
 
     # What the run asks for
 
     def hand_out(self, run: Run) -> None:
         """Gives the run and its callbacks the state that `resume` has found, before any of them begins."""
         os.makedirs(self.directory, exist_ok=True)
-        _files.check_folder(_OWNER, os.path.join(self.directory, _CONTENT))
+        _files.check_folder(_OWNER, os.path.join(self.directory, "state"))
         _files.remove_orphans(self.directory)
         state = self._taken_up
         if state is None:
-            _ranks.do_once(_OWNER, self._begin_anew)
+            _ranks.do_once(_OWNER, self._begin_new)
             return
         if run.train_dataset is not self._dataset:
             raise ValueError(f"{_OWNER}: the run trains on another dataset than resume was given; pass the same one")
-        self._run_id, self._good = state.content["run"], [state.path]
+        self._run_id, self._states.good = state.content["run"], [state.path]
         self.place(run)
-        saved = {each["name"]: each for each in state.content["callbacks"]}
-        for name, callback in _stateful(run):
-            own = saved.pop(name, None)
-            if own is None:
-                self.say(f"{name} was not there when the state was saved; it begins anew")
-                continue
-            try:
-                callback.load_state_dict(own["state"])
-                if own["arrays"]:
-                    callback.load_state_arrays({key: state.arrays[f"{name}/{key}"] for key in own["arrays"]})
-            except Exception as error:
-                raise ValueError(
-                    f"{_OWNER}: {name} cannot go on from what {state.path!r} holds of it ({type(error).__name__}: "
-                    f"{error}); make it with the same arguments as in the interrupted run"
-                ) from error
-        self._began, self._learnt = state.content.get("began"), state.content.get("learnt", [])
+        self._hand_out(state, _stateful(run.callbacks), is_over=False)
+        self._began, self._learnt = state.content["began"], state.content["learnt"]
         for name, callback in numbered(run.callbacks):
             if name in self._learnt and (method := missing_method(callback)):
                 self.say(f"{name} has no {method}; what it has learnt is not resumed")
-        for name in saved:
-            self.say(f"{name} was there when the state was saved, and is not in the list of callbacks now")
+
+    def _hand_out(self, state: State, callbacks: list[tuple[str, Any]], *, is_over: bool) -> None:
+        """Gives callbacks their states; of a run that is over, to those that are there, without a word."""
+        saved = state.content["callbacks"]
+        known = [Identity(each["name"].split()[0], each["state_key"], each["arguments"]) for each in saved]
+        present = [Identity.of(callback, self.directory) for _, callback in callbacks]
+        pairs, gone, new = matched(known, present)
+        if not is_over:
+            try:
+                check_left([known[index] for index in gone], [present[place] for place in new])
+            except ValueError as error:
+                raise ValueError(f"{_OWNER}: cannot hand out the state {state.path!r}: {error}") from None
+        self._rates_taken = []
+        for place, index in pairs.items():
+            (name, callback), entry = callbacks[place], saved[index]
+            try:
+                callback.load_state_dict(entry["state"])
+                if entry["arrays"]:
+                    callback.load_state_arrays(state.arrays_of(index))
+            except Exception as error:
+                raise ValueError(
+                    f"{_OWNER}: {name} cannot continue from what {state.path!r} holds of it ({type(error).__name__}: "
+                    f"{error}); make it with the same arguments as in the interrupted run"
+                ) from error
+            if isinstance(callback, Schedule):
+                self._rates_taken.append((name, callback, entry["rates"]))
+            if not is_over and (changes := present[place].differences(known[index])):
+                self.say(f"{name} continues with {changes}")
+        if not is_over:
+            for place in new:
+                self.say(f"{callbacks[place][0]} was not there when the state was saved; it begins at its beginning")
+            for index in gone:
+                self.say(
+                    f"{saved[index]['name']} was there when the state was saved, and is not in the list of callbacks "
+                    f"now"
+                )
 
     def place(self, run: Run) -> None:
         """Tells the run after which steps it continues."""
@@ -371,151 +477,151 @@ class TrainingState(TrainCallback, StateKeeper):
             run.go_on(content["step_in_epoch"], content["epoch_so_far"])
 
     def keep_state(self, run: Run, epochs: int, steps: int) -> None:
-        """Saves at the end of an epoch that is to be saved, and where the run is interrupted."""
-        if steps and not _CAN_BEGIN_WITHIN:
+        """Saves at the end of an epoch that is to be saved, and where the run ends."""
+        self.finished_ = run.is_over and bool(run.finished_by)
+        if steps and not CAN_BEGIN_WITHIN:
             self.say(
-                f"MindSpore {ms.__version__} cannot begin in the middle of an epoch; a later run goes on after epoch "
+                f"MindSpore {ms.__version__} cannot begin in the middle of an epoch; a later run continues after epoch "
                 f"{epochs}"
             )
-        elif run.is_interrupted or run.is_state_asked or epochs % self.every_n_epochs == 0:
+        elif run.is_over or run.is_state_asked or epochs % self.every_n_epochs == 0:
             self._keep(run, epochs, steps)
+        if run.is_over:
+            _ranks.do_once(_OWNER, self._finish_write)
 
-    def finish(self, run: Run) -> None:
-        """Takes note that the run is finished, so that nobody goes on with it by mistake."""
-        finished = {"run": self._run_id, "epoch": run.epoch, "epochs": run.epochs}
-        try:
-            _ranks.do_once(_OWNER, lambda: _files.write_json(self._finished_path, finished))
-        except OSError as error:
-            raise OSError(f"{_OWNER}: could not note that the run is finished: {error}") from error
+    def finish_writing(self) -> None:
+        """Nothing: the last state is saved, and waited for, when all the others have written."""
 
-    def _begin_anew(self) -> None:
+    def _begin_new(self) -> None:
         """Makes room for a new run."""
+        if self.overwrite:
+            self._states.clear()
         self._check_new()
-        for path in self._paths():
-            shutil.rmtree(path)
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(self._finished_path)
-        self._run_id, self._good, self._learnt = uuid.uuid4().hex, [], []
+        self._run_id, self._states.good, self._learnt = uuid.uuid4().hex, [], []
 
     def _check_new(self) -> None:
-        """Raises where a run is there that could go on."""
-        state = self._newest()
-        if state is not None and not self._finished(state):
+        """Raises where an earlier run has left states."""
+        if not self.overwrite and self._states.paths:
             raise ValueError(
-                f"{_OWNER}: {self.directory!r} holds the state of a run that is not finished, after epoch "
-                f"{state.content['epoch']}; call initial_epoch = state.resume(model, train_dataset) before Model.train "
-                f"to go on with it, or remove the directory for a new run"
+                f"{_OWNER}: {self.directory!r} holds the state of a run; to continue it, call initial_epoch = "
+                f"state.resume(model, train_dataset, epochs=...) before Model.train, and train only where "
+                f"state.finished_ is false; for a new run pass another directory, or overwrite=True"
             )
+
+    # Saving
 
     def _keep(self, run: Run, epoch: int, steps: int) -> None:
         run.is_state_asked = False
         run.examine()
         # What no gradient changes, such as BatchNorm's statistics, each process has its own of.
         own = {name: one for name, one in run.weights.items() if not one.requires_grad} if _ranks.count() > 1 else {}
-        ranks = {f"{_RANKS}{name}": _ranks.gathered(array) for name, array in _weights.views(own).items()}
+        ranks = {f"{RANKS}{name}": _ranks.gathered(array) for name, array in _weights.views(own).items()}
         _ranks.do_once(_OWNER, lambda: self._save(run, epoch, steps, ranks))
 
-    def _save(self, run: Run, epoch: int, steps: int, ranks: dict[str, np.ndarray[Any, Any]]) -> None:
-        latest = max((_number(os.path.basename(path)) for path in self._paths()), default=0)
-        path = os.path.join(self.directory, f"{_PREFIX}{latest + 1:08d}")
-        own = _weights.views(named_parameters(run.train_network))
-        network = {f"{_NETWORK}{name}": array for name, array in own.items()}
-        arrays = {**network, **ranks}
-        callbacks = []
-        for name, callback in _stateful(run):
-            own = callback.state_arrays() if hasattr(callback, "state_arrays") else {}
-            arrays.update({f"{name}/{key}": array for key, array in own.items()})
-            callbacks.append({"name": name, "state": _plain(name, callback.state_dict()), "arrays": sorted(own)})
+    def _save(self, run: Run, epoch: int, steps: int, ranks: _weights.Arrays) -> None:
+        self._finish_write()
+        parameters = named_parameters(run.train_network)
+        own = run.copies.take(parameters).arrays if self.background else _weights.views(parameters)
+        arrays = {**{f"{NETWORK}{name}": array for name, array in own.items()}, **ranks}
+        rates = _dynamic_rates(run.optimizers)
         content = {
-            "format": _FORMAT,
             "run": self._run_id,
             "epoch": epoch,
             "step_in_epoch": steps,
             "epochs": run.epochs,
+            "finished_by": run.finished_by,
             "steps_per_epoch": run.steps_per_epoch,
             "epoch_so_far": run.state_dict() if steps else {},
-            "seeds": _seeds(),
+            "rates": None if rates is None else rates.read(),
+            # In sink mode there is a cell of MindSpore's around the training cell, and other names.
+            "recording_cells": None if run.is_sinking else recording_cells(run.train_network),
+            "seeds": seeds(),
             "began": self._began,
             "learnt": sorted({*self._learnt, *(self._learners.names() if self._learners else ())}),
-            "callbacks": callbacks,
+            "callbacks": [],
+            "restored": None,
             "saved_at": time.time(),
             "versions": {"mindspore": ms.__version__, "numpy": np.__version__},
         }
+        for index, (name, callback) in enumerate(_stateful(run.callbacks)):
+            identity = Identity.of(callback, self.directory)
+            learnt = callback.state_arrays() if hasattr(callback, "state_arrays") else {}
+            for key, array in learnt.items():
+                is_kept = not self.background or run.copies.holds(array)
+                arrays[f"{index}/{key}"] = array if is_kept else array.copy()
+            if isinstance(callback, Restorer) and callback.final_weights():
+                content["restored"] = index
+            content["callbacks"].append(
+                {
+                    "name": name,
+                    "state_key": identity.state_key,
+                    "arguments": identity.arguments,
+                    "state": _plain(name, callback.state_dict()),
+                    "arrays": sorted(learnt),
+                    "rates": callback.digest_of_rates(run, epoch, steps) if isinstance(callback, Schedule) else None,
+                }
+            )
+        if self.background:
+            self._writing = run.background.submit(self._write, content, arrays)
+        else:
+            self._write(content, arrays)
+
+    def _write(self, content: dict[str, Any], arrays: _weights.Arrays) -> None:
         try:
-            with _files.staged_folder(path) as folder:
-                weights = os.path.join(folder, _WEIGHTS)
-                _weights.save(weights, arrays)
-                content["weights"] = {"sha256": _files.sha256(weights), "bytes": os.path.getsize(weights)}
-                with open(os.path.join(folder, _CONTENT), "w", encoding="utf-8") as file:
-                    json.dump({"sha256": _files.digest_of(content), "content": content}, file)
+            self._states.write(content, arrays)
         except (OSError, RuntimeError, ValueError) as error:
             raise OSError(
-                f"{_OWNER}: could not save {path!r} after epoch {epoch}: {error}; earlier states are untouched"
+                f"{_OWNER}: could not save the state after epoch {content['epoch']} in {self.directory!r}: {error}; "
+                f"earlier states are untouched"
             ) from error
-        self._good = [*self._good, path][-self.keep :]
-        for old in set(self._paths()) - set(self._good):
-            shutil.rmtree(old, ignore_errors=True)
 
-    def _newest(self) -> Optional[_State]:
-        """The newest state that is whole; `None` where there is none at all."""
-        refused = []
-        for path in reversed(self._paths()):
-            try:
-                return _State(path)
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                refused.append(f"{path!r} ({error})")
-                self.say(f"refused {refused[-1]}")
-        if refused:
-            raise ValueError(f"{_OWNER}: no whole state is left; refused: {', '.join(refused)}")
+    def _finish_write(self) -> None:
+        """Waits for the state that is being written; raises where that failed."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _newest(self) -> Optional[State]:
+        try:
+            return self._states.newest(self.say)
+        except ValueError as error:
+            raise ValueError(f"{_OWNER}: {error}") from None
+
+
+def _dynamic_rates(optimizers: Any) -> Optional[Rates]:
+    """The rates of optimizers that set their own by a list or a schedule; `None` where none does."""
+    if not optimizers or not all(isinstance(one, nn.Optimizer) for one in optimizers):
         return None
-
-    def _paths(self) -> list[str]:
-        """The states on disk, the oldest first."""
-        names = os.listdir(self.directory) if os.path.isdir(self.directory) else []
-        states = sorted(filter(_NAME.fullmatch, names), key=_number)
-        return [os.path.join(self.directory, name) for name in states]
-
-    def _finished(self, state: Optional[_State]) -> Optional[dict[str, Any]]:
-        """How the run of a state, or one that has left none, was finished; `None` where it was not."""
-        with contextlib.suppress(OSError, ValueError):
-            finished = _files.read_json(self._finished_path)
-            if state is None or finished.get("run") == state.content["run"]:
-                return finished
-        return None
-
-    @property
-    def _finished_path(self) -> str:
-        return os.path.join(self.directory, _FINISHED)
+    rates = Rates(optimizers)
+    return rates if rates.is_dynamic else None
 
 
-class _State:
-    """A state on disk that is just what was saved; raises where it is not."""
+def _with_lists(rates: Rates, parameters: dict[str, ms.Parameter], state: State, steps: int) -> _weights.Arrays:
+    """The parameters of a state, with the optimizer's lists of rates where these have another length now.
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        file = _files.read_json(os.path.join(path, _CONTENT), _MOST_CONTENT_BYTES)
-        self.content: dict[str, Any] = file["content"]
-        if _files.digest_of(self.content) != file["sha256"]:
-            raise ValueError(f"damaged, the SHA-256 of {_CONTENT} is not the one in it")
-        weights = os.path.join(path, _WEIGHTS)
-        expected = self.content["weights"]
-        if os.path.getsize(weights) != expected["bytes"] or _files.sha256(weights) != expected["sha256"]:
-            raise ValueError(f"damaged or incomplete, the SHA-256 of {_WEIGHTS} is not the one in its record")
-        if self.content["format"] != _FORMAT:
-            raise ValueError(f"of format {self.content['format']}, which this version does not know")
-        arrays = _weights.load(weights)
-        self.parameters = {name[len(_NETWORK) :]: arrays[name] for name in arrays if name.startswith(_NETWORK)}
-        for name in [name for name in arrays if name.startswith(_RANKS)]:
-            if len(arrays[name]) == _ranks.count():
-                self.parameters[name[len(_RANKS) :]] = arrays[name][_ranks.place()]
-        self.arrays = {name: array for name, array in arrays.items() if not name.startswith((_NETWORK, _RANKS))}
+    A longer list that begins as the one in the state did is what makes a run longer.
+    """
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    arrays = dict(state.parameters)
+    for parameter, _ in rates.lists:
+        name = names.get(id(parameter), "")
+        saved, now = arrays.get(name), parameter.asnumpy()
+        if saved is None or saved.shape == now.shape:
+            continue
+        if saved.ndim != 1 or now.ndim != 1 or not np.array_equal(saved[:steps], now[:steps]):
+            raise ValueError(
+                f"{_OWNER}: the optimizer's list of {now.size} learning rates does not begin with the {steps} that the "
+                f"interrupted run has used of its {saved.size}; make it so, or make the list as it was"
+            )
+        arrays[name] = now.copy()
+    return arrays
 
 
-def _stateful(run: Run) -> list[tuple[str, Any]]:
+def _stateful(callbacks: Iterable[Any]) -> list[tuple[str, Any]]:
     """The callbacks that have a state, the user's own included, by name: `EarlyStopping`, `EarlyStopping 2`."""
     return [
         (name, callback)
-        for name, callback in numbered(run.callbacks)
+        for name, callback in numbered(callbacks)
         if not isinstance(callback, StateKeeper) and not missing_method(callback)
     ]
 
@@ -540,62 +646,3 @@ def _check_keys(state: Any) -> None:
     if isinstance(state, (dict, list, tuple)):
         for each in state.values() if isinstance(state, dict) else state:
             _check_keys(each)
-
-
-def _number(name: str) -> int:
-    return int(name[len(_PREFIX) :])
-
-
-def _dropouts(network: nn.Cell) -> list[str]:
-    """The kinds of layers that draw random numbers in training, by name."""
-    kinds = tuple(getattr(nn, name) for name in ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d"))
-    dropping = [cell for _, cell in network.cells_and_names() if isinstance(cell, kinds) and not _keeps_all(cell)]
-    return sorted({type(cell).__name__ for cell in dropping})
-
-
-def _keeps_all(dropout: nn.Cell) -> bool:
-    dropped = getattr(dropout, "p", getattr(dropout, "prob", None))  # each class has a name of its own for it
-    return bool(dropped == 0 if dropped is not None else getattr(dropout, "keep_prob", None) == 1)
-
-
-def _hidden_optimizers(cell: nn.Cell) -> list[str]:
-    """Where a training cell holds optimizers whose parameters are not among its own, as `boost_level` has them."""
-    listed = {id(parameter) for parameter in cell.get_parameters()}
-    return [
-        f"{type(each).__name__}.{name}"
-        for _, each in cell.cells_and_names()
-        for name, value in vars(each).items()
-        if isinstance(value, (list, tuple))
-        and any(
-            isinstance(one, nn.Optimizer) and any(id(parameter) not in listed for parameter in one.get_parameters())
-            for one in value
-        )
-    ]
-
-
-def _seeds() -> dict[str, Any]:
-    """What Python, NumPy and MindSpore draw random numbers from, as far as they tell."""
-    return {"mindspore": ms.get_seed(), "dataset": ds.config.get_seed(), **_drawn_from()}
-
-
-def _drawn_from() -> dict[str, Any]:
-    """What Python and NumPy draw random numbers from, as plain lists."""
-    kind, keys, *rest = np.random.get_state(legacy=True)
-    version, internal, gauss = random.getstate()
-    return {"numpy": [kind, np.asarray(keys).tolist(), *rest], "python": [version, list(internal), gauss]}
-
-
-def _restore_seeds(seeds: dict[str, Any]) -> None:
-    if seeds["mindspore"] is not None:
-        ms.set_seed(seeds["mindspore"])
-    ds.config.set_seed(seeds["dataset"])
-    _draw_from(seeds)
-
-
-def _draw_from(seeds: dict[str, Any]) -> None:
-    if "numpy" in seeds:
-        kind, keys, *rest = seeds["numpy"]
-        np.random.set_state((kind, np.array(keys, np.uint32), *rest))
-    if "python" in seeds:
-        version, internal, gauss = seeds["python"]
-        random.setstate((version, tuple(internal), gauss))

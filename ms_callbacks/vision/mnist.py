@@ -9,6 +9,7 @@ from typing import Any, Callable
 import numpy as np
 from mindspore import dataset as ds
 
+from ..core._checks import check_path
 from . import _download, _idx, _mindvision
 from ._batches import BatchDataset, Batches
 
@@ -99,7 +100,7 @@ class Mnist(_MindvisionMnist):
         _check_positive("repeat_num", repeat_num)
         for size in _pair(resize):
             _check_positive("resize", size)
-        self.path = os.path.expanduser(path)
+        self.path = check_path("Mnist", "path", path)
         self.split = split
         self.transform = transform
         self.target_transform = target_transform

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from mindspore import nn
 
+from ..core._output import counted
 from ..core._pictures import figure, save
 from ._layer_values import numbers_of
 
@@ -24,12 +25,14 @@ class Contents:
     def __init__(self) -> None:
         self._kernels: dict[str, np.ndarray[Any, Any]] = {}
         self._maps: dict[str, np.ndarray[Any, Any]] = {}
+        self._kinds: dict[str, str] = {}
         self._last: tuple[str, np.ndarray[Any, Any]] = ("", np.zeros(0))
 
     def add(self, name: str, layer: nn.Cell, output: np.ndarray[Any, Any]) -> None:
         """Takes in a call of a layer; an output of size 0 has no sample to show."""
         if not output.size:
             return
+        self._kinds[name] = type(layer).__name__
         if isinstance(layer, nn.Conv2d) and name not in self._kernels:
             self._kernels[name] = numbers_of(layer.weight)[0, 0].copy()
             self._maps[name] = output[0, 0].copy()
@@ -40,10 +43,10 @@ class Contents:
         blocks = []
         for name, kernel in self._kernels.items():
             blocks += [
-                f"{name}, kernel 1:\n{_numbers(kernel)}",
-                f"{name}, output channel 1:\n{_numbers(self._maps[name])}",
+                f"{self._titled(name)}, kernel 1:\n{_numbers(kernel)}",
+                f"{self._titled(name)}, output channel 1:\n{_numbers(self._maps[name])}",
             ]
-        blocks.append(f"{self._last[0]}, output:\n{_numbers(self._last[1])}")
+        blocks.append(f"{self._titled(self._last[0])}, output:\n{_numbers(self._last[1])}")
         return "\n".join(blocks)
 
     def draw(self, path: str) -> None:
@@ -51,8 +54,8 @@ class Contents:
         pictures = []
         for name, kernel in self._kernels.items():
             pictures += [
-                (f"{name}\nkernel {kernel.shape}", kernel),
-                (f"{name}\noutput {self._maps[name].shape}", self._maps[name]),
+                (f"{self._titled(name)}\nkernel 1, {_size(kernel)}", kernel),
+                (f"{self._titled(name)}\noutput channel 1, {_size(self._maps[name])}", self._maps[name]),
             ]
         rows = -(-(len(pictures) + 1) // _COLUMNS)
         canvas = figure(2.6 * _COLUMNS, 2.8 * rows)
@@ -65,9 +68,18 @@ class Contents:
         axes = canvas.add_subplot(rows, _COLUMNS, len(pictures) + 1)
         axes.bar(range(self._last[1].size), self._last[1].astype(np.float64), color="0.35")
         axes.axhline(0, color="black", linewidth=0.8)
-        axes.set_title(f"{self._last[0]}\noutput ({self._last[1].size},)", fontsize=9)
-        canvas.tight_layout()
+        axes.set_title(f"{self._titled(self._last[0])}\noutput, {counted(self._last[1].size, 'value')}", fontsize=9)
+        axes.set_xlabel("place in the output", fontsize=8)
         save(canvas, path)
+
+    def _titled(self, name: str) -> str:
+        """A layer's name with its class, for a name may be a mere number: `0 (Conv2d)`."""
+        kind = self._kinds.get(name, name)
+        return name if kind == name else f"{name} ({kind})"
+
+
+def _size(array: np.ndarray[Any, Any]) -> str:
+    return "x".join(map(str, array.shape))
 
 
 def _numbers(array: np.ndarray[Any, Any]) -> str:

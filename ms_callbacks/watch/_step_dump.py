@@ -15,10 +15,11 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ..core import _files, _weights
-from ..core._layers import first_tensor, layers_of, observe, untouched
+from ..core._layers import first_tensor, observe, tensors_in, untouched
 from ..core._model_parts import positional_count
+from ._layer_values import numbers_of
 
-__all__ = ["StepDump", "as_tensors", "inside", "prune"]
+__all__ = ["FirstOutput", "StepDump", "as_tensors", "inside", "prune"]
 
 WEIGHTS, BATCH, REPORT = "weights.ckpt", "batch.npz", "report.json"
 _MOST_REPORT_BYTES = 1 << 26  # room for the gradients of half a million parameters
@@ -44,10 +45,10 @@ class StepDump(NamedTuple):
             path = os.path.join(directory, f"{name}-{again}")
         with _files.staged_folder(path) as folder:
             weights, batch = os.path.join(folder, WEIGHTS), os.path.join(folder, BATCH)
-            _weights.save(weights, self.parameters)
+            saved = _files.written(weights, lambda file: _weights.save(file, self.parameters))
             columns: Any = {f"column_{index:03d}": column for index, column in enumerate(self.batch)}
             np.savez(batch, **columns)
-            digests = {WEIGHTS: _files.sha256(weights), BATCH: _files.sha256(batch), REPORT: _digest(self.report)}
+            digests = {WEIGHTS: saved, BATCH: _files.sha256(batch), REPORT: _digest(self.report)}
             with open(os.path.join(folder, REPORT), "w", encoding="utf-8") as file:
                 json.dump({**self.report, "sha256": digests}, file, indent=2, allow_nan=False)
                 file.write("\n")
@@ -85,33 +86,106 @@ def as_tensors(batch: Sequence[np.ndarray[Any, Any]]) -> tuple[Tensor, ...]:
     return tuple(Tensor(column) for column in batch)
 
 
+class FirstOutput(NamedTuple):
+    """The first output of a step that is not finite.
+
+    `layer` is the cell that gave it, `bad_inputs` which of its `inputs` were not finite either (from 1). `made_in` is
+    the cell whose `construct` made it of finite inputs: the layer itself or, by an operator between its cells, one
+    around it; `None` where it came with the batch.
+    """
+
+    layer: str
+    kind: str  # its class
+    inputs: int
+    bad_inputs: list[int]
+    made_in: Optional[str]
+    is_of_user: bool  # whether `made_in` is of a class that is not MindSpore's
+    is_container: bool = False
+    is_loss: bool = False
+
+    def __str__(self) -> str:
+        named = repr(self.layer) if self.layer == self.kind else f"{self.layer!r} ({self.kind})"
+        told = f"the first output that is not finite is that of {'the loss ' if self.is_loss else ''}{named}"
+        if not self.bad_inputs:
+            told += f", whose {'input is' if self.inputs == 1 else 'inputs are'} finite"
+            if self.is_container:
+                told += ", and so are the outputs of the cells in it: an operator in its construct made it"
+            return told
+        which = "" if self.inputs == 1 else f" {', '.join(map(str, self.bad_inputs))} of {self.inputs}"
+        told += f", whose input{which} was not finite already"
+        return told if self.made_in is None else f"{told}: an operator in the construct of {self.made_in!r} made it"
+
+
+class _Call(NamedTuple):
+    """A call of a cell that has ended."""
+
+    name: str
+    cell: nn.Cell
+    bad_inputs: list[int]
+    inputs: int
+
+
 def inside(
     network: Optional[nn.Cell], loss_fn: Any, batch: tuple[Tensor, ...]
-) -> tuple[Optional[str], dict[str, float]]:
-    """What a step does within: the first layer whose output is not finite, and the norm of each gradient.
+) -> tuple[Optional[FirstOutput], dict[str, float]]:
+    """What a step does within: the first output that is not finite, and the norm of each gradient.
 
     The batch runs in PYNATIVE mode with the network's own flags, without loss scaling. All is afterwards as it was.
     """
     if network is None:
         raise ValueError("the training cell holds no network that could be told apart")
     inputs = batch[: positional_count(network)] if loss_fn is None else batch[:-1]
-    bad: list[str] = []
+    calls: list[_Call] = []  # from the first with such an output on, those of the cells around it
 
-    def see(name: str, layer: nn.Cell, layer_inputs: tuple[Any, ...], output: Any) -> None:
-        tensor = None if bad else first_tensor(output)
-        if tensor is not None and not np.isfinite(tensor.asnumpy()).all():
-            bad.append(name)
+    def see(name: str, cell: nn.Cell, cell_inputs: tuple[Any, ...], output: Any) -> None:
+        if not calls and _are_finite(output):
+            return
+        if not calls or name == root or calls[0].name.startswith(f"{name}."):
+            bad = [place for place, each in enumerate(cell_inputs, 1) if not _are_finite(each)]
+            calls.append(_Call(name, cell, bad, len(cell_inputs)))
 
     def forward(*columns: Tensor) -> Any:
         outputs = network(*columns[: len(inputs)])
         return first_tensor(outputs) if loss_fn is None else loss_fn(outputs, columns[-1])
 
-    observe(network, inputs, layers_of(network), see, training=True)
+    root = type(network).__name__
+    observe(network, inputs, {name or root: cell for name, cell in network.cells_and_names()}, see, training=True)
     parameters = ms.ParameterTuple(network.trainable_params())
     with untouched(network, loss_fn, batch, training=True):
-        _, gradients = ms.value_and_grad(forward, None, parameters)(*batch)
+        loss, gradients = ms.value_and_grad(forward, None, parameters)(*batch)
         norms = {one.name: _norm(each) for one, each in zip(parameters, gradients)}
-    return (bad[0] if bad else None), norms
+        is_finite = _are_finite(loss)
+    if calls:
+        return _first_of(calls), norms
+    if is_finite or loss_fn is None:
+        return None, norms
+    name = type(loss_fn).__name__
+    bad = [] if _are_finite(batch[-1]) else [2]
+    return FirstOutput(name, name, 2, bad, None if bad else name, _is_of_user(loss_fn), is_loss=True), norms
+
+
+def _first_of(calls: list[_Call]) -> FirstOutput:
+    first = calls[0]
+    # The innermost whose own inputs were finite: where the first has been given what is not, a cell around it made it.
+    maker = next((call for call in calls if not call.bad_inputs), None)
+    return FirstOutput(
+        first.name,
+        type(first.cell).__name__,
+        first.inputs,
+        first.bad_inputs,
+        None if maker is None else maker.name,
+        maker is not None and _is_of_user(maker.cell),
+        is_container=bool(first.cell.name_cells()),
+    )
+
+
+def _is_of_user(of_loss_or_cell: Any) -> bool:
+    module = getattr(of_loss_or_cell, "__module__", "")
+    return not str(module).startswith("mindspore.")
+
+
+def _are_finite(values: Any) -> bool:
+    return all(np.isfinite(numbers_of(tensor)).all() for tensor in tensors_in(values))
 
 
 def _norm(gradient: Tensor) -> float:

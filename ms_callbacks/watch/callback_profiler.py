@@ -14,8 +14,8 @@ from mindspore.train import Callback
 from ..core._callback import STEP_BEGIN, STEP_END, Act, TrainCallback, only_one
 from ..core._checks import check_choice
 from ..core._context import Run
-from ..core._names import numbered
-from ..core._output import emit
+from ..core._names import labelled
+from ..core._output import counted, emit
 from ..core._roles import Evaluator, Reporter
 from ..core._table import render
 from ._device_reads import noticed
@@ -31,6 +31,7 @@ _CALLED_BY_OTHERS = {"evaluate": Evaluator, "report": Reporter}  # within a hook
 class HookCost:
     """What one hook of one callback has cost in a run: how often it was called, its seconds in all, its device reads.
 
+    A callback of MindSpore's goes by its name with `mindspore` before it, and the second of one name has a 2 after it.
     Time that another took within it, such as an evaluation that it was the first to ask for, is that one's.
     """
 
@@ -93,7 +94,7 @@ class CallbackProfiler(TrainCallback):
         super().on_train_begin(run_context)
         self._reset()
         self._undo.enter_context(noticed(self._notice_read))
-        for name, callback in numbered(self._run.callbacks):
+        for name, callback in labelled(self._run.callbacks):
             if callback is not self:
                 self._clock(name, callback)
         self._run.clocked = self._clocked
@@ -145,8 +146,8 @@ class CallbackProfiler(TrainCallback):
         total = sum(cost.seconds for cost in self.rows_)
         return (
             f"{render(header, cells, right=header[1:])}\n"
-            f"{self.steps_:,} steps, {self.seconds_ / steps * 1e3:.3f} ms each with all that lay between them; "
-            f"callbacks took {total / steps * 1e3:.3f} ms of it"
+            f"{counted(self.steps_, 'step')}, {self.seconds_ / steps * 1e3:.3f} ms each with all that lay between "
+            f"them; callbacks took {total / steps * 1e3:.3f} ms of it"
         )
 
     def _reset(self) -> None:

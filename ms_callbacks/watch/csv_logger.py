@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from ..core import _ranks
 from ..core._callback import TrainCallback
 from ..core._checks import check_bool, check_path, check_text
 from ..core._context import Run
-from ..core._files import check_folder, staged
+from ..core._files import check_folder, remove_orphans, staged
 
 __all__ = ["CSVLogger"]
+
+_BEGINNINGS = (b"epoch", b'"epoch"')  # of a log of training
 
 
 class CSVLogger(TrainCallback):
     """Adds a row to a CSV file at the end of each epoch: the values that `History` keeps, by column.
 
     A row is written in one piece and flushed to the disk, so that after a crash it is whole or not there at all; a
-    torn last line of an earlier crash is removed when the file is appended to. A value that is not there is an empty
-    cell.
+    torn last line of an earlier crash is removed when the file is appended to, and one that has all its cells and only
+    no line end, as some editors leave it, is kept. A file with the line ends or the byte order mark of Windows, as
+    Excel saves it, keeps them. A value that is not there is an empty cell.
 
     The columns are those that can be told before the first step. Where an epoch has a value that has no column yet, as
     one of a metric that returns a dictionary, the file is replaced by one that has it, with empty cells in the rows
     before; a column without any value so far may then go.
 
     Args:
-        filename: the file; its folder must exist.
+        filename: the file, taken from the working directory at construction; its folder must exist.
         separator: what stands between two cells, one character. Default: ",".
         append: adds to the file where it exists, instead of replacing it. Its columns must be the same; with a metric
             of a user's own, which may return a dictionary, they may be others besides. Default: False.
@@ -47,7 +51,7 @@ class CSVLogger(TrainCallback):
         epoch,loss,acc,eval_loss,learning_rate,seconds,samples_per_second
     """
 
-    def __init__(self, filename: str, separator: str = ",", append: bool = False) -> None:
+    def __init__(self, filename: Union[str, os.PathLike[str]], separator: str = ",", append: bool = False) -> None:
         super().__init__()
         self.filename = check_path("CSVLogger", "filename", filename)
         self.separator = check_text("CSVLogger", "separator", separator)
@@ -58,6 +62,7 @@ class CSVLogger(TrainCallback):
         self.append = check_bool("CSVLogger", "append", append)
         self._descriptor: Optional[int] = None
         self._lines: Optional[int] = None  # of the file, its header too; `None` before there is one
+        self._mark, self._line_end = b"", "\n"
 
     def on_train_begin(self, run_context: Any) -> None:
         """Opens the file and writes or checks its header."""
@@ -66,10 +71,19 @@ class CSVLogger(TrainCallback):
             self._lines = None
         kept = self._kept(self._run) if self.append or self._lines is not None else b""
         self._columns = self._cells(kept)[0] if kept else _columns(self._run, self._run.result_names)
+        self._mark = codecs.BOM_UTF8 if kept.startswith(codecs.BOM_UTF8) else b""
+        self._line_end = "\r\n" if kept.partition(b"\n")[0].endswith(b"\r") else "\n"
         self._lines = kept.count(b"\n")
         if not _ranks.is_first():
             return
-        os.ftruncate(self._open(), len(kept))
+        remove_orphans(os.path.dirname(os.path.realpath(self.filename)))
+        descriptor = self._open()
+        with open(descriptor, "rb", closefd=False) as file:
+            is_as_kept = file.read(len(kept)) == kept
+        if is_as_kept:
+            os.ftruncate(descriptor, len(kept))
+        else:  # the last row got its line end
+            os.write(descriptor, kept[os.fstat(descriptor).st_size :])
         if not kept:
             self._write(self._columns)
 
@@ -90,6 +104,10 @@ class CSVLogger(TrainCallback):
     @property
     def follows_samples(self) -> bool:
         """Always: for those of a second."""
+        return True
+
+    def tells_of(self, name: str) -> bool:
+        """Whatever there is."""
         return True
 
     def after_epoch(self, run: Run) -> None:
@@ -128,22 +146,31 @@ class CSVLogger(TrainCallback):
 
     def _line(self, cells: Sequence[Any]) -> bytes:
         text = io.StringIO()
-        csv.writer(text, delimiter=self.separator, lineterminator="\n").writerow(cells)
+        csv.writer(text, delimiter=self.separator, lineterminator=self._line_end).writerow(cells)
         return text.getvalue().encode("utf-8")
 
     def _cells(self, content: bytes) -> list[list[str]]:
-        return list(csv.reader(io.StringIO(content.decode("utf-8", "replace"), newline=""), delimiter=self.separator))
+        text = io.StringIO(content.decode("utf-8-sig", "replace"), newline="")
+        try:
+            return list(csv.reader(text, delimiter=self.separator))
+        except csv.Error as error:
+            raise ValueError(f"CSVLogger: {self.filename!r} is no CSV file ({error}); pass another filename") from error
 
     def _kept(self, run: Run) -> bytes:
-        """What to keep of a file that exists: its lines, but for one that was never finished."""
+        """What to keep of a file that exists: its lines, but for one that was never finished, each with its end."""
         if not os.path.exists(self.filename):
             return b""
         with open(self.filename, "rb") as file:
             # Rows that were written after the state that the run continues from will come again.
-            lines = file.readlines()[: self._lines]
-        whole = b"".join(line for line in lines if line.endswith(b"\n"))
+            content = b"".join(file.readlines()[: self._lines])
         columns = _columns(run, run.result_names)
-        found = self._cells(whole)[0] if whole else columns
+        cells = self._cells(content)
+        if not cells or (content != self._line(columns).rstrip() and self._line(columns).startswith(content)):
+            return b""  # its header was never finished
+        found = cells[0]
+        whole, last = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
+        if last and len(cells[-1]) == len(found):
+            whole = content.rstrip(b"\r") + (b"\r\n" if b"\r\n" in whole else b"\n")
         is_alike = set(_columns(run)) <= set(found) if run.may_have_others else found == columns
         if not is_alike:
             raise ValueError(
@@ -158,7 +185,7 @@ class CSVLogger(TrainCallback):
             return
         with open(self.filename, "rb") as file:
             first = file.readline(1 << 16)
-        if first and not first.startswith(b"epoch"):
+        if first and not first[first.startswith(codecs.BOM_UTF8) * len(codecs.BOM_UTF8) :].startswith(_BEGINNINGS):
             raise ValueError(
                 f"CSVLogger: {self.filename!r} is no log of training, whose first column is 'epoch', and would be "
                 f"replaced; it begins with {first[:40]!r}; pass another filename, or remove it"
@@ -172,10 +199,11 @@ class CSVLogger(TrainCallback):
             rows = [dict(zip(self._columns, row)) for row in self._cells(file.read())[1:]]
         filled = {column for row in rows for column, cell in row.items() if cell}
         self._columns = _columns(run, filled.union(run.record))
-        content = b"".join(map(self._line, [self._columns, *([row.get(c, "") for c in self._columns] for row in rows)]))
+        lines = [self._columns, *([row.get(c, "") for c in self._columns] for row in rows)]
+        content = self._mark + b"".join(map(self._line, lines))
         os.close(self._descriptor)
         self._descriptor = None
-        with staged(os.path.realpath(self.filename), lambda temporary: _fill(temporary, content)):
+        with staged(self.filename, lambda file: file.write(content)):
             pass
         self._open()
 
@@ -198,8 +226,3 @@ class CSVLogger(TrainCallback):
 def _columns(run: Run, results: Optional[Iterable[str]] = None) -> list[str]:
     first, last = ["epoch", *run.train_names], ["learning_rate", "seconds", "samples_per_second"]
     return [*first, *sorted(set(results or ()).difference(first, last)), *last]
-
-
-def _fill(path: str, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)

@@ -67,6 +67,10 @@ class History(TrainCallback):
         """Always: for those of a second."""
         return True
 
+    def tells_of(self, name: str) -> bool:
+        """Whatever there is."""
+        return True
+
     def after_epoch(self, run: Run) -> None:
         """Adds the epoch."""
         record = {key: value for key, value in run.record.items() if key != "epoch"}

@@ -103,6 +103,10 @@ class LossMonitor(TrainCallback, Reporter):
         """Always."""
         return True
 
+    def tells_of(self, name: str) -> bool:
+        """Whatever there is."""
+        return True
+
     def after_epoch(self, run: Run) -> None:
         """Prints the epoch's lines."""
         self._check_finite(run)
@@ -157,7 +161,7 @@ class LossMonitor(TrainCallback, Reporter):
         self._has_warned = True
         if step is None:
             if self.on_nonfinite == "stop":
-                run.request_stop()  # as the rank does whose loss is not finite
+                run.request_stop("LossMonitor")  # as the rank does whose loss is not finite
             return
         parameter = first_nonfinite(run.weights)
         dropped = run.losses.dropped_in_row
@@ -175,7 +179,7 @@ class LossMonitor(TrainCallback, Reporter):
             raise ValueError(f"LossMonitor: {finding}")
         self.say(finding)
         if self.on_nonfinite == "stop":
-            run.request_stop()
+            run.request_stop("LossMonitor")
 
     def check_plan(self, run: Run) -> None:
         """Raises where the rate that was passed is not the optimizer's, if no schedule is still to set its first."""

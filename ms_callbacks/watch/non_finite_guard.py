@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Union
 
 import mindspore as ms
 import numpy as np
@@ -23,7 +23,7 @@ from ..core._model_parts import named_parameters, take_apart
 from ..core._roles import Examiner
 from ..core._step_outputs import OutputReader, loss_of
 from ..core._weights import Snapshot, check_parameters, first_nonfinite, nonfinite, views, write
-from ._step_dump import StepDump, as_tensors, inside, prune
+from ._step_dump import FirstOutput, StepDump, as_tensors, inside, prune
 
 __all__ = ["NonFiniteGuard", "Replay", "replay"]
 
@@ -38,7 +38,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
     optimizer's moments too. Where all are finite it goes on from there: it keeps a copy of them, and of each step's
     batch and learning rate. Where they are not, it goes back to that copy and repeats the steps one by one until the
     first after which the loss or a parameter is not finite. That step's batch, the weights before it, the rate, the
-    norm of each gradient and the first layer whose output is not finite go to a folder of their own, such as
+    norm of each gradient and the first cell whose output is not finite go to a folder of their own, such as
     `epoch-003-step-00127` (the step counts within its epoch):
 
     .. code-block:: text
@@ -46,6 +46,10 @@ class NonFiniteGuard(TrainCallback, Examiner):
         weights.ckpt   the network and the optimizer, before the step
         batch.npz      the columns of the batch, in order
         report.json    what was found, seeds, versions, and the SHA-256 of all
+
+    The cells are the network, all that it holds and the loss, in the order in which their outputs come. Where the
+    inputs of the first one with such an output are finite, it made it, or an operator in its `construct` did; where
+    they are not, an operator in the `construct` of a cell around it did, which is named, or the batch is at fault.
 
     The network is left with the weights before that step, its last finite ones, whoever ends the run: where another
     callback, such as `LossMonitor`, sees the loss first and raises, the guard finds the step before the run is over. A
@@ -57,7 +61,8 @@ class NonFiniteGuard(TrainCallback, Examiner):
     `every_n_steps` steps and one copy of the train network: with Adam, three times the weights.
 
     Args:
-        dump_dir: the folder for the dumps; it is made where it does not exist.
+        dump_dir: the folder for the dumps, taken from the working directory at construction; it is made where it does
+            not exist.
         every_n_steps: looks after so many steps, and keeps so many batches; 1 looks at each. Default: 50.
         keep: how many dumps to keep in `dump_dir`, the newest. Default: 3.
         on_nonfinite: `"raise"` an error that says what was found, or `"stop"` the run with a line that says the same.
@@ -86,7 +91,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
 
     def __init__(
         self,
-        dump_dir: str,
+        dump_dir: Union[str, os.PathLike[str]],
         *,
         every_n_steps: int = 50,
         keep: int = 3,
@@ -191,7 +196,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
         if self.on_nonfinite == "raise":
             raise ValueError(f"{_OWNER}: {finding}")
         self._tell(finding)
-        run.request_stop()
+        run.request_stop(_OWNER)
 
     def _find(self, run: Run) -> Optional[str]:
         """What is to be told of the steps since the last look; `None` where all is finite."""
@@ -209,13 +214,14 @@ class NonFiniteGuard(TrainCallback, Examiner):
             self._before.restore()
             batch = as_tensors(found.step.batch)
             try:
-                layer, norms = inside(run.network, run.loss_fn, batch)
+                first_output, norms = inside(run.network, run.loss_fn, batch)
                 trouble = ""
             except Exception as error:  # a network that runs compiled only; all else is worth keeping
-                layer, norms, trouble = None, {}, str(error)
+                first_output, norms, trouble = None, {}, str(error)
         finally:
             self._before.restore()
-        return _told(found, layer, norms, trouble, run.epoch, self._dump(run, found, layer, norms), self._unfit)
+        dump = self._dump(run, found, first_output, norms)
+        return _told(found, first_output, norms, trouble, run.epoch, dump, self._unfit)
 
     def _repeat(self, run: Run, steps: list[_Step]) -> tuple[Optional[_Found], _Step]:
         """Repeats the steps until one is not finite, or not what it was, and keeps the parameters before that one."""
@@ -235,7 +241,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
                 return _Found(step, loss, parameter, self._read_rates()), step
         return None, steps[-1]
 
-    def _dump(self, run: Run, found: _Found, layer: Optional[str], norms: dict[str, float]) -> str:
+    def _dump(self, run: Run, found: _Found, first_output: Optional[FirstOutput], norms: dict[str, float]) -> str:
         """Writes the dump; says where it is, or why it is nowhere."""
         report = {
             "epoch": run.epoch,
@@ -243,7 +249,8 @@ class NonFiniteGuard(TrainCallback, Examiner):
             "loss": _plain(found.loss),
             "learning_rates": [_plain(rate) for rate in found.rates],
             "first_parameter": found.parameter,
-            "first_layer": layer,
+            "first_layer": None if first_output is None else first_output.layer,
+            "made_in": None if first_output is None else first_output.made_in,
             "gradient_norms": {name: _plain(norm) for name, norm in norms.items()},
             "weights_before_step": found.step.number if found.weights_of is None else found.weights_of,
             "is_repeated": found.weights_of is None,
@@ -279,9 +286,11 @@ class NonFiniteGuard(TrainCallback, Examiner):
 class Replay:
     """What `replay` saw.
 
-    `gradient_norms` are by parameter; `first_layer` is the first layer whose output is not finite, `first_parameter`
-    the first parameter that is not finite after the step, both `None` where there is none. `epoch` and `step` are
-    those of the dump; the step counts within its epoch.
+    `gradient_norms` are by parameter; `first_layer` is the first cell whose output is not finite, the loss by its class
+    among them, `first_parameter` the first parameter that is not finite after the step, both `None` where there is
+    none. `made_in` is the cell whose `construct` made that output of finite inputs: the first layer itself, or a cell
+    around it; `None` where there is none, or where the batch is at fault. `epoch` and `step` are those of the dump; the
+    step counts within its epoch.
     """
 
     loss: Optional[float]
@@ -290,9 +299,10 @@ class Replay:
     first_parameter: Optional[str]
     epoch: int
     step: int
+    made_in: Optional[str] = None
 
 
-def replay(path: str, model: Model) -> Replay:
+def replay(path: Union[str, os.PathLike[str]], model: Model) -> Replay:
     """Runs the step that a `NonFiniteGuard` has kept once more, in the mode that is set.
 
     Afterwards the model holds weights, moments and rates as they were before the step, to look around in a debugger.
@@ -303,7 +313,7 @@ def replay(path: str, model: Model) -> Replay:
         model: a Model made as in the run that it is of, with the same kind of optimizer.
 
     Returns:
-        What was seen: loss, gradients, the first layer and the first parameter that are not finite.
+        What was seen: loss, gradients, the first output and the first parameter that are not finite.
 
     Raises:
         TypeError: an argument is not as described.
@@ -335,12 +345,20 @@ def replay(path: str, model: Model) -> Replay:
         loss = loss_of(OutputReader().take(network(*batch)))
         parameter = _first_nonfinite(parts.weights, network, dump.report["not_finite_at_the_beginning"])
         before.restore()
-        layer, norms = inside(parts.network, parts.loss_fn, batch)
+        first_output, norms = inside(parts.network, parts.loss_fn, batch)
     finally:
         before.restore()
         if not is_training:
             network.set_train(False)
-    return Replay(loss, norms, layer, parameter, dump.report["epoch"], dump.report["step"])
+    return Replay(
+        loss=loss,
+        gradient_norms=norms,
+        first_layer=None if first_output is None else first_output.layer,
+        first_parameter=parameter,
+        epoch=dump.report["epoch"],
+        step=dump.report["step"],
+        made_in=None if first_output is None else first_output.made_in,
+    )
 
 
 @dataclass
@@ -365,7 +383,7 @@ class _Found(NamedTuple):
 
 def _told(
     found: _Found,
-    layer: Optional[str],
+    first_output: Optional[FirstOutput],
     norms: dict[str, float],
     trouble: str,
     epoch: int,
@@ -378,7 +396,7 @@ def _told(
     if found.parameter is not None:
         parts.append(f"the first parameter that is not finite is {found.parameter!r}")
     if not trouble:
-        parts.append(f"the first layer whose output is not finite is {layer!r}" if layer else "all layers are finite")
+        parts.append("the outputs of all cells and the loss are finite" if first_output is None else str(first_output))
         gradient = next((name for name, norm in norms.items() if not math.isfinite(norm)), None)
         if gradient is not None:
             parts.append(f"the first gradient that is not finite is that of {gradient!r}")
@@ -392,11 +410,15 @@ def _told(
             f"weights kept are those of before step {found.weights_of}"
         )
     column = next((index for index, one in enumerate(found.step.batch) if not _is_finite_array(one)), None)
-    parts.append(
-        "a lower learning rate, gradient clipping or a look at that batch may mend it"
-        if column is None
-        else f"column {column} of the batch is not finite itself: mend the data"
-    )
+    if column is not None:
+        parts.append(f"column {column} of the batch is not finite itself: mend the data")
+    elif first_output is not None and first_output.is_of_user:
+        parts.append(
+            "a small number added before the logarithm, root, power or division there, a lower learning rate or a look "
+            "at that batch may mend it"
+        )
+    else:
+        parts.append("a lower learning rate, gradient clipping or a look at that batch may mend it")
     return "; ".join([*parts, dump])
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import inspect
 import numbers
+import os
 from collections.abc import Iterable, Mapping
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from mindspore import Tensor, nn
 
 from ..core._callback import STEP_BEGIN, TrainCallback
-from ..core._checks import check_bool, check_cell, check_file, check_int, check_text
+from ..core._checks import check_bool, check_cell, check_file, check_int, check_path
 from ..core._context import Run
 from ..core._files import check_folder
 from ..core._layers import first_tensor, tensors_in
 from ..core._model_parts import positional_count, take_apart
-from ..core._output import emit
+from ..core._output import counted, emit
 from ..core._pictures import check_matplotlib
 from ..core._table import render
 from ..core._template import PathTemplate
@@ -56,7 +57,7 @@ class ShapeInspector(TrainCallback):
         contents: prints, at those steps, the first kernel of each convolution, the first channel of its output for the
             batch's first sample, and that sample's output of the last layer. Default: False.
         picture: draws the same as a grid into a PNG (needs `pip install 'ms-callbacks[plots]'`); a path whose name may
-            hold `{step}` and `{epoch}`. Default: None.
+            hold `{step}` and `{epoch}`, taken from the working directory at construction. Default: None.
         file: where to print, as in `print`. Default: None, the standard output.
         network: the network to look at, where the Model was given a training cell that holds several and none of them
             as its `network`; it gets as many columns of the batch as its `construct` takes. Default: None, the one that
@@ -85,7 +86,7 @@ class ShapeInspector(TrainCallback):
         depth: Optional[int] = None,
         show_values_at: Iterable[int] = (),
         contents: bool = False,
-        picture: Optional[str] = None,
+        picture: Union[str, os.PathLike[str], None] = None,
         file: Any = None,
         network: Optional[nn.Cell] = None,
     ) -> None:
@@ -98,8 +99,8 @@ class ShapeInspector(TrainCallback):
             raise TypeError(f"{owner}: show_values_at must be steps, such as (1, 401), but got {show_values_at!r}")
         self.show_values_at = tuple(check_int(owner, "show_values_at", step, 1) for step in show_values_at)
         self.contents = check_bool(owner, "contents", contents)
-        self.picture = picture
-        self._picture = None if picture is None else PathTemplate(owner, check_text(owner, "picture", picture))
+        self.picture = None if picture is None else check_path(owner, "picture", picture)
+        self._picture = None if picture is None else PathTemplate(owner, os.fspath(picture))
         if self._picture is not None and self._picture.fields - {"epoch", "step"}:
             raise ValueError(f"{owner}: the name of picture may hold {{step}} and {{epoch}} only, but got {picture!r}")
         if (contents or picture) and not self.show_values_at:
@@ -126,8 +127,9 @@ class ShapeInspector(TrainCallback):
         network = run.network_for("ShapeInspector", self.network)
         if self._given is not None:
             _check_call(network, *self._given)
-        if self.picture is not None:
-            check_folder("ShapeInspector", self.picture)
+        if self.picture is not None and self._picture is not None:
+            name = self._picture.longest_name(run.epochs, run.epochs * run.steps_per_epoch)
+            check_folder("ShapeInspector", self.picture, name)
             check_matplotlib("ShapeInspector")
         if run.is_sinking and (self._given is None or self.show_values_at):
             raise ValueError(
@@ -140,8 +142,8 @@ class ShapeInspector(TrainCallback):
         late = [step for step in self.show_values_at if step > run.epochs * run.steps_per_epoch]
         if late:
             raise ValueError(
-                f"ShapeInspector: show_values_at asks for {late}, but {run.epochs} epochs of {run.steps_per_epoch} "
-                f"steps end with step {run.epochs * run.steps_per_epoch}"
+                f"ShapeInspector: show_values_at asks for {late}, but {counted(run.epochs, 'epoch')} of "
+                f"{counted(run.steps_per_epoch, 'step')} end with step {run.epochs * run.steps_per_epoch}"
             )
 
     def inspect(self, network: nn.Cell, *inputs: Any, **named: Any) -> ShapeInspector:

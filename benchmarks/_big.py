@@ -1,0 +1,56 @@
+"""A network of 50 million parameters, whose loss falls from epoch to epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mindspore as ms
+import mindspore.dataset as ds
+import numpy as np
+from mindspore import nn
+from mindspore.train import Callback
+
+from ms_callbacks import CallbackProfiler
+
+__all__ = ["EPOCHS", "WEIGHTS", "Job"]
+
+WIDTH, LAYERS = 2048, 12  # 50.4 million parameters
+WEIGHTS = 4 * LAYERS * (WIDTH + 1) * WIDTH  # bytes
+EPOCHS, FIRST = 6, 2  # the first two make the memory for two copies
+
+
+class OneSample:
+    """An epoch of one step, for the end of an epoch is what is measured."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.ones(WIDTH, np.float32), np.zeros(WIDTH, np.float32)
+
+
+class Job:
+    """A Model of 50 million parameters with Adam, whose loss falls from epoch to epoch."""
+
+    def __init__(self) -> None:
+        self.network = nn.SequentialCell([nn.Dense(WIDTH, WIDTH) for _ in range(LAYERS)])
+        optimizer = nn.Adam(self.network.trainable_params(), 1e-7)
+        self.model = ms.Model(self.network, nn.MSELoss(), optimizer)
+        self.dataset = ds.GeneratorDataset(OneSample(), ["data", "label"], shuffle=False).batch(1)
+
+    def seconds(self, callback: Callback) -> float:
+        """What the callback takes of the end of an epoch, on the average of those after the first two."""
+        profiler, began = CallbackProfiler(verbose=0), []
+
+        class Note(Callback):
+            """Notes what each epoch took."""
+
+            def on_train_epoch_begin(self, run_context: Any) -> None:
+                """Before the next."""
+                began.append(seconds())
+
+        def seconds() -> float:
+            return sum(row.seconds for row in profiler.rows_ if row.hook == "on_train_epoch_end")
+
+        self.model.train(EPOCHS, self.dataset, callbacks=[profiler, Note(), callback])
+        return (seconds() - began[FIRST]) / (EPOCHS - FIRST)

@@ -1,0 +1,50 @@
+"""Prints by how much the memory of a process grows while it trains, for one list of callbacks; a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import sys
+import tempfile
+from typing import Any
+
+from mindspore.train import Callback
+
+from benchmarks._big import Job
+from ms_callbacks import BestCheckpoint, EarlyStopping
+from ms_callbacks.cpu import fast_cpu
+
+
+class Wait(Callback):
+    """Lets each file be written before the next is due."""
+
+    def on_train_epoch_begin(self, run_context: Any) -> None:
+        """Before the next."""
+        for each in run_context.original_args()["list_callback"]:
+            if isinstance(each, BestCheckpoint):
+                each.finish_writing()
+
+
+def kilobytes(name: str) -> int:
+    """A line of what Linux tells of this process."""
+    status = pathlib.Path("/proc/self/status").read_text(encoding="ascii")
+    return int(next(line for line in status.splitlines() if line.startswith(name)).split()[1])
+
+
+def main(names: list[str]) -> None:
+    """Trains once without callbacks, and then with those named."""
+    fast_cpu()
+    job = Job()
+    job.model.train(1, job.dataset)
+    before = kilobytes("VmRSS")
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+        made: dict[str, Callback] = {
+            "EarlyStopping": EarlyStopping("loss", restore_best_weights=True, verbose=0),
+            "BestCheckpoint": BestCheckpoint(f"{folder}/best.ckpt", monitor="loss", overwrite=True, verbose=0),
+        }
+        job.model.train(6, job.dataset, callbacks=[*(made[name] for name in names), Wait()])
+    print((kilobytes("VmHWM") - before) * 1024)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,65 @@
+"""How a callback shows itself: its class and the arguments that it was given, as they would be typed."""
+
+from __future__ import annotations
+
+import inspect
+import numbers
+import os
+import reprlib
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["configuration"]
+
+
+class _Short(reprlib.Repr):
+    """Values in a few characters, without reading what they hold: of a dataset its class, of a tensor its shape too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 100
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        """A number, a path, a callback or a function as it would be typed; anything else by its class."""
+        try:
+            if x is None or isinstance(x, (bytes, numbers.Number, os.PathLike)) or hasattr(type(x), "on_train_begin"):
+                return super().repr_instance(x.item() if hasattr(x, "item") else x, level)
+            shape = f" {tuple(x.shape)}" if hasattr(x, "shape") else ""
+            return str(getattr(x, "__qualname__", f"<{type(x).__name__}{shape}>"))
+        except Exception:  # of an object that cannot be asked
+            return f"<{type(x).__name__}>"
+
+
+_SHORT = _Short()
+
+
+@reprlib.recursive_repr()
+def configuration(owner: Any) -> str:
+    """`EarlyStopping(monitor='acc', patience=3)`: the arguments that differ from their defaults, in their order."""
+    shown = {}
+    for parameter in _parameters(type(owner)):
+        try:
+            value = getattr(owner, parameter.name)
+        except Exception:  # a class of a user's need not keep an argument under its name
+            continue
+        if parameter.name not in shown and not _is_same(value, parameter.default):
+            shown[parameter.name] = f"{parameter.name}={_SHORT.repr(value)}"
+    return f"{type(owner).__name__}({', '.join(shown.values())})"
+
+
+def _parameters(cls: type) -> Iterator[inspect.Parameter]:
+    """The named parameters of a class; where it passes others on, as `**kwargs`, those of the class before it too."""
+    for each in cls.__mro__:
+        if "__init__" not in vars(each):
+            continue
+        parameters = list(inspect.signature(vars(each)["__init__"]).parameters.values())[1:]
+        yield from (one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD))
+        if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+            return
+
+
+def _is_same(value: Any, default: Any) -> bool:
+    try:
+        return value is default or bool(value == default)
+    except Exception:  # as of an array, whose elements are compared one by one
+        return False

@@ -1,0 +1,103 @@
+"""The states of a run on disk: folders that are there whole or not at all, in the order in which they were saved."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from typing import Any, Callable, Optional
+
+from ..core import _files, _ranks, _weights
+
+__all__ = ["NETWORK", "RANKS", "State", "States"]
+
+_FORMAT = 2
+_WEIGHTS, _CONTENT = "weights.ckpt", "state.json"
+_MOST_CONTENT_BYTES = 1 << 28  # room for the history of a million epochs
+_PREFIX = "state-"
+_NAME = re.compile(_PREFIX + r"\d{8,}")
+# Before the names of parameters, so that no callback's can be taken for one; each rank's own statistics are stacked.
+NETWORK, RANKS = "network/", "ranks/"
+
+
+class State:
+    """A state that is just what was saved; raises where it is not."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        file = _files.read_json(os.path.join(path, _CONTENT), _MOST_CONTENT_BYTES)
+        self.content: dict[str, Any] = file["content"]
+        if _files.digest_of(self.content) != file["sha256"]:
+            raise ValueError(f"damaged, the SHA-256 of {_CONTENT} is not the one in it")
+        if self.content["format"] != _FORMAT:
+            raise ValueError(f"of format {self.content['format']}, which this version does not know")
+        weights = os.path.join(path, _WEIGHTS)
+        expected = self.content["weights"]
+        if os.path.getsize(weights) != expected["bytes"] or _files.sha256(weights) != expected["sha256"]:
+            raise ValueError(f"damaged or incomplete, the SHA-256 of {_WEIGHTS} is not the one in its record")
+        arrays = _weights.load(weights)
+        self.parameters = {name[len(NETWORK) :]: arrays[name] for name in arrays if name.startswith(NETWORK)}
+        for name in [name for name in arrays if name.startswith(RANKS)]:
+            if len(arrays[name]) == _ranks.count():
+                self.parameters[name[len(RANKS) :]] = arrays[name][_ranks.place()]
+        self._arrays = arrays
+
+    def arrays_of(self, callback: int) -> _weights.Arrays:
+        """The arrays of one of its callbacks."""
+        prefix = f"{callback}/"
+        return {name[len(prefix) :]: array for name, array in self._arrays.items() if name.startswith(prefix)}
+
+
+class States:
+    """The states of one directory."""
+
+    def __init__(self, directory: str, keep: int) -> None:
+        self.directory = directory
+        self._keep = keep
+        self.good: list[str] = []  # those of the run under way, the oldest first
+
+    @property
+    def paths(self) -> list[str]:
+        """The states on disk, the oldest first."""
+        names = os.listdir(self.directory) if os.path.isdir(self.directory) else []
+        states = sorted(filter(_NAME.fullmatch, names), key=_number)
+        return [os.path.join(self.directory, name) for name in states]
+
+    def newest(self, say: Callable[[str], None]) -> Optional[State]:
+        """The newest state that is whole, after saying which were refused; `None` where there is none at all."""
+        refused = []
+        for path in reversed(self.paths):
+            try:
+                return State(path)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                refused.append(f"{path!r} ({error})")
+                say(f"refused {refused[-1]}")
+        if refused:
+            raise ValueError(f"no whole state is left; refused: {', '.join(refused)}")
+        return None
+
+    def clear(self) -> None:
+        """Removes all states."""
+        for path in self.paths:
+            shutil.rmtree(path)
+        self.good = []
+
+    def write(self, content: dict[str, Any], arrays: _weights.Arrays) -> None:
+        """Writes a state, and removes those that it makes superfluous."""
+        latest = max((_number(os.path.basename(path)) for path in self.paths), default=0)
+        path = os.path.join(self.directory, f"{_PREFIX}{latest + 1:08d}")
+        with _files.staged_folder(path) as folder:
+            weights = os.path.join(folder, _WEIGHTS)
+            digest = _files.written(weights, lambda file: _weights.save(file, arrays))
+            of_weights = {"sha256": digest, "bytes": os.path.getsize(weights)}
+            content = {"format": _FORMAT, **content, "weights": of_weights}
+            with open(os.path.join(folder, _CONTENT), "w", encoding="utf-8") as file:
+                json.dump({"sha256": _files.digest_of(content), "content": content}, file)
+        self.good = [*self.good, path][-self._keep :]
+        for old in set(self.paths) - set(self.good):
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _number(name: str) -> int:
+    return int(name[len(_PREFIX) :])

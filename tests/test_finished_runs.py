@@ -1,0 +1,332 @@
+"""What TrainingState makes of a run that has ended: finished, extended to more epochs, or merely interrupted."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import nn
+from mindspore.train import Callback
+from training import assert_same_weights, dataset, make_model, valid_dataset, weights
+
+from ms_callbacks import (
+    BestCheckpoint,
+    CSVLogger,
+    DynamicLR,
+    EarlyStopping,
+    History,
+    LRCosineAnnealing,
+    LRStepDecay,
+    LRWarmup,
+    TrainingState,
+    Validate,
+)
+
+CAN_BEGIN_WITHIN = hasattr(ms.dataset.Dataset, "set_init_step")
+
+
+class NoStep(Callback):
+    """Fails the test if a step runs."""
+
+    def on_train_step_begin(self, run_context: Any) -> None:
+        raise AssertionError("a step ran")
+
+
+class Stop(Callback):
+    """A user's own: asks for a stop at a step, or at the end of an epoch."""
+
+    def __init__(self, step: int = 0, epoch: int = 0) -> None:
+        self.step, self.epoch = step, epoch
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        if run_context.original_args()["cur_step_num"] == self.step:
+            run_context.request_stop()
+
+    def on_train_epoch_end(self, run_context: Any) -> None:
+        if run_context.original_args()["cur_epoch_num"] == self.epoch:
+            run_context.request_stop()
+
+
+class Script:
+    """A training script as the documentation shows it; run again, it is a new process's."""
+
+    def __init__(self, folder: pathlib.Path, epochs: int, *more: Callback, **options: Any) -> None:
+        self.epochs, self.model, self.data = epochs, make_model(learning_rate=options.pop("rate", 0.05)), dataset()
+        self.state = TrainingState(str(folder / "state"), **options)
+        self.best = BestCheckpoint(str(folder / "best.ckpt"), monitor="loss", verbose=0)
+        self.stopping = EarlyStopping("loss", mode="max", patience=1, restore_best_weights=True, verbose=0)
+        self.history = History()
+        self.more = more
+
+    def run(self, stopping: bool = False) -> Script:
+        ours = [self.state, self.best, self.history, CSVLogger(self.best.filepath + ".csv")]
+        callbacks = [*ours, *([self.stopping] if stopping else []), *self.more]
+        self.initial_epoch = self.state.resume(self.model, self.data, epochs=self.epochs)
+        self.has_trained = not self.state.finished_
+        if not self.state.finished_:
+            self.model.train(self.epochs, self.data, callbacks=callbacks, initial_epoch=self.initial_epoch)
+        return self
+
+    @property
+    def results(self) -> Any:
+        history = {name: values for name, values in self.history.history.items() if "second" not in name}
+        stopping = self.stopping
+        stopped = (stopping.best_, stopping.best_epoch_, stopping.stopped_epoch_, stopping.stop_reason_)
+        return history, (self.best.best_, self.best.best_epoch_), stopped
+
+
+def assert_same(one: Script, other: Script) -> None:
+    assert one.results == other.results
+    assert_same_weights(weights(one.model.train_network), weights(other.model.train_network))
+
+
+@pytest.mark.parametrize("stopping", [False, True], ids=["at its last epoch", "by EarlyStopping"])
+def test_a_finished_script_run_again_does_nothing_and_has_the_same_results(tmp_path, stopping, capsys):
+    """The weights are those that the run ended with, the best where EarlyStopping has restored them."""
+    first = Script(tmp_path, 4).run(stopping)
+    assert first.has_trained
+    assert first.state.finished_
+    capsys.readouterr()
+    again = Script(tmp_path, 4).run(stopping)
+    assert not again.has_trained
+    assert again.initial_epoch == (2 if stopping else 4)
+    assert_same(again, first)
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    if stopping:
+        assert "is complete, stopped by EarlyStopping after 2 of 4 epochs; the model has its weights; to train" in out
+    else:
+        assert "is complete, with 4 of 4 epochs; the model has its weights; for more, ask for more, as in resume" in out
+    fresh = make_model(learning_rate=0.5)
+    again.best.load_into(fresh.predict_network)
+
+
+def test_results_come_back_to_callbacks_that_are_named(tmp_path):
+    """A user's own too; one that is not of the run stays as it is."""
+
+    class Count(Callback):
+        total = 0
+
+        def on_train_step_end(self, run_context):
+            self.total += 1
+
+        def state_dict(self):
+            return {"total": self.total}
+
+        def load_state_dict(self, state):
+            self.total = state["total"]
+
+    Script(tmp_path, 2, Count()).run()
+    count, other = Count(), EarlyStopping("loss", patience=7)
+    state = TrainingState(str(tmp_path / "state"))
+    assert state.resume(make_model(), dataset(), epochs=2, callbacks=[count, other]) == 2
+    assert (count.total, other.best_) == (8, None)
+
+
+def test_a_kill_after_the_last_state_loses_nothing(tmp_path, monkeypatch):
+    """As between the end of training and the next line: the run is finished, its best weights are there."""
+    whole = Script(tmp_path / "whole", 3) if (tmp_path / "whole").mkdir() is None else None
+    whole.run(stopping=True)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(self, together):
+        raise Killed
+
+    (tmp_path / "killed").mkdir()
+    killed = Script(tmp_path / "killed", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(EarlyStopping, "_restore", kill)
+        with pytest.raises(Killed):
+            killed.run(stopping=True)
+    again = Script(tmp_path / "killed", 3).run(stopping=True)
+    assert not again.has_trained
+    assert_same(again, whole)
+
+
+@pytest.mark.parametrize("every_n_epochs", [1, 3])
+def test_more_epochs_are_those_of_a_run_that_had_asked_for_them_at_once(tmp_path, every_n_epochs):
+    """To the last bit, whichever epochs have a state."""
+    for name in ("whole", "longer"):
+        (tmp_path / name).mkdir()
+    whole = Script(tmp_path / "whole", 5, LRStepDecay(1, gamma=0.7), every_n_epochs=every_n_epochs).run()
+    Script(tmp_path / "longer", 2, LRStepDecay(1, gamma=0.7), every_n_epochs=every_n_epochs).run()
+    longer = Script(tmp_path / "longer", 5, LRStepDecay(1, gamma=0.7), every_n_epochs=every_n_epochs).run()
+    assert longer.initial_epoch == 2
+    assert_same(longer, whole)
+    shorter = Script(tmp_path / "longer", 3).run()
+    assert (shorter.has_trained, shorter.initial_epoch) == (False, 5)
+
+
+def test_a_run_that_was_stopped_for_good_stays_finished(tmp_path, capsys):
+    """Whatever is asked for; what the line says works."""
+    Script(tmp_path, 4).run(stopping=True)
+    again = Script(tmp_path, 9).run(stopping=True)
+    assert not again.has_trained
+    assert "pass another directory and initial_epoch=2" in capsys.readouterr().out
+    state = TrainingState(str(tmp_path / "other"))
+    assert state.resume(again.model, again.data, epochs=3) == 0
+    again.model.train(3, again.data, callbacks=[state], initial_epoch=2)
+    assert state.finished_
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "name"),
+    [
+        (lambda: LRStepDecay(1, gamma=0.5), lambda: LRStepDecay(2, gamma=0.5), "LRStepDecay"),
+        (lambda: LRCosineAnnealing(2), lambda: LRCosineAnnealing(4), "LRCosineAnnealing"),
+        (lambda: DynamicLR([0.1] * 8), lambda: DynamicLR([0.1] * 7 + [0.2] * 13), "DynamicLR"),
+        (lambda: LRWarmup(1), lambda: LRWarmup(2), "LRWarmup"),
+    ],
+)
+def test_a_schedule_that_would_have_gone_otherwise_is_named(tmp_path, before, after, name):
+    """Where more epochs are asked for: they cannot be those of one run."""
+    Script(tmp_path, 2, before()).run()
+    with pytest.raises(ValueError, match=f"TrainingState: {name} would have set other rates in the first 2 epochs"):
+        Script(tmp_path, 5, after(), NoStep()).run()
+
+
+def test_a_list_of_rates_that_begins_alike_makes_a_run_longer(tmp_path):
+    """One that a callback applies, and one that the optimizer holds itself."""
+    for name in ("whole", "longer"):
+        (tmp_path / name).mkdir()
+    rates = [0.1, 0.05, 0.02, 0.01] * 5
+    whole = Script(tmp_path / "whole", 5, DynamicLR(rates)).run()
+    Script(tmp_path / "longer", 2, DynamicLR(rates[:8])).run()
+    assert_same(Script(tmp_path / "longer", 5, DynamicLR(rates)).run(), whole)
+
+
+@pytest.mark.parametrize("kind", ["list", "schedule"])
+def test_the_optimizers_own_rates(tmp_path, kind):
+    """A list that begins alike may be longer; other rates are an error that says so."""
+
+    def rate(epochs: int, top: float = 0.1) -> Any:
+        if kind == "list":
+            return [top * 0.9**step for step in range(4 * epochs)]
+        return nn.ExponentialDecayLR(top, 0.9, 4)
+
+    for name in ("whole", "longer"):
+        (tmp_path / name).mkdir()
+    whole = Script(tmp_path / "whole", 3, rate=rate(3)).run()
+    Script(tmp_path / "longer", 2, rate=rate(2)).run()
+    with pytest.raises(ValueError, match="rates does not begin|the optimizer's schedule gives"):
+        Script(tmp_path / "longer", 3, NoStep(), rate=rate(3, top=0.2)).run()
+    longer = Script(tmp_path / "longer", 3, rate=rate(3)).run()
+    assert longer.has_trained
+    assert_same(longer, whole)
+
+
+@pytest.mark.parametrize("stop", [Stop(epoch=2), Stop(step=8), Stop(step=6)], ids=["epoch", "last step", "mid-epoch"])
+def test_a_stop_of_somebody_elses_is_an_interruption(tmp_path, stop):
+    """As of a time limit: the state is that of where the run ended, and a resume ends as if it had not been stopped."""
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    whole = Script(tmp_path / "whole", 3).run()
+    stopped = Script(tmp_path / "stopped", 3, stop, every_n_epochs=2).run()
+    assert not stopped.state.finished_
+    if stop.step == 6 and not CAN_BEGIN_WITHIN:
+        return
+    resumed = Script(tmp_path / "stopped", 3, every_n_epochs=2).run()
+    assert resumed.initial_epoch == (1 if stop.step == 6 else 2)
+    assert resumed.state.finished_
+    assert_same(resumed, whole)
+
+
+def test_a_stop_in_the_last_epochs_end_is_no_interruption(tmp_path):
+    """Nothing is left to be done."""
+    assert Script(tmp_path, 2, Stop(epoch=2)).run().state.finished_
+    assert not Script(tmp_path, 2).run().has_trained
+
+
+def test_the_last_epoch_has_a_state_whatever_the_interval(tmp_path):
+    """And it is the newest."""
+    Script(tmp_path, 4, every_n_epochs=3).run()
+    state = TrainingState(str(tmp_path / "state"))
+    assert state.resume(make_model(), dataset(), epochs=9) == 4
+
+
+def test_other_numbers_of_epochs_than_resume_was_told_are_refused(tmp_path):
+    """Before the first step, in a first run too."""
+    state, model, data = TrainingState(str(tmp_path / "state")), make_model(), dataset()
+    assert state.resume(model, data, epochs=5) == 0
+    with pytest.raises(ValueError, match="resume was called with epochs=5, but the run has 4; give both the same"):
+        model.train(4, data, callbacks=[state, NoStep()])
+    with pytest.raises(ValueError, match="epochs must be at least 1"):
+        state.resume(model, data, epochs=0)
+
+
+def test_a_finished_run_is_not_trained_over(tmp_path):
+    """Where `finished_` is not looked at, MindSpore or the callback refuses."""
+    Script(tmp_path, 2).run()
+    script = Script(tmp_path, 2)
+    assert script.state.resume(script.model, script.data) == 2
+    with pytest.raises(ValueError, match="initial_epoch"):
+        script.model.train(2, script.data, callbacks=[script.state], initial_epoch=2)
+    with pytest.raises(ValueError, match="holds the state of a run; to continue it"):
+        script.model.train(5, script.data, callbacks=[script.state, NoStep()], initial_epoch=2)
+
+
+@pytest.mark.parametrize("mode", ["pynative"], indirect=True)
+def test_in_fit_and_pynative_too(tmp_path, mode):
+    """With the results of evaluations."""
+    results = []
+    for _ in range(2):
+        model, data = make_model(), dataset()
+        state, stopping, history = TrainingState(str(tmp_path / "state")), EarlyStopping("acc", verbose=0), History()
+        first = state.resume(model, data, epochs=2)
+        if not state.finished_:
+            callbacks = [state, stopping, history, Validate(model, valid_dataset())]
+            model.train(2, data, callbacks=callbacks, initial_epoch=first)
+        results.append((stopping.best_, history.history["acc"], weights(model.train_network)))
+    assert results[0][:2] == results[1][:2]
+    assert_same_weights(results[0][2], results[1][2])
+
+
+def test_a_process_that_is_started_again_ends_well(tmp_path):
+    """As a cluster does that puts a finished job into its queue again: exit status 0, the same lines at the end."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            from training import dataset, make_model
+            from ms_callbacks import BestCheckpoint, TrainingState
+
+            model, train = make_model(), dataset()
+            state, best = TrainingState("state"), BestCheckpoint("best.ckpt", monitor="loss", verbose=0)
+            initial_epoch = state.resume(model, train, epochs=2)
+            if not state.finished_:
+                model.train(2, train, callbacks=[state, best], initial_epoch=initial_epoch)
+            print("best", best.best_epoch_, best.best_)
+            """
+        )
+    )
+    paths = [os.path.dirname(__file__), os.path.dirname(os.path.dirname(__file__)), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    lines = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        lines.append([line for line in done.stdout.splitlines() if line.startswith("best")])
+    assert lines[0] == lines[1] != []
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_begins_late_with_a_new_optimizer_is_told(tmp_path, capsys):
+    """Once, where steps are counted: nothing was loaded."""
+    model = make_model()
+    model.train(3, dataset(), callbacks=[History(), CSVLogger(str(tmp_path / "log.csv"))], initial_epoch=2)
+    told = "Model: the run begins with epoch 3, but its optimizer has done no step"
+    assert capsys.readouterr().out.count(told) == (0 if ms.__version__.startswith("2.0.") else 1)
+    model.train(4, dataset(), callbacks=[History()], initial_epoch=3)
+    assert told not in capsys.readouterr().out
+    np.testing.assert_array_equal(model.train_network.optimizer.global_step.asnumpy() > 0, True)
