@@ -56,7 +56,7 @@ class Validate(TrainCallback, Evaluator):
 
     In `Model.fit` with a `valid_dataset`, no second evaluation is made: the one of `fit` serves, with `eval_loss` put
     right. A `Model.fit` without `Validate` has MindSpore's own: that of a metric `loss`, over batches, or else of the
-    last batch alone.
+    last batch alone, which one line at the start of the run says where a callback makes use of it.
 
     Args:
         model: the Model that trains; it must have been made with `metrics`. A copy of the callback has the same one.

@@ -60,6 +60,8 @@ def _parameters(cls: type) -> Iterator[inspect.Parameter]:
 
 def _is_same(value: Any, default: Any) -> bool:
     try:
+        if isinstance(default, str) and isinstance(value, str) and os.path.isabs(value):
+            return value == os.path.abspath(default)  # a path, which is kept in full
         return value is default or bool(value == default)
     except Exception:  # as of an array, whose elements are compared one by one
         return False
