@@ -26,6 +26,7 @@ from ms_callbacks import (
     TrainingState,
     Validate,
 )
+from ms_callbacks.cpu import fast_cpu
 
 
 class Own(Callback):
@@ -60,6 +61,7 @@ def make_network() -> Network:
 def main() -> None:
     folder, mode, die_at, signal_at, rank_alone = sys.argv[1:6]
     ms.set_context(mode=getattr(ms, f"{mode.upper()}_MODE"), device_target="CPU")
+    fast_cpu()
     init()
     rank, ranks = get_rank(), get_group_size()
     ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True)
