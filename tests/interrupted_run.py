@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import glob
 import hashlib
 import json
@@ -12,11 +13,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import conftest
 import mindspore as ms
 import numpy as np
+from mindspore import Parameter, Tensor
 from mindspore.train import Callback
-from training import dataset, make_model, valid_dataset, weights
+from training import Network, dataset, make_model, valid_dataset, weights
 
 from ms_callbacks import (
     BestCheckpoint,
@@ -60,6 +61,11 @@ def noisy(images: np.ndarray) -> np.ndarray:
     return images + np.random.rand(*images.shape).astype(np.float32) / 4
 
 
+def told(array: np.ndarray) -> Any:
+    """An array as JSON holds it, a large one by its digest."""
+    return array.tolist() if array.size < 1000 else hashlib.sha256(array.tobytes()).hexdigest()
+
+
 def run(
     folder: str,
     mode: str,
@@ -70,21 +76,29 @@ def run(
     seconds_at_end: float = 0,
     waits_in: Sequence[int] = (),
     busy_in: int = 0,
+    background: bool = True,
+    ballast: int = 0,
 ) -> dict[str, Any]:
-    """Begins, or goes on; returns what the run has come to."""
-    ms.set_context(mode=conftest.MODES[mode])
+    """Begins, or continues; returns what the run has come to. `ballast` parameters make its files larger."""
+    ms.set_context(mode=getattr(ms, f"{mode.upper()}_MODE"))
     fast_cpu()
-    model = make_model(learning_rate=0.05)
+    gc.freeze()  # else MindSpore looks for garbage among all that was imported, before each compilation
+    ms.set_seed(1)  # for what the network is made with, too
+    network = Network()
+    if ballast:
+        network.ballast = Parameter(Tensor(np.arange(ballast, dtype=np.float32)), requires_grad=False)
+    model = make_model(network=network, learning_rate=0.05)
     train = dataset(96, 12, shuffle=shuffle)
     if shuffle:
         train = train.map(noisy, "images", num_parallel_workers=1)
-    state = TrainingState(os.path.join(folder, "state"), every_n_steps=every_n_steps)
+    state = TrainingState(os.path.join(folder, "state"), every_n_steps=every_n_steps, background=background)
+    path = os.path.join(folder, "{epoch:02d}.ckpt")
     stopping = EarlyStopping("eval_loss", patience=4, restore_best_weights=True, verbose=0)
     history = History()
     callbacks = [
         stopping,
         LRWarmup(2, after=ReduceLROnPlateau("eval_loss", patience=1, factor=0.5, verbose=0)),
-        BestCheckpoint(os.path.join(folder, "{epoch:02d}.ckpt"), monitor="acc", save_top_k=2, verbose=0),
+        BestCheckpoint(path, monitor="acc", save_top_k=2, background=background, verbose=0),
         CSVLogger(os.path.join(folder, "log.csv")),
         history,
         state,
@@ -101,12 +115,12 @@ def run(
     kept = {os.path.basename(path): ms.load_checkpoint(path) for path in glob.glob(os.path.join(folder, "*.ckpt"))}
     timed = ("seconds", "samples_per_second")
     return {
-        "parameters": {name: array.tolist() for name, array in weights(model.train_network).items()},
+        "parameters": {name: told(array) for name, array in weights(model.train_network).items()},
         "history": {name: values for name, values in history.history.items() if name not in timed},
         "rows": rows,
         "stopped": [stopping.stopped_epoch_, stopping.best_epoch_, stopping.best_, stopping.wait_],
         "kept": {
-            name: {key: parameter.asnumpy().tolist() for key, parameter in content.items()}
+            name: {key: told(parameter.asnumpy()) for key, parameter in content.items()}
             for name, content in sorted(kept.items())
         },
     }

@@ -28,7 +28,6 @@ class SafeStream:
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-
         self.kind = type(stream)
 
     def __getattr__(self, name: str) -> Any:

@@ -78,6 +78,7 @@ class ExportBest(TrainCallback):
         (12, 3)
     """
 
+    _run_only = ("_snapshot", "_examples")
     path_: Optional[str]
     difference_: Optional[float]
     _snapshot: Optional[Snapshot]

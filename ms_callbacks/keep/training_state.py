@@ -130,6 +130,8 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         True
     """
 
+    _run_only = ("_dataset", "_taken_up", "_order", "_learners", "_writing", "_seeds_of_run")
+
     def __init__(
         self,
         directory: Union[str, os.PathLike[str]],
