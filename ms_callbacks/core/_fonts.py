@@ -27,12 +27,16 @@ def choose_fonts(drawn: Any) -> None:
     from matplotlib.font_manager import findfont, get_font
     from matplotlib.text import Text
 
+    lacking: dict[Any, set[str]] = {}
     for text in drawn.findobj(Text):
         text.set_parse_math(False)
         beyond = {each for each in text.get_text() if each > "~" and each.isprintable() and not each.isspace()}
-        if beyond:
-            lacking = _lacking(get_font(findfont(text.get_fontproperties())), beyond)
-            text.set_fontfamily([*text.get_fontfamily(), *(families_with(frozenset(lacking)) if lacking else ())])
+        missing = _lacking(get_font(findfont(text.get_fontproperties())), beyond) if beyond else set()
+        if missing:
+            lacking[text] = missing
+    families = families_with(frozenset().union(*lacking.values())) if lacking else ()
+    for text in lacking:
+        text.set_fontfamily([*text.get_fontfamily(), *families])
 
 
 @functools.lru_cache(maxsize=1000)
