@@ -26,8 +26,10 @@ from typing import Any
 import interrupted_run
 import mindspore.dataset as ds
 
+from ms_callbacks.core import _files
 from ms_callbacks.keep import _records
 
+_files._PAUSE = 0.0  # seconds: what a kill leaves goes at the next start, so that each phase is that of the last kill
 CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
 WITHIN = {"shuffle": CAN_BEGIN_WITHIN, "every_n_steps": 3 if CAN_BEGIN_WITHIN else None}
 KINDS: list[dict[str, Any]] = [
