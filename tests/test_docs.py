@@ -106,7 +106,7 @@ def test_the_readmes_error_is_the_real_one():
 @pytest.mark.parametrize("readme", READMES)
 def test_the_readmes_commands_are_those_that_are_run(readme):
     """The continuous integration runs each of them as printed, in an environment that nothing else has touched."""
-    setup = "python3 -m venv .venv && .venv/bin/pip install -q "
+    setup = "python3 -m venv .venv && .venv/bin/pip install "
     assert blocks(readme, "sh") == [
         f'{setup}".[examples]" && .venv/bin/python examples/train_lenet.py\n',
         f'{setup}".[test]" && .venv/bin/pytest\n',

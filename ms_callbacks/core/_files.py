@@ -33,6 +33,7 @@ __all__ = [
     "read_json",
     "remove_orphans",
     "sha256",
+    "shown",
     "staged",
     "staged_folder",
     "write_json",
@@ -211,6 +212,15 @@ def sha256(path: str) -> str:
 def digest_of(content: Any) -> str:
     """The SHA-256 of what JSON holds, however it is written down, in hexadecimal."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def shown(path: str) -> str:
+    """A path as it is read most easily: from the working directory, where it lies below that."""
+    try:
+        relative = os.path.relpath(path)
+    except (OSError, ValueError):  # the working directory is gone, or on another drive of Windows
+        return path
+    return path if relative.startswith(os.pardir) else relative
 
 
 def in_words(size: int) -> str:

@@ -545,10 +545,10 @@ class BestCheckpoint(TrainCallback, Writer):
         for each in outdone:
             remove(each.path)
         if self.verbose and self._kept[0] is new:
-            instead = f" instead of {', '.join(each.path for each in outdone)}" if outdone else ""
+            instead = f" instead of {', '.join(_files.shown(each.path) for each in outdone)}" if outdone else ""
             self.say(
                 f"{self.monitor} {new.value:.6g} in epoch {new.record['epoch']} is the best so far: "
-                f"saved {new.path}{instead}"
+                f"saved {_files.shown(new.path)}{instead}"
             )
 
     def _learn_from_first(self) -> None:

@@ -235,7 +235,7 @@ class ExportBest(TrainCallback):
         if self.verbose:
             self.say(
                 f"exported the weights of epoch {self.best_epoch_} ({self.monitor}: {self.best_:.6g}) "
-                f"to {self.filepath}: {verdict}"
+                f"to {_files.shown(self.filepath)}: {verdict}"
             )
 
     def _export(self, run: Run) -> str:

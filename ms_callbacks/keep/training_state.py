@@ -236,7 +236,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         self._hand_out(state, _stateful(TrainCallback.made() if given is None else given), is_over=True)
         decided = content["finished_by"] != _LAST_EPOCH and content["finished_by"]
         self.say(
-            f"the run in {self.directory!r} is complete, "
+            f"the run in {_files.shown(self.directory)!r} is complete, "
             + (f"stopped by {decided} after" if decided else "with")
             + f" {content['epoch']} of {content['epochs']} epochs; the model has its weights; "
             + (
