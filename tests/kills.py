@@ -127,6 +127,9 @@ def killed(kind: dict[str, Any], left: int, chance: random.Random) -> tuple[list
             if status == -signal.SIGKILL:
                 phases.append(phase(folder))
                 check_files(folder)
+                if not glob.glob(os.path.join(folder, "state", "state-*")):  # the next is another run, and begins alike
+                    shutil.rmtree(folder)
+                    os.mkdir(folder)
                 continue
             assert status == 0, f"a run ended with status {status}"
             with open(os.path.join(folder, "outcome.json"), encoding="utf-8") as file:

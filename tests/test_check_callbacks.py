@@ -151,7 +151,7 @@ def test_a_run_that_could_go_on_is_not_overlooked(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="mine"):
         model.train(3, train, callbacks=[TrainingState(str(tmp_path / "state")), Fail()])
     state = TrainingState(str(tmp_path / "state"))
-    with pytest.raises(ValueError, match="not finished, after epoch 1; call initial_epoch = state.resume"):
+    with pytest.raises(ValueError, match="holds the state of a run; to continue it, call initial_epoch = state.resume"):
         check_callbacks(model, train, [state], epochs=3)
     initial_epoch = state.resume(model, train)
     check_callbacks(model, train, [state], epochs=3, initial_epoch=initial_epoch)
