@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -244,6 +245,55 @@ def test_a_stop_in_the_last_epochs_end_is_no_interruption(tmp_path):
     """Nothing is left to be done."""
     assert Script(tmp_path, 2, Stop(epoch=2)).run().state.finished_
     assert not Script(tmp_path, 2).run().has_trained
+
+
+def test_a_list_of_rates_of_another_length_is_no_obstacle_where_nothing_is_left_to_train(tmp_path):
+    """Fewer epochs than the run had, or more where it was stopped for good."""
+    for name, stopping, other in (("ended", False, 1), ("stopped", True, 4)):
+        (tmp_path / name).mkdir()
+        Script(tmp_path / name, 2, rate=[0.05] * 8).run(stopping)
+        assert not Script(tmp_path / name, other, rate=[0.05] * 4 * other).run(stopping).has_trained
+
+
+def test_results_of_a_finished_run_are_those_of_its_own_callbacks(tmp_path):
+    """Where those of several runs are made before the first; trained with after, they begin at their beginning."""
+
+    def prepared() -> list[Script]:
+        return [Script(tmp_path / name, 2, rate=rate) for name, rate in (("a", 0.05), ("b", 0.2))]
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    losses = [script.run().history.history["loss"] for script in prepared()]
+    assert losses[0] != losses[1]
+    shutil.rmtree(tmp_path / "b" / "state")
+    again = prepared()
+    assert [script.run().history.history["loss"] for script in again] == losses
+    assert [script.has_trained for script in again] == [False, True]
+    finished = prepared()
+    assert [script.run().history.history["loss"] for script in finished] == losses
+    finished[0].model.train(1, finished[0].data, callbacks=[finished[0].history])
+    assert finished[0].history.epoch == [1]
+
+
+@pytest.mark.parametrize("callbacks", [5, "x", [None], [[History()]], EarlyStopping], ids=str)
+def test_what_is_no_callback_is_refused(tmp_path, callbacks):
+    """Instead of giving nobody the results."""
+    state = TrainingState(str(tmp_path / "state"))
+    with pytest.raises(TypeError, match="callbacks must be a Callback or a list of them"):
+        state.resume(make_model(), dataset(), callbacks=callbacks)
+
+
+def test_a_run_whose_last_state_could_not_be_saved_is_not_finished(tmp_path, monkeypatch):
+    """Its last epoch is learnt again."""
+
+    def fail(content: Any, arrays: Any) -> None:
+        raise OSError("full")
+
+    script = Script(tmp_path, 2, every_n_epochs=2)
+    monkeypatch.setattr(script.state._states, "write", fail)
+    with pytest.raises(OSError, match="could not save the state after epoch 2 .*full"):
+        script.run()
+    assert not script.state.finished_
 
 
 def test_the_last_epoch_has_a_state_whatever_the_interval(tmp_path):

@@ -71,8 +71,8 @@ class TrainCallback(Callback):
 
     @staticmethod
     def made() -> list[TrainCallback]:
-        """The callbacks of this library that the process has made and not used in a run yet, the latest first."""
-        alive = [reference() for reference in reversed(_MADE)]
+        """The callbacks of this library that the process has made and not used in a run yet, in their order."""
+        alive = [reference() for reference in _MADE]
         return [callback for callback in alive if callback is not None and not callback._is_used]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -248,6 +248,12 @@ class TrainCallback(Callback):
         goes_on = self._goes_on or (self._has_learnt and not self.reset_on_train_begin)
         self._goes_on, self._has_learnt = False, True
         return not goes_on
+
+    def take_results(self, epochs: int) -> None:
+        """Called where it was given what it came to in a run of so many epochs that is over: it is as after that."""
+        self._is_used = self._has_learnt = True
+        self._goes_on = False
+        self._last_epoch = epochs
 
     def epoch_of(self, run: Run) -> int:
         """The epoch under way; over all runs where it is not reset between them, unless `initial_epoch` counts them."""

@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, Optional, Union
 
 import mindspore as ms
@@ -168,6 +168,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         self._learners: Optional[Learners] = None
         self._began: Any = None
         self._learnt: list[str] = []
+        self._identities: dict[int, Identity] = {}
         self._is_begun = False
         self._writing: Optional[Future[None]] = None
 
@@ -190,7 +191,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             train_dataset: the dataset that it is called with. MindSpore 2.8 and newer begin it at the right step.
             epochs: the number of epochs that it is called with. Default: None, as many as when the state was saved.
             callbacks: who gets results back where the run is finished. Default: None, the callbacks of this library
-                that the process has made by now.
+                that the process has made by now and not used in a run yet, where several are alike the first.
 
         Returns:
             What to pass as `initial_epoch`; 0 where there is no state, and the run is the first.
@@ -206,6 +207,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             raise TypeError(
                 f"{_OWNER}: train_dataset must be a MindSpore dataset, but got {type(train_dataset).__name__}"
             )
+        given = _listed(callbacks)
         self._epochs_asked = None if epochs is None else check_int(_OWNER, "epochs", epochs, 1)
         self._dataset = self._taken_up = None
         self.finished_ = False
@@ -214,7 +216,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             return 0
         give_unique_names(model.train_network)
         if self._is_complete(state.content):
-            self._take_results(model, state, callbacks)
+            self._take_results(model, state, given)
             return int(state.content["epoch"])
         return self._continue(model, train_dataset, state)
 
@@ -224,16 +226,18 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         asked = content["epochs"] if self._epochs_asked is None else self._epochs_asked
         return decided or content["epoch"] >= asked
 
-    def _take_results(self, model: Model, state: State, callbacks: Union[Callback, Iterable[Callback], None]) -> None:
+    def _take_results(self, model: Model, state: State, callbacks: list[Any]) -> None:
         """Gives a Model and callbacks what a finished run has come to."""
         self.finished_ = True
         content = state.content
-        _weights.write(_OWNER, named_parameters(model.train_network), state.parameters, state.path)
+        parameters = named_parameters(model.train_network)
+        rates = _dynamic_rates(optimizers_of(model.train_network))
+        arrays = state.parameters if rates is None else _with_lists(rates, parameters, state, 0)  # none is used again
+        _weights.write(_OWNER, parameters, arrays, state.path)
         if content["restored"] is not None:
             parts = take_apart(model._network, model._loss_fn, model._optimizer)
             _weights.write(_OWNER, parts.weights, state.arrays_of(content["restored"]), state.path)
-        given = [callbacks] if isinstance(callbacks, Callback) else callbacks
-        self._hand_out(state, _stateful(TrainCallback.made() if given is None else given), is_over=True)
+        self._hand_out(state, _stateful(callbacks), is_over=True)
         decided = content["finished_by"] != _LAST_EPOCH and content["finished_by"]
         self.say(
             f"the run in {_files.shown(self.directory)!r} is complete, "
@@ -422,6 +426,8 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         os.makedirs(self.directory, exist_ok=True)
         _files.check_folder(_OWNER, os.path.join(self.directory, "state"))
         _files.remove_orphans(self.directory)
+        # As they are before the run: a callback may keep what it learns under the name of an argument.
+        self._identities = {id(each): Identity.of(each, self.directory) for _, each in _stateful(run.callbacks)}
         state = self._taken_up
         if state is None:
             _ranks.do_once(_OWNER, self._begin_new)
@@ -459,6 +465,8 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
                     f"{_OWNER}: {name} cannot continue from what {state.path!r} holds of it ({type(error).__name__}: "
                     f"{error}); make it with the same arguments as in the interrupted run"
                 ) from error
+            if is_over and isinstance(callback, TrainCallback):
+                callback.take_results(state.content["epoch"])
             if isinstance(callback, Schedule):
                 self._rates_taken.append((name, callback, entry["rates"]))
             if not is_over and (changes := present[place].differences(known[index])):
@@ -480,7 +488,6 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
 
     def keep_state(self, run: Run, epochs: int, steps: int) -> None:
         """Saves at the end of an epoch that is to be saved, and where the run ends."""
-        self.finished_ = run.is_over and bool(run.finished_by)
         if steps and not CAN_BEGIN_WITHIN:
             self.say(
                 f"MindSpore {ms.__version__} cannot begin in the middle of an epoch; a later run continues after epoch "
@@ -490,6 +497,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             self._keep(run, epochs, steps)
         if run.is_over:
             _ranks.do_once(_OWNER, self._finish_write)
+            self.finished_ = bool(run.finished_by)
 
     def finish_writing(self) -> None:
         """Nothing: the last state is saved, and waited for, when all the others have written."""
@@ -546,11 +554,10 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             "versions": {"mindspore": ms.__version__, "numpy": np.__version__},
         }
         for index, (name, callback) in enumerate(_stateful(run.callbacks)):
-            identity = Identity.of(callback, self.directory)
-            learnt = callback.state_arrays() if hasattr(callback, "state_arrays") else {}
-            for key, array in learnt.items():
-                is_kept = not self.background or run.copies.holds(array)
-                arrays[f"{index}/{key}"] = array if is_kept else array.copy()
+            identity = self._identities[id(callback)]
+            learnt = _checked_arrays(name, callback)
+            kept = run.copies.kept(learnt) if self.background else learnt
+            arrays.update({f"{index}/{key}": array for key, array in kept.items()})
             if isinstance(callback, Restorer) and callback.final_weights():
                 content["restored"] = index
             content["callbacks"].append(
@@ -559,7 +566,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
                     "state_key": identity.state_key,
                     "arguments": identity.arguments,
                     "state": _plain(name, callback.state_dict()),
-                    "arrays": sorted(learnt),
+                    "arrays": {key: array.shape for key, array in learnt.items()},
                     "rates": callback.digest_of_rates(run, epoch, steps) if isinstance(callback, Schedule) else None,
                 }
             )
@@ -579,8 +586,9 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
 
     def _finish_write(self) -> None:
         """Waits for the state that is being written; raises where that failed."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
+        if self._writing is not None:
+            wait([self._writing])  # where that is interrupted, it is still to be waited for
+            writing, self._writing = self._writing, None
             writing.result()
 
     def _newest(self) -> Optional[State]:
@@ -626,6 +634,30 @@ def _stateful(callbacks: Iterable[Any]) -> list[tuple[str, Any]]:
         for name, callback in numbered(callbacks)
         if not isinstance(callback, StateKeeper) and not missing_method(callback)
     ]
+
+
+def _listed(callbacks: Union[Callback, Iterable[Callback], None]) -> list[Any]:
+    """The callbacks that are given, or those of this library that were made."""
+    if callbacks is None:
+        return [*TrainCallback.made()]
+    given = [callbacks] if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable) else list(callbacks)
+    for each in given:
+        if not isinstance(each, Callback):
+            raise TypeError(f"{_OWNER}: callbacks must be a Callback or a list of them, but got {each!r}")
+    return given
+
+
+def _checked_arrays(name: str, callback: Any) -> _weights.Arrays:
+    """What `state_arrays` of a callback returns, where it has it; raises where that cannot be saved."""
+    arrays: _weights.Arrays = callback.state_arrays() if hasattr(callback, "state_arrays") else {}
+    for key, array in arrays.items():
+        kind = array.dtype if isinstance(array, np.ndarray) else None
+        if kind is None or not kind.isnative or not (kind.kind in "biufc" or kind.name == "bfloat16"):
+            raise TypeError(
+                f"{_OWNER}: state_arrays of {name} must hold NumPy arrays of numbers, but {key!r} is a "
+                f"{type(array).__name__}" + ("" if kind is None else f" of {kind}")
+            )
+    return arrays
 
 
 def _plain(name: str, state: Any) -> Any:
