@@ -19,9 +19,11 @@ from training import assert_same_weights, dataset, make_model, valid_dataset, we
 
 from ms_callbacks import (
     BestCheckpoint,
+    CallbackProfiler,
     CSVLogger,
     DynamicLR,
     EarlyStopping,
+    ExportBest,
     History,
     LRCosineAnnealing,
     LRStepDecay,
@@ -129,6 +131,52 @@ def test_results_come_back_to_callbacks_that_are_named(tmp_path):
     state = TrainingState(str(tmp_path / "state"))
     assert state.resume(make_model(), dataset(), epochs=2, callbacks=[count, other]) == 2
     assert (count.total, other.best_) == (8, None)
+
+
+def test_callbacks_that_are_made_after_a_finished_run_was_found_are_named(tmp_path, capsys):
+    """In the same line, unless it was said who is to get results; those that learn nothing are not."""
+
+    class Mine(History):
+        """None of which is made before."""
+
+    make_model().train(1, dataset(), callbacks=[TrainingState(str(tmp_path)), Mine(), CallbackProfiler()])
+    for given, told in (
+        (None, "; for the results of Mine, make them before, or pass them as callbacks=[...]"),
+        ([], ""),
+    ):
+        capsys.readouterr()
+        TrainingState(str(tmp_path)).resume(make_model(), dataset(), callbacks=given)
+        assert capsys.readouterr().out.endswith(f"epochs=2){told}\n")
+
+
+def test_an_export_is_part_of_a_run_that_is_finished(tmp_path, monkeypatch):
+    """A kill within it costs the last epoch, and the file is there in the end."""
+
+    class Killed(BaseException):
+        pass
+
+    def run() -> tuple[ExportBest, bool]:
+        model, data, state = make_model(), dataset(), TrainingState(str(tmp_path / "state"))
+        exporting = ExportBest(str(tmp_path / "best.mindir"), monitor="loss", verbose=0)
+        first = state.resume(model, data, epochs=2)
+        has_trained = not state.finished_
+        if has_trained:
+            model.train(2, data, callbacks=[state, exporting], initial_epoch=first)
+        return exporting, has_trained
+
+    def kill(self: ExportBest, run: Any) -> str:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExportBest, "_export", kill)
+        with pytest.raises(Killed):
+            run()
+    exported, has_trained = run()
+    assert has_trained
+    assert os.path.exists(exported.filepath)
+    again, has_trained = run()
+    assert not has_trained
+    assert (again.path_, again.difference_) == (exported.path_, exported.difference_) != (None, None)
 
 
 def test_a_kill_after_the_last_state_loses_nothing(tmp_path, monkeypatch):
