@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pathlib
 import shutil
@@ -140,13 +141,24 @@ def test_callbacks_that_are_made_after_a_finished_run_was_found_are_named(tmp_pa
         """None of which is made before."""
 
     make_model().train(1, dataset(), callbacks=[TrainingState(str(tmp_path)), Mine(), CallbackProfiler()])
+    gc.collect()  # else they are there, and have their results
     for given, told in (
-        (None, "; for the results of Mine, make them before, or pass them as callbacks=[...]"),
+        (None, "; for the results of Mine(), make them before, or pass them as callbacks=[...]"),
         ([], ""),
     ):
         capsys.readouterr()
         TrainingState(str(tmp_path)).resume(make_model(), dataset(), callbacks=given)
         assert capsys.readouterr().out.endswith(f"epochs=2){told}\n")
+
+
+def test_callbacks_that_were_trained_with_have_their_results(tmp_path, capsys):
+    """As where a notebook's cell is run again: nothing is missing."""
+    script = Script(tmp_path, 1).run()
+    capsys.readouterr()
+    results = script.results
+    assert not script.run().has_trained
+    assert capsys.readouterr().out.endswith("epochs=2)\n")
+    assert script.results == results
 
 
 def test_an_export_is_part_of_a_run_that_is_finished(tmp_path, monkeypatch):

@@ -237,8 +237,11 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         if content["restored"] is not None:
             parts = take_apart(model._network, model._loss_fn, model._optimizer)
             _weights.write(_OWNER, parts.weights, state.arrays_of(content["restored"]), state.path)
-        made = TrainCallback.made() if callbacks is None else callbacks
-        left = self._hand_out(state, _stateful(made), is_over=True)
+        made = TrainCallback.made() if callbacks is None else []
+        used = [Identity.of(each, self.directory) for each in made if each.is_used]  # and have their results
+        given = [each for each in made if not each.is_used] if callbacks is None else callbacks
+        left = self._hand_out(state, _stateful(given), is_over=True)
+        missing = [str(each) for each in left if each not in used and callbacks is None]
         decided = content["finished_by"] != _LAST_EPOCH and content["finished_by"]
         self.say(
             f"the run in {self.directory!r} is complete, "
@@ -249,7 +252,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
                 if decided
                 else f"for more, ask for more, as in resume(..., epochs={content['epoch'] + 1})"
             )
-            + (f"; for the results of {', '.join(left)}, {_HOW_TO_GET_RESULTS}" if left and callbacks is None else "")
+            + (f"; for the results of {', '.join(missing)}, {_HOW_TO_GET_RESULTS}" if missing else "")
         )
 
     def _continue(self, model: Model, train_dataset: Any, state: State) -> int:
@@ -430,7 +433,10 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
 
     def hand_out(self, run: Run) -> None:
         """Gives the run and its callbacks the state that `resume` has found, before any of them begins."""
-        os.makedirs(self.directory, exist_ok=True)
+        try:
+            os.makedirs(self.directory, exist_ok=True)
+        except OSError as error:
+            raise type(error)(f"{_OWNER}: cannot make the folder {self.directory!r}: {error}; pass another") from error
         _files.check_folder(_OWNER, os.path.join(self.directory, "state"))
         _files.remove_orphans(self.directory)
         # As they are before the run: a callback may keep what it learns under the name of an argument.
@@ -449,11 +455,11 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             if name in self._learnt and (method := missing_method(callback)):
                 self.say(f"{name} has no {method}; what it has learnt is not resumed")
 
-    def _hand_out(self, state: State, callbacks: list[tuple[str, Any]], *, is_over: bool) -> list[str]:
+    def _hand_out(self, state: State, callbacks: list[tuple[str, Any]], *, is_over: bool) -> list[Identity]:
         """Gives callbacks their states; of a run that is over, to those that are there, without a word.
 
         Returns:
-            The names of those that have learnt something, and are not there.
+            Those that have learnt something, and are not there.
         """
         saved = state.content["callbacks"]
         known = [Identity(each["name"].split()[0], each["state_key"], each["arguments"]) for each in saved]
@@ -490,7 +496,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
                     f"{saved[index]['name']} was there when the state was saved, and is not in the list of callbacks "
                     f"now"
                 )
-        return [saved[index]["name"] for index in gone if saved[index]["state"]]
+        return [known[index] for index in gone if saved[index]["state"]]
 
     def place(self, run: Run) -> None:
         """Tells the run after which steps it continues."""
