@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pathlib
 import shutil
@@ -19,9 +20,11 @@ from training import assert_same_weights, dataset, make_model, valid_dataset, we
 
 from ms_callbacks import (
     BestCheckpoint,
+    CallbackProfiler,
     CSVLogger,
     DynamicLR,
     EarlyStopping,
+    ExportBest,
     History,
     LRCosineAnnealing,
     LRStepDecay,
@@ -129,6 +132,63 @@ def test_results_come_back_to_callbacks_that_are_named(tmp_path):
     state = TrainingState(str(tmp_path / "state"))
     assert state.resume(make_model(), dataset(), epochs=2, callbacks=[count, other]) == 2
     assert (count.total, other.best_) == (8, None)
+
+
+def test_callbacks_that_are_made_after_a_finished_run_was_found_are_named(tmp_path, capsys):
+    """In the same line, unless it was said who is to get results; those that learn nothing are not."""
+
+    class Mine(History):
+        """None of which is made before."""
+
+    make_model().train(1, dataset(), callbacks=[TrainingState(str(tmp_path)), Mine(), CallbackProfiler()])
+    gc.collect()  # else they are there, and have their results
+    for given, told in (
+        (None, "; for the results of Mine(), make them before, or pass them as callbacks=[...]"),
+        ([], ""),
+    ):
+        capsys.readouterr()
+        TrainingState(str(tmp_path)).resume(make_model(), dataset(), callbacks=given)
+        assert capsys.readouterr().out.endswith(f"epochs=2){told}\n")
+
+
+def test_callbacks_that_were_trained_with_have_their_results(tmp_path, capsys):
+    """As where a notebook's cell is run again: nothing is missing."""
+    script = Script(tmp_path, 1).run()
+    capsys.readouterr()
+    results = script.results
+    assert not script.run().has_trained
+    assert capsys.readouterr().out.endswith("epochs=2)\n")
+    assert script.results == results
+
+
+def test_an_export_is_part_of_a_run_that_is_finished(tmp_path, monkeypatch):
+    """A kill within it costs the last epoch, and the file is there in the end."""
+
+    class Killed(BaseException):
+        pass
+
+    def run() -> tuple[ExportBest, bool]:
+        model, data, state = make_model(), dataset(), TrainingState(str(tmp_path / "state"))
+        exporting = ExportBest(str(tmp_path / "best.mindir"), monitor="loss", verbose=0)
+        first = state.resume(model, data, epochs=2)
+        has_trained = not state.finished_
+        if has_trained:
+            model.train(2, data, callbacks=[state, exporting], initial_epoch=first)
+        return exporting, has_trained
+
+    def kill(self: ExportBest, run: Any) -> str:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExportBest, "_export", kill)
+        with pytest.raises(Killed):
+            run()
+    exported, has_trained = run()
+    assert has_trained
+    assert os.path.exists(exported.filepath)
+    again, has_trained = run()
+    assert not has_trained
+    assert (again.path_, again.difference_) == (exported.path_, exported.difference_) != (None, None)
 
 
 def test_a_kill_after_the_last_state_loses_nothing(tmp_path, monkeypatch):
@@ -275,7 +335,7 @@ def test_results_of_a_finished_run_are_those_of_its_own_callbacks(tmp_path):
     assert finished[0].history.epoch == [1]
 
 
-@pytest.mark.parametrize("callbacks", [5, "x", [None], [[History()]], EarlyStopping], ids=str)
+@pytest.mark.parametrize("callbacks", [5, "x", [None], [[]], EarlyStopping], ids=str)
 def test_what_is_no_callback_is_refused(tmp_path, callbacks):
     """Instead of giving nobody the results."""
     state = TrainingState(str(tmp_path / "state"))

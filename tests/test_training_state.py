@@ -601,6 +601,24 @@ def test_files_get_ordinary_permissions(tmp_path):
     assert modes == {**folders, "weights.ckpt": 0o640, "state.json": 0o640}
 
 
+def test_a_directory_that_cannot_be_made_is_named(tmp_path):
+    """As where a file is in its place."""
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError, match="TrainingState: cannot make the folder '.*file': .*; pass another"):
+        make_model().train(1, dataset(), callbacks=[TrainingState(tmp_path / "file"), NoStep()])
+
+
+@within
+def test_a_resume_that_is_repeated_leaves_datasets_as_they_were(states):
+    """As where the first was of another run, or its cell of a notebook was run again."""
+    before = ds.config.get_fast_recovery()
+    state, model, train = TrainingState(str(states)), make_model(), dataset()
+    for _ in range(2):
+        first = state.resume(model, train)
+    model.train(4, train, callbacks=[state, Count(2), Count(3)], initial_epoch=first)
+    assert ds.config.get_fast_recovery() == before
+
+
 def test_the_seeds_come_back(states):
     """Of MindSpore, its datasets, NumPy and Python: what is drawn next is what would have been drawn."""
     ms.set_seed(5)

@@ -54,7 +54,7 @@ class TrainCallback(Callback):
     state_key: Optional[str] = None  # tells it from others of its class when a saved state is given back
     _depth = 0
     _is_planned = False
-    _is_used = False  # in a run
+    is_used = False  # in a run
     _goes_on = False
     reset_on_train_begin = True  # an argument of those that may learn over several runs
     _has_learnt = False  # in a run before this one
@@ -71,9 +71,9 @@ class TrainCallback(Callback):
 
     @staticmethod
     def made() -> list[TrainCallback]:
-        """The callbacks of this library that the process has made and not used in a run yet, in their order."""
+        """The callbacks of this library that the process has made, in their order."""
         alive = [reference() for reference in _MADE]
-        return [callback for callback in alive if callback is not None and not callback._is_used]
+        return [callback for callback in alive if callback is not None]
 
     def __getstate__(self) -> dict[str, Any]:
         # What stands before a method of the class is a hook of a run.
@@ -122,7 +122,7 @@ class TrainCallback(Callback):
         """Checks what can be told before the first epoch."""
         self._run = Run.of(run_context)
         self.check(self._run)
-        self._is_used = True
+        self.is_used = True
         self._is_planned = False
         self._epochs_before = 0 if self.reset_on_train_begin else self._last_epoch
         self._handing_over = self._finding_place = ()
@@ -251,7 +251,7 @@ class TrainCallback(Callback):
 
     def take_results(self, epochs: int) -> None:
         """Called where it was given what it came to in a run of so many epochs that is over: it is as after that."""
-        self._is_used = self._has_learnt = True
+        self.is_used = self._has_learnt = True
         self._goes_on = False
         self._last_epoch = epochs
 

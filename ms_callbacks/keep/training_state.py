@@ -37,6 +37,7 @@ __all__ = ["TrainingState"]
 
 _OWNER = "TrainingState"
 _LAST_EPOCH = "its last epoch"
+_HOW_TO_GET_RESULTS = "make them before, or pass them as callbacks=[...]"
 
 
 class TrainingState(TrainCallback, StateKeeper, Writer):
@@ -207,9 +208,10 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             raise TypeError(
                 f"{_OWNER}: train_dataset must be a MindSpore dataset, but got {type(train_dataset).__name__}"
             )
-        given = _listed(callbacks)
+        given = None if callbacks is None else _listed(callbacks)
         self._epochs_asked = None if epochs is None else check_int(_OWNER, "epochs", epochs, 1)
-        self._dataset = self._taken_up = None
+        self._begin_dataset_anew()
+        self._taken_up = None
         self.finished_ = False
         state = self._newest()
         if state is None:
@@ -226,7 +228,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         asked = content["epochs"] if self._epochs_asked is None else self._epochs_asked
         return decided or content["epoch"] >= asked
 
-    def _take_results(self, model: Model, state: State, callbacks: list[Any]) -> None:
+    def _take_results(self, model: Model, state: State, callbacks: Optional[list[Any]]) -> None:
         """Gives a Model and callbacks what a finished run has come to."""
         self.finished_ = True
         content = state.content
@@ -237,7 +239,11 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         if content["restored"] is not None:
             parts = take_apart(model._network, model._loss_fn, model._optimizer)
             _weights.write(_OWNER, parts.weights, state.arrays_of(content["restored"]), state.path)
-        self._hand_out(state, _stateful(callbacks), is_over=True)
+        made = TrainCallback.made() if callbacks is None else []
+        used = [Identity.of(each, self.directory) for each in made if each.is_used]  # and have their results
+        given = [each for each in made if not each.is_used] if callbacks is None else callbacks
+        left = self._hand_out(state, _stateful(given), is_over=True)
+        missing = [str(each) for each in left if each not in used and callbacks is None]
         decided = content["finished_by"] != _LAST_EPOCH and content["finished_by"]
         self.say(
             f"the run in {_files.shown(self.directory)!r} is complete, "
@@ -248,6 +254,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
                 if decided
                 else f"for more, ask for more, as in resume(..., epochs={content['epoch'] + 1})"
             )
+            + (f"; for the results of {', '.join(missing)}, {_HOW_TO_GET_RESULTS}" if missing else "")
         )
 
     def _continue(self, model: Model, train_dataset: Any, state: State) -> int:
@@ -296,6 +303,13 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
                 f"draws the batches of the {steps} steps before again and drops them, so that the next are the same, "
                 f"for {', '.join(order.drawn + order.python)}; replay=False skips them instead"
             )
+
+    def _begin_dataset_anew(self) -> None:
+        """Lets a dataset that `resume` was given begin at its beginning again."""
+        if self._dataset is not None and CAN_BEGIN_WITHIN:
+            self._dataset.set_init_step(0)
+            ds.config.set_fast_recovery(self._fast_recovery)
+        self._dataset = None
 
     # What the run goes through
 
@@ -414,16 +428,17 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         finally:
             self._taken_up = self._order = self._learners = None
             self._rates_taken = []
-            if self._dataset is not None and CAN_BEGIN_WITHIN:
-                self._dataset.set_init_step(0)
-                ds.config.set_fast_recovery(self._fast_recovery)
-            self._dataset = self._epochs_asked = None
+            self._begin_dataset_anew()
+            self._epochs_asked = None
 
     # What the run asks for
 
     def hand_out(self, run: Run) -> None:
         """Gives the run and its callbacks the state that `resume` has found, before any of them begins."""
-        os.makedirs(self.directory, exist_ok=True)
+        try:
+            os.makedirs(self.directory, exist_ok=True)
+        except OSError as error:
+            raise type(error)(f"{_OWNER}: cannot make the folder {self.directory!r}: {error}; pass another") from error
         _files.check_folder(_OWNER, os.path.join(self.directory, "state"))
         _files.remove_orphans(self.directory)
         # As they are before the run: a callback may keep what it learns under the name of an argument.
@@ -442,8 +457,12 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             if name in self._learnt and (method := missing_method(callback)):
                 self.say(f"{name} has no {method}; what it has learnt is not resumed")
 
-    def _hand_out(self, state: State, callbacks: list[tuple[str, Any]], *, is_over: bool) -> None:
-        """Gives callbacks their states; of a run that is over, to those that are there, without a word."""
+    def _hand_out(self, state: State, callbacks: list[tuple[str, Any]], *, is_over: bool) -> list[Identity]:
+        """Gives callbacks their states; of a run that is over, to those that are there, without a word.
+
+        Returns:
+            Those that have learnt something, and are not there.
+        """
         saved = state.content["callbacks"]
         known = [Identity(each["name"].split()[0], each["state_key"], each["arguments"]) for each in saved]
         present = [Identity.of(callback, self.directory) for _, callback in callbacks]
@@ -479,6 +498,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
                     f"{saved[index]['name']} was there when the state was saved, and is not in the list of callbacks "
                     f"now"
                 )
+        return [known[index] for index in gone if saved[index]["state"]]
 
     def place(self, run: Run) -> None:
         """Tells the run after which steps it continues."""
@@ -636,10 +656,8 @@ def _stateful(callbacks: Iterable[Any]) -> list[tuple[str, Any]]:
     ]
 
 
-def _listed(callbacks: Union[Callback, Iterable[Callback], None]) -> list[Any]:
-    """The callbacks that are given, or those of this library that were made."""
-    if callbacks is None:
-        return [*TrainCallback.made()]
+def _listed(callbacks: Union[Callback, Iterable[Callback]]) -> list[Any]:
+    """The callbacks that are given; raises where they are something else."""
     given = [callbacks] if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable) else list(callbacks)
     for each in given:
         if not isinstance(each, Callback):
