@@ -47,10 +47,12 @@ class State:
 
     def arrays_of(self, callback: int) -> _weights.Arrays:
         """The arrays of one of its callbacks."""
-        shapes = {key: tuple(shape) for key, shape in self.content["callbacks"][callback]["arrays"].items()}
-        arrays = {key: self._arrays[f"{callback}/{key}"] for key in shapes}
-        # A file of MindSpore's has the same for an array without elements and for one without dimensions.
-        return {key: one if one.shape == shapes[key] else np.resize(one, shapes[key]) for key, one in arrays.items()}
+        kinds = self.content["callbacks"][callback]["arrays"]
+        # MindSpore cannot read an array without elements, and 2.0 gives a bool without dimensions back with one.
+        return {
+            key: np.zeros(shape, kind) if 0 in shape else self._arrays[f"{callback}/{key}"].reshape(shape)
+            for key, (shape, kind) in kinds.items()
+        }
 
 
 class States:

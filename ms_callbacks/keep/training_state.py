@@ -577,7 +577,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             identity = self._identities[id(callback)]
             learnt = _checked_arrays(name, callback)
             kept = run.copies.kept(learnt) if self.background else learnt
-            arrays.update({f"{index}/{key}": array for key, array in kept.items()})
+            arrays.update({f"{index}/{key}": array for key, array in kept.items() if array.size})
             if isinstance(callback, Restorer) and callback.final_weights():
                 content["restored"] = index
             content["callbacks"].append(
@@ -586,7 +586,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
                     "state_key": identity.state_key,
                     "arguments": identity.arguments,
                     "state": _plain(name, callback.state_dict()),
-                    "arrays": {key: array.shape for key, array in learnt.items()},
+                    "arrays": {key: [array.shape, array.dtype.name] for key, array in learnt.items()},
                     "rates": callback.digest_of_rates(run, epoch, steps) if isinstance(callback, Schedule) else None,
                 }
             )
