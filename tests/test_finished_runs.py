@@ -20,10 +20,12 @@ from training import assert_same_weights, dataset, make_model, valid_dataset, we
 from ms_callbacks import (
     BestCheckpoint,
     CallbackProfiler,
+    ConfusionMatrix,
     CSVLogger,
     DynamicLR,
     EarlyStopping,
     ExportBest,
+    HardExamples,
     History,
     LRCosineAnnealing,
     LRStepDecay,
@@ -438,3 +440,20 @@ def test_a_run_that_begins_late_with_a_new_optimizer_is_told(tmp_path, capsys):
     assert capsys.readouterr().out.count(told) == (0 if ms.__version__.startswith("2.0.") else 1)
     model.train(4, dataset(), callbacks=[History()], initial_epoch=3)
     assert told not in capsys.readouterr().out
+
+
+def test_what_was_learnt_of_the_network_comes_back_too(tmp_path):
+    """Confusion matrix, hardest examples with their images, values of the last evaluation, and the list of rates."""
+    found = []
+    for _ in range(2):
+        model, data = make_model(), dataset()
+        matrix, hardest, schedule = ConfusionMatrix(), HardExamples(3, picture=str(tmp_path / "x.png")), LRStepDecay(1)
+        validate, state = Validate(model, valid_dataset()), TrainingState(str(tmp_path / "state"))
+        first = state.resume(model, data, epochs=2)
+        if not state.finished_:
+            model.train(2, data, callbacks=[state, matrix, hardest, schedule, validate], initial_epoch=first)
+        images = [image.tolist() for image in hardest.images_]
+        found.append((matrix.matrix_.tolist(), hardest.examples_, images, schedule.lr_list_, validate.results_))
+    assert found[0] == found[1]
+    assert len(found[0][2]) == 3
+    assert sum(map(sum, found[0][0])) == 30

@@ -146,6 +146,15 @@ class Validate(TrainCallback, Evaluator):
         """Evaluates, unless another callback has already asked for this epoch's results."""
         self.results_ = run.results or self.results_
 
+    def state_dict(self) -> dict[str, Any]:
+        """The latest values that are numbers."""
+        return {"results": {name: value for name, value in self.results_.items() if isinstance(value, float)}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.results_ = dict(state["results"])
+
     def evaluate(self, run: Run) -> None:
         """Evaluates where this epoch is to be, and publishes the results."""
         fit_results = run.fit_results

@@ -227,6 +227,14 @@ class Schedule(RateSetter, ABC):
         """The rate that each parameter group began at, the last that was set, and the place in a list by step."""
         return {"bases": self._bases, "applied": self._applied, "steps": self._index}
 
+    def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The list of rates."""
+        return {"lr_list": np.array(self.lr_list_)} if hasattr(self, "lr_list_") else {}
+
+    def load_state_arrays(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+        """Takes the list of rates, until the run that begins makes its own."""
+        self.lr_list_ = arrays["lr_list"].tolist()
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Lets the next run begin at the rates of a state that `state_dict` returned."""
         super().load_state_dict(state)

@@ -127,6 +127,23 @@ class ConfusionMatrix(ClassReport):
         counted = [(row, column, int(self.matrix_[row, column])) for row, column in pairs]
         return sorted(counted, key=lambda pair: (-pair[2], pair))[:n]
 
+    def state_dict(self) -> dict[str, Any]:
+        """How many samples were NaN in the latest evaluation."""
+        return {"nan_samples": self.nan_samples_}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.nan_samples_ = state["nan_samples"]
+
+    def state_arrays(self) -> dict[str, Array]:
+        """The matrix of the latest evaluation."""
+        return {"matrix": self.matrix_}
+
+    def load_state_arrays(self, arrays: dict[str, Array]) -> None:
+        """Takes the matrix."""
+        self.matrix_ = arrays["matrix"]
+
     def _forget(self) -> None:
         self.matrix_ = np.zeros((0, 0), np.int64)
         self.nan_samples_ = 0

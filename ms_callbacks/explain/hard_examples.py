@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Optional, Union
 
 import numpy as np
@@ -89,6 +89,9 @@ class HardExamples(ClassReport):
         True
     """
 
+    examples_: list[HardExample]
+    images_: list[Array]
+
     def __init__(
         self,
         top_k: int = 16,
@@ -112,9 +115,26 @@ class HardExamples(ClassReport):
             check_image_shape(self._owner, tuple(batch[0].shape[1:]))
         super()._look_ahead(run, batch)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The examples of the latest evaluation."""
+        return {"examples": [asdict(each) for each in self.examples_]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.examples_ = [HardExample(**each) for each in state["examples"]]
+
+    def state_arrays(self) -> dict[str, Array]:
+        """Their images."""
+        return {str(place): image for place, image in enumerate(self.images_)}
+
+    def load_state_arrays(self, arrays: dict[str, Array]) -> None:
+        """Takes the images."""
+        self.images_ = [arrays[str(place)] for place in range(len(arrays))]
+
     def _forget(self) -> None:
-        self.examples_: list[HardExample] = []
-        self.images_: list[Array] = []
+        self.examples_ = []
+        self.images_ = []
 
     def _take(self, task: Task, scores: Array, labels: Array, inputs: Any) -> None:
         if self.picture:
