@@ -286,6 +286,14 @@ def test_the_optimizers_own_rates(tmp_path, kind):
     assert_same(longer, whole)
 
 
+def test_a_schedule_that_is_another_only_in_its_beginning_is_told(tmp_path):
+    """As a longer warm-up is, which is over where the run has ended."""
+    Script(tmp_path, 2, rate=nn.WarmUpLR(0.1, 4)).run()
+    with pytest.raises(ValueError, match="the optimizer's schedule gives"):
+        Script(tmp_path, 3, NoStep(), rate=nn.WarmUpLR(0.1, 6)).run()
+    assert Script(tmp_path, 3, rate=nn.WarmUpLR(0.1, 4)).run().has_trained
+
+
 @pytest.mark.parametrize("stop", [Stop(epoch=2), Stop(step=8), Stop(step=6)], ids=["epoch", "last step", "mid-epoch"])
 def test_a_stop_of_somebody_elses_is_an_interruption(tmp_path, stop):
     """As of a time limit: the state is that of where the run ended, and a resume ends as if it had not been stopped."""

@@ -98,6 +98,15 @@ class Rates:
             source.read(0 if source.is_number else max(_steps_of(source.optimizer) - 1, 0)) for source in self._sources
         ]
 
+    def so_far(self) -> list[float]:
+        """The rates of the first step, the second, the third, the fifth and so on, and of the last that was done."""
+        found = []
+        for source in self._sources:
+            last = _steps_of(source.optimizer) - 1
+            steps = {0, last, *(1 << power for power in range(last.bit_length() if last > 0 else 0))}
+            found += [source.read(step) for step in sorted(steps) if 0 <= step <= last]
+        return found
+
     def as_given(self) -> list[float]:
         """The rates that the optimizer was made with: a list where it holds one, else those of `read`."""
         if len(self._sources) == 1 and self._sources[0].is_list:

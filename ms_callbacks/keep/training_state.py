@@ -276,9 +276,9 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         arrays = state.parameters if rates is None else _with_lists(rates, parameters, state, epoch * batches + steps)
         _weights.write(_OWNER, parameters, arrays, state.path)
         is_longer = self._epochs_asked not in (None, content["epochs"])
-        if rates is not None and is_longer and not np.allclose(rates.read(), content["rates"], rtol=1e-6):
+        if rates is not None and is_longer and not np.allclose(now := rates.so_far(), content["rates"], rtol=1e-6):
             raise ValueError(
-                f"{_OWNER}: the optimizer's schedule gives {rates.read()} where the interrupted run of "
+                f"{_OWNER}: the optimizer's schedule gives {now} where the interrupted run of "
                 f"{content['epochs']} epochs had {content['rates']}, so that {self._epochs_asked} epochs asked for "
                 f"at once would have gone otherwise; make the optimizer with the schedule of the interrupted run"
             )
@@ -562,7 +562,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             "finished_by": run.finished_by,
             "steps_per_epoch": run.steps_per_epoch,
             "epoch_so_far": run.state_dict() if steps else {},
-            "rates": None if rates is None else rates.read(),
+            "rates": None if rates is None else rates.so_far(),
             # In sink mode there is a cell of MindSpore's around the training cell, and other names.
             "recording_cells": None if run.is_sinking else recording_cells(run.train_network),
             "seeds": seeds(),
