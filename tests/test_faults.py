@@ -38,7 +38,7 @@ from ms_callbacks import (
 )
 from ms_callbacks.core import _files, _weights
 from ms_callbacks.keep import training_state
-from ms_callbacks.keep.training_state import _State
+from ms_callbacks.keep._states import State
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits and signals of POSIX")
 
@@ -442,12 +442,12 @@ def test_every_byte_of_a_state_flipped(tmp_path, monkeypatch, name):
     monkeypatch.setattr(training_state, "_seeds", lambda: {})  # thousands of numbers, like each other
     scripted(TrainingState(str(tmp_path)), best_at(tmp_path / "best.ckpt"))
     folder = tmp_path / "state-00000002"
-    whole = _State(str(folder))
+    whole = State(str(folder))
     refused, contents = 0, list(flips((folder / name).read_bytes(), 3))
     for content in contents:
         (folder / name).write_bytes(content)
         try:
-            state = _State(str(folder))
+            state = State(str(folder))
         except (OSError, ValueError, KeyError, TypeError):  # what TrainingState refuses by name
             refused += 1
             continue

@@ -192,6 +192,30 @@ def test_an_export_is_part_of_a_run_that_is_finished(tmp_path, monkeypatch):
     assert (again.path_, again.difference_) == (exported.path_, exported.difference_) != (None, None)
 
 
+@pytest.mark.parametrize("state_first", [False, True])
+def test_results_go_to_the_callbacks_that_were_made_for_the_run(tmp_path, state_first):
+    """Of several runs that are made ahead, and beside a callback that nobody has used."""
+
+    def make(number: int) -> tuple[TrainingState, History, BestCheckpoint]:
+        folder = tmp_path / str(number)
+        folder.mkdir(exist_ok=True)
+        state = TrainingState(str(folder / "state")) if state_first else None
+        history = History()
+        best = BestCheckpoint(str(folder / "best.ckpt"), monitor="loss", verbose=0)
+        return state or TrainingState(str(folder / "state")), history, best
+
+    epochs = {1: 2, 2: 3}
+    for number, count in epochs.items():
+        make_model().train(count, dataset(), callbacks=list(make(number)))
+    unused = History()
+    runs = {number: make(number) for number in epochs}
+    for number, (state, _, _) in runs.items():
+        assert state.resume(make_model(), dataset(), epochs=epochs[number]) == epochs[number]
+    assert [len(history.epoch) for _, history, _ in runs.values()] == [2, 3]
+    assert [best.best_epoch_ > 0 for _, _, best in runs.values()] == [True, True]
+    assert not hasattr(unused, "epoch") or unused.epoch == []
+
+
 def test_a_kill_after_the_last_state_loses_nothing(tmp_path, monkeypatch):
     """As between the end of training and the next line: the run is finished, its best weights are there."""
     whole = Script(tmp_path / "whole", 3) if (tmp_path / "whole").mkdir() is None else None

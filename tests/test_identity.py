@@ -110,7 +110,7 @@ def test_two_checkpoints_in_any_order_end_as_if_nothing_had_been_interrupted(tmp
     assert ends[0] == ends[1]
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_several_of_one_class_are_told_apart_by_their_arguments(tmp_path, order):
     """By the monitor, and where that is the same by the others."""
 
@@ -127,7 +127,7 @@ def test_several_of_one_class_are_told_apart_by_their_arguments(tmp_path, order)
     assert [each.best_epoch_ for each in again] == [1, 3, 2]
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(2)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(2))))
 def test_what_its_arguments_do_not_tell_a_key_tells(tmp_path, order):
     """Of two callbacks of a user's own class."""
 

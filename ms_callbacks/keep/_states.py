@@ -11,6 +11,7 @@ from typing import Any, Callable, Optional
 import numpy as np
 
 from ..core import _files, _ranks, _weights
+from ._identity import Identity
 
 __all__ = ["NETWORK", "RANKS", "State", "States"]
 
@@ -44,6 +45,12 @@ class State:
             if len(arrays[name]) == _ranks.count():
                 self.parameters[name[len(RANKS) :]] = arrays[name][_ranks.place()]
         self._arrays = arrays
+
+    @property
+    def identities(self) -> list[Identity]:
+        """What its callbacks are."""
+        saved = self.content["callbacks"]
+        return [Identity(each["name"].split()[0], each["state_key"], each["arguments"]) for each in saved]
 
     def arrays_of(self, callback: int) -> _weights.Arrays:
         """The arrays of one of its callbacks."""

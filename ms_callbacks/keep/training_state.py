@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
@@ -192,7 +193,8 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             train_dataset: the dataset that it is called with. MindSpore 2.8 and newer begin it at the right step.
             epochs: the number of epochs that it is called with. Default: None, as many as when the state was saved.
             callbacks: who gets results back where the run is finished. Default: None, the callbacks of this library
-                that the process has made by now and not used in a run yet, where several are alike the first.
+                that the process has made by now, after the `TrainingState` before this one and before the next, and
+                not used in a run yet.
 
         Returns:
             What to pass as `initial_epoch`; 0 where there is no state, and the run is the first.
@@ -241,7 +243,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             _weights.write(_OWNER, parts.weights, state.arrays_of(content["restored"]), state.path)
         made = TrainCallback.made() if callbacks is None else []
         used = [Identity.of(each, self.directory) for each in made if each.is_used]  # and have their results
-        given = [each for each in made if not each.is_used] if callbacks is None else callbacks
+        given = self._made_near(state) if callbacks is None else callbacks
         left = self._hand_out(state, _stateful(given), is_over=True)
         missing = [str(each) for each in left if each not in used and callbacks is None]
         decided = content["finished_by"] != _LAST_EPOCH and content["finished_by"]
@@ -256,6 +258,21 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             )
             + (f"; for the results of {', '.join(missing)}, {_HOW_TO_GET_RESULTS}" if missing else "")
         )
+
+    def _made_near(self, state: State) -> list[TrainCallback]:
+        """The callbacks that the process has made for this run, as far as can be told: the likeliest first.
+
+        Those are the ones that it has made since the `TrainingState` before this one, or until the next.
+        """
+        made = TrainCallback.made()
+        own = next(place for place, each in enumerate(made) if each is self)
+        sides = []
+        for side in (made[:own][::-1], made[own + 1 :]):
+            near = itertools.takewhile(lambda each: not isinstance(each, TrainingState), side)
+            sides.append([each for each in near if not each.is_used])
+        known = state.identities
+        fitting = [sum(Identity.of(each, self.directory) in known for each in side) for side in sides]
+        return [*sides[0], *sides[1]] if fitting[0] >= fitting[1] else [*sides[1], *sides[0]]
 
     def _continue(self, model: Model, train_dataset: Any, state: State) -> int:
         """Gives a Model and its dataset what a run continues from."""
@@ -464,7 +481,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             Those that have learnt something, and are not there.
         """
         saved = state.content["callbacks"]
-        known = [Identity(each["name"].split()[0], each["state_key"], each["arguments"]) for each in saved]
+        known = state.identities
         present = [Identity.of(callback, self.directory) for _, callback in callbacks]
         pairs, gone, new = matched(known, present)
         if not is_over:
