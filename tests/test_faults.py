@@ -158,11 +158,13 @@ def test_full_disk_best_checkpoint(small_disk, ending, background):
     assert_nothing_half_written(folder)
 
 
-def test_full_disk_training_state(small_disk):
-    """The save raises, and the state before it is what a run goes on from."""
+@pytest.mark.parametrize("background", [True, False])
+def test_full_disk_training_state(small_disk, background):
+    """The save raises, and the state before it is what a run continues from."""
     folder, fill, relieve = small_disk
-    with pytest.raises(OSError, match="TrainingState: could not save .* after epoch 2: .*earlier states are untouched"):
-        scripted(At(3, fill), TrainingState(str(folder / "state")), epochs=4)
+    state = TrainingState(str(folder / "state"), background=background)
+    with pytest.raises(OSError, match=r"TrainingState: could not save .* after epoch 2 .*earlier states are untouched"):
+        scripted(At(3, lambda: [state._finish_write(), fill()]), state, epochs=4)
     relieve()
     assert resumed(folder / "state") == 1
     assert_nothing_half_written(folder)
@@ -226,10 +228,12 @@ def test_best_checkpoint_whatever_call_fails(tmp_path, monkeypatch, function, nt
 @pytest.mark.parametrize(
     ("function", "nth"), [("fsync", 1), ("fsync", 2), ("fsync", 3), ("fsync", 4), ("fsync", 5), ("rename", 1)]
 )
-def test_training_state_whatever_call_fails(tmp_path, monkeypatch, function, nth):
-    """A run goes on from a whole state: the one before, or the new one where it was there already."""
-    with pytest.raises(OSError, match="TrainingState: could not save .* after epoch 2: disk"):
-        scripted(At(3, lambda: fail_at(monkeypatch, function, nth)), TrainingState(str(tmp_path)), epochs=4)
+@pytest.mark.parametrize("background", [True, False])
+def test_training_state_whatever_call_fails(tmp_path, monkeypatch, function, nth, background):
+    """A run continues from a whole state: the one before, or the new one where it was there already."""
+    state = TrainingState(str(tmp_path), background=background)
+    with pytest.raises(OSError, match="TrainingState: could not save the state after epoch 2 in .*: disk"):
+        scripted(At(3, lambda: [state._finish_write(), fail_at(monkeypatch, function, nth)]), state, epochs=4)
     monkeypatch.undo()
     assert resumed(tmp_path) == (2 if (function, nth) == ("fsync", 5) else 1)
     assert_nothing_half_written(tmp_path)
@@ -249,12 +253,20 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, function: str, nth: int) -> None:
     monkeypatch.setattr(os, function, sometimes)
 
 
-def test_training_state_where_the_end_cannot_be_noted(tmp_path, monkeypatch):
+def test_training_state_where_the_last_cannot_be_saved(tmp_path, monkeypatch):
     """An error, and the run is not taken for finished."""
-    last = At(3, lambda: monkeypatch.setattr(os, "replace", lambda *paths: (_ for _ in ()).throw(OSError("disk"))))
-    with pytest.raises(OSError, match="TrainingState: could not note that the run is finished: disk"):
-        scripted(last, TrainingState(str(tmp_path)))
+    state = TrainingState(str(tmp_path))
+
+    class AtTheEnd(Callback):
+        def on_train_epoch_end(self, run_context):
+            state._finish_write()
+            if run_context.original_args()["cur_epoch_num"] == 3:
+                fail_at(monkeypatch, "rename", 1)
+
+    with pytest.raises(OSError, match="TrainingState: could not save the state after epoch 3 in .*: disk"):
+        scripted(AtTheEnd(), state)
     monkeypatch.undo()
+    assert not state.finished_
     assert resumed(tmp_path) == 2
 
 
@@ -292,7 +304,7 @@ def test_a_folder_that_is_removed_while_training(tmp_path, make):
 
 
 AS_NOBODY = """
-import os, pathlib, sys, tempfile
+import os, pathlib, shutil, sys, tempfile
 folder = sys.argv[1]
 sys.path[:0] = sys.argv[2:]
 import conftest
@@ -303,7 +315,7 @@ def all_of_it(output):
     scripted(CSVLogger(str(output / "log.csv")))
     scripted(best_at(output / "best.ckpt"), TrainingState(str(output / "state")), epochs=3)
     loaded(best_at(output / "best.ckpt"))
-    os.remove(output / "state" / "finished.json")
+    shutil.rmtree(output / "state" / "state-00000003")
     resumed(output / "state")
 
 with tempfile.TemporaryDirectory() as other:
@@ -317,10 +329,12 @@ best = best_at(output / "best.ckpt")
 print("saved", loaded(best), sorted(path.name for path in output.rglob("*")))
 def forbid():
     best.finish_writing()
+    state._finish_write()
     for path in (output, *output.glob("other")):
         os.chmod(path, 0o555)
 
-for what in (best, TrainingState(str(output / "other"))):
+state = TrainingState(str(output / "other"))
+for what in (best, state):
     try:
         scripted(At(3, forbid), what, epochs=4)
     except OSError as error:
@@ -344,7 +358,10 @@ def test_without_permission(tmp_path):
         folder.chmod(0o777)
         command = [sys.executable, "-B", "-c", AS_NOBODY, str(folder), str(ROOT), str(ROOT / "tests")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        told = ("TrainingState: going on", "TrainingState: draws", "TrainingState: not the same", "BestCheckpoint: '")
+        told = (
+            *(f"TrainingState: {each}" for each in ("continues", "the run", "draws", "not the same")),
+            "BestCheckpoint: '",
+        )
         lines = [line for line in done.stdout.splitlines() if not line.startswith(told)]
         assert lines, done.stderr
         assert len(lines) == 7, done.stdout + done.stderr
@@ -439,7 +456,7 @@ def test_every_byte_of_a_record_flipped(tmp_path, template, capsys):
 @pytest.mark.parametrize("name", ["weights.ckpt", "state.json"])
 def test_every_byte_of_a_state_flipped(tmp_path, monkeypatch, name):
     """Each is refused, or the very same is read."""
-    monkeypatch.setattr(training_state, "_seeds", lambda: {})  # thousands of numbers, like each other
+    monkeypatch.setattr(training_state, "seeds", lambda: {})  # thousands of numbers, like each other
     scripted(TrainingState(str(tmp_path)), best_at(tmp_path / "best.ckpt"))
     folder = tmp_path / "state-00000002"
     whole = State(str(folder))
@@ -461,9 +478,8 @@ def test_a_state_that_is_cut_is_refused(tmp_path, cut):
     """Whichever of its files."""
     scripted(TrainingState(str(tmp_path)))
     for name in ("weights.ckpt", "state.json"):
-        shutil.copytree(tmp_path / "state-00000001", tmp_path / "state-00000003", dirs_exist_ok=True)
+        shutil.copytree(tmp_path / "state-00000002", tmp_path / "state-00000003", dirs_exist_ok=True)
         os.truncate(tmp_path / "state-00000003" / name, cut % (tmp_path / "state-00000003" / name).stat().st_size)
-        os.remove(tmp_path / "finished.json") if (tmp_path / "finished.json").exists() else None
         assert resumed(tmp_path) == 2
 
 
@@ -478,8 +494,7 @@ def test_a_clock_that_is_set_back_changes_nothing(tmp_path, monkeypatch):
     again = best_at(tmp_path / name, save_top_k=2)
     scripted(again, TrainingState(str(tmp_path / "state")), epochs=2)
     assert loaded(again) == loaded(best_at(tmp_path / name)) == 2
-    os.remove(tmp_path / "state" / "finished.json")
-    assert resumed(tmp_path / "state") == 1
+    assert resumed(tmp_path / "state") == 2
 
 
 def test_the_best_of_a_run_that_was_taken_up_is_found(tmp_path):
@@ -550,7 +565,7 @@ def test_who_loads_while_another_saves_gets_one_whole_file(tmp_path, monkeypatch
 def test_two_runs_that_save_their_states_to_one_directory(tmp_path):
     """Each state stays whole, and the newest of either is what is found; a directory is for one run alone."""
     one, other = TrainingState(str(tmp_path)), TrainingState(str(tmp_path))
-    with pytest.raises(ValueError, match="holds the state of a run that is not finished"):
+    with pytest.raises(ValueError, match="holds the state of a run; to continue it"):
         scripted(one, At(2, lambda: None), At(3, lambda: scripted(other)), epochs=4)
     assert resumed(tmp_path) == 2
 
