@@ -1,5 +1,7 @@
 """The whole suite on every MindSpore that the README names, with whatever interpreters are there.
 
+Tests whose point is not the mode run in GRAPH mode here; `pytest` alone runs them in PYNATIVE mode, which is faster.
+
 `nox` runs all, `nox -l` lists them, `nox -s "tests(2.8.0, python 3.10)"` runs one.
 """
 
@@ -47,4 +49,4 @@ def tests(session: nox.Session, mindspore: str, others: str) -> None:
     session.run(
         "python", "-c", "import sys, mindspore, numpy; print(sys.version, mindspore.__version__, numpy.__version__)"
     )
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "--graph", *session.posargs)

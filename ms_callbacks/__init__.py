@@ -59,7 +59,10 @@ else:  # a type checker that saw this would take any name for one of the package
     def __getattr__(name: str) -> Any:
         """Import a public name when it is first used."""
         if name in _MODULES:
-            return importlib.import_module(f"{__name__}.{name}")
+            try:
+                return importlib.import_module(f"{__name__}.{name}")
+            except ImportError as error:  # of an extra; `help` and `hasattr` expect this instead
+                raise AttributeError(f"{__name__}.{name} cannot be imported: {error}") from error
         if name in __all__:
             api = importlib.import_module(f"{__name__}._api")
             globals().update((each, getattr(api, each)) for each in __all__)

@@ -8,7 +8,6 @@ imports no MindSpore, so that it can say why that fails.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -93,13 +92,10 @@ def _processes(mode: Optional[str], quick: bool) -> tuple[list[dict[str, Any]], 
 def _run(mode: Optional[str], setup: str, label: str) -> dict[str, Any]:
     """The answer of `_measure` in a process of its own, in the user's environment."""
     command = [sys.executable, "-m", "ms_callbacks._measure", json.dumps([mode, setup])]
-    environment = dict(os.environ)
     print(f"doctor: {label} ... ", end="", file=sys.stderr, flush=True)
     start = time.monotonic()
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT, env=environment, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT, check=False)
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"no answer within {_TIMEOUT} s; is the machine busy with other work?") from None
     finally:

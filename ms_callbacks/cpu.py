@@ -13,7 +13,7 @@ import mindspore as ms
 
 __all__ = ["fast_cpu"]
 
-_log = logging.getLogger("ms_callbacks.cpu")
+_log = logging.getLogger("ms_callbacks").getChild("cpu")
 _log.parent = logging.getLogger()  # not `ms_callbacks`, which prints
 
 # oneDNN reads the first of these, and the second is its name of old.

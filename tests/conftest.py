@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import os
+import pathlib
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings are not ours to test
 
@@ -45,3 +47,16 @@ def mode(request: pytest.FixtureRequest) -> str:
     """Runs the test in GRAPH mode and again in PYNATIVE mode."""
     ms.set_context(mode=MODES[request.param])
     return request.param
+
+
+@pytest.fixture(scope="session")
+def few_digits(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder with the first of the digits that the project carries, where an example need not learn them well."""
+    folder = tmp_path_factory.mktemp("digits")
+    for path in (pathlib.Path(__file__).parent.parent / "examples" / "data" / "mnist").rglob("*.gz"):
+        content, count = gzip.decompress(path.read_bytes()), 820 if path.parent.name == "train" else 200
+        header, size = (16, 28 * 28) if "images" in path.name else (8, 1)
+        few = content[:4] + count.to_bytes(4, "big") + content[8 : header + count * size]
+        (folder / path.parent.name).mkdir(exist_ok=True)
+        (folder / path.parent.name / path.stem).write_bytes(few)
+    return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ from ms_callbacks import (
     TrainingState,
     Validate,
 )
+from ms_callbacks.cpu import fast_cpu
 
 
 class Own(Callback):
@@ -42,7 +44,7 @@ class Own(Callback):
         if step == self.die_at:
             os.kill(os.getpid(), signal.SIGKILL)
         if step == self.signal_at:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
 
     def on_train_epoch_end(self, run_context: Any) -> None:
         self.rates.append(float(self.model.train_network.optimizer.learning_rate.asnumpy()))
@@ -60,6 +62,8 @@ def make_network() -> Network:
 def main() -> None:
     folder, mode, die_at, signal_at, rank_alone = sys.argv[1:6]
     ms.set_context(mode=getattr(ms, f"{mode.upper()}_MODE"), device_target="CPU")
+    fast_cpu()
+    gc.freeze()  # else MindSpore looks for garbage among all that was imported, before each compilation
     init()
     rank, ranks = get_rank(), get_group_size()
     ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True)

@@ -26,8 +26,10 @@ from typing import Any
 import interrupted_run
 import mindspore.dataset as ds
 
+from ms_callbacks.core import _files
 from ms_callbacks.keep import _records
 
+_files._PAUSE = 0.0  # seconds: what a kill leaves goes at the next start, so that each phase is that of the last kill
 CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
 WITHIN = {"shuffle": CAN_BEGIN_WITHIN, "every_n_steps": 3 if CAN_BEGIN_WITHIN else None}
 KINDS: list[dict[str, Any]] = [
@@ -125,6 +127,9 @@ def killed(kind: dict[str, Any], left: int, chance: random.Random) -> tuple[list
             if status == -signal.SIGKILL:
                 phases.append(phase(folder))
                 check_files(folder)
+                if not glob.glob(os.path.join(folder, "state", "state-*")):  # the next is another run, and begins alike
+                    shutil.rmtree(folder)
+                    os.mkdir(folder)
                 continue
             assert status == 0, f"a run ended with status {status}"
             with open(os.path.join(folder, "outcome.json"), encoding="utf-8") as file:

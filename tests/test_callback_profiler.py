@@ -152,7 +152,7 @@ def test_it_counts_who_reads_from_the_device(mode, how):
     reads = {(row.callback, row.hook): row.device_reads for row in profiler[0].rows_}
     assert reads["LossMonitor", "on_train_step_end"] == 8  # the losses, at the end of each epoch
     assert reads["LossMonitor", "report"] == 2  # the rate in each line, which MindSpore 2.0 reads as an array
-    assert reads["LossMonitor 2", "on_train_step_end"] >= 8
+    assert reads["mindspore LossMonitor", "on_train_step_end"] >= 8
     assert reads["Recorder", "on_train_step_end"] == 8 * 2
 
 
@@ -233,7 +233,7 @@ def test_everything_is_as_it_was_afterwards(capsys):
     assert callback.on_train_step_end is fail
     assert not [name for name in vars(recorder) if name.startswith("on_")]
     assert "LambdaCallback" in capsys.readouterr().out
-    assert seconds(profiler)["LambdaCallback", "on_train_step_end"][0] == 1
+    assert seconds(profiler)["mindspore LambdaCallback", "on_train_step_end"][0] == 1
 
 
 def test_two_in_one_list_are_refused():

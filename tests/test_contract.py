@@ -140,14 +140,18 @@ def test_the_same_one_twice_is_refused(kind, tmp_path):
 
 
 @every
-def test_arguments_are_kept_under_their_names_and_never_changed(kind, tmp_path):
-    """Configuration is one thing, and what a run learns is another: it ends in an underscore."""
+def test_arguments_never_change_and_a_state_is_plain_and_comes_back(kind, tmp_path):
+    """Configuration stays under its names; what a run learns goes through JSON into a new object, and out the same."""
     model = make_model()
     callback = MAKE[kind](model, tmp_path)
     arguments = list(inspect.signature(kind.__init__).parameters)[1:]
     before = {name: getattr(callback, name) for name in arguments}
     model.fit(2, dataset(), valid_dataset(), callbacks=[callback])
     assert {name: getattr(callback, name) for name in arguments} == before
+    state = json.loads(json.dumps(callback.state_dict()))
+    other = MAKE[kind](model, tmp_path)
+    other.load_state_dict(state)
+    assert json.loads(json.dumps(other.state_dict())) == state
 
 
 @every
@@ -163,18 +167,6 @@ def test_arguments_after_the_first_are_by_keyword(kind):
     parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
     positional = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
     assert positional == kept.get(kind, positional[:1])
-
-
-@every
-def test_state_is_plain_and_comes_back(kind, tmp_path):
-    """Through JSON into a new object, and out of it the same."""
-    model = make_model()
-    callback = MAKE[kind](model, tmp_path)
-    model.fit(2, dataset(), valid_dataset(), callbacks=[callback])
-    state = json.loads(json.dumps(callback.state_dict()))
-    other = MAKE[kind](model, tmp_path)
-    other.load_state_dict(state)
-    assert json.loads(json.dumps(other.state_dict())) == state
 
 
 def test_a_loaded_state_is_where_the_next_run_goes_on(tmp_path):

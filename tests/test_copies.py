@@ -39,7 +39,6 @@ def test_equal_values_stand_in_memory_once(kind, size):
         ops.assign(one, Tensor(np.ones(size, kind)))
     for name, array in first.arrays.items():
         np.testing.assert_array_equal(array, expected[name])
-        assert copies.holds(array)
 
 
 def test_what_has_changed_is_copied_anew_and_the_rest_is_shared():
@@ -66,7 +65,16 @@ def test_memory_that_nobody_holds_is_used_again():
     assert bases(second)[1] == before[1]
     assert bases(second)[0] != before[0]
     assert view.tolist() == [1, 2, 3]
-    assert not copies.holds(np.zeros(4))
+
+
+def test_arrays_that_others_may_change_are_copied():
+    """And those that are copies already are not."""
+    copies, own = Copies(), parameters()
+    taken, mine = copies.take(own), np.zeros(4)
+    kept = copies.kept({**taken.arrays, "mine": mine, "part": mine[1:]})
+    assert all(kept[name] is array for name, array in taken.arrays.items())
+    mine += 1
+    assert kept["mine"].tolist() + kept["part"].tolist() == [0] * 7
 
 
 def test_callbacks_of_a_run_share_the_copy_of_an_epoch(tmp_path, monkeypatch):

@@ -215,6 +215,12 @@ def is_folder(path_or_descriptor):
     return False
 
 
+def forget_disks(monkeypatch):
+    """Nothing is known of any file system."""
+    for known in ("_flushing", "_told_of"):
+        monkeypatch.setattr(_files, known, set())
+
+
 def refuse(monkeypatch, function, number, folders):
     """Lets a call fail on folders, or on files, as on a file system that does not have it."""
     original = getattr(os, function)
@@ -235,7 +241,7 @@ def refuse(monkeypatch, function, number, folders):
 )  # fmt: skip
 def test_a_file_system_that_flushes_no_folders_is_told_of_once(tmp_path, monkeypatch, capsys, function, number):
     """What is weaker then, in one line; files are saved, and so are folders of files."""
-    monkeypatch.setattr(_files, "_told_of", set())
+    forget_disks(monkeypatch)
     refuse(monkeypatch, function, number, folders=True)
     for _ in range(2):
         _files.check_folder("T", str(tmp_path / "file"))
@@ -265,6 +271,7 @@ def test_a_file_system_that_flushes_no_folders_is_told_of_once(tmp_path, monkeyp
 )
 def test_a_file_system_that_cannot_keep_the_promise_is_refused(tmp_path, monkeypatch, function, number, folders):
     """Before the first step, with what a save needs; nothing is left there."""
+    forget_disks(monkeypatch)
     refuse(monkeypatch, function, number, folders)
     message = f"T: cannot write in the folder '{tmp_path}' of .*{os.strerror(number)}"
     message += "" if number == errno.EIO else ".*; a file is written beside its place, .* must do all three$"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -18,9 +20,11 @@ from training import assert_same_weights, dataset, make_model, valid_dataset, we
 
 from ms_callbacks import (
     BestCheckpoint,
+    CallbackProfiler,
     CSVLogger,
     DynamicLR,
     EarlyStopping,
+    ExportBest,
     History,
     LRCosineAnnealing,
     LRStepDecay,
@@ -128,6 +132,63 @@ def test_results_come_back_to_callbacks_that_are_named(tmp_path):
     state = TrainingState(str(tmp_path / "state"))
     assert state.resume(make_model(), dataset(), epochs=2, callbacks=[count, other]) == 2
     assert (count.total, other.best_) == (8, None)
+
+
+def test_callbacks_that_are_made_after_a_finished_run_was_found_are_named(tmp_path, capsys):
+    """In the same line, unless it was said who is to get results; those that learn nothing are not."""
+
+    class Mine(History):
+        """None of which is made before."""
+
+    make_model().train(1, dataset(), callbacks=[TrainingState(str(tmp_path)), Mine(), CallbackProfiler()])
+    gc.collect()  # else they are there, and have their results
+    for given, told in (
+        (None, "; for the results of Mine(), make them before, or pass them as callbacks=[...]"),
+        ([], ""),
+    ):
+        capsys.readouterr()
+        TrainingState(str(tmp_path)).resume(make_model(), dataset(), callbacks=given)
+        assert capsys.readouterr().out.endswith(f"epochs=2){told}\n")
+
+
+def test_callbacks_that_were_trained_with_have_their_results(tmp_path, capsys):
+    """As where a notebook's cell is run again: nothing is missing."""
+    script = Script(tmp_path, 1).run()
+    capsys.readouterr()
+    results = script.results
+    assert not script.run().has_trained
+    assert capsys.readouterr().out.endswith("epochs=2)\n")
+    assert script.results == results
+
+
+def test_an_export_is_part_of_a_run_that_is_finished(tmp_path, monkeypatch):
+    """A kill within it costs the last epoch, and the file is there in the end."""
+
+    class Killed(BaseException):
+        pass
+
+    def run() -> tuple[ExportBest, bool]:
+        model, data, state = make_model(), dataset(), TrainingState(str(tmp_path / "state"))
+        exporting = ExportBest(str(tmp_path / "best.mindir"), monitor="loss", verbose=0)
+        first = state.resume(model, data, epochs=2)
+        has_trained = not state.finished_
+        if has_trained:
+            model.train(2, data, callbacks=[state, exporting], initial_epoch=first)
+        return exporting, has_trained
+
+    def kill(self: ExportBest, run: Any) -> str:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExportBest, "_export", kill)
+        with pytest.raises(Killed):
+            run()
+    exported, has_trained = run()
+    assert has_trained
+    assert os.path.exists(exported.filepath)
+    again, has_trained = run()
+    assert not has_trained
+    assert (again.path_, again.difference_) == (exported.path_, exported.difference_) != (None, None)
 
 
 def test_a_kill_after_the_last_state_loses_nothing(tmp_path, monkeypatch):
@@ -244,6 +305,55 @@ def test_a_stop_in_the_last_epochs_end_is_no_interruption(tmp_path):
     """Nothing is left to be done."""
     assert Script(tmp_path, 2, Stop(epoch=2)).run().state.finished_
     assert not Script(tmp_path, 2).run().has_trained
+
+
+def test_a_list_of_rates_of_another_length_is_no_obstacle_where_nothing_is_left_to_train(tmp_path):
+    """Fewer epochs than the run had, or more where it was stopped for good."""
+    for name, stopping, other in (("ended", False, 1), ("stopped", True, 4)):
+        (tmp_path / name).mkdir()
+        Script(tmp_path / name, 2, rate=[0.05] * 8).run(stopping)
+        assert not Script(tmp_path / name, other, rate=[0.05] * 4 * other).run(stopping).has_trained
+
+
+def test_results_of_a_finished_run_are_those_of_its_own_callbacks(tmp_path):
+    """Where those of several runs are made before the first; trained with after, they begin at their beginning."""
+
+    def prepared() -> list[Script]:
+        return [Script(tmp_path / name, 2, rate=rate) for name, rate in (("a", 0.05), ("b", 0.2))]
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    losses = [script.run().history.history["loss"] for script in prepared()]
+    assert losses[0] != losses[1]
+    shutil.rmtree(tmp_path / "b" / "state")
+    again = prepared()
+    assert [script.run().history.history["loss"] for script in again] == losses
+    assert [script.has_trained for script in again] == [False, True]
+    finished = prepared()
+    assert [script.run().history.history["loss"] for script in finished] == losses
+    finished[0].model.train(1, finished[0].data, callbacks=[finished[0].history])
+    assert finished[0].history.epoch == [1]
+
+
+@pytest.mark.parametrize("callbacks", [5, "x", [None], [[]], EarlyStopping], ids=str)
+def test_what_is_no_callback_is_refused(tmp_path, callbacks):
+    """Instead of giving nobody the results."""
+    state = TrainingState(str(tmp_path / "state"))
+    with pytest.raises(TypeError, match="callbacks must be a Callback or a list of them"):
+        state.resume(make_model(), dataset(), callbacks=callbacks)
+
+
+def test_a_run_whose_last_state_could_not_be_saved_is_not_finished(tmp_path, monkeypatch):
+    """Its last epoch is learnt again."""
+
+    def fail(content: Any, arrays: Any) -> None:
+        raise OSError("full")
+
+    script = Script(tmp_path, 2, every_n_epochs=2)
+    monkeypatch.setattr(script.state._states, "write", fail)
+    with pytest.raises(OSError, match="could not save the state after epoch 2 .*full"):
+        script.run()
+    assert not script.state.finished_
 
 
 def test_the_last_epoch_has_a_state_whatever_the_interval(tmp_path):

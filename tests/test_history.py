@@ -104,6 +104,80 @@ def test_a_torn_last_line_is_removed(tmp_path):
     assert [len(row) for row in rows(path)] == [5] * 4
 
 
+BOM = b"\xef\xbb\xbf"
+ROWS = b"epoch,loss,learning_rate,seconds,samples_per_second\n1,1.5,0.1,2.0,3.0\n2,1.25,0.1,2.0,\n"
+
+
+@pytest.mark.parametrize(
+    ("found", "kept"),
+    [
+        (ROWS, ROWS),
+        (ROWS.replace(b"\n", b"\r\n"), ROWS.replace(b"\n", b"\r\n")),  # as Windows has it
+        (BOM + ROWS, BOM + ROWS),  # as Excel saves it
+        (BOM + ROWS.replace(b"\n", b"\r\n"), BOM + ROWS.replace(b"\n", b"\r\n")),
+        (ROWS[:-1], ROWS),  # as some editors leave it: all cells are there, the last one empty
+        (ROWS.replace(b"\n", b"\r\n")[:-2], ROWS.replace(b"\n", b"\r\n")),
+        (ROWS.replace(b"\n", b"\r\n")[:-1], ROWS.replace(b"\n", b"\r\n")),
+        (ROWS[: ROWS.index(b"2,1.25") - 1], ROWS[: ROWS.index(b"2,1.25")]),
+        (ROWS[:-2], ROWS[: ROWS.index(b"2,1.25")]),  # torn before the last cell
+        (ROWS + b"3", ROWS),
+        (ROWS + b'"3', ROWS),  # within quotes
+        (ROWS.replace(b"\n", b"\r\n") + b"3,1.0", ROWS.replace(b"\n", b"\r\n")),
+        (ROWS.partition(b"\n")[0], ROWS.partition(b"\n")[0] + b"\n"),  # a header alone
+        (ROWS.partition(b"\n")[0] + b"\r", ROWS.partition(b"\n")[0] + b"\r\n"),
+        (ROWS[:20], ROWS.partition(b"\n")[0] + b"\n"),  # the header itself torn
+        (b"", ROWS.partition(b"\n")[0] + b"\n"),
+        (BOM, ROWS.partition(b"\n")[0] + b"\n"),
+        (ROWS.replace(b"epoch,loss", b'"epoch","loss"'), ROWS.replace(b"epoch,loss", b'"epoch","loss"')),
+    ],
+)
+def test_what_is_appended_to_keeps_what_is_whole(tmp_path, found, kept):
+    """Line ends and the mark of Windows too; a row without a line end where it has all its cells."""
+    path = tmp_path / "log.csv"
+    path.write_bytes(found)
+    for _ in range(2):
+        Script().run([CSVLogger(path, append=True)], [None])
+    content = path.read_bytes()
+    assert content.startswith(kept)
+    line_end = b"\r\n" if b"\r\n" in kept else b"\n"
+    added = content[len(kept) :].splitlines(keepends=True)
+    assert [line.split(b",")[0] for line in added] == [b"1", b"1"]
+    assert all(line.endswith(b"," + line_end) for line in added)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        b"epoch,accuracy",
+        b"a\n1\n",
+        b"\n",
+        b"x" * 10,
+        ROWS.replace(b",", b";"),
+        ROWS.decode().encode("utf-16"),
+        b"a\0b\n",
+    ],
+)
+def test_another_file_is_not_appended_to(tmp_path, found):
+    """Nor replaced, whatever it lacks at its end."""
+    path = tmp_path / "log.csv"
+    path.write_bytes(found)
+    with pytest.raises(ValueError, match=r"CSVLogger: '.*log.csv' (has other columns|is no CSV file)"):
+        Script().run([CSVLogger(path, append=True)], [None])
+    assert path.read_bytes() == found
+
+
+def test_a_file_of_windows_keeps_its_ways_when_a_column_is_added(tmp_path):
+    """In all its rows; and one that is to be replaced is known as a log too."""
+    path = tmp_path / "log.csv"
+    path.write_bytes(BOM + ROWS.replace(b"\n", b"\r\n"))
+    Script().run([CSVLogger(path, append=True)], [{"a": 1}])
+    content = path.read_bytes()
+    assert content.startswith(BOM + b"epoch,loss,a,learning_rate,seconds,samples_per_second\r\n1,1.5,,0.1,2.0,3.0\r\n")
+    assert content.count(b"\n") == content.count(b"\r\n") == 4
+    Script().run([CSVLogger(path)], [None])
+    assert path.read_bytes().startswith(b"epoch,loss,")
+
+
 def test_a_value_that_comes_late_gets_a_column(tmp_path):
     """The rows before have an empty cell; a column that has never had a value goes, and the file stays appendable."""
     path = tmp_path / "log.csv"

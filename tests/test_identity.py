@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 import itertools
+import json
 import pathlib
 import shutil
 from typing import Any
 
+import numpy as np
 import pytest
 from mindspore.train import Callback
 from training import assert_same_weights, dataset, make_model, valid_dataset, weights
@@ -39,6 +42,12 @@ class Count(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.total = state["total"]
+
+
+class Kind(enum.Enum):
+    """An argument that JSON does not know."""
+
+    A, B = 1, 2
 
 
 class Interrupt(Callback):
@@ -228,6 +237,114 @@ def test_a_folder_with_all_of_it_may_be_moved(tmp_path):
         fresh = make_model(learning_rate=0.5)
         each.load_into(fresh.predict_network)
         assert_same_weights(weights(fresh.predict_network), weights(model.predict_network))
+
+
+class TakesAny(EarlyStopping):
+    """A subclass of a user's own that takes whatever ours does."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, verbose=0, **kwargs)
+
+
+class Hidden(EarlyStopping):
+    """One that keeps an argument under another name."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__("loss", verbose=0)
+        self._scale = scale
+
+
+class Keeping(Count):
+    """One that keeps what it is given, and what it learns, under the names of its arguments."""
+
+    def __init__(self, name: Any, total: float = 0.0) -> None:
+        super().__init__()
+        self.name, self.total = name, total
+
+
+class Raising(Count):
+    """One that cannot be asked for its argument."""
+
+    @property
+    def by(self) -> float:
+        raise RuntimeError("not yet")
+
+
+def test_a_subclass_that_takes_any_argument_is_told_apart_by_those_of_ours(tmp_path):
+    """In any order."""
+
+    def two() -> list[Any]:
+        return [TakesAny("loss", mode="max", patience=9), TakesAny("loss", mode="min", patience=8)]
+
+    interrupted(tmp_path, *two())
+    again = two()
+    resumed(tmp_path, *reversed(again))
+    assert [each.best_epoch_ for each in again] == [1, 5]
+
+
+def test_a_subclass_that_hides_an_argument_needs_a_key(tmp_path):
+    """Two of it may learn different things."""
+    with pytest.raises(ValueError, match="Hidden and Hidden 2 cannot be told apart"):
+        make_model().train(1, dataset(), callbacks=[TrainingState(str(tmp_path / "s")), Hidden(1), Hidden(2), NoStep()])
+
+
+def test_what_is_learnt_under_the_name_of_an_argument_tells_nothing(tmp_path, capsys):
+    """A callback is what it was when the run began."""
+
+    def two() -> list[Any]:
+        return [Keeping("one"), Keeping("other"), Raising()]
+
+    interrupted(tmp_path, *two())
+    again = two()
+    resumed(tmp_path, *reversed(again))
+    assert [each.total for each in again] == [20, 20, 20]
+    assert "continues with" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", [1, ("a", 1), ["a"]])
+def test_a_key_that_is_no_string_is_refused(tmp_path, key):
+    """It would not come back as it was."""
+    with pytest.raises(TypeError, match="state_key of Count must be a string, but got"):
+        make_model().train(1, dataset(), callbacks=[TrainingState(str(tmp_path / "s")), keyed(key, Count()), NoStep()])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, 2),
+        (float("nan"), 0.0),
+        (np.float32(1), np.float32(2)),
+        (np.int64(1), np.int64(2)),
+        (Kind.A, Kind.B),
+        ((1, [2]), (1, [3])),
+        (list(range(99)), list(range(98))),
+        (pathlib.Path("a"), pathlib.Path("b")),
+        ({1: "a"}, {1: "b"}),
+    ],
+)
+def test_arguments_come_back_from_a_state_as_they_were(one, other):
+    """And others do not."""
+    first, second = (Identity.of(Keeping(each), "/x") for each in (one, other))
+    saved = Identity(first.kind, None, json.loads(json.dumps(first.arguments)))
+    assert saved == first
+    assert saved != second
+
+
+def test_callbacks_that_hold_each_other_are_known_to_some_depth():
+    """Not for ever."""
+    one, other = Keeping(None), Keeping(None)
+    one.name, other.name = other, one
+    assert Identity.of(one, "/x") == Identity.of(one, "/x")
+
+
+def test_a_folder_may_be_reached_by_a_link(tmp_path):
+    """Paths are the same from either side; a link in the place of a file is a name of its own."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "real" / "a.ckpt").symlink_to("b.ckpt")
+    names = [tmp_path / "real" / "a.ckpt", tmp_path / "link" / "a.ckpt", tmp_path / "real" / "b.ckpt"]
+    found = [Identity.of(BestCheckpoint(name), str(tmp_path / "link" / "s")).arguments["filepath"] for name in names]
+    assert found == ["../a.ckpt", "../a.ckpt", "../b.ckpt"]
 
 
 def identity(kind: str = "A", key: Any = None, **arguments: Any) -> Identity:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pathlib
 import pickle
-import pydoc
 import subprocess
 import sys
 
@@ -27,10 +26,17 @@ ms_callbacks.EarlyStopping("acc")
 from ms_callbacks import *
 loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
 print(*sorted(loaded - set(sys.stdlib_module_names if hasattr(sys, "stdlib_module_names") else [])))
-try:
-    ms_callbacks.vision.Mnist, ms_callbacks.vision.lenet
-except ModuleNotFoundError as error:
-    assert error.name == "mindvision", error  # an extra
+sys.modules["mindvision"] = None  # as where the extra is not installed
+assert "vision" in dir(ms_callbacks) and not hasattr(ms_callbacks, "vision")
+for use, error in [("ms_callbacks.vision", AttributeError), ("from ms_callbacks import vision", ImportError)]:
+    try:
+        exec(use)
+    except error as raised:
+        assert "pip install" in str(raised), raised
+    else:
+        raise AssertionError(use)
+import pydoc
+assert "class EarlyStopping(" in pydoc.plain(pydoc.render_doc(ms_callbacks))
 """
 
 
@@ -56,13 +62,19 @@ def test_what_is_exported_is_what_is_imported():
         exec("from ms_callbacks import EarlyStoping")
 
 
-def test_what_is_exported_is_pickled_and_documented():
-    """Loaded late, a class is the same object under every name, and `help` has it."""
+def test_what_is_exported_is_pickled_as_itself():
+    """Loaded late, a class is the same object under every name."""
     for name in ms_callbacks.__all__:
         exported = getattr(ms_callbacks, name)
         assert pickle.loads(pickle.dumps(exported)) is exported
         assert exported.__module__.startswith("ms_callbacks.")
-    assert "class EarlyStopping(" in pydoc.plain(pydoc.render_doc(ms_callbacks))
+
+
+def test_vision_is_there_after_one_import():
+    """Where its extra is installed."""
+    pytest.importorskip("mindvision")
+    assert ms_callbacks.vision.Mnist.__name__ == "Mnist"
+    assert callable(ms_callbacks.vision.lenet)
 
 
 def test_it_is_typed():

@@ -188,7 +188,7 @@ def test_a_state_is_resumed(kind, mode, tmp_path):
     assert_same_weights(kept(network), whole)
 
 
-def test_nan_in_complex_numbers_is_seen(tmp_path):
+def test_nan_in_complex_numbers_is_seen(graph, tmp_path):
     """In the imaginary part too."""
     model, network = make(Complex)
     ops.assign(network.amplitudes, Tensor(np.array([1, complex(0, np.nan)], np.complex64)))

@@ -522,7 +522,9 @@ def test_the_place_of_one_who_moves_the_run_does_not_matter(tmp_path, capsys):
     (tmp_path / "told").mkdir()
     told = outcome(tmp_path / "told", capsys)
     assert told[0] == [4, 5, 6]
-    assert [name for name in told[-1] if name.startswith("state-")] == ["state-00000001", "state-00000002"]
+    assert [name for name in told[-1] if name.startswith("state-")] == [
+        f"state-0000000{number}" for number in (1, 2, 3)
+    ]
     for place, resume in [(0, Resume(3)), (1, Resume(3)), (2, Resume(3)), (9, NewResume(3)), (9, lambda_resume(3))]:
         folder = tmp_path / f"{place} {type(resume).__name__}"
         folder.mkdir()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import io
 import os
+import pickle
 import pty
 import re
 import struct
@@ -23,6 +25,7 @@ from ms_callbacks.watch._bar import Bar, Clock
 from ms_callbacks.watch.progress_bar import ProgressBar
 
 
+@pytest.mark.usefixtures("graph")
 def test_plain_lines_in_a_file():
     """With epoch, step, loss, rate, time left, and the latest validation, after what the first step compiles."""
     file = io.StringIO()
@@ -222,6 +225,8 @@ def test_an_exception_takes_the_bar_down(monkeypatch):
         make_model().train(1, dataset(), callbacks=[bar, LossMonitor(), Fail()])
     assert _output._printer is printer
     assert bar._bar is None
+    bar.file = None
+    assert pickle.loads(pickle.dumps(copy.deepcopy(bar))).refresh == bar.refresh  # nothing of the run is left
     assert "ms_callbacks-clock" not in [thread.name for thread in threading.enumerate()]
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import pickle
+import shutil
 import stat
 
 import mindspore as ms
@@ -112,7 +113,7 @@ def test_a_state_cannot_have_a_file_removed_or_loaded_elsewhere(tmp_path, outsid
         saved["state"]["kept"] = [{"path": path, "record": {**record, "value": value}} for value in (-99.0, 99.0)]
 
     forge(run / "state" / "state-00000002" / "state.json", name_it)
-    os.remove(run / "state" / "finished.json")
+    shutil.rmtree(run / "state" / "state-00000003")  # which is that of a finished run
     state, best, network = TrainingState(str(run / "state")), best_at(template, save_top_k=1), nn.Dense(1, 1)
     train = dataset(1, 1)
     assert state.resume(ms.Model(network), train) == 2
@@ -170,7 +171,6 @@ def test_a_link_is_not_followed_to_remove_what_it_points_to(tmp_path):
     (state / f"{_files._PREFIX}abcdefgh").symlink_to(precious)
     scripted(TrainingState(str(state), keep=1))
     (state / "state-00000001").symlink_to(precious) if not (state / "state-00000001").exists() else None
-    os.remove(state / "finished.json")
     TrainingState(str(state)).resume(ms.Model(nn.Dense(1, 1)), dataset(1, 1))
     assert (precious / "file").read_text() == "x"
 
@@ -186,12 +186,11 @@ def test_what_is_too_large_is_refused_unread(tmp_path, monkeypatch):
     os.truncate(tmp_path / "best.ckpt.json", (1 << 20) + 1)
     with pytest.raises(ValueError, match=r"is larger than any that is written here \(1048576 bytes\)"):
         best_at(tmp_path / "best.ckpt").load_into(nn.Dense(1, 1))
-    state = tmp_path / "state" / "state-00000002"
+    state = tmp_path / "state" / "state-00000003"
     content = (state / "state.json").read_bytes()
     os.truncate(state / "state.json", (1 << 28) + 1)  # a hole: it takes no room
     resume = TrainingState(str(tmp_path / "state")).resume
-    (tmp_path / "state" / "state-00000001").rename(tmp_path / "older")
-    os.remove(tmp_path / "state" / "finished.json")
+    (tmp_path / "state" / "state-00000002").rename(tmp_path / "older")
     with pytest.raises(ValueError, match=r"is larger than any that is written here \(268435456 bytes\)"):
         resume(ms.Model(nn.Dense(1, 1)), dataset(1, 1))
     (state / "state.json").write_bytes(content)
@@ -226,7 +225,7 @@ def test_files_get_what_the_umask_leaves(tmp_path):
     finally:
         os.umask(umask)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(files) == 10
+    assert len(files) == 9
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 

@@ -11,6 +11,7 @@ import random
 import re
 import shutil
 import stat
+import threading
 from functools import cache
 from typing import Any
 
@@ -34,8 +35,9 @@ from ms_callbacks import (
     ReduceLROnPlateau,
     TrainingState,
 )
-from ms_callbacks.core import _files
+from ms_callbacks.core import _files, _weights
 from ms_callbacks.core._context import Run
+from ms_callbacks.keep import _behind, training_state
 
 CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
 within = pytest.mark.skipif(not CAN_BEGIN_WITHIN, reason="this MindSpore cannot begin a dataset in its middle")
@@ -72,6 +74,11 @@ class Count(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.total = state["total"]
+
+
+def keyed(key: str, callback: Any) -> Any:
+    callback.state_key = key
+    return callback
 
 
 class NoStep(Callback):
@@ -340,6 +347,79 @@ def test_a_state_that_is_not_plain_names_its_callback(tmp_path, content):
     assert names(tmp_path / "state") == []
 
 
+class Arrays(Count):
+    """Keeps an array too."""
+
+    def __init__(self, array: Any) -> None:
+        super().__init__()
+        self.array = array
+
+    def state_arrays(self) -> dict[str, Any]:
+        return {"x": self.array}
+
+    def load_state_arrays(self, arrays: dict[str, Any]) -> None:
+        self.array = arrays["x"]
+
+
+def test_arrays_of_a_users_own_come_back_as_they_were(tmp_path):
+    """Of any shape, those without elements and without dimensions too."""
+    kinds = ("float16", "float32", "float64", "int8", "uint16", "bool", "complex64")
+    shapes = ((0,), (), (3, 0), (2, 3))
+    arrays = [np.ones(shape, kind) for shape in shapes for kind in kinds]
+    one = [keyed(str(index), Arrays(array)) for index, array in enumerate(arrays)]
+    with pytest.raises(RuntimeError, match="mine"):
+        make_model().train(
+            2, dataset(), callbacks=[TrainingState(str(tmp_path / "s")), *one, Fail("on_train_step_end")]
+        )
+    other = [keyed(str(index), Arrays(None)) for index in range(len(arrays))]
+    model, data, state = make_model(), dataset(), TrainingState(str(tmp_path / "s"))
+    first = state.resume(model, data, epochs=2)
+    model.train(2, data, callbacks=[state, *other], initial_epoch=first)
+    for each, array in zip(other, arrays):
+        assert (each.array.shape, each.array.dtype) == (array.shape, array.dtype)
+        np.testing.assert_array_equal(each.array, array)
+
+
+@pytest.mark.parametrize(
+    "array", [[1.0], np.float32(1), ms.Tensor([1.0]), np.array(["a"]), np.array([{}]), np.ones(2, ">f4"), None]
+)
+def test_arrays_that_cannot_be_saved_name_their_callback(tmp_path, array):
+    """At the first save."""
+    with pytest.raises(TypeError, match="TrainingState: state_arrays of Arrays must hold NumPy arrays of num.*'x' is"):
+        make_model().train(2, dataset(), callbacks=[Arrays(array), TrainingState(str(tmp_path / "state"))])
+    assert names(tmp_path / "state") == []
+
+
+@pytest.mark.parametrize("what", [training_state, _behind], ids=["state", "best"])
+def test_an_interrupt_while_the_run_waits_for_a_file_waits_for_it_all_the_same(tmp_path, monkeypatch, what):
+    """When `train` has raised, nothing is being written any more, and what was is known."""
+    go_on, calls = threading.Event(), []
+    save, waiting = _weights.save, what.wait
+
+    def slow(*arguments: Any) -> None:
+        go_on.wait(60)
+        save(*arguments)
+
+    def wait(futures: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        go_on.set()
+        return waiting(futures)
+
+    monkeypatch.setattr(_weights, "save", slow)
+    monkeypatch.setattr(what, "wait", wait)
+    best = BestCheckpoint(str(tmp_path / "best.ckpt"), monitor="loss", verbose=0)
+    kept = TrainingState(str(tmp_path / "s")) if what is training_state else best
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            make_model().train(1, dataset(), callbacks=[kept])
+        assert go_on.is_set()
+        assert best.best_epoch_ == 1 or names(tmp_path / "s") == ["state-00000001"]
+    finally:
+        go_on.set()
+
+
 def test_a_callback_that_only_loads_has_no_state(tmp_path):
     """It is left alone."""
 
@@ -519,6 +599,24 @@ def test_files_get_ordinary_permissions(tmp_path):
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "state").rglob("*")}
     folders = {"state-00000001": 0o750, "state-00000002": 0o750}
     assert modes == {**folders, "weights.ckpt": 0o640, "state.json": 0o640}
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path):
+    """As where a file is in its place."""
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError, match="TrainingState: cannot make the folder '.*file': .*; pass another"):
+        make_model().train(1, dataset(), callbacks=[TrainingState(tmp_path / "file"), NoStep()])
+
+
+@within
+def test_a_resume_that_is_repeated_leaves_datasets_as_they_were(states):
+    """As where the first was of another run, or its cell of a notebook was run again."""
+    before = ds.config.get_fast_recovery()
+    state, model, train = TrainingState(str(states)), make_model(), dataset()
+    for _ in range(2):
+        first = state.resume(model, train)
+    model.train(4, train, callbacks=[state, Count(2), Count(3)], initial_epoch=first)
+    assert ds.config.get_fast_recovery() == before
 
 
 def test_the_seeds_come_back(states):

@@ -78,6 +78,7 @@ class DynamicLR(Schedule):
                     f"would never be used: leave the warm-up's part out"
                     if is_of_whole_run
                     else f"make the list {needed} long"
+                    + (", or pass by='epoch'" if self.by_step and given == plan.epochs else "")
                 )
             )
 

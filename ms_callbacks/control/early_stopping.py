@@ -72,6 +72,7 @@ class EarlyStopping(TrainCallback, Restorer):
         True
     """
 
+    _run_only = ("_snapshot",)
     baseline: Optional[float]
     stopping_threshold: Optional[float]
     divergence_threshold: Optional[float]

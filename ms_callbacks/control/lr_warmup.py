@@ -153,6 +153,12 @@ class LRWarmup(Schedule):
         if self._plateau is not None:
             self._plateau.load_state_dict(state["after"])
 
+    def take_results(self, epochs: int) -> None:
+        """Is as after the run whose results it was given, and so is a plateau that comes after."""
+        super().take_results(epochs)
+        if self._plateau is not None:
+            self._plateau.take_results(epochs)
+
     @property
     def _plateau(self) -> Optional[RateSetter]:
         """What comes after where it decides by itself, having no list."""

@@ -56,11 +56,12 @@ class Validate(TrainCallback, Evaluator):
 
     In `Model.fit` with a `valid_dataset`, no second evaluation is made: the one of `fit` serves, with `eval_loss` put
     right. A `Model.fit` without `Validate` has MindSpore's own: that of a metric `loss`, over batches, or else of the
-    last batch alone.
+    last batch alone, which one line at the start of the run says where a callback makes use of it.
 
     Args:
-        model: the Model that trains; it must have been made with `metrics`.
-        dataset: the validation set, as `Model.eval` takes it.
+        model: the Model that trains; it must have been made with `metrics`. A copy of the callback has the same one.
+        dataset: the validation set, as `Model.eval` takes it. It cannot be pickled, and so the callback cannot: a
+            process that trains makes its own.
         every_n_epochs: evaluates in every n-th epoch. Default: 1.
         on_last: evaluates in the last epoch too, whatever `every_n_epochs`: the last one planned, or one in which a
             stop was asked for during its steps. Default: True.
@@ -81,6 +82,8 @@ class Validate(TrainCallback, Evaluator):
         Epoch time: ... ms, per step time: ... ms, avg loss: ...
         Validation: acc: ..., eval_loss: ...
     """
+
+    _run_only = ("_written",)
 
     def __init__(self, model: Model, dataset: Any, *, every_n_epochs: int = 1, on_last: bool = True) -> None:
         super().__init__()

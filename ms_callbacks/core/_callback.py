@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
+import inspect
+import io
 import weakref
+from collections.abc import Iterator
 from typing import Any, Callable, Optional
 
 import numpy as np
-from mindspore.train import Callback
+from mindspore import nn
+from mindspore.dataset import Dataset
+from mindspore.train import Callback, Model
 
 from . import _signals
 from ._context import Run
@@ -24,6 +30,8 @@ __all__ = ["STEP_BEGIN", "STEP_END", "Act", "TrainCallback", "only_one"]
 
 Act = Callable[[Any], None]  # what a hook calls with its run context
 STEP_BEGIN, STEP_END = "on_train_step_begin", "on_train_step_end"
+_HANDED_OUT = ("_handing_over", "_finding_place", "_own_acts", "_run", "_unguard")  # by a run, and gone with it
+_WHILE_IT_LASTS = (*_HANDED_OUT, "_depth", "_is_used")
 _MADE: list[weakref.ref[TrainCallback]] = []
 _EPOCH_BEGIN = ("on_train_epoch_begin", "epoch_begin")  # and its name before MindSpore 2.0
 
@@ -36,12 +44,17 @@ class TrainCallback(Callback):
 
     It has a hook in a step only while it has something to do there, by `at_step`: what runs between two steps of a
     network finds the processor's caches cold, and even to ask whether there is something takes most of a microsecond.
+
+    A copy, or what comes out of pickle in another process, is made as this one and has learnt the same, and has no part
+    in a run that is under way. A Model, a dataset or a network that a callback was made with is the same in a copy;
+    MindSpore's cannot be pickled.
     """
 
+    _run_only: tuple[str, ...] = ()  # attributes that hold what belongs to a run, and may be `None` outside of one
     state_key: Optional[str] = None  # tells it from others of its class when a saved state is given back
     _depth = 0
     _is_planned = False
-    _is_used = False  # in a run
+    is_used = False  # in a run
     _goes_on = False
     reset_on_train_begin = True  # an argument of those that may learn over several runs
     _has_learnt = False  # in a run before this one
@@ -58,9 +71,27 @@ class TrainCallback(Callback):
 
     @staticmethod
     def made() -> list[TrainCallback]:
-        """The callbacks of this library that the process has made and not used in a run yet, the latest first."""
-        alive = [reference() for reference in reversed(_MADE)]
-        return [callback for callback in alive if callback is not None and not callback._is_used]
+        """The callbacks of this library that the process has made, in their order."""
+        alive = [reference() for reference in _MADE]
+        return [callback for callback in alive if callback is not None]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What stands before a method of the class is a hook of a run.
+        hooks = {name for name in vars(self) if inspect.isroutine(getattr(type(self), name, None))}
+        gone = hooks.union(_WHILE_IT_LASTS)
+        kept = {name: value for name, value in vars(self).items() if name not in gone}
+        return {**kept, **dict.fromkeys(self._run_only)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        TrainCallback.__init__(self)
+        self.__dict__.update(state)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TrainCallback:
+        state = self.__getstate__()
+        memo.update((id(each), each) for each in _mindspores(state))
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        copied.__setstate__(copy.deepcopy(state, memo))
+        return copied
 
     def __repr__(self) -> str:
         """The configuration as it was given."""
@@ -84,14 +115,14 @@ class TrainCallback(Callback):
             finally:
                 if self._unguard is not None:
                     self._unguard()
-                for name in (STEP_BEGIN, STEP_END, "_handing_over", "_finding_place", "_own_acts", "_run", "_unguard"):
+                for name in (STEP_BEGIN, STEP_END, *_HANDED_OUT):
                     _take_away(self, name)
 
     def on_train_begin(self, run_context: Any) -> None:
         """Checks what can be told before the first epoch."""
         self._run = Run.of(run_context)
         self.check(self._run)
-        self._is_used = True
+        self.is_used = True
         self._is_planned = False
         self._epochs_before = 0 if self.reset_on_train_begin else self._last_epoch
         self._handing_over = self._finding_place = ()
@@ -218,6 +249,12 @@ class TrainCallback(Callback):
         self._goes_on, self._has_learnt = False, True
         return not goes_on
 
+    def take_results(self, epochs: int) -> None:
+        """Called where it was given what it came to in a run of so many epochs that is over: it is as after that."""
+        self.is_used = self._has_learnt = True
+        self._goes_on = False
+        self._last_epoch = epochs
+
     def epoch_of(self, run: Run) -> int:
         """The epoch under way; over all runs where it is not reset between them, unless `initial_epoch` counts them."""
         return run.epoch if run.initial_epoch else self._epochs_before + run.epoch
@@ -250,6 +287,15 @@ class TrainCallback(Callback):
             setattr(self, hook, self._run.clocked(self, hook, act))
         else:
             _take_away(self, hook)
+
+
+def _mindspores(value: Any) -> Iterator[Any]:
+    """What of a value is MindSpore's own, or an open file: it is not copied with a callback that was given it."""
+    if isinstance(value, (Model, nn.Cell, Dataset, io.IOBase)):
+        yield value
+    elif isinstance(value, (dict, list, tuple)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _mindspores(each)
 
 
 _OF_AUTHORS = {name for cls in (TrainCallback, Callback) for name in vars(cls) if not name.startswith("_")} - {

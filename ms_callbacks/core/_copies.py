@@ -37,9 +37,10 @@ class Copies:
                 copies = list(threads.map(_copy, held, now.values()))
         return Snapshot(dict(parameters), dict(zip(now, copies)))
 
-    def holds(self, array: _Array) -> bool:
-        """Whether an array is one of the copies, and so stays as it is."""
-        return any(array.base is one for copies in self._of.values() for one in copies)
+    def kept(self, arrays: Mapping[str, _Array]) -> dict[str, _Array]:
+        """Arrays that stay as they are: those that are among the copies, and copies of the others."""
+        held = {id(one) for copies in self._of.values() for one in copies}
+        return {name: array if id(array.base) in held else array.copy() for name, array in arrays.items()}
 
 
 def _copy(held: list[_Array], array: _Array) -> _Array:

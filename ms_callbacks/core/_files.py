@@ -33,6 +33,7 @@ __all__ = [
     "read_json",
     "remove_orphans",
     "sha256",
+    "shown",
     "staged",
     "staged_folder",
     "write_json",
@@ -45,6 +46,8 @@ Write = Callable[[Any], object]  # what is given a binary file to write into
 _NOT_OFFERED = {
     getattr(errno, name) for name in "EINVAL ENOTSUP EOPNOTSUPP ENOSYS EPERM EACCES EBADF EISDIR ENOTTY".split()
 }
+_NEEDED = "; a file is written beside its place, flushed to the disk and renamed, and the file system must do all three"
+_flushing: set[int] = set()  # file systems that are known to flush what is written
 _told_of: set[int] = set()  # file systems of which it was said what they cannot do
 
 
@@ -74,25 +77,28 @@ def check_folder(owner: str, path: str, name: Optional[str] = None) -> None:
             os.mkdir(one)
             os.mkdir(other)
             for content in (b"old", b"new"):
-                written(os.path.join(one, "file"), lambda file, content=content: file.write(content))
+                with open(os.path.join(one, "file"), "wb") as file:
+                    file.write(content)
                 os.replace(os.path.join(one, "file"), os.path.join(other, name))
             os.rename(one, os.path.join(workshop, "renamed"))
-            with open(os.path.join(other, name), "rb") as file:
+            with open(os.path.join(other, name), "rb+") as file:
                 if file.read() != b"new":
                     raise OSError("a file that was just written there reads differently")
-        _flush_folder(folder)
+                disk = os.fstat(file.fileno()).st_dev
+                if disk not in _flushing:  # what takes longest, and cannot be otherwise the next time
+                    os.fsync(file.fileno())
+                    _flush_folder(folder)
+                    _flushing.add(disk)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise OSError(
                 f"{owner}: the name {name!r} has {len(os.fsencode(name))} bytes, and the file system of {folder!r} "
                 f"takes {os.pathconf(folder, 'PC_NAME_MAX')} at most; choose a shorter one"
             ) from error
-        needed = (
-            "; a file is written beside its place, flushed to the disk and renamed, and a file system must do all three"
-            if error.errno in _NOT_OFFERED | {errno.EXDEV}
-            else ""
-        )
-        raise type(error)(f"{owner}: cannot write in the folder {folder!r} of {path!r}: {error}{needed}") from error
+        is_lacking = error.errno in _NOT_OFFERED | {errno.EXDEV}
+        raise type(error)(
+            f"{owner}: cannot write in the folder {folder!r} of {path!r}: {error}{_NEEDED if is_lacking else ''}"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -206,6 +212,15 @@ def sha256(path: str) -> str:
 def digest_of(content: Any) -> str:
     """The SHA-256 of what JSON holds, however it is written down, in hexadecimal."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def shown(path: str) -> str:
+    """A path as it is read most easily: from the working directory, where it lies below that."""
+    try:
+        relative = os.path.relpath(path)
+    except (OSError, ValueError):  # the working directory is gone, or on another drive of Windows
+        return path
+    return path if relative.startswith(os.pardir) else relative
 
 
 def in_words(size: int) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import unicodedata
 from collections.abc import Iterable, Iterator
-from typing import Any, Optional
+from typing import Any
 
 from ._output import emit
 
@@ -27,12 +27,16 @@ def choose_fonts(drawn: Any) -> None:
     from matplotlib.font_manager import findfont, get_font
     from matplotlib.text import Text
 
+    lacking: dict[Any, set[str]] = {}
     for text in drawn.findobj(Text):
         text.set_parse_math(False)
         beyond = {each for each in text.get_text() if each > "~" and each.isprintable() and not each.isspace()}
-        if beyond:
-            lacking = _lacking(get_font(findfont(text.get_fontproperties())), beyond)
-            text.set_fontfamily([*text.get_fontfamily(), *(families_with(frozenset(lacking)) if lacking else ())])
+        missing = _lacking(get_font(findfont(text.get_fontproperties())), beyond) if beyond else set()
+        if missing:
+            lacking[text] = missing
+    families = families_with(frozenset().union(*lacking.values())) if lacking else ()
+    for text in lacking:
+        text.set_fontfamily([*text.get_fontfamily(), *families])
 
 
 @functools.lru_cache(maxsize=1000)
@@ -58,32 +62,33 @@ def _lacking(font: Any, characters: Iterable[str]) -> set[str]:
 
 def _fonts() -> Iterator[tuple[str, Any]]:
     """The fonts that can draw text, each with its family, the likely ones first."""
-    from matplotlib.font_manager import findSystemFonts, fontManager
+    from matplotlib.font_manager import findSystemFonts, fontManager, get_font
 
     # matplotlib keeps a list of fonts between processes, in which those that were installed since are not.
     for path in set(findSystemFonts()).difference(entry.fname for entry in fontManager.ttflist):
         with contextlib.suppress(Exception):  # a file that is none
             fontManager.addfont(path)
-    families = {entry.name for entry in fontManager.ttflist if not entry.name.lower().startswith(_NOT_FOR_TEXT)}
-    for family in sorted(families, key=_rank):
-        font = _font(family)
-        if font is not None and font.scalable:
-            yield family, font
+    entries: dict[str, Any] = {}  # by family, the one that is closest to a regular face
+    for entry in fontManager.ttflist:
+        if not entry.name.lower().startswith(_NOT_FOR_TEXT):
+            entries[entry.name] = min(entries.get(entry.name, entry), entry, key=_strangeness)
+    for family in sorted(entries, key=lambda family: (_unlikeliness(family), _strangeness(entries[family]), family)):
+        with contextlib.suppress(Exception):  # a file that is gone, or that FreeType cannot read
+            font = get_font(entries[family].fname)
+            if font.scalable:
+                yield family, font
 
 
-def _rank(family: str) -> tuple[int, bool, str]:
+def _unlikeliness(family: str) -> int:
     name = family.lower()
-    likely = next((place for place, part in enumerate(_LIKELY) if part in name), len(_LIKELY))
-    return likely, "sans" not in name, name
+    return next((place for place, part in enumerate(_LIKELY) if part in name), len(_LIKELY))
 
 
-def _font(family: str) -> Optional[Any]:
-    from matplotlib.font_manager import FontProperties, findfont, get_font
+def _strangeness(entry: Any) -> tuple[bool, int]:
+    from matplotlib.font_manager import weight_dict
 
-    try:
-        return get_font(findfont(FontProperties(family=[family]), fallback_to_default=False))
-    except Exception:  # a file that is gone, or that FreeType cannot read
-        return None
+    weight = weight_dict.get(entry.weight, entry.weight)
+    return entry.style != "normal", abs(int(weight) - 400)
 
 
 def _tell(lacking: str) -> None:

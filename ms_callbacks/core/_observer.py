@@ -59,6 +59,8 @@ class EvalOutputs:
 class EvalObserver(TrainCallback, ABC):
     """Sees each batch of whatever evaluation takes place: that of `Validate`, of `Model.fit`, or of `Model.eval`."""
 
+    _run_only = ("eval_outputs",)
+
     def on_eval_begin(self, run_context: Any) -> None:
         """Finds out where the Model's evaluation network has the prediction and the labels."""
         self.eval_outputs = EvalOutputs(type(self).__name__, _evaluating_model())

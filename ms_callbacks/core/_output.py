@@ -28,7 +28,6 @@ class SafeStream:
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-
         self.kind = type(stream)
 
     def __getattr__(self, name: str) -> Any:
@@ -137,9 +136,9 @@ def known(number: Optional[int]) -> str:
 
 def counted(number: int, noun: str) -> str:
     """The number with its noun: `1 epoch`, `3 epochs`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def in_a_row(number: int) -> str:
     """How often something has happened without a break: `once`, `3 times in a row`."""
-    return "once" if number == 1 else f"{number:,} times in a row"
+    return "once" if number == 1 else f"{number} times in a row"

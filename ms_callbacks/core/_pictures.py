@@ -70,7 +70,8 @@ def save(drawn: Any, path: str) -> None:
         return
     choose_fonts(drawn)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # which was said once
+        # Of each glyph that no font has, which was said once, and of scripts that older ones do not put together.
+        warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not support")
         with staged(path, lambda file: drawn.savefig(file, format="png")):
             pass
 

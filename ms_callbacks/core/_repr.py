@@ -9,7 +9,7 @@ import reprlib
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["configuration"]
+__all__ = ["configuration", "parameters_of"]
 
 
 class _Short(reprlib.Repr):
@@ -37,7 +37,7 @@ _SHORT = _Short()
 def configuration(owner: Any) -> str:
     """`EarlyStopping(monitor='acc', patience=3)`: the arguments that differ from their defaults, in their order."""
     shown = {}
-    for parameter in _parameters(type(owner)):
+    for parameter in parameters_of(type(owner)):
         try:
             value = getattr(owner, parameter.name)
         except Exception:  # a class of a user's need not keep an argument under its name
@@ -47,19 +47,21 @@ def configuration(owner: Any) -> str:
     return f"{type(owner).__name__}({', '.join(shown.values())})"
 
 
-def _parameters(cls: type) -> Iterator[inspect.Parameter]:
-    """The named parameters of a class; where it passes others on, as `**kwargs`, those of the class before it too."""
+def parameters_of(cls: type) -> Iterator[inspect.Parameter]:
+    """The named parameters of a class; where it takes any, as `**kwargs`, those of the class before it too."""
     for each in cls.__mro__:
         if "__init__" not in vars(each):
             continue
         parameters = list(inspect.signature(vars(each)["__init__"]).parameters.values())[1:]
         yield from (one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD))
-        if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+        if not any(one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in parameters):
             return
 
 
 def _is_same(value: Any, default: Any) -> bool:
     try:
+        if isinstance(default, str) and isinstance(value, str) and os.path.isabs(value):
+            return value == os.path.abspath(default)  # a path, which is kept in full
         return value is default or bool(value == default)
     except Exception:  # as of an array, whose elements are compared one by one
         return False

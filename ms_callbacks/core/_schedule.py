@@ -43,6 +43,7 @@ _MINDSPORES_OWN = tuple(
 class RateSetter(TrainCallback):
     """A callback that sets the learning rate of all optimizers; at most one in a list of callbacks."""
 
+    _run_only = ("_rates",)
     _rates: Optional[Rates] = None
 
     def on_train_begin(self, run_context: Any) -> None:

@@ -54,7 +54,8 @@ class Robustness(TrainCallback):
     accuracies for epsilons above 0 are NaN.
 
     Args:
-        dataset: two columns, the network's input (floats, batch first) and the label, as `Model.eval` takes it.
+        dataset: two columns, the network's input (floats, batch first) and the label, as `Model.eval` takes it. It
+            cannot be pickled, and so the callback cannot: a process that trains makes its own.
         epsilons: how far to move the inputs; finite and at least 0. Default: (0.0, 0.05, 0.1, 0.2).
         max_batches: looks at so many batches only. Default: None, all.
         output: which of several outputs holds the scores of the classes: an index, a key, or a function of all that the

@@ -74,6 +74,7 @@ class Behind(Generic[_What]):
             to_the_end: waits until all is written.
         """
         while self._jobs and (to_the_end or self._jobs[0].future.done()):
+            wait([self._jobs[0].future])  # where that is interrupted, it is still to be told of
             job = self._jobs.pop(0)
             try:
                 job.future.result()

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
-import inspect
 import json
+import math
 import os
 from collections.abc import Iterable
 from typing import Any, Callable, NamedTuple, Optional
 
+import numpy as np
 from mindspore.train import Callback
 
 from ..core._callback import TrainCallback
+from ..core._repr import parameters_of
 
 __all__ = ["Identity", "check_left", "matched", "twins"]
 
 # Arguments that say what a callback is for; the others say how it does that.
-_PATHS = ("filepath", "filename", "directory", "path", "picture")
+_PATHS = ("filepath", "filename", "directory", "path", "picture", "dump_dir")
 _NAMES = ("monitor", *_PATHS)
 _LONGEST = 50  # items of a list that is kept as it is
+_DEEPEST = 4  # of callbacks and lists within each other, which may hold one another
 _OPAQUE = "an object of "
+_NOT_KEPT = _OPAQUE + "which nothing is kept"
 
 
 class Identity(NamedTuple):
@@ -33,6 +38,8 @@ class Identity(NamedTuple):
     def of(cls, callback: Any, directory: str) -> Identity:
         """That of a callback, whose paths count from `directory`, so that all may be moved together."""
         key = getattr(callback, "state_key", None)
+        if not isinstance(key, (str, type(None))):
+            raise TypeError(f"state_key of {type(callback).__name__} must be a string, but got {key!r}")
         return cls(type(callback).__name__, key, _arguments(callback, directory))
 
     def __str__(self) -> str:
@@ -107,42 +114,55 @@ def _left(identities: list[Identity], taken: Iterable[int]) -> list[int]:
     return [index for index in range(len(identities)) if index not in known]
 
 
-def _arguments(callback: Any, directory: str) -> dict[str, Any]:
+def _arguments(callback: Any, directory: str, depth: int = 0) -> dict[str, Any]:
     """What a callback was made with, as far as it keeps that under the names of its arguments."""
-    try:
-        names = list(inspect.signature(type(callback)).parameters)
-    except (TypeError, ValueError):
-        return {}
-    found = {}
-    for name in names:
-        if hasattr(callback, name):
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(one.name for one in parameters_of(type(callback))):
+        try:
             value = getattr(callback, name)
-            if name in _PATHS and isinstance(value, (str, os.PathLike)):
-                value = _relative(os.path.abspath(value), directory)
-            found[name] = _plain(value, directory)
+        except Exception:  # a property may raise anything
+            found[name] = _NOT_KEPT
+            continue
+        if name in _PATHS and isinstance(value, (str, os.PathLike)):
+            value = _relative(os.fspath(value), directory)
+        found[name] = _plain(value, directory, depth)
     return found
 
 
-def _plain(value: Any, directory: str) -> Any:
+def _plain(value: Any, directory: str, depth: int) -> Any:
     """A value as JSON holds it, without reading a device: a list that is long by its digest, an object by its class."""
+    if isinstance(value, enum.Enum):
+        return str(value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and math.isnan(value):
+        return str(value)  # which is equal to itself
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if isinstance(value, (list, tuple)):
-        items = [_plain(each, directory) for each in value]
-        if len(items) <= _LONGEST:
-            return items
-        return f"{len(items)} items, SHA-256 {hashlib.sha256(json.dumps(items).encode()).hexdigest()[:16]}"
-    if isinstance(value, dict):
-        return {str(key): _plain(each, directory) for key, each in value.items()}
-    if isinstance(value, Callback):
-        return [type(value).__name__, _arguments(value, directory)]
+    if depth < _DEEPEST:
+        if isinstance(value, (list, tuple)):
+            items = [_plain(each, directory, depth + 1) for each in value]
+            if len(items) <= _LONGEST:
+                return items
+            return f"{len(items)} items, SHA-256 {hashlib.sha256(json.dumps(items).encode()).hexdigest()[:16]}"
+        if isinstance(value, dict):
+            return {str(key): _plain(each, directory, depth + 1) for key, each in value.items()}
+        if isinstance(value, Callback):
+            return [type(value).__name__, _arguments(value, directory, depth + 1)]
     return _OPAQUE + (getattr(value, "__qualname__", None) or type(value).__name__)
 
 
 def _relative(path: str, directory: str) -> str:
+    """A path from a directory, by whatever links to folders both were given."""
     try:
-        return os.path.relpath(path, directory)
+        return os.path.relpath(*(_without_links(os.path.abspath(each)) for each in (path, directory)))
     except ValueError:  # on another drive of Windows
-        return path
+        return os.path.abspath(path)
+
+
+def _without_links(path: str) -> str:
+    """A path whose folders are no links; its last part may be one that is moved along."""
+    folder, name = os.path.split(path)
+    return os.path.join(os.path.realpath(folder), name)

@@ -8,6 +8,8 @@ import re
 import shutil
 from typing import Any, Callable, Optional
 
+import numpy as np
+
 from ..core import _files, _ranks, _weights
 
 __all__ = ["NETWORK", "RANKS", "State", "States"]
@@ -45,8 +47,10 @@ class State:
 
     def arrays_of(self, callback: int) -> _weights.Arrays:
         """The arrays of one of its callbacks."""
-        prefix = f"{callback}/"
-        return {name[len(prefix) :]: array for name, array in self._arrays.items() if name.startswith(prefix)}
+        shapes = {key: tuple(shape) for key, shape in self.content["callbacks"][callback]["arrays"].items()}
+        arrays = {key: self._arrays[f"{callback}/{key}"] for key in shapes}
+        # A file of MindSpore's has the same for an array without elements and for one without dimensions.
+        return {key: one if one.shape == shapes[key] else np.resize(one, shapes[key]) for key, one in arrays.items()}
 
 
 class States:

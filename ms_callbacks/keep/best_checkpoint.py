@@ -113,6 +113,8 @@ class BestCheckpoint(TrainCallback, Writer):
         'acc'
     """
 
+    _run_only = ("_behind", "_parameters")
+
     def __init__(
         self,
         filepath: Union[str, os.PathLike[str]] = "best.ckpt",
@@ -220,10 +222,8 @@ class BestCheckpoint(TrainCallback, Writer):
     def disk_space(self, run: Run) -> dict[str, int]:
         """Those that are kept, and the one that is written before an older goes."""
         most = run.epochs - run.initial_epoch if self.save_top_k == -1 else self.save_top_k
-        return {
-            os.path.dirname(os.path.realpath(self.filepath)): (most + self.save_last + 1)
-            * _weights.size_of(self._saved(run))
-        }
+        folder = os.path.dirname(os.path.realpath(self.filepath))
+        return {folder: (most + self.save_last + 1) * _weights.size_of(self._saved(run))}
 
     def before_epoch(self, run: Run) -> None:
         """Where the run goes on from an earlier one, takes up what that left on disk."""
@@ -545,10 +545,10 @@ class BestCheckpoint(TrainCallback, Writer):
         for each in outdone:
             remove(each.path)
         if self.verbose and self._kept[0] is new:
-            instead = f" instead of {', '.join(each.path for each in outdone)}" if outdone else ""
+            instead = f" instead of {', '.join(_files.shown(each.path) for each in outdone)}" if outdone else ""
             self.say(
                 f"{self.monitor} {new.value:.6g} in epoch {new.record['epoch']} is the best so far: "
-                f"saved {new.path}{instead}"
+                f"saved {_files.shown(new.path)}{instead}"
             )
 
     def _learn_from_first(self) -> None:
@@ -580,10 +580,10 @@ class BestCheckpoint(TrainCallback, Writer):
         }
 
     def _write(self, arrays: dict[str, np.ndarray[Any, Any]], saves: _Saves) -> None:
+        ending = os.path.splitext(self.filepath)[1]
         for path, record in ((kept.path, kept.record) for kept in (saves.best, saves.last) if kept is not None):
-            ending = os.path.splitext(path)[1]
             try:
-                save(path, lambda file, ending=ending: _weights.save(file, arrays, ending), record)
+                save(path, lambda file: _weights.save(file, arrays, ending), record)
             except (OSError, RuntimeError, ValueError) as error:
                 raise OSError(
                     f"{_OWNER}: could not save {path!r} in epoch {record['epoch']}: {error}; an earlier file there is "

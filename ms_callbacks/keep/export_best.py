@@ -15,6 +15,7 @@ from ..core._callback import STEP_BEGIN, TrainCallback
 from ..core._checks import check_cell, check_choice, check_path
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
+from ..core._roles import Writer
 from ..core._weights import Snapshot, check_parameters, flaw_in
 from ._export import check_format, export
 
@@ -23,7 +24,7 @@ __all__ = ["ExportBest"]
 _OWNER = "ExportBest"
 
 
-class ExportBest(TrainCallback):
+class ExportBest(TrainCallback, Writer):
     """Exports the network with its best weights when training ends, also where it was stopped early.
 
     The best weights are kept in memory, one copy of the parameters. At the end they are written into the network,
@@ -78,6 +79,7 @@ class ExportBest(TrainCallback):
         (12, 3)
     """
 
+    _run_only = ("_snapshot", "_examples")
     path_: Optional[str]
     difference_: Optional[float]
     _snapshot: Optional[Snapshot]
@@ -160,10 +162,9 @@ class ExportBest(TrainCallback):
             self._snapshot = Snapshot(run.weights)  # the memory of the copy before is for the next
             self._snapshot = run.copies.take(run.weights)
 
-    def after_run(self, run: Run) -> None:
-        """Exports the best weights and gives the network its final ones back."""
-        run.settle()
-        best, self._snapshot = self._snapshot, None
+    def finish_writing(self) -> None:
+        """Exports the best weights, before the run counts as finished, and gives the network its own back."""
+        run, best = self._run, self._snapshot
         if best is None or not best.arrays:
             known = "finite" if self.best_ is None else f"better than the {self.best_:.6g} of the run before"
             self.say(f"nothing was exported: {self.monitor} has not been {known}")
@@ -234,7 +235,7 @@ class ExportBest(TrainCallback):
         if self.verbose:
             self.say(
                 f"exported the weights of epoch {self.best_epoch_} ({self.monitor}: {self.best_:.6g}) "
-                f"to {self.filepath}: {verdict}"
+                f"to {_files.shown(self.filepath)}: {verdict}"
             )
 
     def _export(self, run: Run) -> str:

@@ -74,6 +74,9 @@ class GracefulStop(TrainCallback):
         self.signal_ = 0
         self._earlier: dict[signal.Signals, Any] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_earlier": {}}  # those of a run under way are its own to put back
+
     def on_train_begin(self, run_context: Any) -> None:
         """Sets the handlers."""
         super().on_train_begin(run_context)

@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, Optional, Union
 
 import mindspore as ms
@@ -37,6 +37,7 @@ __all__ = ["TrainingState"]
 
 _OWNER = "TrainingState"
 _LAST_EPOCH = "its last epoch"
+_HOW_TO_GET_RESULTS = "make them before, or pass them as callbacks=[...]"
 
 
 class TrainingState(TrainCallback, StateKeeper, Writer):
@@ -130,6 +131,8 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         True
     """
 
+    _run_only = ("_dataset", "_taken_up", "_order", "_learners", "_writing", "_seeds_of_run")
+
     def __init__(
         self,
         directory: Union[str, os.PathLike[str]],
@@ -166,6 +169,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         self._learners: Optional[Learners] = None
         self._began: Any = None
         self._learnt: list[str] = []
+        self._identities: dict[int, Identity] = {}
         self._is_begun = False
         self._writing: Optional[Future[None]] = None
 
@@ -188,7 +192,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             train_dataset: the dataset that it is called with. MindSpore 2.8 and newer begin it at the right step.
             epochs: the number of epochs that it is called with. Default: None, as many as when the state was saved.
             callbacks: who gets results back where the run is finished. Default: None, the callbacks of this library
-                that the process has made by now.
+                that the process has made by now and not used in a run yet, where several are alike the first.
 
         Returns:
             What to pass as `initial_epoch`; 0 where there is no state, and the run is the first.
@@ -204,15 +208,17 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             raise TypeError(
                 f"{_OWNER}: train_dataset must be a MindSpore dataset, but got {type(train_dataset).__name__}"
             )
+        given = None if callbacks is None else _listed(callbacks)
         self._epochs_asked = None if epochs is None else check_int(_OWNER, "epochs", epochs, 1)
-        self._dataset = self._taken_up = None
+        self._begin_dataset_anew()
+        self._taken_up = None
         self.finished_ = False
         state = self._newest()
         if state is None:
             return 0
         give_unique_names(model.train_network)
         if self._is_complete(state.content):
-            self._take_results(model, state, callbacks)
+            self._take_results(model, state, given)
             return int(state.content["epoch"])
         return self._continue(model, train_dataset, state)
 
@@ -222,19 +228,25 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         asked = content["epochs"] if self._epochs_asked is None else self._epochs_asked
         return decided or content["epoch"] >= asked
 
-    def _take_results(self, model: Model, state: State, callbacks: Union[Callback, Iterable[Callback], None]) -> None:
+    def _take_results(self, model: Model, state: State, callbacks: Optional[list[Any]]) -> None:
         """Gives a Model and callbacks what a finished run has come to."""
         self.finished_ = True
         content = state.content
-        _weights.write(_OWNER, named_parameters(model.train_network), state.parameters, state.path)
+        parameters = named_parameters(model.train_network)
+        rates = _dynamic_rates(optimizers_of(model.train_network))
+        arrays = state.parameters if rates is None else _with_lists(rates, parameters, state, 0)  # none is used again
+        _weights.write(_OWNER, parameters, arrays, state.path)
         if content["restored"] is not None:
             parts = take_apart(model._network, model._loss_fn, model._optimizer)
             _weights.write(_OWNER, parts.weights, state.arrays_of(content["restored"]), state.path)
-        given = [callbacks] if isinstance(callbacks, Callback) else callbacks
-        self._hand_out(state, _stateful(TrainCallback.made() if given is None else given), is_over=True)
+        made = TrainCallback.made() if callbacks is None else []
+        used = [Identity.of(each, self.directory) for each in made if each.is_used]  # and have their results
+        given = [each for each in made if not each.is_used] if callbacks is None else callbacks
+        left = self._hand_out(state, _stateful(given), is_over=True)
+        missing = [str(each) for each in left if each not in used and callbacks is None]
         decided = content["finished_by"] != _LAST_EPOCH and content["finished_by"]
         self.say(
-            f"the run in {self.directory!r} is complete, "
+            f"the run in {_files.shown(self.directory)!r} is complete, "
             + (f"stopped by {decided} after" if decided else "with")
             + f" {content['epoch']} of {content['epochs']} epochs; the model has its weights; "
             + (
@@ -242,6 +254,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
                 if decided
                 else f"for more, ask for more, as in resume(..., epochs={content['epoch'] + 1})"
             )
+            + (f"; for the results of {', '.join(missing)}, {_HOW_TO_GET_RESULTS}" if missing else "")
         )
 
     def _continue(self, model: Model, train_dataset: Any, state: State) -> int:
@@ -290,6 +303,13 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
                 f"draws the batches of the {steps} steps before again and drops them, so that the next are the same, "
                 f"for {', '.join(order.drawn + order.python)}; replay=False skips them instead"
             )
+
+    def _begin_dataset_anew(self) -> None:
+        """Lets a dataset that `resume` was given begin at its beginning again."""
+        if self._dataset is not None and CAN_BEGIN_WITHIN:
+            self._dataset.set_init_step(0)
+            ds.config.set_fast_recovery(self._fast_recovery)
+        self._dataset = None
 
     # What the run goes through
 
@@ -408,18 +428,21 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         finally:
             self._taken_up = self._order = self._learners = None
             self._rates_taken = []
-            if self._dataset is not None and CAN_BEGIN_WITHIN:
-                self._dataset.set_init_step(0)
-                ds.config.set_fast_recovery(self._fast_recovery)
-            self._dataset = self._epochs_asked = None
+            self._begin_dataset_anew()
+            self._epochs_asked = None
 
     # What the run asks for
 
     def hand_out(self, run: Run) -> None:
         """Gives the run and its callbacks the state that `resume` has found, before any of them begins."""
-        os.makedirs(self.directory, exist_ok=True)
+        try:
+            os.makedirs(self.directory, exist_ok=True)
+        except OSError as error:
+            raise type(error)(f"{_OWNER}: cannot make the folder {self.directory!r}: {error}; pass another") from error
         _files.check_folder(_OWNER, os.path.join(self.directory, "state"))
         _files.remove_orphans(self.directory)
+        # As they are before the run: a callback may keep what it learns under the name of an argument.
+        self._identities = {id(each): Identity.of(each, self.directory) for _, each in _stateful(run.callbacks)}
         state = self._taken_up
         if state is None:
             _ranks.do_once(_OWNER, self._begin_new)
@@ -434,8 +457,12 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             if name in self._learnt and (method := missing_method(callback)):
                 self.say(f"{name} has no {method}; what it has learnt is not resumed")
 
-    def _hand_out(self, state: State, callbacks: list[tuple[str, Any]], *, is_over: bool) -> None:
-        """Gives callbacks their states; of a run that is over, to those that are there, without a word."""
+    def _hand_out(self, state: State, callbacks: list[tuple[str, Any]], *, is_over: bool) -> list[Identity]:
+        """Gives callbacks their states; of a run that is over, to those that are there, without a word.
+
+        Returns:
+            Those that have learnt something, and are not there.
+        """
         saved = state.content["callbacks"]
         known = [Identity(each["name"].split()[0], each["state_key"], each["arguments"]) for each in saved]
         present = [Identity.of(callback, self.directory) for _, callback in callbacks]
@@ -457,6 +484,8 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
                     f"{_OWNER}: {name} cannot continue from what {state.path!r} holds of it ({type(error).__name__}: "
                     f"{error}); make it with the same arguments as in the interrupted run"
                 ) from error
+            if is_over and isinstance(callback, TrainCallback):
+                callback.take_results(state.content["epoch"])
             if isinstance(callback, Schedule):
                 self._rates_taken.append((name, callback, entry["rates"]))
             if not is_over and (changes := present[place].differences(known[index])):
@@ -469,6 +498,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
                     f"{saved[index]['name']} was there when the state was saved, and is not in the list of callbacks "
                     f"now"
                 )
+        return [known[index] for index in gone if saved[index]["state"]]
 
     def place(self, run: Run) -> None:
         """Tells the run after which steps it continues."""
@@ -478,7 +508,6 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
 
     def keep_state(self, run: Run, epochs: int, steps: int) -> None:
         """Saves at the end of an epoch that is to be saved, and where the run ends."""
-        self.finished_ = run.is_over and bool(run.finished_by)
         if steps and not CAN_BEGIN_WITHIN:
             self.say(
                 f"MindSpore {ms.__version__} cannot begin in the middle of an epoch; a later run continues after epoch "
@@ -488,6 +517,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             self._keep(run, epochs, steps)
         if run.is_over:
             _ranks.do_once(_OWNER, self._finish_write)
+            self.finished_ = bool(run.finished_by)
 
     def finish_writing(self) -> None:
         """Nothing: the last state is saved, and waited for, when all the others have written."""
@@ -544,11 +574,10 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             "versions": {"mindspore": ms.__version__, "numpy": np.__version__},
         }
         for index, (name, callback) in enumerate(_stateful(run.callbacks)):
-            identity = Identity.of(callback, self.directory)
-            learnt = callback.state_arrays() if hasattr(callback, "state_arrays") else {}
-            for key, array in learnt.items():
-                is_kept = not self.background or run.copies.holds(array)
-                arrays[f"{index}/{key}"] = array if is_kept else array.copy()
+            identity = self._identities[id(callback)]
+            learnt = _checked_arrays(name, callback)
+            kept = run.copies.kept(learnt) if self.background else learnt
+            arrays.update({f"{index}/{key}": array for key, array in kept.items()})
             if isinstance(callback, Restorer) and callback.final_weights():
                 content["restored"] = index
             content["callbacks"].append(
@@ -557,7 +586,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
                     "state_key": identity.state_key,
                     "arguments": identity.arguments,
                     "state": _plain(name, callback.state_dict()),
-                    "arrays": sorted(learnt),
+                    "arrays": {key: array.shape for key, array in learnt.items()},
                     "rates": callback.digest_of_rates(run, epoch, steps) if isinstance(callback, Schedule) else None,
                 }
             )
@@ -577,8 +606,9 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
 
     def _finish_write(self) -> None:
         """Waits for the state that is being written; raises where that failed."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
+        if self._writing is not None:
+            wait([self._writing])  # where that is interrupted, it is still to be waited for
+            writing, self._writing = self._writing, None
             writing.result()
 
     def _newest(self) -> Optional[State]:
@@ -624,6 +654,28 @@ def _stateful(callbacks: Iterable[Any]) -> list[tuple[str, Any]]:
         for name, callback in numbered(callbacks)
         if not isinstance(callback, StateKeeper) and not missing_method(callback)
     ]
+
+
+def _listed(callbacks: Union[Callback, Iterable[Callback]]) -> list[Any]:
+    """The callbacks that are given; raises where they are something else."""
+    given = [callbacks] if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable) else list(callbacks)
+    for each in given:
+        if not isinstance(each, Callback):
+            raise TypeError(f"{_OWNER}: callbacks must be a Callback or a list of them, but got {each!r}")
+    return given
+
+
+def _checked_arrays(name: str, callback: Any) -> _weights.Arrays:
+    """What `state_arrays` of a callback returns, where it has it; raises where that cannot be saved."""
+    arrays: _weights.Arrays = callback.state_arrays() if hasattr(callback, "state_arrays") else {}
+    for key, array in arrays.items():
+        kind = array.dtype if isinstance(array, np.ndarray) else None
+        if kind is None or not kind.isnative or not (kind.kind in "biufc" or kind.name == "bfloat16"):
+            raise TypeError(
+                f"{_OWNER}: state_arrays of {name} must hold NumPy arrays of numbers, but {key!r} is a "
+                f"{type(array).__name__}" + ("" if kind is None else f" of {kind}")
+            )
+    return arrays
 
 
 def _plain(name: str, state: Any) -> Any:

@@ -79,7 +79,8 @@ class BatchAccuracy(TrainCallback):
             loss_fn: a cell that takes what the network gives, and the labels.
 
         Returns:
-            A cell with the same outputs and gradients.
+            A cell with the same outputs and gradients. From then on the callback can be copied, but not pickled where
+            the loss function cannot.
         """
         if not isinstance(loss_fn, nn.Cell):
             raise TypeError(f"BatchAccuracy: watch takes a loss function (nn.Cell), but got {type(loss_fn).__name__}")

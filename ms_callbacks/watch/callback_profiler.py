@@ -89,6 +89,10 @@ class CallbackProfiler(TrainCallback):
         self._undo = contextlib.ExitStack()
         self._reset()
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The clocks of a run are its own to take away.
+        return {**super().__getstate__(), "_undo": contextlib.ExitStack()}
+
     def on_train_begin(self, run_context: Any) -> None:
         """Puts a clock before every hook."""
         super().on_train_begin(run_context)

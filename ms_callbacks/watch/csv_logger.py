@@ -51,6 +51,8 @@ class CSVLogger(TrainCallback):
         epoch,loss,acc,eval_loss,learning_rate,seconds,samples_per_second
     """
 
+    _run_only = ("_descriptor",)
+
     def __init__(self, filename: Union[str, os.PathLike[str]], separator: str = ",", append: bool = False) -> None:
         super().__init__()
         self.filename = check_path("CSVLogger", "filename", filename)
@@ -78,12 +80,9 @@ class CSVLogger(TrainCallback):
             return
         remove_orphans(os.path.dirname(os.path.realpath(self.filename)))
         descriptor = self._open()
-        with open(descriptor, "rb", closefd=False) as file:
-            is_as_kept = file.read(len(kept)) == kept
-        if is_as_kept:
-            os.ftruncate(descriptor, len(kept))
-        else:  # the last row got its line end
-            os.write(descriptor, kept[os.fstat(descriptor).st_size :])
+        size = os.fstat(descriptor).st_size
+        os.ftruncate(descriptor, min(size, len(kept)))
+        os.write(descriptor, kept[size:])  # the line end of the last row, where it had none
         if not kept:
             self._write(self._columns)
 
@@ -164,13 +163,13 @@ class CSVLogger(TrainCallback):
             # Rows that were written after the state that the run continues from will come again.
             content = b"".join(file.readlines()[: self._lines])
         columns = _columns(run, run.result_names)
-        cells = self._cells(content)
-        if not cells or (content != self._line(columns).rstrip() and self._line(columns).startswith(content)):
+        cells, header = self._cells(content), self._line(columns).rstrip()
+        if not cells or (content != header and header.startswith(content)):
             return b""  # its header was never finished
         found = cells[0]
         whole, last = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
         if last and len(cells[-1]) == len(found):
-            whole = content.rstrip(b"\r") + (b"\r\n" if b"\r\n" in whole else b"\n")
+            whole = content + (b"\r\n" if b"\r\n" in whole and not last.endswith(b"\r") else b"\n")
         is_alike = set(_columns(run)) <= set(found) if run.may_have_others else found == columns
         if not is_alike:
             raise ValueError(

@@ -63,6 +63,8 @@ class LossMonitor(TrainCallback, Reporter):
         Epoch time: ... ms, per step time: ... ms, avg loss: ...
     """
 
+    _run_only = ("_rates",)
+
     def __init__(
         self,
         learning_rate: Any = None,

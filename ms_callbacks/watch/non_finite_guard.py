@@ -89,6 +89,8 @@ class NonFiniteGuard(TrainCallback, Examiner):
         back
     """
 
+    _run_only = ("_rates", "_before", "_steps")
+
     def __init__(
         self,
         dump_dir: Union[str, os.PathLike[str]],

@@ -51,11 +51,14 @@ class ProgressBar(TrainCallback):
         >>> model.train(1, train_dataset, callbacks=[ProgressBar(file=open(os.devnull, "w"))])
     """
 
+    _run_only = ("_bar", "_clock", "_rates", "_stream")
+
     def __init__(self, *, file: Any = None, interval: float = 30.0, refresh: float = 0.5) -> None:
         super().__init__()
         self.file = check_file("ProgressBar", file)
         self.interval = check_number("ProgressBar", "interval", interval, minimum=0)
         self.refresh = check_number("ProgressBar", "refresh", refresh, minimum=0)
+        self._stream: Any = None
         self._bar: Optional[Bar] = None
         self._clock: Optional[Clock] = None
         self._rates: Optional[Rates] = None
@@ -110,7 +113,7 @@ class ProgressBar(TrainCallback):
             self._clock.stop()
         if self._bar is not None:
             self._bar.close()
-        self._bar = self._clock = self._rates = None
+        self._bar = self._clock = self._rates = self._stream = None
 
     def _begin_to_compile(self, run_context: Any) -> None:
         """Says that the first step compiles, and for how long, until it is over."""

@@ -79,6 +79,8 @@ class ShapeInspector(TrainCallback):
         ...
     """
 
+    _run_only = ("_layers",)
+
     def __init__(
         self,
         *,
