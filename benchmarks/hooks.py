@@ -102,9 +102,9 @@ class Dispatch:
     """Takes the time of all that MindSpore does at the beginning and at the end of a step, and of the wait in it.
 
     In PYNATIVE mode, the first callback in the list is one of `Model`'s own that waits at the end of each step until
-    MindSpore's threads are done with it (2.0 to 2.10). From microseconds to milliseconds, for it waits in a loop, and
-    may keep the thread that it waits for off a core until the system takes it away. That is a part of the step, and
-    told apart from what the hooks cost.
+    MindSpore's threads are done with it (2.0 to 2.10). It spins, and where it keeps the thread that it waits for off a
+    core, it does so until the system takes the core away: the wait is microseconds in one step and milliseconds in
+    another. It belongs to the step, and is told apart from what the hooks cost.
     """
 
     def __init__(self) -> None:
