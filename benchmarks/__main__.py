@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="name", help=f"which to run: {', '.join(NAMES)}; all if none")
     parser.add_argument("--rounds", type=int, default=9, help="how often each is measured")
     parser.add_argument("--data-dir", help="folder with MNIST's train/ and test/, for those that need the real one")
+    parser.add_argument("--peers-python", metavar="PATH", help="a Python that has Keras and Lightning, for peers")
     parser.add_argument("--json", metavar="FILE", help="where to write the rows and the machine too")
     args = parser.parse_args()
     if unknown := set(args.names) - set(NAMES):
@@ -48,6 +49,7 @@ def measured(name: str, args: argparse.Namespace) -> list[Row]:
     """The rows of one benchmark."""
     command = [sys.executable, "-m", f"benchmarks.{name}", "--rounds", str(args.rounds)]
     command += ["--data-dir", args.data_dir] if args.data_dir else []
+    command += ["--peers-python", args.peers_python] if args.peers_python else []
     done = subprocess.run(
         command,
         cwd=HERE.parent,

@@ -10,13 +10,10 @@ import numpy as np
 from mindspore import nn
 from mindspore.train import Callback
 
+from benchmarks._peer import EPOCHS, FIRST, LAYERS, RATE, WEIGHTS, WIDTH
 from ms_callbacks import CallbackProfiler
 
-__all__ = ["EPOCHS", "WEIGHTS", "Job"]
-
-WIDTH, LAYERS = 2048, 12  # 50.4 million parameters
-WEIGHTS = 4 * LAYERS * (WIDTH + 1) * WIDTH  # bytes
-EPOCHS, FIRST = 6, 2  # the first two make the memory for two copies
+__all__ = ["EPOCHS", "FIRST", "WEIGHTS", "Job"]
 
 
 class OneSample:
@@ -34,7 +31,7 @@ class Job:
 
     def __init__(self) -> None:
         self.network = nn.SequentialCell([nn.Dense(WIDTH, WIDTH) for _ in range(LAYERS)])
-        optimizer = nn.Adam(self.network.trainable_params(), 1e-7)
+        optimizer = nn.Adam(self.network.trainable_params(), RATE)
         self.model = ms.Model(self.network, nn.MSELoss(), optimizer)
         self.dataset = ds.GeneratorDataset(OneSample(), ["data", "label"], shuffle=False).batch(1)
 

@@ -79,6 +79,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--mode", choices=("graph", "pynative"), default="graph")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--data-dir", help="folder with MNIST's train/ and test/, where a benchmark needs the real one")
+    parser.add_argument("--peers-python", help="the Python of an environment that has Keras and Lightning, for peers")
     return parser
 
 

@@ -10,7 +10,8 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 from benchmarks import __main__ as table
-from benchmarks._measure import Row, in_turns, ratios
+from benchmarks import peers
+from benchmarks._measure import Row, in_turns, options, ratios
 
 
 def test_a_row_shows_the_median_and_the_quartiles_beside_its_target():
@@ -43,4 +44,29 @@ def test_an_unknown_benchmark_is_refused(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmarks", "hook"])
     with pytest.raises(SystemExit):
         table.main()
-    assert "no benchmark is called hook; there are data, end_to_end, hooks, start, weights" in capsys.readouterr().err
+    assert (
+        "no benchmark is called hook; there are data, end_to_end, hooks, peers, start, weights"
+        in capsys.readouterr().err
+    )
+
+
+def test_peers_are_compared_within_a_round():
+    """Each with a copy in its own process, ours with each of the others in the same round."""
+    taken = {
+        "ours": [{"copy": 1.0, "state": 1.0}, {"copy": 2.0, "state": 4.0}],
+        "Keras": [{"copy": 1.0, "state": 8.0}, {"copy": 2.0, "state": 8.0}],
+        "Lightning": [{"copy": 2.0, "state": 10.0}, {"copy": 4.0, "state": 40.0}],
+    }
+    rows = {row.what: row for row in peers.rows_of("state", taken)}
+    assert rows["state: ours over Keras"].values == [1 / 8, 1 / 2]
+    assert rows["state: ours over Keras"].at_most == 1 / 5
+    assert rows["state: ours over Lightning"].values == [1 / 10, 1 / 10]
+    assert rows["state: Lightning over np.copyto of the state"].values == [5.0, 10.0]
+    assert rows["state: ours over np.copyto of the state"].at_most == 2
+
+
+def test_peers_are_skipped_with_a_word_where_there_are_none(monkeypatch, capsys):
+    """The other benchmarks run all the same."""
+    monkeypatch.setattr(sys, "argv", ["peers"])
+    assert peers.measure(options().parse_args()) == []
+    assert "--peers-python" in capsys.readouterr().err
