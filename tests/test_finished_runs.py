@@ -138,13 +138,13 @@ def test_results_come_back_to_callbacks_that_are_named(tmp_path):
 def test_callbacks_that_are_made_after_a_finished_run_was_found_are_named(tmp_path, capsys):
     """In the same line, unless it was said who is to get results; those that learn nothing are not."""
 
-    class Mine(History):
+    class MadeLater(History):
         """None of which is made before."""
 
-    make_model().train(1, dataset(), callbacks=[TrainingState(str(tmp_path)), Mine(), CallbackProfiler()])
+    make_model().train(1, dataset(), callbacks=[TrainingState(str(tmp_path)), MadeLater(), CallbackProfiler()])
     gc.collect()  # else they are there, and have their results
     for given, told in (
-        (None, "; for the results of Mine(), make them before, or pass them as callbacks=[...]"),
+        (None, "; for the results of MadeLater(), make them before, or pass them as callbacks=[...]"),
         ([], ""),
     ):
         capsys.readouterr()
