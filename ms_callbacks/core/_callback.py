@@ -31,7 +31,7 @@ __all__ = ["STEP_BEGIN", "STEP_END", "Act", "TrainCallback", "only_one"]
 Act = Callable[[Any], None]  # what a hook calls with its run context
 STEP_BEGIN, STEP_END = "on_train_step_begin", "on_train_step_end"
 _HANDED_OUT = ("_handing_over", "_finding_place", "_own_acts", "_run", "_unguard")  # by a run, and gone with it
-_WHILE_IT_LASTS = (*_HANDED_OUT, "_depth", "_is_used")
+_WHILE_IT_LASTS = (*_HANDED_OUT, "_depth", "is_used")
 _MADE: list[weakref.ref[TrainCallback]] = []
 _EPOCH_BEGIN = ("on_train_epoch_begin", "epoch_begin")  # and its name before MindSpore 2.0
 
