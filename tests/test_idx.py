@@ -76,7 +76,7 @@ def test_counts_differ(folder: Path) -> None:
     ("data", "message"),
     [
         (GOOD_LABELS, "holds labels, but its name says images: it is mislabelled"),
-        (gzip.compress(GOOD_IMAGES), "is compressed: give its name the ending '.gz'"),
+        (gzip.compress(GOOD_IMAGES, mtime=0), "is compressed: give its name the ending '.gz'"),
         (b"<html>404</html>", "is not an IDX file of images .it starts with 0x3c68746d, expected 0x00000803"),
         (b"", "is empty, expected an IDX file of images"),
         (GOOD_IMAGES[:3], "is not an IDX file of images"),
@@ -112,7 +112,7 @@ def test_bad_labels(tmp_path: Path, data: bytes, message: str) -> None:
         _idx.read_labels(path)
 
 
-PACKED = gzip.compress(GOOD_IMAGES)
+PACKED = gzip.compress(GOOD_IMAGES, mtime=0)
 
 
 @pytest.mark.parametrize(
