@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import pathlib
 import shutil
@@ -33,6 +32,7 @@ from ms_callbacks import (
     TrainingState,
     Validate,
 )
+from ms_callbacks.core import _callback
 
 CAN_BEGIN_WITHIN = hasattr(ms.dataset.Dataset, "set_init_step")
 
@@ -135,14 +135,14 @@ def test_results_come_back_to_callbacks_that_are_named(tmp_path):
     assert (count.total, other.best_) == (8, None)
 
 
-def test_callbacks_that_are_made_after_a_finished_run_was_found_are_named(tmp_path, capsys):
+def test_callbacks_that_are_made_after_a_finished_run_was_found_are_named(tmp_path, capsys, monkeypatch):
     """In the same line, unless it was said who is to get results; those that learn nothing are not."""
 
     class MadeLater(History):
         """None of which is made before."""
 
     make_model().train(1, dataset(), callbacks=[TrainingState(str(tmp_path)), MadeLater(), CallbackProfiler()])
-    gc.collect()  # else they are there, and have their results
+    monkeypatch.setattr(_callback, "_MADE", [])  # as in a new process: else they are there, and have their results
     for given, told in (
         (None, "; for the results of MadeLater(), make them before, or pass them as callbacks=[...]"),
         ([], ""),
