@@ -16,9 +16,9 @@ from typing import Any
 
 import broken_output
 import pytest
-from training import dataset, make_model
+from training import assert_same_weights, dataset, make_model, weights
 
-from ms_callbacks import LossMonitor, ProgressBar
+from ms_callbacks import History, LossMonitor, ProgressBar
 from ms_callbacks.core import _output
 from ms_callbacks.core._output import emit, print_line
 
@@ -170,18 +170,26 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_stream_that_fails_is_no_error(monkeypatch, name):
     """Whatever is wrong with it."""
-    monkeypatch.setattr(sys, "stdout", BROKEN[name])
-    print_line("line")
-    monkeypatch.undo()
+    stream = io.StringIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", BROKEN[name])
+        print_line("lost")
+        patch.setattr(sys, "stdout", stream)
+        print_line("line")
+    assert stream.getvalue() == "line\n"
 
 
 @pytest.mark.parametrize("name", ["none", "error of its own"])
 def test_a_run_without_a_stream_that_works(monkeypatch, name):
     """As under pythonw, which has none; with a bar, too."""
-    monkeypatch.setattr(sys, "stdout", BROKEN[name])
-    monkeypatch.setattr(sys, "stderr", BROKEN[name])
-    make_model().train(1, dataset(), callbacks=[LossMonitor(), ProgressBar(interval=0, refresh=0)])
-    monkeypatch.undo()
+    plain, model, history = make_model(), make_model(), History()
+    plain.train(1, dataset())
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", BROKEN[name])
+        patch.setattr(sys, "stderr", BROKEN[name])
+        model.train(1, dataset(), callbacks=[LossMonitor(), ProgressBar(interval=0, refresh=0), history])
+    assert history.epoch == [1]
+    assert_same_weights(weights(model.predict_network), weights(plain.predict_network))
 
 
 def test_a_disk_that_was_full_for_a_while_gets_the_later_lines(monkeypatch):

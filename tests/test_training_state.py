@@ -428,6 +428,8 @@ def test_a_callback_that_only_loads_has_no_state(tmp_path):
             raise AssertionError
 
     make_model().train(2, dataset(), callbacks=[Loads(), TrainingState(str(tmp_path / "state"))])
+    saved = json.loads((tmp_path / "state" / "state-00000002" / "state.json").read_text())["content"]
+    assert saved["callbacks"] == []
 
 
 # What is refused
