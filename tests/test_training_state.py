@@ -631,3 +631,25 @@ def test_the_seeds_come_back(states):
     version, internal, gauss = random.getstate()
     assert [version, list(internal), gauss] == seeds["python"]
     assert np.random.get_state()[1].tolist() == seeds["numpy"][1]
+
+
+def test_no_state_tells_of_a_best_file_that_could_not_be_written(tmp_path, monkeypatch):
+    """What is written behind the run is written in order, and nothing after the first that failed."""
+    queued, save = threading.Event(), _weights.save
+
+    def fail_for_the_best(file, arrays, *ending):
+        if not any(name.startswith("network/") for name in arrays):
+            assert queued.wait(60)
+            raise OSError("disk")
+        save(file, arrays, *ending)
+
+    class Queued(Callback):
+        def on_train_step_begin(self, run_context: Any) -> None:
+            if run_context.original_args()["cur_epoch_num"] == 2:  # the state after epoch 1 waits behind the best file
+                queued.set()
+
+    monkeypatch.setattr(_weights, "save", fail_for_the_best)
+    best = BestCheckpoint(str(tmp_path / "best.ckpt"), monitor="loss", verbose=0)
+    with pytest.raises(OSError, match="BestCheckpoint: could not save .* in epoch 1: disk"):
+        make_model().train(2, dataset(), callbacks=[best, TrainingState(str(tmp_path / "state")), Queued()])
+    assert names(tmp_path / "state") == []
