@@ -123,4 +123,4 @@ def test_a_completion_offers_what_a_user_wants():
     assert callable(stopping.on_train_step_end)
     model = make_model()
     model.train(1, dataset(), callbacks=[History()])
-    assert "history" in dir(History())
+    assert {"history", "state_key"} <= set(dir(History()))

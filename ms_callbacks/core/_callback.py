@@ -302,6 +302,7 @@ _OF_AUTHORS = {name for cls in (TrainCallback, Callback) for name in vars(cls) i
     "load_state_dict",
     "reset_on_train_begin",
     "state_dict",
+    "state_key",
 }
 
 
