@@ -101,6 +101,24 @@ class Child:
         return json.loads((self.folder / "outcome.json").read_text())
 
 
+def has_state(folder: Path) -> bool:
+    """Whether a state is there, which is written behind the run, as soon as it can be."""
+    until = time.monotonic() + SECONDS
+    while not list((folder / "state").glob("state-*")) and time.monotonic() < until:
+        time.sleep(0.05)
+    return bool(list((folder / "state").glob("state-*")))
+
+
+@pytest.fixture(autouse=True)
+def _signals_of_a_terminal() -> Any:
+    """A shell ignores SIGINT for what it starts in the background, and so would these tests."""
+    numbers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in numbers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture(autouse=True)
 def _no_child_is_left(monkeypatch: pytest.MonkeyPatch) -> Any:
     children = []
@@ -298,9 +316,7 @@ def test_ctrl_c_at_a_terminal_ends_even_what_leaves_python_no_word(uninterrupted
     arguments = {"mode": "graph", "shuffle": False, "every_n_steps": None}
     child = Child(tmp_path, terminal=True, busy_in=11, **arguments)
     assert child.until("busy"), child.lines
-    until = time.monotonic() + SECONDS
-    while not list((tmp_path / "state").glob("state-*")) and time.monotonic() < until:
-        time.sleep(0.05)  # it is written behind the run
+    assert has_state(tmp_path)
     assert child.press_ctrl_c() in (-signal.SIGTERM, -signal.SIGINT)  # what MindSpore has made of it
     again = Child(tmp_path, **arguments)
     assert again.end() == 0, again.lines
@@ -319,8 +335,7 @@ def test_sigusr1_saves_and_goes_on(uninterrupted: Any, tmp_path: Path) -> None:
     child.process.send_signal(signal.SIGUSR1)
     child.go_on()
     assert child.until("step", 3), child.lines
-    if CAN_BEGIN_WITHIN:
-        assert list((folder / "state").glob("state-*"))
+    assert not CAN_BEGIN_WITHIN or has_state(folder)
     child.go_on()
     assert child.end() == 0, child.lines
     assert child.outcome() == uninterrupted("graph", False)
