@@ -38,7 +38,7 @@ from ._states import NETWORK, RANKS, State, States
 __all__ = ["TrainingState"]
 
 _OWNER = "TrainingState"
-_NEEDS = Needs.WEIGHTS | Needs.OPTIMIZER
+_NEEDS = Needs.WEIGHTS | Needs.OPTIMIZER | Needs.RUN
 _LAST_EPOCH = "its last epoch"
 _HOW_TO_GET_RESULTS = "make them before, or pass them as callbacks=[...]"
 
@@ -397,8 +397,8 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
                     )
 
     def needs(self, run: Run) -> Needs:
-        """The weights, and the state of each optimizer."""
-        return super().needs(run) | _NEEDS
+        """The weights, the state of each optimizer, and the run, which it would take for another one's."""
+        return _NEEDS
 
     def disk_space(self, run: Run) -> dict[str, int]:
         """Those that are kept, and the one that is written before an older goes."""
