@@ -81,10 +81,7 @@ def main() -> None:
     for kind in MAKE:
         model, own = make_model(), folder / kind.__name__
         own.mkdir(exist_ok=True)
-        if kind is BatchAccuracy:
-            callback = watched(model)
-        else:
-            callback = MAKE[kind](model, own)
+        callback = watched(model) if kind is BatchAccuracy else MAKE[kind](model, own)
         besides = [] if kind is Validate else [Validate(model, valid_dataset())]
         told[kind.__name__] = outcome_of(lambda c=callback, b=besides, m=model: m.train(1, dataset(24), [c, *b]))
     (folder / f"told-{rank}.json").write_text(json.dumps(told))

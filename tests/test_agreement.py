@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import re
 
 import agreement_run
@@ -10,6 +12,8 @@ import pytest
 from test_contract import MAKE
 from test_large_runs import table
 from test_ranks import MSRUN, logs, start
+
+from ms_callbacks.core import _ranks
 
 pytestmark = pytest.mark.skipif(MSRUN is None, reason="this MindSpore has no msrun, which starts several processes")
 
@@ -46,6 +50,26 @@ def test_processes_train_together_where_they_are_alike_and_say_on_each_where_the
         name = kind.__name__
         assert told[0][name] == told[1][name]
         assert outcomes[name, "data parallel"] == ("refused" if told[0][name] else "works"), told[0][name]
+
+    assert (tmp_path / "ExportBest" / "best.mindir").exists(), "it is exported when no process waits any more"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_long_wait_of_the_others_is_said(fails, monkeypatch, caplog):
+    """With what ends it on Ascend; whatever comes of it."""
+    monkeypatch.setattr(_ranks, "count", lambda: 2)
+    monkeypatch.setattr(_ranks, "sums", lambda array: array)
+    monkeypatch.setattr(_ranks, "_LONG", 0.0)
+
+    def act():
+        if fails:
+            raise OSError("No space left on device")
+
+    logger = logging.getLogger("ms_callbacks")
+    monkeypatch.setattr(logger, "propagate", True)
+    with pytest.raises(OSError, match="No space left") if fails else contextlib.nullcontext():
+        _ranks.do_once("BestCheckpoint", act)
+    assert "BestCheckpoint: the other processes have waited 0 s for the first; Ascend ends" in caplog.text
 
 
 def test_a_process_without_callbacks_is_no_hang(tmp_path):

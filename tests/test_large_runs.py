@@ -38,6 +38,7 @@ from ms_callbacks import (
 )
 from ms_callbacks.core import _mindspore_compat, _ranks
 from ms_callbacks.core._rates import Rates
+from ms_callbacks.watch._layer_values import numbers_of, values_of
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 HAS_AUTO_PARALLEL = importlib.util.find_spec("mindspore.parallel.auto_parallel") is not None
@@ -160,14 +161,16 @@ SAVERS = {
 
 @pytest.mark.parametrize("parallel_mode", ["semi_auto_parallel", "auto_parallel", "hybrid_parallel"])
 @pytest.mark.parametrize("name", SAVERS)
-def test_the_models_own_mode_is_asked(name, parallel_mode, tmp_path):
+def test_the_models_own_mode_is_asked(graph, name, parallel_mode, tmp_path):
     """And not MindSpore's context, which says `stand_alone` again once the Model is made."""
     if parallel_mode == "hybrid_parallel":
         model = in_mode(parallel_mode)(None)
     else:
+        network = seeded()
+        optimizer = nn.Adam(network.trainable_params(), 0.05)
         ms.set_auto_parallel_context(parallel_mode=parallel_mode, device_num=2, global_rank=0)
         try:
-            model = make_model()
+            model = ms.Model(network, loss_fn(), optimizer, metrics={"acc"})
         finally:
             ms.reset_auto_parallel_context()
     assert ms.get_auto_parallel_context("parallel_mode") == "stand_alone"
@@ -357,7 +360,7 @@ def test_a_schedules_rate_is_read_without_compiling_it(graph):
         ms.reset_auto_parallel_context()
 
 
-@pytest.mark.skipif(not hasattr(nn.utils, "no_init_parameters"), reason="this MindSpore gives all parameters values")
+@pytest.mark.skipif(not hasattr(getattr(nn, "utils", None), "no_init_parameters"), reason="this MindSpore gives all parameters values")
 def test_parameters_without_values_are_given_some_before_they_are_loaded(mode, tmp_path):
     """As `nn.utils.no_init_parameters` leaves them, and the moments of an optimizer that was made of them."""
     best, state = BestCheckpoint(str(tmp_path / "best.ckpt"), monitor="loss"), TrainingState(str(tmp_path / "state"))
@@ -476,7 +479,7 @@ def has_arrays_of_bfloat16():
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
 def test_a_loss_of_half_the_size_is_a_number(mode, kind, tmp_path):
-    """Monitored, recorded and printed as what it is; and NaN is found in it."""
+    """Monitored, recorded and printed as what it is; and what is not finite is found."""
     half = of_half(kind)
     if kind == "bfloat16" and mode == "graph":
         has_arrays_of_bfloat16()  # of which MindSpore makes one when it compiles
@@ -490,7 +493,7 @@ def test_a_loss_of_half_the_size_is_a_number(mode, kind, tmp_path):
             return ops.cast(self.loss(self.network(x), label) * self.factor, half)
 
     def train(factor, callbacks):
-        cell = Halved(factor)
+        cell = Halved(Tensor(factor, ms.float32))
         ms.Model(cell, None, nn.SGD(cell.network.trainable_params(), 0.01)).train(2, dataset(24), callbacks=callbacks)
 
     history, best = History(), BestCheckpoint(str(tmp_path / "best.ckpt"), monitor="loss")
@@ -498,9 +501,19 @@ def test_a_loss_of_half_the_size_is_a_number(mode, kind, tmp_path):
     assert history.history["loss"][0] == pytest.approx(1.25, abs=0.1)
     assert best.best_ == min(history.history["loss"])
     with pytest.raises(ValueError, match=r"LossMonitor: the loss is not finite in epoch 1, step 1"):
-        train(float("nan"), [LossMonitor()])
-    with pytest.raises(ValueError, match="NonFiniteGuard: the loss is nan in epoch 1, step 1"):
-        train(float("nan"), [NonFiniteGuard(str(tmp_path / "dumps"))])
+        train(3.4e38, [LossMonitor()])
+    with pytest.raises(ValueError, match="NonFiniteGuard: the loss is inf in epoch 1, step 1"):
+        train(3.4e38, [NonFiniteGuard(str(tmp_path / "dumps"))])
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_a_layer_of_half_the_size_has_its_values(kind):
+    """And is found to be dead, or not finite."""
+    half = of_half(kind)
+    for numbers, finding in (([0.5, 2.0], ""), ([0.0, 0.0], "dead"), ([1.0, float("nan")], "not finite")):
+        values = values_of("layer", "Dense", numbers_of(Tensor(np.array(numbers, np.float32)).astype(half)))
+        assert values.finding == finding
+        assert values.maximum == numbers[1] or finding == "not finite"
 
 
 def test_nan_in_an_array_of_bfloat16_is_not_finite():

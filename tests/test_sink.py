@@ -27,6 +27,7 @@ from ms_callbacks import (
     Validate,
     check_callbacks,
 )
+from ms_callbacks.core._rates import COUNTS_STEPS
 
 SIZES = {"all": -1, "a divisor": 2, "no divisor": 3}  # of the four batches
 size = pytest.mark.parametrize("sink_size", SIZES.values(), ids=SIZES)
@@ -74,7 +75,8 @@ def test_what_keeps_decides_and_records_does_it_as_ever(mode, sink_size, how, tm
     assert history.history["acc"][stopping.best_epoch_ - 1] == stopping.best_ == max(history.history["acc"])
     record = best.load_into(bare.train_network)
     assert record["step"] == record["epoch"] * steps_of(sink_size)
-    assert int(bare.train_network.optimizer.global_step.asnumpy().item()) == record["step"]
+    if COUNTS_STEPS:
+        assert int(bare.train_network.optimizer.global_step.asnumpy().item()) == record["step"]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,6 @@ def shared():
 def test_each_alone_runs_twice_or_is_refused_by_name(mode, kind, shared, tmp_path):
     """Before the first step."""
     model = sinking_model() if kind is BatchAccuracy else shared
-    steps = int(model._optimizer.global_step.asnumpy().item())
     callback = MAKE[kind](model, tmp_path)
     besides = [] if kind is Validate else [Validate(model, valid_dataset())]
     if reason := REFUSED.get(kind.__name__):
@@ -98,7 +99,7 @@ def test_each_alone_runs_twice_or_is_refused_by_name(mode, kind, shared, tmp_pat
     else:
         for epochs in (2, 1):
             train(model, [callback, *besides], 3, epochs=epochs)
-        assert int(model._optimizer.global_step.asnumpy().item()) == steps + 9
+            assert model.queue.taken == 3 * epochs
 
 
 @size
@@ -170,7 +171,7 @@ def test_by_step_schedules_and_states_are_refused_where_steps_cannot_be_told_apa
     with pytest.raises(ValueError, match="DynamicLR: a rate for every step .* pass dataset_sink_mode=False"):
         train(sinking_model(), [DynamicLR([0.1] * 9)], 3)
     train(sinking_model(), [DynamicLR([0.1, 0.05, 0.02], by="epoch")], 3)
-    with pytest.raises(ValueError, match="in sink mode steps run on the device unseen; leave every_n_steps out"):
+    with pytest.raises(ValueError, match="leave every_n_steps out"):
         train(sinking_model(), [TrainingState(str(tmp_path / "state"), every_n_steps=2)], 3)
 
 
