@@ -360,7 +360,9 @@ def test_a_schedules_rate_is_read_without_compiling_it(graph):
         ms.reset_auto_parallel_context()
 
 
-@pytest.mark.skipif(not hasattr(getattr(nn, "utils", None), "no_init_parameters"), reason="this MindSpore gives all parameters values")
+@pytest.mark.skipif(
+    not hasattr(getattr(nn, "utils", None), "no_init_parameters"), reason="this MindSpore gives all parameters values"
+)
 def test_parameters_without_values_are_given_some_before_they_are_loaded(mode, tmp_path):
     """As `nn.utils.no_init_parameters` leaves them, and the moments of an optimizer that was made of them."""
     best, state = BestCheckpoint(str(tmp_path / "best.ckpt"), monitor="loss"), TrainingState(str(tmp_path / "state"))
