@@ -98,8 +98,15 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
     concerns it, by the names of the operations. A callback that learns something and has no `state_dict` is named at a
     resume.
 
-    Of several processes the first saves for all, each one's own BatchNorm statistics with it; the states of Python's
-    and NumPy's random numbers are the first's alone.
+    In sink mode an epoch is `sink_size` steps: a run continues with the same `sink_size`, and `resume` has to be called
+    before `Model.build`.
+
+    Of several processes all must find the same state, in a folder that they share or in copies. The first saves for
+    all, each one's own BatchNorm statistics with it; the states of Python's and NumPy's random numbers are the first's
+    alone.
+
+    Where processes hold a part of the weights each, as in `semi_auto_parallel` mode or a pipeline, the run is refused
+    before the first step: `docs/large_runs.md` of the project tells which setting, and what to use instead.
 
     Args:
         directory: where the states are kept, one run's alone, taken from the working directory at construction; it is
