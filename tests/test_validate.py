@@ -44,7 +44,8 @@ class Counter(Callback):
 
 
 def mean_loss(model):
-    """The mean loss over all samples, computed one by one."""
+    """The mean loss over all samples, computed one by one, in PYNATIVE mode, where nothing is compiled for it."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
     network, loss = model.predict_network, loss_fn("none")
     network.set_train(False)
     losses = [loss(network(images), labels).asnumpy() for images, labels in valid_dataset()]
