@@ -409,7 +409,15 @@ def run_as(how, place, others, epochs=2, **arguments):
     return model
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("mode", "place"),
+    [
+        *(("pynative", place) for place in (0, 1, 2)),
+        ("graph", 1),
+        *(pytest.param("graph", place, marks=pytest.mark.slow) for place in (0, 2)),  # the place and the mode are apart
+    ],
+    indirect=["mode"],
+)
 def test_evaluation_hooks_are_those_of_fit(mode, place):
     """Each of them, in fit's order, with what fit shows of the run, wherever Validate stands."""
     logs = {}
