@@ -1,4 +1,4 @@
-"""Programs in processes of their own that need not import MindSpore: forked from one that has imported it and run nothing.
+"""Programs in processes of their own that need not import MindSpore: forked from one that has done that and no more.
 
 What a program prints goes to files, so that it can be killed at any moment; at its end no `atexit` function runs. Where
 the import, the beginning or the end of a process is the point, a test starts an interpreter instead.
@@ -42,7 +42,7 @@ def start(
     folder: pathlib.Path,
     environment: Optional[Mapping[str, str]] = None,
 ) -> BaseProcess:
-    """Begins a program, a file or its text; what it prints goes to `stdout` and `stderr` in the folder that it is in."""
+    """Begins a program, a file or its text, in a folder; what it prints goes to `stdout` and `stderr` there."""
     if isinstance(program, str):
         program, text = folder / "program.py", program
         program.write_text(text, encoding="utf-8")
