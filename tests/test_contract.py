@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import json
 import pathlib
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from mindspore.train import Callback
 from mindspore.train.callback import __all__ as mindspores
-from training import assert_same_weights, dataset, make_model, valid_dataset, weights
+from training import assert_same_weights, compiled_model, dataset, make_model, valid_dataset, weights
 
 import ms_callbacks
 from ms_callbacks import (
@@ -97,14 +96,11 @@ def test_no_old_hook(kind):
     assert not own & OLD_HOOKS
 
 
-compiled = functools.cache(make_model)
-
-
 @every
 def test_it_serves_a_first_and_a_second_run(kind, mode, tmp_path):
     """The same object, in train and fit, in both modes, with and without sink mode; alone or with Validate."""
-    # In GRAPH mode all share a Model, which is compiled once, but for the one that puts a cell of its own into it.
-    model = compiled() if mode == "graph" and kind is not BatchAccuracy else make_model()
+    # BatchAccuracy puts a cell of its own into the Model.
+    model = compiled_model() if mode == "graph" and kind is not BatchAccuracy else make_model()
     for how in ("train", "fit", *(["train in sink mode"] if mode == "graph" else [])):
         (folder := tmp_path / how).mkdir()
         callback = MAKE[kind](model, folder)
