@@ -108,7 +108,7 @@ def test_a_batch_that_is_not_finite_is_named(tmp_path, mode, how, interval):
         if how == "train":
             model.train(3, dataset(6), callbacks=[peek, guard], initial_epoch=1)
         else:
-            model.fit(3, dataset(6), valid_dataset(), callbacks=[peek, guard], initial_epoch=1)
+            model.fit(3, dataset(6), valid_dataset(24), callbacks=[peek, guard], initial_epoch=1)
     path = str(tmp_path / "epoch-002-step-00006")
     assert guard.dumps_ == [path]
     assert str(error.value) == (
@@ -348,7 +348,7 @@ def test_a_run_that_stays_finite_is_the_same_with_it(tmp_path, mode, how):
         if how == "train":
             model.train(2, dataset(), callbacks=callbacks)
         else:
-            model.fit(2, dataset(), valid_dataset(), callbacks=callbacks)
+            model.fit(2, dataset(), valid_dataset(24), callbacks=callbacks)
         ends.append((recorder.losses, weights(model.train_network)))
     for losses, after in ends[1:]:
         assert losses == ends[0][0]
@@ -360,7 +360,7 @@ def test_stopping_leaves_the_last_finite_weights(tmp_path, capsys, mode):
     """The run ends without an error, in a line; what is evaluated after the epoch is finite."""
     model, peek = open_model(), Peek()
     guard = NonFiniteGuard(str(tmp_path), every_n_steps=4, on_nonfinite="stop")
-    model.fit(3, dataset(6), valid_dataset(), callbacks=[peek, guard])
+    model.fit(3, dataset(6), valid_dataset(24), callbacks=[peek, guard])
     assert max(peek.after) == STEPS
     assert_same_weights(weights(model.train_network), peek.after[5])
     (line,) = capsys.readouterr().out.splitlines()
