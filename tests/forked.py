@@ -17,8 +17,11 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Optional, Union
 
-_server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["mindspore.train", "mindspore.dataset", "matplotlib.figure"])
+if "forkserver" in multiprocessing.get_all_start_methods():
+    _context = multiprocessing.get_context("forkserver")
+    _context.set_forkserver_preload(["mindspore.train", "mindspore.dataset", "matplotlib.figure"])
+else:
+    _context = multiprocessing.get_context("spawn")  # Windows: as slow as an interpreter of its own
 
 
 def _run(
@@ -50,7 +53,7 @@ def start(
     for stream in streams:
         pathlib.Path(stream).write_bytes(b"")
     environment = os.environ if environment is None else environment
-    process = _server.Process(target=_run, args=(str(program), arguments, str(folder), dict(environment), streams))
+    process = _context.Process(target=_run, args=(str(program), arguments, str(folder), dict(environment), streams))
     process.start()
     return process
 
