@@ -96,8 +96,8 @@ def with_repair(monkeypatch):
     return simple_model()
 
 
-# Columns of the table, each with what makes a Model in it and what an error says of it; those of sink mode and of several
-# processes are tried where these are.
+# Columns of the table, each with what makes a Model in it and what an error says of it; those of sink mode and of
+# several processes are tried where these are.
 SEVERAL = "NonFiniteGuard: one process cannot repeat the steps of several"
 SETTINGS = {
     "semi-auto, auto parallel": (in_mode("semi_auto_parallel"), "parallel_mode='semi_auto_parallel'"),
