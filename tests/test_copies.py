@@ -11,9 +11,9 @@ from mindspore.train import Callback
 from training import dataset, make_model
 
 from ms_callbacks import BestCheckpoint, EarlyStopping, ExportBest, TrainingState
-from ms_callbacks.core import _weights
 from ms_callbacks.core._context import Run
 from ms_callbacks.core._copies import Copies
+from ms_callbacks.core._weights import MUCH, Snapshot
 
 KINDS = [np.float32, np.float16, np.int32, np.bool_, np.complex64]
 
@@ -23,12 +23,12 @@ def parameters(size: int = 4, kind: Any = np.float32) -> dict[str, Parameter]:
     return {name: Parameter(Tensor(values), name=name, requires_grad=False) for name in ("one", "other")}
 
 
-def bases(snapshot: _weights.Snapshot) -> list[int]:
+def bases(snapshot: Snapshot) -> list[int]:
     return [id(array.base) for array in snapshot.arrays.values()]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("size", [0, 1, 4, _weights.MUCH])
+@pytest.mark.parametrize("size", [0, 1, 4, MUCH])
 def test_equal_values_stand_in_memory_once(kind, size):
     """And hold what the parameters held when they were taken."""
     copies, own = Copies(), parameters(size, kind)

@@ -36,7 +36,7 @@ from ms_callbacks import (
     TrainingState,
     Validate,
 )
-from ms_callbacks.core import _files, _weights
+from ms_callbacks.core import _checkpoint_io, _files
 from ms_callbacks.keep import training_state
 from ms_callbacks.keep._states import State
 
@@ -557,7 +557,7 @@ def test_who_loads_while_another_saves_gets_one_whole_file(tmp_path, monkeypatch
 
         return first_save
 
-    for module, name in ((_files, "sha256"), (_weights, "load")):
+    for module, name in ((_files, "sha256"), (_checkpoint_io, "load")):
         scripted(best_at(path), epochs=1)
         monkeypatch.setattr(module, name, save_between(getattr(module, name)))
         assert outcome(best_at(path)) in (1, 3, "refused")  # the last where the record was another run's

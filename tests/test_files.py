@@ -15,7 +15,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from ms_callbacks.core import _files, _weights
+from ms_callbacks.core import _checkpoint_io, _files
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="calls of POSIX")
 
@@ -401,12 +401,12 @@ ARRAYS = {
 def test_a_checkpoint_is_what_mindspore_writes(tmp_path, monkeypatch):
     """Byte for byte; and in pieces, as a large array is written, read as the same."""
     path = str(tmp_path / "ours.ckpt")
-    _files.written(path, lambda file: _weights.save(file, ARRAYS))
+    _files.written(path, lambda file: _checkpoint_io.save(file, ARRAYS))
     tensors = [{"name": name, "data": ms.Tensor(np.ascontiguousarray(array))} for name, array in ARRAYS.items()]
     ms.save_checkpoint(tensors, str(tmp_path / "theirs.ckpt"))
     assert (tmp_path / "ours.ckpt").read_bytes() == (tmp_path / "theirs.ckpt").read_bytes()
-    monkeypatch.setattr(_weights, "_PIECE", 1 << 10)
-    _files.written(path, lambda file: _weights.save(file, ARRAYS))
+    monkeypatch.setattr(_checkpoint_io, "_PIECE", 1 << 10)
+    _files.written(path, lambda file: _checkpoint_io.save(file, ARRAYS))
     assert os.path.getsize(path) > os.path.getsize(tmp_path / "theirs.ckpt")
     assert_loads(path, ARRAYS)
 
@@ -415,12 +415,12 @@ def test_a_checkpoint_is_what_mindspore_writes(tmp_path, monkeypatch):
 def test_scalars_come_back_as_scalars(tmp_path, ending):
     """Of each kind, and whatever else there is; by the libraries' own loading."""
     arrays = {**ARRAYS, "scalar": np.array(1.5, np.float32), "step": np.array(7, np.int32), "flag": np.array(True)}
-    _files.written(str(tmp_path / f"x{ending}"), lambda file: _weights.save(file, arrays, ending))
+    _files.written(str(tmp_path / f"x{ending}"), lambda file: _checkpoint_io.save(file, arrays, ending))
     assert_loads(str(tmp_path / f"x{ending}"), arrays)
 
 
 def assert_loads(path, arrays):
-    loaded = _weights.load(path)
+    loaded = _checkpoint_io.load(path)
     assert sorted(loaded) == sorted(arrays)
     for name, array in arrays.items():
         assert (loaded[name].shape, loaded[name].dtype) == (array.shape, array.dtype), name
@@ -431,7 +431,7 @@ def test_what_a_format_cannot_hold_is_told(tmp_path):
     """With the format that can."""
     with pytest.raises(OSError, match="'z' is of complex128, which a file of safetensors cannot hold; save a '.ckpt'"):
         _files.written(
-            str(tmp_path / "x"), lambda file: _weights.save(file, {"z": np.zeros(1, complex)}, ".safetensors")
+            str(tmp_path / "x"), lambda file: _checkpoint_io.save(file, {"z": np.zeros(1, complex)}, ".safetensors")
         )
 
 
@@ -451,7 +451,7 @@ def test_a_full_disk_is_told_with_what_is_needed_and_what_was_free(tmp_path, mon
             return 3000 - self.room
 
     with pytest.raises(OSError, match=r"No space left on device: 20\.0 kB are needed, and \d+ bytes were free"):
-        _weights.save(Full(), {"a": np.zeros(10, np.float32), "w": np.zeros(4990, np.float32)}, ending)
+        _checkpoint_io.save(Full(), {"a": np.zeros(10, np.float32), "w": np.zeros(4990, np.float32)}, ending)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Parameters read and written safely, in memory and on disk. Never through pickle.
+"""Parameters read and written safely in memory.
 
 `Parameter.asnumpy()` is a live view of the weights, so whatever is kept is copied. In PYNATIVE mode of MindSpore 2.8
 and newer, `set_data` and `load_param_into_net` detach a parameter from an optimizer that has stepped: the weights then
@@ -7,10 +7,7 @@ freeze without a word. `copy_` and `ops.assign` do not, so every write here goes
 
 from __future__ import annotations
 
-import errno
 import functools
-import json
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Optional
@@ -18,9 +15,8 @@ from typing import Any, Optional
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore.train.checkpoint_pb2 import Checkpoint, TensorProto
 
-from . import _files, _mindspore_compat, _ranks
+from . import _mindspore_compat, _ranks
 from ._model_parts import named_parameters, optimizers_of
 from ._rates import Rates
 from ._tensors import as_array, is_finite
@@ -30,34 +26,21 @@ __all__ = [
     "Arrays",
     "Snapshot",
     "aligned",
-    "check_format",
+    "as_tensor",
     "check_parameters",
     "first_nonfinite",
     "flaw_in",
     "is_same",
-    "load",
+    "load_into",
     "nonfinite",
-    "save",
     "size_of",
     "views",
     "with_optimizer",
     "without_optimizer",
-    "write",
 ]
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
-FORMATS = (".ckpt", ".safetensors")
-_PIECE = 1 << 29  # bytes: a message must stay below 2 GB, and MindSpore cuts there
-_SAFETENSORS_KINDS = {
-    "bool": "BOOL",
-    "bfloat16": "BF16",
-    "complex64": "C64",
-    **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
-    **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
-    **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
-}
-_COMPLEX = "/real and imaginary"  # a `.ckpt` holds no complex numbers: MindSpore writes such a file and cannot read it
 # What an optimizer, a loss scale or a checkpoint of MindSpore's has besides a moment for each weight.
 _STATES = frozenset(
     "global_step learning_rate beta1_power beta2_power weight_decay scale_sense current_iterator_step "
@@ -112,7 +95,7 @@ def with_optimizer(cell: nn.Cell, weights: Mapping[str, Parameter]) -> dict[str,
     return {**weights, **state}
 
 
-def write(
+def load_into(
     owner: str, parameters: dict[str, Parameter], arrays: Arrays, source: str, *, besides: Optional[Iterable[str]] = ()
 ) -> None:
     """Writes `arrays` into `parameters`: all of them, or none and an error.
@@ -197,93 +180,6 @@ def check_parameters(owner: str, parameters: Mapping[str, Parameter]) -> None:
             )
 
 
-def check_format(owner: str, path: str) -> None:
-    """Raises unless the ending of `path` names a format that can be written here."""
-    ending = os.path.splitext(path)[1]
-    if ending not in FORMATS:
-        raise ValueError(f"{owner}: filepath must end in one of {FORMATS}, but got {path!r}")
-    if ending == ".safetensors":
-        _safetensors()
-
-
-def save(file: Any, arrays: Arrays, ending: str = ".ckpt") -> None:
-    """Writes `arrays` into a binary file, in the format that `ending` names, from the memory where they are."""
-    write = _write_safetensors if ending == ".safetensors" else _write_checkpoint
-    try:
-        write(file, arrays)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        needed = sum(array.nbytes for array in arrays.values())
-        raise OSError(
-            error.errno,
-            f"{error.strerror}: {_files.in_words(needed)} are needed, and {_files.in_words(file.tell())} were free",
-        ) from error
-
-
-def _write_checkpoint(file: Any, arrays: Arrays) -> None:
-    """Writes byte for byte what `mindspore.save_checkpoint` writes, which takes no file and leaves it at mode 0400.
-
-    A file is a sequence of messages, each of which ends with the content of an array: so that is written from where it
-    is. Those of one name in a row are one array.
-    """
-    for name, array in (_as_floats(*each) if each[1].dtype.kind == "c" else each for each in arrays.items()):
-        kind = str(_as_tensor(np.zeros(1, array.dtype)).dtype)
-        tag = Checkpoint.Value(tag=name).SerializePartialToString()
-        tensor = TensorProto(dims=array.shape, tensor_type=kind).SerializePartialToString()
-        content = _bytes_of(array)
-        for start in range(0, max(content.size, 1), _PIECE):
-            piece = content[start : start + _PIECE]
-            head = b""
-            for before, field in ((tensor, 3), (tag, 2), (b"", 1)):  # from the inside to the outside
-                head = before + bytes([field << 3 | 2]) + _varint(len(head) + piece.size) + head
-            file.write(head)
-            file.write(piece)
-
-
-def _varint(number: int) -> bytes:
-    """A number as Protocol Buffers write a length: 7 bits a byte, the last ones first."""
-    return bytes([number & 127 | 128]) + _varint(number >> 7) if number > 127 else bytes([number])
-
-
-def _write_safetensors(file: Any, arrays: Arrays) -> None:
-    """Writes the format of the package safetensors, which takes no file.
-
-    The length of a header as 8 bytes, the header as JSON, and the arrays, the largest elements first, so that each is
-    aligned. https://github.com/huggingface/safetensors
-    """
-    header, end = {}, 0
-    ordered = sorted(arrays.items(), key=lambda each: (-each[1].itemsize, each[0]))
-    for name, array in ordered:
-        if array.dtype.name not in _SAFETENSORS_KINDS:
-            raise OSError(f"{name!r} is of {array.dtype}, which a file of safetensors cannot hold; save a '.ckpt'")
-        offsets = end, (end := end + array.nbytes)
-        header[name] = {
-            "dtype": _SAFETENSORS_KINDS[array.dtype.name], "shape": array.shape, "data_offsets": offsets,
-        }  # fmt: skip
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    file.write(len(text).to_bytes(8, "little") + text)
-    for _, array in ordered:
-        file.write(_bytes_of(array))
-
-
-def _bytes_of(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The bytes of an array, where they are if they lie in a row there."""
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-
-
-def load(path: str) -> Arrays:
-    """Reads what `save` wrote."""
-    if path.endswith(".safetensors"):
-        try:
-            content: Arrays = _safetensors().numpy.load_file(path)
-        except _safetensors().SafetensorError as error:
-            raise ValueError(f"{path!r}: {error}") from error
-        return content
-    return dict(_as_saved(name, parameter.asnumpy()) for name, parameter in ms.load_checkpoint(path).items())
-
-
 def size_of(parameters: Mapping[str, Parameter]) -> int:
     """The bytes of parameters."""
     return sum(one.nbytes for one in parameters.values())
@@ -339,7 +235,7 @@ def _flaw(parameter: Parameter, array: np.ndarray[Any, Any]) -> Optional[str]:
 def _assign(parameters: Mapping[str, Parameter], arrays: Arrays) -> None:
     if not parameters:
         return
-    tensors = {name: _as_tensor(arrays[name]) for name in parameters}  # before the first is written
+    tensors = {name: as_tensor(arrays[name]) for name in parameters}  # before the first is written
     _mindspore_compat.stop_recording()
     for name, parameter in parameters.items():
         if _mindspore_compat.is_uninitialised(parameter):  # so that there is no memory yet to write into
@@ -351,31 +247,9 @@ def _assign(parameters: Mapping[str, Parameter], arrays: Arrays) -> None:
     _mindspore_compat.finish_pending()
 
 
-def _as_floats(name: str, array: np.ndarray[Any, Any]) -> tuple[str, np.ndarray[Any, Any]]:
-    return name + _COMPLEX, np.stack((array.real, array.imag), axis=-1)
-
-
-def _as_saved(name: str, array: np.ndarray[Any, Any]) -> tuple[str, np.ndarray[Any, Any]]:
-    if not name.endswith(_COMPLEX):
-        return name, array
-    kind = np.complex64 if array.dtype == np.float32 else np.complex128
-    return name[: -len(_COMPLEX)], np.ascontiguousarray(array).view(kind)[..., 0]
-
-
-def _as_tensor(array: np.ndarray[Any, Any]) -> Tensor:
+def as_tensor(array: np.ndarray[Any, Any]) -> Tensor:
     """The array as a tensor, which reads it where it is: copying takes as long as writing, and holds up other threads.
 
     An array of bfloat16, whose type is not NumPy's own, is copied.
     """
     return Tensor.from_numpy(array) if array.dtype.isbuiltin == 1 else Tensor(array)
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise ImportError(
-            "a filepath that ends in '.safetensors' needs the package safetensors: "
-            "pip install 'ms-callbacks[safetensors]'"
-        ) from error
-    return safetensors

@@ -10,7 +10,8 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
-from ..core import _files, _ranks, _weights
+from ..core import _checkpoint_io, _files, _ranks
+from ..core._weights import Arrays
 from ._identity import Identity
 
 __all__ = ["NETWORK", "RANKS", "State", "States"]
@@ -39,7 +40,7 @@ class State:
         expected = self.content["weights"]
         if os.path.getsize(weights) != expected["bytes"] or _files.sha256(weights) != expected["sha256"]:
             raise ValueError(f"damaged or incomplete, the SHA-256 of {_WEIGHTS} is not the one in its record")
-        arrays = _weights.load(weights)
+        arrays = _checkpoint_io.load(weights)
         self.parameters = {name[len(NETWORK) :]: arrays[name] for name in arrays if name.startswith(NETWORK)}
         for name in [name for name in arrays if name.startswith(RANKS)]:
             if len(arrays[name]) == _ranks.count():
@@ -52,7 +53,7 @@ class State:
         saved = self.content["callbacks"]
         return [Identity(each["name"].split()[0], each["state_key"], each["arguments"]) for each in saved]
 
-    def arrays_of(self, callback: int) -> _weights.Arrays:
+    def arrays_of(self, callback: int) -> Arrays:
         """The arrays of one of its callbacks."""
         kinds = self.content["callbacks"][callback]["arrays"]
         # MindSpore cannot read an array without elements, and 2.0 gives a bool without dimensions back with one.
@@ -96,13 +97,13 @@ class States:
             shutil.rmtree(path)
         self.good = []
 
-    def write(self, content: dict[str, Any], arrays: _weights.Arrays) -> None:
+    def write(self, content: dict[str, Any], arrays: Arrays) -> None:
         """Writes a state, and removes those that it makes superfluous."""
         latest = max((_number(os.path.basename(path)) for path in self.paths), default=0)
         path = os.path.join(self.directory, f"{_PREFIX}{latest + 1:08d}")
         with _files.staged_folder(path) as folder:
             weights = os.path.join(folder, _WEIGHTS)
-            digest = _files.written(weights, lambda file: _weights.save(file, arrays))
+            digest = _files.written(weights, lambda file: _checkpoint_io.save(file, arrays))
             of_weights = {"sha256": digest, "bytes": os.path.getsize(weights)}
             content = {"format": _FORMAT, **content, "weights": of_weights}
             with open(os.path.join(folder, _CONTENT), "w", encoding="utf-8") as file:

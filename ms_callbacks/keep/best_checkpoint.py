@@ -14,7 +14,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, nn
 
-from ..core import _files, _ranks, _weights
+from ..core import _checkpoint_io, _files, _ranks
 from ..core._callback import STEP_END, TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number, check_path
 from ..core._context import Run
@@ -24,6 +24,17 @@ from ..core._names import key_among
 from ..core._placement import Needs, check_whole
 from ..core._roles import Writer
 from ..core._template import PathTemplate
+from ..core._weights import (
+    Arrays,
+    aligned,
+    check_parameters,
+    flaw_in,
+    load_into,
+    size_of,
+    views,
+    with_optimizer,
+    without_optimizer,
+)
 from ._behind import Behind
 from ._records import Kept, at, is_without_record, latest_run, remove, runs_before, save, verified
 
@@ -138,7 +149,7 @@ class BestCheckpoint(TrainCallback, Writer):
         super().__init__()
         self.filepath = check_path(_OWNER, "filepath", filepath)
         self._template = PathTemplate(_OWNER, os.fspath(filepath))
-        _weights.check_format(_OWNER, os.fspath(filepath))
+        _checkpoint_io.check_format(_OWNER, os.fspath(filepath))
         self._monitor = Monitor.checked(_OWNER, monitor, mode, min_delta)
         self.monitor = monitor
         self.mode = mode
@@ -211,7 +222,7 @@ class BestCheckpoint(TrainCallback, Writer):
             if isinstance(other, BestCheckpoint) and other is not self and other._places & self._places:
                 place = min(other._places & self._places)
                 raise ValueError(f"{_OWNER}: two callbacks save to {place!r}; give each a filepath of its own")
-        _weights.check_parameters(_OWNER, self._saved(run))
+        check_parameters(_OWNER, self._saved(run))
         longest = self._template.longest_name(run.epochs, run.epochs * run.steps_per_epoch)
         _files.check_folder(_OWNER, self.filepath, longest + ".json")
 
@@ -227,7 +238,7 @@ class BestCheckpoint(TrainCallback, Writer):
         """Those that are kept, and the one that is written before an older goes."""
         most = run.epochs - run.initial_epoch if self.save_top_k == -1 else self.save_top_k
         folder = os.path.dirname(os.path.realpath(self.filepath))
-        return {folder: (most + self.save_last + 1) * _weights.size_of(self._saved(run))}
+        return {folder: (most + self.save_last + 1) * size_of(self._saved(run))}
 
     def before_epoch(self, run: Run) -> None:
         """Where the run goes on from an earlier one, takes up what that left on disk."""
@@ -334,7 +345,7 @@ class BestCheckpoint(TrainCallback, Writer):
         self._take_note(wait=True)
         if not self._kept and is_without_record(self.filepath):
             self.say(f"{self.filepath!r} has no record: MindSpore or another has saved it, and nothing can be verified")
-            self._load(network, {}, _weights.load(self.filepath), self.filepath)
+            self._load(network, {}, _checkpoint_io.load(self.filepath), self.filepath)
             return {"path": self.filepath}
         candidates = self._kept or self._on_disk()
         refused: list[str] = []
@@ -375,32 +386,32 @@ class BestCheckpoint(TrainCallback, Writer):
             if self._template.may_have_made(name)
         ]
 
-    def _load(self, network: nn.Cell, record: dict[str, Any], arrays: _weights.Arrays, path: str) -> None:
+    def _load(self, network: nn.Cell, record: dict[str, Any], arrays: Arrays, path: str) -> None:
         """Writes what a file holds into a network, or a cell around one."""
         has_optimizer = record.get("with_optimizer", _has_optimizer(arrays))
         parts = take_apart(network)
         parameters = parts.weights
         if record and has_optimizer and optimizers_of(network):
-            parameters = _weights.with_optimizer(network, parameters)
+            parameters = with_optimizer(network, parameters)
         elif has_optimizer and not all(name in arrays for name in parameters):
-            arrays = _weights.without_optimizer(arrays)
+            arrays = without_optimizer(arrays)
         saved = arrays
-        arrays, beside = _weights.aligned(_OWNER, parameters, saved, path)
+        arrays, beside = aligned(_OWNER, parameters, saved, path)
         if parts.network is not None and not parts.beside and not all(name in arrays for name in parameters):
             # A cell around the network has renamed parameters whose name is not their attribute's.
             placed = placed_parameters(parts.network)
-            by_place, beside_places = _weights.aligned(_OWNER, placed, saved, path)
+            by_place, beside_places = aligned(_OWNER, placed, saved, path)
             if all(name in by_place for name in placed):
                 parameters, arrays, beside = placed, by_place, beside_places
         if beside and not has_optimizer:
             self.say(f"{path!r} holds more than this network; left out: {', '.join(sorted(beside))}")
-        _weights.write(_OWNER, parameters, arrays, path, besides=None if has_optimizer else record.get("beside", ()))
+        load_into(_OWNER, parameters, arrays, path, besides=None if has_optimizer else record.get("beside", ()))
 
     # Saving
 
     def _saved(self, run: Run) -> dict[str, Parameter]:
         """The parameters that a checkpoint holds."""
-        return _weights.with_optimizer(run.train_network, run.weights) if self.save_optimizer else run.weights
+        return with_optimizer(run.train_network, run.weights) if self.save_optimizer else run.weights
 
     def _is_kept(self, value: float) -> bool:
         if self.save_top_k == 0 or not self._settled.is_better(value, self.initial_value_threshold):
@@ -431,7 +442,7 @@ class BestCheckpoint(TrainCallback, Writer):
 
     def _reason_against(self, new: Kept) -> Optional[str]:
         """Why a checkpoint is not saved although its value is among the best."""
-        flaw = _weights.flaw_in(self._parameters)
+        flaw = flaw_in(self._parameters)
         if flaw is not None:
             return flaw
         if self._template.fields and not self.overwrite and self.initial_value_threshold is None:
@@ -451,14 +462,14 @@ class BestCheckpoint(TrainCallback, Writer):
 
     def _check_network(self, run: Run, kept: Kept) -> None:
         try:
-            arrays = _read(kept)[1] if kept.record else _weights.load(kept.path)
-            arrays, _ = _weights.aligned(_OWNER, run.weights, arrays, kept.path)
+            arrays = _read(kept)[1] if kept.record else _checkpoint_io.load(kept.path)
+            arrays, _ = aligned(_OWNER, run.weights, arrays, kept.path)
         except (OSError, RuntimeError, ValueError):
             return  # whose it was cannot be told any more
         is_alone = kept.record.get("with_optimizer") is False and not self.save_optimizer
         own = run.weights
         try:
-            arrays, _ = _weights.aligned(_OWNER, own, arrays, kept.path)
+            arrays, _ = aligned(_OWNER, own, arrays, kept.path)
         except ValueError:
             return  # it holds such a network more than once
         problems = [f"it lacks {name}" for name in own if name not in arrays]
@@ -527,7 +538,7 @@ class BestCheckpoint(TrainCallback, Writer):
         if saves.best is None and saves.last is None:
             return
         if self._behind is None:
-            self._write(_weights.views(self._parameters), saves)
+            self._write(views(self._parameters), saves)
             self._keep(saves)
             return
         if not self._behind.make_room(self._is_outdone):
@@ -595,7 +606,7 @@ class BestCheckpoint(TrainCallback, Writer):
         ending = os.path.splitext(self.filepath)[1]
         for path, record in ((kept.path, kept.record) for kept in (saves.best, saves.last) if kept is not None):
             try:
-                save(path, lambda file: _weights.save(file, arrays, ending), record)
+                save(path, lambda file: _checkpoint_io.save(file, arrays, ending), record)
             except (OSError, RuntimeError, ValueError) as error:
                 raise OSError(
                     f"{_OWNER}: could not save {path!r} in epoch {record['epoch']}: {error}; an earlier file there is "
@@ -629,7 +640,7 @@ class BestCheckpoint(TrainCallback, Writer):
             raise ValueError(f"{_OWNER}: no whole checkpoint is left; refused: {error}") from error
 
 
-def _has_optimizer(arrays: _weights.Arrays) -> bool:
+def _has_optimizer(arrays: Arrays) -> bool:
     """Whether arrays without a record are those of a training cell, which has a step besides its weights."""
     return any(name.rpartition(".")[2] == "global_step" for name in arrays)
 
@@ -649,7 +660,7 @@ def _read(kept: Kept) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
     for _ in range(3):
         before = os.stat(kept.path) if os.path.exists(kept.path) else None
         record = verified(kept)
-        arrays = _weights.load(kept.path)
+        arrays = _checkpoint_io.load(kept.path)
         after = os.stat(kept.path)
         if before is not None and (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns):
             return record, arrays

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple, Union
 import numpy as np
 from mindspore import nn
 
-from ..core import _files, _weights
+from ..core import _files
 from ..core._checks import check_path
 from ..core._model_parts import take_apart
 from ..core._placement import Needs, check_whole
+from ..core._weights import aligned, load_into, views
 
 __all__ = ["load_int8_weights", "save_int8_weights"]
 
@@ -73,7 +74,7 @@ def save_int8_weights(network: nn.Cell, filepath: Union[str, os.PathLike[str]]) 
     """
     path = _checked(_SAVE, network, filepath)
     _files.check_folder(_SAVE, path)
-    arrays = _weights.views(take_apart(network).weights)
+    arrays = views(take_apart(network).weights)
     stored = [_Stored.of(name, array) for name, array in arrays.items()]
     content = _to_bytes(stored)
     try:
@@ -115,8 +116,8 @@ def load_int8_weights(filepath: Union[str, os.PathLike[str]], network: nn.Cell) 
     with open(path, "rb") as file:
         arrays = {one.name: one.restored() for one in _from_bytes(path, file.read())}
     weights = take_apart(network).weights
-    arrays, beside = _weights.aligned(_LOAD, weights, arrays, path)
-    _weights.write(_LOAD, weights, arrays, path, besides=beside)
+    arrays, beside = aligned(_LOAD, weights, arrays, path)
+    load_into(_LOAD, weights, arrays, path, besides=beside)
 
 
 def _checked(owner: str, network: Any, filepath: Any) -> str:

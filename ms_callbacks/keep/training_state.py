@@ -17,7 +17,7 @@ from mindspore import dataset as ds
 from mindspore import nn
 from mindspore.train import Callback, Model
 
-from ..core import _files, _ranks, _weights
+from ..core import _files, _ranks
 from ..core._callback import STEP_BEGIN, TrainCallback, only_one
 from ..core._checks import check_bool, check_int, check_path
 from ..core._context import Run
@@ -28,6 +28,7 @@ from ..core._placement import Needs, check_whole
 from ..core._rates import Rates
 from ..core._roles import Restorer, StateKeeper, Writer
 from ..core._schedule import Schedule
+from ..core._weights import Arrays, check_parameters, load_into, size_of, views
 from ._dataset_order import CAN_BEGIN_WITHIN, Order
 from ._exactness import differing
 from ._identity import Identity, check_left, matched, twins
@@ -251,10 +252,10 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         parameters = named_parameters(model.train_network)
         rates = _dynamic_rates(optimizers_of(model.train_network))
         arrays = state.parameters if rates is None else _with_lists(rates, parameters, state, 0)  # none is used again
-        _weights.write(_OWNER, parameters, arrays, state.path)
+        load_into(_OWNER, parameters, arrays, state.path)
         if content["restored"] is not None:
             parts = take_apart(model._network, model._loss_fn, model._optimizer)
-            _weights.write(_OWNER, parts.weights, state.arrays_of(content["restored"]), state.path)
+            load_into(_OWNER, parts.weights, state.arrays_of(content["restored"]), state.path)
         made = TrainCallback.made() if callbacks is None else []
         used = [Identity.of(each, self.directory) for each in made if each.is_used]  # and have their results
         given = self._made_near(state) if callbacks is None else callbacks
@@ -312,7 +313,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         parameters = named_parameters(model.train_network)
         rates = _dynamic_rates(optimizers_of(model.train_network))
         arrays = state.parameters if rates is None else _with_lists(rates, parameters, state, steps_done)
-        _weights.write(_OWNER, parameters, arrays, state.path)
+        load_into(_OWNER, parameters, arrays, state.path)
         is_longer = self._epochs_asked not in (None, content["epochs"])
         if rates is not None and is_longer and not np.allclose(now := rates.so_far(), content["rates"], rtol=1e-6):
             raise ValueError(
@@ -357,7 +358,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         only_one(_OWNER, run.callbacks, (StateKeeper,), "keep the run's state")
         if self._taken_up is None:
             self._check_new()
-        _weights.check_parameters(_OWNER, named_parameters(run.train_network))
+        check_parameters(_OWNER, named_parameters(run.train_network))
         if self.every_n_steps is not None and run.is_sinking:
             raise ValueError(
                 f"{_OWNER}: in sink mode steps run on the device unseen; leave every_n_steps out, or train with "
@@ -410,7 +411,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
     def disk_space(self, run: Run) -> dict[str, int]:
         """Those that are kept, and the one that is written before an older goes."""
         folder = self.directory if os.path.isdir(self.directory) else os.path.dirname(self.directory)
-        return {folder: (self.keep + 1) * _weights.size_of(named_parameters(run.train_network))}
+        return {folder: (self.keep + 1) * size_of(named_parameters(run.train_network))}
 
     def on_train_begin(self, run_context: Any) -> None:
         """Looks before each step whether a state is due."""
@@ -597,13 +598,13 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         run.examine()
         # What no gradient changes, such as BatchNorm's statistics, each process has its own of.
         own = {name: one for name, one in run.weights.items() if not one.requires_grad} if _ranks.count() > 1 else {}
-        ranks = {f"{RANKS}{name}": _ranks.gathered(array) for name, array in _weights.views(own).items()}
+        ranks = {f"{RANKS}{name}": _ranks.gathered(array) for name, array in views(own).items()}
         _ranks.do_once(_OWNER, lambda: self._save(run, epoch, steps, ranks))
 
-    def _save(self, run: Run, epoch: int, steps: int, ranks: _weights.Arrays) -> None:
+    def _save(self, run: Run, epoch: int, steps: int, ranks: Arrays) -> None:
         self._finish_write()
         parameters = named_parameters(run.train_network)
-        own = run.copies.take(parameters).arrays if self.background else _weights.views(parameters)
+        own = run.copies.take(parameters).arrays if self.background else views(parameters)
         arrays = {**{f"{NETWORK}{name}": array for name, array in own.items()}, **ranks}
         rates = _dynamic_rates(run.optimizers)
         content = {
@@ -648,7 +649,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         else:
             self._write(content, arrays)
 
-    def _write(self, content: dict[str, Any], arrays: _weights.Arrays) -> None:
+    def _write(self, content: dict[str, Any], arrays: Arrays) -> None:
         try:
             self._states.write(content, arrays)
         except (OSError, RuntimeError, ValueError) as error:
@@ -692,7 +693,7 @@ def _dynamic_rates(optimizers: Any) -> Optional[Rates]:
     return rates if rates.is_dynamic else None
 
 
-def _with_lists(rates: Rates, parameters: dict[str, ms.Parameter], state: State, steps: int) -> _weights.Arrays:
+def _with_lists(rates: Rates, parameters: dict[str, ms.Parameter], state: State, steps: int) -> Arrays:
     """The parameters of a state, with the optimizer's lists of rates where these have another length now.
 
     A longer list that begins as the one in the state did is what makes a run longer.
@@ -731,9 +732,9 @@ def _listed(callbacks: Union[Callback, Iterable[Callback]]) -> list[Any]:
     return given
 
 
-def _checked_arrays(name: str, callback: Any) -> _weights.Arrays:
+def _checked_arrays(name: str, callback: Any) -> Arrays:
     """What `state_arrays` of a callback returns, where it has it; raises where that cannot be saved."""
-    arrays: _weights.Arrays = callback.state_arrays() if hasattr(callback, "state_arrays") else {}
+    arrays: Arrays = callback.state_arrays() if hasattr(callback, "state_arrays") else {}
     for key, array in arrays.items():
         kind = array.dtype if isinstance(array, np.ndarray) else None
         if kind is None or not kind.isnative or not (kind.kind in "biufc" or kind.name == "bfloat16"):

@@ -14,7 +14,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-from ..core import _files, _weights
+from ..core import _checkpoint_io, _files
 from ..core._layers import first_tensor, observe, tensors_in, untouched
 from ..core._model_parts import positional_count
 from ..core._tensors import as_array
@@ -46,7 +46,7 @@ class StepDump(NamedTuple):
             path = os.path.join(directory, f"{name}-{again}")
         with _files.staged_folder(path) as folder:
             weights, batch = os.path.join(folder, WEIGHTS), os.path.join(folder, BATCH)
-            saved = _files.written(weights, lambda file: _weights.save(file, self.parameters))
+            saved = _files.written(weights, lambda file: _checkpoint_io.save(file, self.parameters))
             columns: Any = {f"column_{index:03d}": column for index, column in enumerate(self.batch)}
             np.savez(batch, **columns)
             digests = {WEIGHTS: saved, BATCH: _files.sha256(batch), REPORT: _digest(self.report)}
@@ -67,7 +67,7 @@ class StepDump(NamedTuple):
             for name, digest in {REPORT: _digest(report), **found}.items():
                 if digests[name] != digest:
                     raise ValueError(f"the SHA-256 of {name} is not the one in {REPORT}")
-            parameters = _weights.load(os.path.join(path, WEIGHTS))
+            parameters = _checkpoint_io.load(os.path.join(path, WEIGHTS))
             with np.load(os.path.join(path, BATCH), allow_pickle=False) as columns:
                 return cls(parameters, [columns[name] for name in sorted(columns.files)], report)
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -23,7 +23,7 @@ from ..core._model_parts import named_parameters, take_apart
 from ..core._roles import Examiner
 from ..core._step_outputs import OutputReader, loss_of
 from ..core._tensors import is_finite
-from ..core._weights import Snapshot, check_parameters, first_nonfinite, nonfinite, views, write
+from ..core._weights import Snapshot, check_parameters, first_nonfinite, load_into, nonfinite, views
 from ._step_dump import FirstOutput, StepDump, as_tensors, inside, prune
 
 __all__ = ["NonFiniteGuard", "Replay", "replay"]
@@ -337,7 +337,7 @@ def replay(path: Union[str, os.PathLike[str]], model: Model) -> Replay:
         raise TypeError(f"{owner}: model must be a mindspore.train.Model, but got {type(model).__name__}")
     dump = StepDump.read(owner, path)
     network = model.train_network
-    write(owner, named_parameters(network), dump.parameters, path)
+    load_into(owner, named_parameters(network), dump.parameters, path)
     before = Snapshot(named_parameters(network))
     before.take()
     batch, is_training = as_tensors(dump.batch), network.training
