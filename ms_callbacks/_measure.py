@@ -16,7 +16,8 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from . import cpu
-from .core._mindspore_compat import numpy_mismatch
+from .core._machine import onednn, onednn_isa, processor, processor_flags
+from .core._mindspore_compat import VERSION, numpy_mismatch
 
 _MODES = {"graph": ms.GRAPH_MODE, "pynative": ms.PYNATIVE_MODE}
 
@@ -105,14 +106,14 @@ def _median(call: Callable[[], object]) -> float:
 
 def _describe(mode: Optional[str]) -> dict[str, Any]:
     """What is there."""
-    flags = cpu._processor_flags()
+    flags = processor_flags()
     vectors = [name for flag, name in [("avx2", "AVX2"), ("avx512f", "AVX-512")] if flag in flags]
     modes = {number: name for name, number in _MODES.items()}
     return {
-        "mindspore": ms.__version__,
+        "mindspore": VERSION,
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "processor": cpu._processor().get("model name") or platform.processor() or platform.machine(),
+        "processor": processor().get("model name") or platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "vectors": ", ".join(vectors),
         "onednn": _onednn(),
@@ -130,7 +131,7 @@ class _OneDNNVersion(ctypes.Structure):
 
 def _onednn() -> Optional[str]:
     """The version of oneDNN and the instructions that it uses; `None` where it cannot be found."""
-    library, isa = cpu._onednn(), cpu._onednn_isa()
+    library, isa = onednn(), onednn_isa()
     if library is None or isa is None:
         return None
     library.dnnl_version.restype = ctypes.POINTER(_OneDNNVersion)

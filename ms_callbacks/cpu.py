@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import glob
 import logging
 import os
-from typing import Optional
 
 import mindspore as ms
+
+from .core._machine import onednn_isa, processor_flags
+from .core._mindspore_compat import VERSION, launches_block
 
 __all__ = ["fast_cpu"]
 
@@ -49,11 +50,11 @@ def fast_cpu() -> dict[str, str]:
     if ms.get_context("device_target") != "CPU":
         return {}
     done = {}
-    version = _version(ms.__version__)
+    version = _version(VERSION)
     limited = any(os.environ.get(name) for name in _ISA_VARIABLES)  # to oneDNN, an empty one is none
-    if version >= (2, 9) and "avx512f" in _processor_flags() and not limited:
+    if version >= (2, 9) and "avx512f" in processor_flags() and not limited:
         done["ONEDNN_MAX_CPU_ISA=AVX2"] = _limit_onednn()
-    if version >= (2, 8) and not _launches_block():
+    if version >= (2, 8) and not launches_block():
         done["launch_blocking()"] = _block_launches()
     for setting, reason in done.items():
         _log.log(logging.WARNING if reason.startswith(_TOO_LATE) else logging.INFO, "%s: %s", setting, reason)
@@ -63,10 +64,10 @@ def fast_cpu() -> dict[str, str]:
 def _limit_onednn() -> str:
     """Limits oneDNN to AVX2; returns the reason, or that it is too late."""
     os.environ[_ISA_VARIABLES[0]] = "AVX2"
-    if (_onednn_isa() or 0) & _AVX512:
+    if (onednn_isa() or 0) & _AVX512:
         del os.environ[_ISA_VARIABLES[0]]
         return f"{_TOO_LATE}: an operation has run already; call fast_cpu() before the first, or set it in the shell"
-    return f"MindSpore {ms.__version__} runs convolutions by a slow reference kernel on a processor with AVX-512"
+    return f"MindSpore {VERSION} runs convolutions by a slow reference kernel on a processor with AVX-512"
 
 
 def _block_launches() -> str:
@@ -79,26 +80,6 @@ def _block_launches() -> str:
     return "in PYNATIVE mode, handing each operation to another thread costs more than a small operation takes"
 
 
-def _onednn_isa() -> Optional[int]:
-    """The instructions that oneDNN uses from now on, as its bit mask; `None` where it cannot be asked.
-
-    oneDNN reads its variable when it is first asked or used, and then never again.
-    """
-    ask = getattr(_onednn(), "dnnl_get_effective_cpu_isa", None)
-    return None if ask is None else int(ask())
-
-
-def _onednn() -> Optional[ctypes.CDLL]:
-    """The oneDNN that MindSpore has loaded, which it does on import; `None` where it cannot be found."""
-    try:
-        with open("/proc/self/maps", encoding="utf-8") as file:
-            # The path is the sixth column, and may have spaces in it.
-            paths = [line.rstrip("\n").split(maxsplit=5)[5] for line in file if "libdnnl.so" in line]
-        return ctypes.CDLL(paths[0]) if paths else None
-    except OSError:  # no Linux, or the file has been replaced since
-        return None
-
-
 def _threads() -> set[str]:
     """The names of this process's threads as Linux has them; none where it does not say."""
     names = set()
@@ -108,27 +89,5 @@ def _threads() -> set[str]:
     return names
 
 
-def _launches_block() -> bool:
-    # MindSpore tells of its old setting for this to anyone, of the new one to itself alone.
-    settings = getattr(getattr(ms, "_c_expression", None), "RuntimeConf", None)
-    return bool(ms.get_context("pynative_synchronize") or (settings and settings.get_instance().is_launch_blocking()))
-
-
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
-
-
-def _processor_flags() -> set[str]:
-    """The processor's features as Linux names them; none where it does not say."""
-    return set(_processor().get("flags", "").split())
-
-
-def _processor() -> dict[str, str]:
-    """What Linux says of the first processor; nothing where it does not say."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            first = file.read().partition("\n\n")[0]
-    except OSError:
-        return {}
-    pairs = (line.partition(":") for line in first.splitlines())
-    return {name.strip(): value.strip() for name, _, value in pairs}

@@ -12,6 +12,7 @@ import mindspore as ms
 import pytest
 
 from ms_callbacks import cpu
+from ms_callbacks.core import _machine
 
 
 @pytest.fixture(autouse=True)
@@ -19,15 +20,15 @@ def _clean(monkeypatch):
     for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
         monkeypatch.setenv(name, "x")
         monkeypatch.delenv(name)
-    monkeypatch.setattr(cpu, "_onednn_isa", lambda: 0x7)
+    monkeypatch.setattr(cpu, "onednn_isa", lambda: 0x7)
     monkeypatch.setattr(cpu, "_threads", set)
 
 
 def pretend(monkeypatch, version, flags):
     blocked = []
     monkeypatch.setattr(ms, "__version__", version)
-    monkeypatch.setattr(cpu, "_processor_flags", lambda: set(flags))
-    monkeypatch.setattr(cpu, "_launches_block", lambda: bool(blocked))
+    monkeypatch.setattr(cpu, "processor_flags", lambda: set(flags))
+    monkeypatch.setattr(cpu, "launches_block", lambda: bool(blocked))
     runtime = types.SimpleNamespace(launch_blocking=lambda: blocked.append(1))
     monkeypatch.setattr(ms, "runtime", runtime, raising=False)
     return blocked
@@ -63,7 +64,7 @@ def test_it_changes_only_what_helps(monkeypatch, caplog, mode, version, flags, s
 def test_too_late_is_said(monkeypatch, caplog):
     """Where oneDNN has settled on AVX-512 already, nothing is claimed and nothing is left set."""
     pretend(monkeypatch, "2.10.0", ["avx512f"])
-    monkeypatch.setattr(cpu, "_onednn_isa", lambda: 0x1EF)
+    monkeypatch.setattr(cpu, "onednn_isa", lambda: 0x1EF)
     done = cpu.fast_cpu()
     assert done[LIMIT].startswith("too late: an operation has run already")
     assert "ONEDNN_MAX_CPU_ISA" not in cpu.os.environ
@@ -86,12 +87,12 @@ os.environ["GLOG_v"] = "3"
 import mindspore as ms, numpy as np
 from mindspore import nn
 from ms_callbacks import cpu
-cpu._processor_flags = lambda: {"avx512f"}
+cpu.processor_flags = lambda: {"avx512f"}
 ms.set_context(mode=ms.GRAPH_MODE)
 if LATE:
     nn.Conv2d(1, 2, 3)(ms.Tensor(np.ones((1, 1, 8, 8), np.float32))).asnumpy()
 done = cpu.fast_cpu()
-print(done.get("ONEDNN_MAX_CPU_ISA=AVX2"), (cpu._onednn_isa() or 0) & 0x20)
+print(done.get("ONEDNN_MAX_CPU_ISA=AVX2"), (cpu.onednn_isa() or 0) & 0x20)
 """
 
 
@@ -120,7 +121,7 @@ if SET:
 if LATE:
     ms.set_context(mode=LATE - 1)
     ops.add(one, one).asnumpy()
-print(cpu.fast_cpu().get("launch_blocking()"), cpu._launches_block(), cpu.fast_cpu())
+print(cpu.fast_cpu().get("launch_blocking()"), cpu.launches_block(), cpu.fast_cpu())
 """
 
 
@@ -157,11 +158,11 @@ def test_the_library_is_found_in_a_folder_with_spaces(monkeypatch):
     opened = []
     monkeypatch.setattr(cpu, "open", lambda *_, **__: io.StringIO(line), raising=False)
     monkeypatch.setattr(cpu.ctypes, "CDLL", opened.append)
-    cpu._onednn()
+    _machine.onednn()
     assert opened == ["/home/me/my project/lib/libdnnl.so.3"]
     monkeypatch.undo()
     monkeypatch.setattr(cpu, "open", lambda *_, **__: io.StringIO(line), raising=False)
-    assert cpu._onednn() is None
+    assert _machine.onednn() is None
 
 
 @pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
@@ -189,4 +190,4 @@ def test_on_other_devices_it_does_nothing(monkeypatch):
 
 def test_the_processors_flags_are_read_or_none():
     """A set of names on Linux, an empty set elsewhere."""
-    assert all(name == name.strip() and " " not in name for name in cpu._processor_flags())
+    assert all(name == name.strip() and " " not in name for name in cpu.processor_flags())

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ms_callbacks import __main__, __version__, _doctor, cpu
+from ms_callbacks.core import _machine
 from ms_callbacks.core._mindspore_compat import numpy_mismatch
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -253,7 +254,7 @@ def test_the_command_runs(tmp_path):
     assert len(re.findall(r"[0-9.]+ ms", done.stdout)) == 1
     assert ("Nothing is wrong" in done.stdout) == (numpy_mismatch() is None)
     assert (f"NumPy {np.__version__} is installed" in done.stdout) == (numpy_mismatch() is not None)
-    if cpu._onednn() is not None:
+    if _machine.onednn() is not None:
         assert re.search(r"oneDNN: +[0-9]+\.[0-9]+\.[0-9]+, uses ", done.stdout)
         assert "AVX512" not in done.stdout
         assert "ONEDNN_MAX_CPU_ISA=AVX2 is set" in done.stdout

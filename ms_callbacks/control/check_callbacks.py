@@ -12,7 +12,7 @@ from mindspore.train import Callback, Model, RunContext
 from ..core._callback import TrainCallback
 from ..core._checks import check_int
 from ..core._context import Caller, Run
-from ..core._mindspore_compat import naming_numpy
+from ..core._mindspore_compat import made_with, naming_numpy, parallel_mode_of
 from ..core._roles import StateKeeper
 from ..core._together import CHECKS
 from ..core._trial import first_batch, python_random_state, try_training
@@ -84,13 +84,14 @@ def check_callbacks(
             raise TypeError(f"{_OWNER}: callbacks must be MindSpore callbacks, but got {type(each).__name__}")
     with naming_numpy():  # the size of a generator is known when it has run
         batch_num = train_dataset.get_dataset_size()
+    made = made_with(model)
     arguments = _Arguments(
         list_callback=listed,
-        network=model._network,
+        network=made.network,
         train_network=model.train_network,
-        optimizer=model._optimizer,
-        loss_fn=model._loss_fn,
-        parallel_mode=model._parallel_mode,
+        optimizer=made.optimizer,
+        loss_fn=made.loss_fn,
+        parallel_mode=parallel_mode_of(model),
         train_dataset=train_dataset,
         batch_num=batch_num,
         dataset_sink_mode=dataset_sink_mode and ms.get_context("device_target") != "CPU",  # where it never sinks

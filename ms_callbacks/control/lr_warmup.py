@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
-from ..core._callback import STEP_END
 from ..core._checks import check_int, check_number
 from ..core._context import Run
 from ..core._output import counted
@@ -124,13 +123,16 @@ class LRWarmup(Schedule):
         super().on_train_begin(run_context)
         if self._plateau is not None:
             self._plateau.on_train_begin(run_context)
-            self.at_step(STEP_END, *self._plateau._handing_over)  # where it watches the training loss
 
     def check(self, run: Run) -> None:
         """Raises where it, or a plateau that comes after, could not do its work."""
         super().check(run)
         if self._plateau is not None:
             self._plateau.check(run)
+
+    def watches_loss(self, run: Run) -> bool:
+        """Where a plateau that comes after does."""
+        return self._plateau is not None and self._plateau.watches_loss(run)
 
     def after_epoch(self, run: Run) -> None:
         """Lets a plateau observe once the warm-up is over."""

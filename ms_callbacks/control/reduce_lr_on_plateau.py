@@ -101,12 +101,11 @@ class ReduceLROnPlateau(RateSetter):
 
     def needs(self, run: Run) -> Needs:
         """The loss, where it decides by it."""
-        return super().needs(run) | (Needs.LOSS if run.follows(self.monitor) else Needs.NOTHING)
+        return super().needs(run) | (Needs.LOSS if self.watches_loss(run) else Needs.NOTHING)
 
-    @property
-    def follows_losses(self) -> bool:
-        """Where the training loss is watched."""
-        return self._run.follows(self.monitor)
+    def watches_loss(self, run: Run) -> bool:
+        """Where `monitor` is the training loss, or another value of the training steps."""
+        return run.follows(self.monitor)
 
     def after_epoch(self, run: Run) -> None:
         """Observes the epoch's value and lowers the rate where patience is at its end."""

@@ -15,9 +15,15 @@ from mindspore.train import Loss, Model
 from ..core import _ranks
 from ..core._callback import STEP_BEGIN, TrainCallback, only_one
 from ..core._checks import check_bool, check_dataset, check_int
-from ..core._context import Run, check_columns, eval_outputs, metrics_of
+from ..core._context import Run, check_columns, eval_outputs
 from ..core._metrics import check_alike, numbers_in, with_numbers
-from ..core._mindspore_compat import is_uninitialised, parallel_context_kept
+from ..core._mindspore_compat import (
+    eval_indexes_of,
+    is_uninitialised,
+    metrics_of,
+    parallel_context_kept,
+    set_training,
+)
 from ..core._placement import Needs
 from ..core._roles import Evaluator
 from ..core._samples import size_of
@@ -182,7 +188,7 @@ class Validate(TrainCallback, Evaluator):
             if run.fit_results is None:  # a Model with an `eval` of its own need not call callbacks
                 self._publish(run, metrics)
             # The Model would set every cell to training at the next step, frozen ones too; let it do so now.
-            self.model._check_network_mode(run.train_network, True)
+            set_training(self.model, run.train_network)
             for cell, training in flags:
                 cell.add_flags(training=training)
 
@@ -204,7 +210,7 @@ class Validate(TrainCallback, Evaluator):
     def on_eval_step_end(self, run_context: Any) -> None:
         """Adds a batch to the mean loss."""
         outputs, element = eval_outputs(run_context)
-        indexes = self.model._eval_indexes
+        indexes = eval_indexes_of(self.model)
         # An evaluation network of the user's own gives its outputs in no fixed order: its loss cannot be told.
         first: Any = (element or [None])[0] if indexes is None else outputs[indexes[2]]
         self._samples.append(size_of(element or (first,)))

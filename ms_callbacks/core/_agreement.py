@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import mindspore as ms
 import numpy as np
 
 from . import _ranks
+from ._mindspore_compat import VERSION
 from ._output import counted
 from ._repr import configuration_without
 
@@ -33,7 +33,7 @@ def check_agreement(callbacks: list[Any], batches: int, epochs: int) -> None:
         return
     _check_all_are_here()
     own = [
-        f"MindSpore {ms.__version__}",
+        f"MindSpore {VERSION}",
         f"{counted(batches, 'step')} an epoch",
         counted(epochs, "epoch"),
         *(configuration_without(callback, _OF_ONE_PROCESS) for callback in callbacks),

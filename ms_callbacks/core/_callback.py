@@ -19,11 +19,10 @@ from mindspore.train import Callback, Model
 from . import _signals
 from ._agreement import check_agreement
 from ._context import Run
-from ._mindspore_compat import stop_recording
+from ._mindspore_compat import COUNTS_STEPS, stop_recording
 from ._names import key_among, label
 from ._output import emit
 from ._placement import Needs
-from ._rates import COUNTS_STEPS
 from ._repr import configuration
 from ._samples import Samples
 from ._together import check_together, tell_of_eval_loss, tell_of_sunk_losses
@@ -149,9 +148,9 @@ class TrainCallback(Callback):
         """Takes note that an epoch begins, and leaves it to `before_epoch` once it is known which epoch it is."""
         self._run.begin_epoch()
         if self._run.is_place_known:
-            self._begin_epoch()
+            self.begin_epoch()
 
-    def _begin_epoch(self) -> None:
+    def begin_epoch(self) -> None:
         """Begins an epoch; before the first, checks what its place in the run tells."""
         run = self._run
         if not self._is_planned:
@@ -171,7 +170,7 @@ class TrainCallback(Callback):
         self._run.is_place_known = True
         self._run.find_place()
         for callback in _ours(self._run):
-            callback._begin_epoch()
+            callback.begin_epoch()
 
     def on_train_epoch_end(self, run_context: Any) -> None:
         """Takes note that an epoch has ended, and leaves it to `after_epoch` where it ran to its end."""

@@ -14,6 +14,7 @@ import numpy as np
 from mindspore import nn
 
 from ._checks import check_choice, check_number
+from ._mindspore_compat import classes_of_nn
 from ._network_output import Place, check_output, find_place, pick
 from ._tensors import as_array
 
@@ -51,7 +52,7 @@ _LOSSES = {
         "PoissonNLLLoss",
     ),
 }
-_KINDS = {getattr(nn, name): kind for kind, names in _LOSSES.items() for name in names if hasattr(nn, name)}
+_KINDS = {one: kind for kind, names in _LOSSES.items() for one in classes_of_nn(names)}
 # How far a row of float16 shares may sum from 1.
 _TOLERANCE = 5e-3
 

@@ -8,10 +8,8 @@ in the list does not matter.
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Mapping
-from types import FrameType
 from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
@@ -25,6 +23,7 @@ from ._copies import Copies
 from ._eval_hooks import EvalHooks
 from ._losses import Losses
 from ._metrics import by_name, described, may_give_several, named, with_eval_loss
+from ._mindspore_compat import eval_indexes_of, metrics_of, training_call
 from ._model_parts import positional_count, take_apart
 from ._names import EVAL_LOSS, OF_RUN, TRAIN_LOSS, alike, hint, is_train_loss, key_among
 from ._output import emit
@@ -35,7 +34,7 @@ from ._roles import Evaluator, Examiner, OutputDescriber, Reporter, Restorer, St
 from ._step_end import StepEnd
 from ._trial import Trial, try_evaluation
 
-__all__ = ["Caller", "Run", "check_columns", "eval_labels", "eval_outputs", "metrics_of"]
+__all__ = ["Caller", "Run", "check_columns", "eval_labels", "eval_outputs"]
 
 Clock = Callable[[Any, str, Callable[[Any], None]], Callable[[Any], None]]  # of a callback's act in a hook
 
@@ -83,7 +82,7 @@ class Run(Progress):
         self.is_cut_short = False  # whether that was in the middle of an epoch, which was not learnt to its end
         self._trial: Optional[Trial] = None
         self.is_state_asked = False  # whether the state is to be kept as soon as it can be
-        self._caller = caller or _calling_model()
+        self._caller = caller or _caller()
         self.times_steps = self.evaluates_itself  # `fit` evaluates before anybody hears of the end
 
     @classmethod
@@ -439,8 +438,8 @@ class Run(Progress):
         Without it, the callbacks that stand before the first of ours would hear of it before.
         """
         evaluates = any(isinstance(callback, Evaluator) for callback in self.callbacks)
-        frame = _training_frame()
-        manager: Any = frame.f_locals.get("list_callback") if frame is not None else None
+        call = training_call()
+        manager: Any = None if call is None else call.list_callback
         end_epoch = getattr(manager, "on_train_epoch_end", None)
         if end_epoch is None:  # not MindSpore's own loop
             return
@@ -552,7 +551,7 @@ class Run(Progress):
             return None if self._caller is None else {}
         metrics = by_name(metrics_of(model))
         # An evaluation network of the user's own gives its outputs in no fixed order, and the loss cannot be told.
-        return metrics if model._eval_indexes is None else {EVAL_LOSS: None, **metrics}
+        return metrics if eval_indexes_of(model) is None else {EVAL_LOSS: None, **metrics}
 
     def metric(self, owner: str, name: str) -> object:
         """Checks at the start that the run will have a monitor `name`; returns its metric where that can be seen."""
@@ -593,47 +592,30 @@ def check_columns(what: str, model: Model, dataset: Any) -> None:
         )
 
 
-def metrics_of(model: Model) -> dict[str, Any]:
-    """The metrics that a Model was made with, by name."""
-    return dict(getattr(model, "_metric_fns", None) or {})
-
-
 def _as_it_is(callback: Any, hook: str, act: Callable[[Any], None]) -> Callable[[Any], None]:
     """What a callback does in a hook, where nobody wants to know what it costs."""
     return act
 
 
-def _calling_model() -> Optional[Caller]:
+def _caller() -> Optional[Caller]:
     """Who calls; `None` where that is not found.
 
-    MindSpore 2.0 to 2.10 give a callback neither, so the calling frames are asked: a wrong monitor can then be
-    refused before the first step instead of after the first epoch.
+    A wrong monitor can then be refused before the first step instead of after the first epoch.
     """
-    frame = _training_frame()
-    if frame is None:
+    call = training_call()
+    if call is None:
         return None
-    model: Model = frame.f_locals["self"]
-    valid_dataset, frequency, _ = frame.f_locals["valid_infos"] or (None, 1, None)
+    valid_dataset, frequency, _ = call.valid_infos or (None, 1, None)
     if valid_dataset is not None and not valid_dataset:
         raise ValueError(
             "Model.fit: the valid_dataset is empty and would never be evaluated; a batch_size above its length "
             "with drop_remainder=True drops it all"
         )
     if valid_dataset is not None:
-        check_columns("Model.fit: the valid_dataset", model, valid_dataset)
-    epochs = range(frame.f_locals["initial_epoch"] + 1, frame.f_locals["epoch"] + 1)
+        check_columns("Model.fit: the valid_dataset", call.model, valid_dataset)
+    epochs = range(call.initial_epoch + 1, call.epoch + 1)
     evaluated = [e for e in epochs if (e % frequency == 0 if isinstance(frequency, int) else e in frequency)]
-    return Caller(model, valid_dataset if evaluated else None)
-
-
-def _training_frame() -> Optional[FrameType]:
-    """The frame of the loop of MindSpore's that calls this."""
-    frame: Optional[FrameType] = sys._getframe()
-    while frame is not None:
-        if isinstance(frame.f_locals.get("self"), Model) and "valid_infos" in frame.f_locals:
-            return frame
-        frame = frame.f_back
-    return None
+    return Caller(call.model, valid_dataset if evaluated else None)
 
 
 def _unknown(owner: str, name: str, results: dict[str, Any]) -> ValueError:

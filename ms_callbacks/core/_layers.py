@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import io
 import os
 import random
@@ -24,21 +23,19 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from . import _ranks
+from ._mindspore_compat import own_parameters, own_tensors, random_state
 from ._weights import Snapshot
 
 __all__ = [
     "first_tensor",
     "kept",
     "layers_of",
-    "mindspores_random_state",
     "observe",
     "statistics_of",
     "tensors_in",
     "untouched",
 ]
 
-# By operator and seed, how often MindSpore has drawn; the package's `seed` attribute is a function, hence the import.
-_KERNEL_SEEDS: dict[Any, Any] = importlib.import_module("mindspore.common.seed")._KERNEL_SEED
 # What a normalisation by running statistics calls them, MindSpore's and those of its `mint`.
 _STATISTICS = ("moving_mean", "moving_variance", "running_mean", "running_var")
 
@@ -48,7 +45,9 @@ Seer = Callable[[str, nn.Cell, tuple[Any, ...], Any], None]
 def layers_of(network: nn.Cell) -> dict[str, nn.Cell]:
     """The layers by name: cells without cells of their own, or with parameters of their own."""
     cells = network.cells_and_names()
-    return {name or type(network).__name__: cell for name, cell in cells if not cell.name_cells() or cell._params}
+    return {
+        name or type(network).__name__: cell for name, cell in cells if not cell.name_cells() or own_parameters(cell)
+    }
 
 
 def tensors_in(values: Any) -> Iterator[Tensor]:
@@ -67,7 +66,7 @@ def first_tensor(values: Any) -> Optional[Tensor]:
 
 def statistics_of(cell: nn.Cell) -> list[Tensor]:
     """The running statistics that a cell normalises by, such as BatchNorm's; none for all others."""
-    held = {**cell._params, **vars(cell).get("_buffers", {})}
+    held = own_tensors(cell)
     return [held[name] for name in _STATISTICS if held.get(name) is not None]
 
 
@@ -205,29 +204,13 @@ def _is_fixed(tensor: Tensor) -> bool:
 
 def _random_state() -> Callable[[], None]:
     """What gives back the states of all random numbers, as they are now."""
-    give_back_mindspores = mindspores_random_state()
+    give_back_mindspores = random_state()
     of_python, of_numpy = random.getstate(), np.random.get_state()
 
     def give_back() -> None:
         give_back_mindspores()
         random.setstate(of_python)
         np.random.set_state(of_numpy)
-
-    return give_back
-
-
-def mindspores_random_state() -> Callable[[], None]:
-    """What gives back the state of MindSpore's random numbers, as it is now."""
-    kernels = dict(_KERNEL_SEEDS)
-    # MindSpore 2.0 has no generator.
-    generator = ms.get_rng_state() if hasattr(ms, "get_rng_state") else None
-
-    def give_back() -> None:
-        # What a network draws by functions moves these on, and with them all that it draws later.
-        _KERNEL_SEEDS.clear()
-        _KERNEL_SEEDS.update(kernels)
-        if generator is not None:
-            ms.set_rng_state(generator)
 
     return give_back
 

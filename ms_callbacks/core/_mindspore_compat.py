@@ -1,16 +1,27 @@
-"""What of MindSpore is private or differs between its versions, each a function that says which version and why."""
+"""What of MindSpore is private or differs between its versions, each a function that says which version and why.
+
+Nothing else in this package reads a private attribute of MindSpore's, or asks for its version: a test holds that. A
+name of MindSpore's that a version lacks is looked up here too.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
+import importlib
 import os
-from collections.abc import Collection, Iterable, Iterator
-from typing import Any, Optional
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import FrameType
+from typing import Any, Callable, NamedTuple, Optional
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, nn
+from mindspore import Parameter, Tensor, nn, ops, train
+from mindspore import dataset as ds
 from mindspore.parallel import _auto_parallel_context
+from mindspore.train import Model
 
 try:
     from mindspore.graph.api import _pynative_executor  # 2.9 and newer, which warn of the other
@@ -18,25 +29,281 @@ except ImportError:
     from mindspore.common.api import _pynative_executor
 
 __all__ = [
+    "CAN_BEGIN_WITHIN",
+    "COUNTS_STEPS",
+    "RATE_CALLBACKS",
+    "SIGNAL_CALLBACKS",
+    "VERSION",
+    "MadeWith",
+    "TrainingCall",
+    "backbone_of",
+    "copied_metrics",
+    "detached",
     "devices_of_auto_parallel",
+    "eval_indexes_of",
+    "evaluating_model",
+    "export_onnx",
     "finish_pending",
+    "flags_kept",
     "give_unique_names",
+    "holds_its_graph",
     "init_step_of",
+    "is_lars",
     "is_queued",
     "is_uninitialised",
     "kind_of_storage",
+    "launches_block",
+    "made_with",
+    "metrics_of",
     "naming_numpy",
     "numpy_mismatch",
+    "own_parameters",
+    "own_tensors",
     "parallel_context_kept",
+    "parallel_mode_of",
     "pipeline_stages",
+    "random_state",
     "recording_cells",
     "repair_among",
     "set_recording_cells",
+    "set_training",
     "stop_recording",
+    "tensor_classes",
+    "training_call",
+    "update_metrics",
+    "within_loss_cell",
+    "write_into",
 ]
 
+VERSION: str = ms.__version__
+# MindSpore 2.0 counts an optimizer's steps only where its rate goes by them.
+COUNTS_STEPS = not VERSION.startswith("2.0.")
+# MindSpore 2.8 and newer can begin a dataset in its middle.
+CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
+# MindSpore's own callbacks that set a rate, and those that handle signals, as far as a version has them.
+RATE_CALLBACKS: tuple[type, ...] = tuple(
+    getattr(train, name) for name in ("LearningRateScheduler", "ReduceLROnPlateau") if hasattr(train, name)
+)
+SIGNAL_CALLBACKS: tuple[type, ...] = (train.OnRequestExit,) if hasattr(train, "OnRequestExit") else ()
+
+# By operator and seed, how often MindSpore has drawn; the package's `seed` attribute is a function, hence the import.
+_KERNEL_SEEDS: dict[Any, Any] = importlib.import_module("mindspore.common.seed")._KERNEL_SEED
 # What MindSpore's errors say where NumPy 2 is the reason.
 _NUMPY_1_ONLY = ("Unable to avoid copy", "numpy.core.multiarray")
+
+
+# Models
+
+
+class MadeWith(NamedTuple):
+    """What a Model was made with."""
+
+    network: nn.Cell
+    loss_fn: Any
+    optimizer: Any
+
+
+def made_with(model: Model) -> MadeWith:
+    """The network, the loss function and the optimizer that a Model was made with, of which it tells none."""
+    return MadeWith(model._network, model._loss_fn, model._optimizer)
+
+
+def parallel_mode_of(model: Model) -> str:
+    """How a Model shares its work out; MindSpore's context no longer tells it once the Model is made."""
+    return str(model._parallel_mode)
+
+
+def eval_indexes_of(model: Model) -> Optional[list[int]]:
+    """Where loss, prediction and label are among what a Model's evaluation gives; `None` where nobody has said."""
+    indexes: Optional[list[int]] = getattr(model, "_eval_indexes", None)
+    return indexes
+
+
+def metrics_of(model: Model) -> dict[str, Any]:
+    """The metrics that a Model was made with, by name."""
+    return dict(getattr(model, "_metric_fns", None) or {})
+
+
+@contextlib.contextmanager
+def copied_metrics(model: Model) -> Iterator[dict[str, Any]]:
+    """Copies of a Model's metrics in their place."""
+    metrics = model._metric_fns
+    model._metric_fns = copy.deepcopy(metrics)
+    try:
+        yield model._metric_fns
+    finally:
+        model._metric_fns = metrics
+
+
+def update_metrics(model: Model, outputs: Any) -> None:
+    """Gives the metrics the outputs of a first batch, as an evaluation does."""
+    model._clear_metrics()
+    model._update_metrics(outputs)
+
+
+def set_training(model: Model, network: nn.Cell) -> None:
+    """Sets the cells to training, where the Model would do so at its next step."""
+    model._check_network_mode(network, True)
+
+
+@contextlib.contextmanager
+def flags_kept(cell: nn.Cell) -> Iterator[None]:
+    """Gives back the `training` flag of each cell, and the phase that the next call would be compiled for."""
+    phase, flags = cell._phase, [(each, each.training) for _, each in cell.cells_and_names()]
+    try:
+        yield
+    finally:
+        for each, training in flags:
+            each.add_flags(training=training)
+        cell._phase = phase
+
+
+# Calls
+
+
+class TrainingCall(NamedTuple):
+    """The call of `Model.train` or `Model.fit` that is under way: what it was given, and who hands on its hooks."""
+
+    model: Model
+    epoch: int
+    initial_epoch: int
+    valid_infos: Any
+    list_callback: Any
+
+
+def training_call() -> Optional[TrainingCall]:
+    """The call that is under way; `None` where that is not MindSpore's own loop.
+
+    MindSpore 2.0 to 2.10 tell a callback none of it, so the calling frames are asked.
+    """
+    frame = _calling_frame(lambda values: "valid_infos" in values)
+    if frame is None:
+        return None
+    values = frame.f_locals
+    return TrainingCall(
+        values["self"], values["epoch"], values["initial_epoch"], values["valid_infos"], values.get("list_callback")
+    )
+
+
+def evaluating_model() -> Optional[Model]:
+    """The Model whose evaluation is under way, which MindSpore 2.0 to 2.10 keep from a callback; `None` for none."""
+    frame = _calling_frame(lambda values: True)
+    return None if frame is None else frame.f_locals["self"]  # type: ignore[no-any-return]
+
+
+def _calling_frame(is_it: Callable[[Mapping[str, Any]], bool]) -> Optional[FrameType]:
+    frame: Optional[FrameType] = sys._getframe()
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), Model) and is_it(frame.f_locals):
+            return frame
+        frame = frame.f_back
+    return None
+
+
+# Cells, parameters and tensors
+
+
+def own_parameters(cell: nn.Cell) -> dict[str, Parameter]:
+    """The parameters that a cell holds itself, and not by a cell of its own, by attribute."""
+    held: dict[str, Parameter] = cell._params
+    return held
+
+
+def own_tensors(cell: nn.Cell) -> dict[str, Tensor]:
+    """The same, and its buffers, which 2.7 and newer have."""
+    return {**own_parameters(cell), **vars(cell).get("_buffers", {})}
+
+
+def within_loss_cell(cell: nn.Cell) -> tuple[nn.Cell, Any]:
+    """The network and the loss in a `WithLossCell`."""
+    return cell._backbone, cell._loss_fn
+
+
+def backbone_of(cell: nn.Cell) -> nn.Cell:
+    """The network in a cell that MindSpore has put around it."""
+    return cell._backbone  # type: ignore[no-any-return]
+
+
+def classes_of_nn(names: Iterable[str]) -> list[type]:
+    """The classes of `mindspore.nn` by these names, those that this version has."""
+    return [getattr(nn, name) for name in names if hasattr(nn, name)]
+
+
+def convolutions_2d() -> tuple[type, ...]:
+    """The classes of 2-D convolutions; those of `mindspore.mint` too, which 2.3 and newer have."""
+    try:
+        mint = importlib.import_module("mindspore.mint.nn")
+    except ImportError:
+        return nn.Conv2d, nn.Conv2dTranspose
+    theirs = [getattr(mint, name, None) for name in ("Conv2d", "ConvTranspose2d")]
+    return (nn.Conv2d, nn.Conv2dTranspose, *(kind for kind in theirs if isinstance(kind, type)))
+
+
+def is_lars(optimizer: Any) -> bool:
+    """Whether an optimizer is `nn.LARS`, which wraps another; MindSpore 2.10 has none."""
+    lars = getattr(nn, "LARS", None)
+    return lars is not None and isinstance(optimizer, lars)
+
+
+def write_into(parameter: Parameter, tensor: Tensor) -> None:
+    """Writes into the memory that a parameter has; `copy_`, absent in 2.0, does not copy twice."""
+    (getattr(parameter, "copy_", None) or functools.partial(ops.assign, parameter))(tensor)
+
+
+def detached(value: Any) -> Any:
+    """The tensor without what it was computed from; anything else as it is.
+
+    In PYNATIVE mode of MindSpore 2.8 and newer, an output holds on to the graph that gradients would go back through;
+    older ones have no such graph, and a `Tensor` of 2.0 no `data`.
+    """
+    return getattr(value, "data", value) if isinstance(value, Tensor) else value
+
+
+def holds_its_graph() -> bool:
+    """Whether an output holds on to the graph behind it, and `detached` lets it go: in PYNATIVE mode, not on 2.0."""
+    return ms.get_context("mode") == ms.PYNATIVE_MODE and hasattr(Tensor, "data")
+
+
+def tensor_classes() -> list[type]:
+    """The classes of tensors: 2.0 to 2.7 have another for results that are still being computed."""
+    with contextlib.suppress(ImportError):
+        return [Tensor, importlib.import_module("mindspore.common._stub_tensor").StubTensor]
+    return [Tensor]
+
+
+def random_state() -> Callable[[], None]:
+    """What gives back the state of MindSpore's random numbers, as it is now; 2.0 has no generator."""
+    kernels = dict(_KERNEL_SEEDS)
+    generator = ms.get_rng_state() if hasattr(ms, "get_rng_state") else None
+
+    def give_back() -> None:
+        # What a network draws by functions moves these on, and with them all that it draws later.
+        _KERNEL_SEEDS.clear()
+        _KERNEL_SEEDS.update(kernels)
+        if generator is not None:
+            ms.set_rng_state(generator)
+
+    return give_back
+
+
+def export_onnx(network: nn.Cell, inputs: tuple[Any, ...], path: str) -> None:
+    """Writes ONNX, by a module of its own since 2.8."""
+    if hasattr(ms, "onnx"):
+        ms.onnx.export(network, *inputs, file_name=path)
+    else:
+        ms.export(network, *inputs, file_name=path, file_format="ONNX")
+
+
+def launches_block() -> bool:
+    """Whether each operator of PYNATIVE mode is waited for.
+
+    MindSpore tells of its old setting for this to anyone, of the new one (2.6 and newer) to itself alone.
+    """
+    settings = getattr(getattr(ms, "_c_expression", None), "RuntimeConf", None)
+    return bool(ms.get_context("pynative_synchronize") or (settings and settings.get_instance().is_launch_blocking()))
+
+
+# Recording
 
 
 def stop_recording() -> None:
@@ -62,7 +329,7 @@ def set_recording_cells(cell: nn.Cell, names: Optional[Collection[str]]) -> None
     that takes two gradients of one network therefore runs it twice in its first step and three times in each later
     one, and BatchNorm's statistics move as often. Goes with MindSpore 2.0.
     """
-    if names is not None and ms.__version__.startswith("2.0."):
+    if names is not None and VERSION.startswith("2.0."):
         for name, each in cell.cells_and_names():
             each.set_grad(name in names)
 
@@ -178,7 +445,7 @@ def numpy_mismatch(error: Optional[BaseException] = None) -> Optional[str]:
     is compiled against NumPy 1, so that in PYNATIVE mode the first operator of a process that takes a number fails.
     Goes when the oldest MindSpore that is supported can do with NumPy 2.
     """
-    if int(np.__version__.split(".")[0]) < 2 or [int(part) for part in ms.__version__.split(".")[:2]] > [2, 10]:
+    if int(np.__version__.split(".")[0]) < 2 or [int(part) for part in VERSION.split(".")[:2]] > [2, 10]:
         return None
     links = [error] if error else []
     while links and (earlier := links[-1].__cause__ or links[-1].__context__):
@@ -186,7 +453,7 @@ def numpy_mismatch(error: Optional[BaseException] = None) -> Optional[str]:
     if error and not any(reason in str(link) for link in links for reason in _NUMPY_1_ONLY):
         return None
     return (
-        f"MindSpore {ms.__version__} needs NumPy 1, but NumPy {np.__version__} is installed, with which datasets of "
+        f"MindSpore {VERSION} needs NumPy 1, but NumPy {np.__version__} is installed, with which datasets of "
         'Python numbers or NumPy scalars fail, and some operators; run pip install "numpy<2"'
     )
 

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Optional
 
 from mindspore import Parameter, nn
 
+from ._mindspore_compat import backbone_of, within_loss_cell
+
 __all__ = ["ModelParts", "named_parameters", "optimizers_of", "placed_parameters", "positional_count", "take_apart"]
 
 # Cells of MindSpore's own that only hand on what their `_backbone` computes.
@@ -138,13 +140,13 @@ def _innermost(cells: list[nn.Cell]) -> Optional[nn.Cell]:
 def _unwrapped(cell: nn.Cell) -> Optional[tuple[nn.Cell, Any]]:
     """The network and the loss in a cell of MindSpore's that puts both together; `None` where it is none."""
     # A subclass that has a `construct` of its own may call its backbone with anything.
-    return (cell._backbone, cell._loss_fn) if _is_plain(cell, "WithLossCell") else None
+    return within_loss_cell(cell) if _is_plain(cell, "WithLossCell") else None
 
 
 def _uncast(core: nn.Cell, given: nn.Cell) -> nn.Cell:
     """What MindSpore has put around the network when it built the training cell, taken off."""
     while core is not given and _is_plain(core, *_CASTS):
-        core = core._backbone
+        core = backbone_of(core)
     return core
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from typing import Any, Optional
 
@@ -12,7 +11,8 @@ from mindspore.train import Model
 from ._callback import TrainCallback
 from ._checks import quoted
 from ._classification import loss_kind
-from ._context import eval_outputs, metrics_of
+from ._context import eval_outputs
+from ._mindspore_compat import eval_indexes_of, evaluating_model, made_with, metrics_of
 from ._model_parts import take_apart
 from ._tensors import as_array
 
@@ -31,7 +31,7 @@ class EvalOutputs:
         self._network = None if model is None else model.eval_network
         self._indexes = None if model is None else _indexes(model)
         # What the outputs are to the loss function that they are evaluated by.
-        loss = None if model is None else take_apart(model._network, model._loss_fn).loss_fn
+        loss = None if model is None else take_apart(made_with(model).network, made_with(model).loss_fn).loss_fn
         self.loss = loss_kind(self._network if loss is None else loss)
 
     def split(self, outputs: Any) -> tuple[Any, Any]:
@@ -64,7 +64,7 @@ class EvalObserver(TrainCallback, ABC):
 
     def on_eval_begin(self, run_context: Any) -> None:
         """Finds out where the Model's evaluation network has the prediction and the labels."""
-        self.eval_outputs = EvalOutputs(type(self).__name__, _evaluating_model())
+        self.eval_outputs = EvalOutputs(type(self).__name__, evaluating_model())
         self.begin_evaluation()
 
     def on_eval_step_end(self, run_context: Any) -> None:
@@ -83,19 +83,9 @@ class EvalObserver(TrainCallback, ABC):
 
 
 def _indexes(model: Model) -> Optional[tuple[int, int]]:
-    indexes = getattr(model, "_eval_indexes", None)
+    indexes = eval_indexes_of(model)
     if indexes is not None:
         return indexes[1], indexes[2]
     # MindSpore recommends `Metric.set_indexes` in place of `eval_indexes`; for most metrics, these are the two.
     given = {tuple(one.indexes) for one in metrics_of(model).values() if len(getattr(one, "indexes", None) or ()) == 2}
     return given.pop() if len(given) == 1 else None
-
-
-def _evaluating_model() -> Optional[Model]:
-    """The Model whose evaluation is under way, which MindSpore 2.0 to 2.10 keep from a callback; `None` for none."""
-    frame = sys._getframe()
-    while frame is not None:
-        if isinstance(frame.f_locals.get("self"), Model):
-            return frame.f_locals["self"]  # type: ignore[no-any-return]
-        frame = frame.f_back  # type: ignore[assignment]
-    return None

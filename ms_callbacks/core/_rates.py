@@ -17,13 +17,11 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
+from ._mindspore_compat import is_lars
 from ._placement import ALL_SEE_THE_SAME
 from ._tensors import is_plain, number
 
-__all__ = ["COUNTS_STEPS", "Rates", "shortest", "without_wrapper"]
-
-# MindSpore 2.0 counts an optimizer's steps only where its rate goes by them.
-COUNTS_STEPS = not ms.__version__.startswith("2.0.")
+__all__ = ["Rates", "shortest", "without_wrapper"]
 
 
 @functools.lru_cache(maxsize=1000)
@@ -34,8 +32,7 @@ def shortest(value: Any) -> float:
 
 def without_wrapper(optimizer: Any) -> Any:
     """The optimizer that holds the rates: `nn.LARS` wraps another, and has a rate of 0 that nothing uses."""
-    lars = getattr(nn, "LARS", None)
-    return without_wrapper(optimizer.opt) if lars is not None and isinstance(optimizer, lars) else optimizer
+    return without_wrapper(optimizer.opt) if is_lars(optimizer) else optimizer
 
 
 class Rates:

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Optional, Union
 
 import numpy as np
-from mindspore import train
 
 from ._callback import STEP_BEGIN, TrainCallback, only_one
 from ._checks import check_number
 from ._context import Run
+from ._mindspore_compat import COUNTS_STEPS, RATE_CALLBACKS
 from ._output import counted
-from ._rates import COUNTS_STEPS, Rates, shortest
+from ._rates import Rates, shortest
 
 __all__ = [
     "PerGroup",
@@ -34,10 +34,6 @@ __all__ = [
 ]
 
 PerGroup = Union[float, list[float]]  # one number for all parameter groups, or one for each
-
-_MINDSPORES_OWN = tuple(
-    getattr(train, name) for name in ("LearningRateScheduler", "ReduceLROnPlateau") if hasattr(train, name)
-)
 
 
 class RateSetter(TrainCallback):
@@ -58,7 +54,7 @@ class RateSetter(TrainCallback):
         only_one(
             owner,
             run.callbacks,
-            (RateSetter, *_MINDSPORES_OWN),
+            (RateSetter, *RATE_CALLBACKS),
             "set the learning rate",
             "; a warm-up takes what follows it as LRWarmup(epochs, after=...)",
         )
@@ -76,6 +72,15 @@ class RateSetter(TrainCallback):
 
     def check_groups(self, rates: Rates) -> None:
         """Raises where an argument that has a value for each parameter group does not fit those of the optimizer."""
+
+    def watches_loss(self, run: Run) -> bool:
+        """Whether it decides by a value that each training step gives."""
+        return False
+
+    @property
+    def follows_losses(self) -> bool:
+        """Where it decides by one of them."""
+        return self.watches_loss(self._run)
 
     def on_exit(self) -> None:
         """Lets the optimizers go."""

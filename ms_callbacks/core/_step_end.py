@@ -10,11 +10,11 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
-import mindspore as ms
 from mindspore import Tensor
 
 from . import _ranks
 from ._losses import Losses
+from ._mindspore_compat import holds_its_graph
 from ._roles import Reporter
 from ._samples import Samples
 
@@ -84,7 +84,7 @@ class StepEnd:
             if args["cur_step_num"] >= due_at[0]:
                 do_what_is_due(args["cur_step_num"])
 
-        is_detached = self._has_loss and ms.get_context("mode") == ms.PYNATIVE_MODE and hasattr(Tensor, "data")
+        is_detached = self._has_loss and holds_its_graph()
         take_output = take_detached if is_detached else take
         if samples is None and not self._run.times_steps:
             return take_output

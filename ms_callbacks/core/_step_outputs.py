@@ -16,7 +16,8 @@ from mindspore import Tensor
 from mindspore import dtype as mstype
 
 from ._checks import quoted
-from ._tensors import detached, number
+from ._mindspore_compat import detached
+from ._tensors import number
 
 __all__ = ["Key", "OutputReader", "StepOutput", "loss_of"]
 

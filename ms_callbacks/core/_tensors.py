@@ -8,7 +8,7 @@ import numpy as np
 from mindspore import Tensor
 from mindspore import dtype as mstype
 
-__all__ = ["as_array", "detached", "is_finite", "is_plain", "number"]
+__all__ = ["as_array", "is_finite", "is_plain", "number"]
 
 
 def is_plain(value: Any) -> bool:
@@ -41,12 +41,3 @@ def as_array(value: Any) -> np.ndarray[Any, Any]:
 def is_finite(array: np.ndarray[Any, Any]) -> bool:
     """Whether an array holds neither NaN nor an infinity; of numbers that can hold none, it never does."""
     return (array.dtype.kind not in "fc" and array.dtype.name != "bfloat16") or bool(np.isfinite(array).all())
-
-
-def detached(value: Any) -> Any:
-    """The tensor without what it was computed from; anything else as it is.
-
-    In PYNATIVE mode of MindSpore 2.8 and newer, an output holds on to the graph that gradients would go back through;
-    older ones have no such graph, and a `Tensor` of 2.0 no `data`.
-    """
-    return getattr(value, "data", value) if isinstance(value, Tensor) else value

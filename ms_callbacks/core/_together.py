@@ -9,9 +9,10 @@ from typing import Callable
 from mindspore import nn
 
 from ._checks import quoted
-from ._context import Run, metrics_of
+from ._context import Run
 from ._files import in_words
 from ._metrics import by_name
+from ._mindspore_compat import eval_indexes_of, metrics_of
 from ._names import EVAL_LOSS
 from ._output import counted, emit
 from ._rates import Rates, without_wrapper
@@ -117,7 +118,7 @@ def _check_space(run: Run) -> None:
 
 def _check_evaluation(run: Run) -> None:
     """What would fail at the end of the first epoch fails on one batch of the validation data too."""
-    if run.evaluates_itself and run.evaluated_model is not None and run.evaluated_model._eval_indexes is None:
+    if run.evaluates_itself and run.evaluated_model is not None and eval_indexes_of(run.evaluated_model) is None:
         raise ValueError(
             "Model.fit: MindSpore's fit takes the loss from the place that eval_indexes names, and the Model was made "
             "with an eval_network and none; give it eval_indexes=[loss, prediction, label], or call Model.train with "

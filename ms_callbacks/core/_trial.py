@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import random
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Optional
@@ -12,8 +11,19 @@ import numpy as np
 from mindspore import Tensor, nn
 from mindspore.train import Model
 
-from ._layers import kept, mindspores_random_state
-from ._mindspore_compat import init_step_of, naming_numpy, numpy_mismatch, stop_recording
+from ._layers import kept
+from ._mindspore_compat import (
+    copied_metrics,
+    eval_indexes_of,
+    flags_kept,
+    init_step_of,
+    made_with,
+    naming_numpy,
+    numpy_mismatch,
+    random_state,
+    stop_recording,
+    update_metrics,
+)
 from ._model_parts import positional_count, take_apart
 from ._weights import Snapshot
 
@@ -87,17 +97,17 @@ def try_evaluation(model: Model, dataset: Any) -> Trial:
     Raises:
         ValueError: it does not get through.
     """
-    network, indexes = model._eval_network, model._eval_indexes
+    network, indexes = model.eval_network, eval_indexes_of(model)
     statistics = Snapshot({str(id(one)): one for one in network.get_parameters() if not one.requires_grad})
-    phase, flags = network._phase, [(cell, cell.training) for _, cell in network.cells_and_names()]
-    give_back_random_state = mindspores_random_state()
+    give_back_random_state = random_state()
     with first_batch(dataset) as batch:
         if batch is None:
             return Trial(None, None)
         statistics.take()
         try:
-            network.set_train(False)
-            outputs = network(*batch)
+            with flags_kept(network):
+                network.set_train(False)
+                outputs = network(*batch)
             results = _try_metrics(model, outputs)
         except Exception as error:
             stop_recording()
@@ -107,13 +117,10 @@ def try_evaluation(model: Model, dataset: Any) -> Trial:
                 f"network and the metrics: {_first_line(error)}{_hint(batch)}"
             ) from error
         finally:
-            for cell, training in flags:
-                cell.add_flags(training=training)
-            network._phase = phase
             Snapshot(statistics.changed(), statistics.arrays).restore(together=False)
             give_back_random_state()
     classes = None
-    is_sparse = _is_sparse(take_apart(model._network, model._loss_fn).loss_fn)
+    is_sparse = _is_sparse(take_apart(made_with(model).network, made_with(model).loss_fn).loss_fn)
     if is_sparse and indexes is not None and len(outputs) > max(indexes[1:]):  # else no metric asks for those
         logits, labels = outputs[indexes[1]], outputs[indexes[2]]
         if isinstance(logits, Tensor) and logits.ndim == 2:
@@ -158,10 +165,10 @@ def check_labels(what: str, labels: Tensor, classes: int) -> None:
 
 def _check_labels_of(model: Model, batch: tuple[Any, ...]) -> None:
     """Raises where a label is out of range, which some losses of MindSpore's say less clearly."""
-    if not isinstance(model._eval_network, nn.WithEvalCell) or not _is_sparse(model._loss_fn):
+    if not isinstance(model.eval_network, nn.WithEvalCell) or not _is_sparse(made_with(model).loss_fn):
         return
     try:
-        logits = model._network(*batch[:-1])
+        logits = made_with(model).network(*batch[:-1])
     except Exception:  # then it is not the labels
         return
     if isinstance(logits, Tensor) and logits.ndim == 2:
@@ -170,20 +177,16 @@ def _check_labels_of(model: Model, batch: tuple[Any, ...]) -> None:
 
 def _try_metrics(model: Model, outputs: Any) -> Optional[dict[str, Any]]:
     """Hands outputs to copies of the metrics, as the Model does; what they make of them, where one batch is enough."""
-    metrics = model._metric_fns
-    try:
-        model._metric_fns = copy.deepcopy(metrics)
-    except Exception:  # a metric that cannot be copied is not tried
-        return None
-    try:
-        model._clear_metrics()
-        model._update_metrics(outputs)
+    with contextlib.ExitStack() as stack:
         try:
-            return {name: metric.eval() for name, metric in model._metric_fns.items()}
+            metrics = stack.enter_context(copied_metrics(model))
+        except Exception:  # a metric that cannot be copied is not tried
+            return None
+        update_metrics(model, outputs)
+        try:
+            return {name: metric.eval() for name, metric in metrics.items()}
         except Exception:  # as an area under a curve, which a batch of one class does not have
             return None
-    finally:
-        model._metric_fns = metrics
 
 
 def _is_sparse(loss_fn: Any) -> bool:

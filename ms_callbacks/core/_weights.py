@@ -7,14 +7,13 @@ freeze without a word. `copy_` and `ops.assign` do not, so every write here goes
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Optional
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn
 
 from . import _mindspore_compat, _ranks
 from ._model_parts import named_parameters, optimizers_of
@@ -241,9 +240,7 @@ def _assign(parameters: Mapping[str, Parameter], arrays: Arrays) -> None:
         if _mindspore_compat.is_uninitialised(parameter):  # so that there is no memory yet to write into
             parameter.set_data(Tensor(arrays[name].copy()))
             continue
-        # Both write into the memory that is there; the newer one, absent in MindSpore 2.0, does not copy twice.
-        write_into = getattr(parameter, "copy_", None) or functools.partial(ops.assign, parameter)
-        write_into(tensors[name])
+        _mindspore_compat.write_into(parameter, tensors[name])
     _mindspore_compat.finish_pending()
 
 

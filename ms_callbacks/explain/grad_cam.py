@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Sequence
 from typing import Any, Union
@@ -15,6 +14,7 @@ from ..core._checks import check_int, nearest, quoted
 from ..core._classification import Array, score_rows
 from ..core._files import check_folder
 from ..core._layers import untouched
+from ..core._mindspore_compat import convolutions_2d
 from ..core._network_output import Place, check_output, find_place, pick
 from ..core._output import counted, emit
 from ..core._pictures import as_picture, check_image_shape, check_picture, contact_sheet, save
@@ -174,7 +174,7 @@ def _convolution(network: Any, layer: Any) -> nn.Cell:
     if not isinstance(layer, str):
         raise TypeError(f"{_OWNER}: layer must be the name of a layer, but got {layer!r} ({type(layer).__name__})")
     cells = dict(network.cells_and_names())
-    kinds = _kinds()
+    kinds = convolutions_2d()
     convolutions = [name for name, cell in cells.items() if name and isinstance(cell, kinds)]
     if not convolutions:
         raise ValueError(f"{_OWNER}: network must have a 2-D convolution, but {type(network).__name__} has none")
@@ -187,16 +187,6 @@ def _convolution(network: Any, layer: Any) -> nn.Cell:
             f"network's convolutions are {quoted(convolutions)}"
         )
     return cells[layer]
-
-
-def _kinds() -> tuple[type, ...]:
-    """The classes of 2-D convolutions; those of `mindspore.mint` where the installed MindSpore has it."""
-    try:
-        mint = importlib.import_module("mindspore.mint.nn")
-    except ImportError:
-        mint = None
-    theirs = [getattr(mint, name, None) for name in ("Conv2d", "ConvTranspose2d")]
-    return (nn.Conv2d, nn.Conv2dTranspose, *(kind for kind in theirs if isinstance(kind, type)))
 
 
 def _as_inputs(images: Any) -> Tensor:

@@ -14,9 +14,7 @@ from typing import Any
 from mindspore import dataset as ds
 from mindspore.dataset.engine import samplers
 
-__all__ = ["CAN_BEGIN_WITHIN", "Order", "is_seeded"]
-
-CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
+__all__ = ["Order", "is_seeded"]
 
 _DEFAULT_SEED = 5489  # with it, MindSpore draws another seed in each process
 _RANDOM_NAMES = ("Random", "Rand", "MixUp", "CutMix")

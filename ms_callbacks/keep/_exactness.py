@@ -8,7 +8,8 @@ import mindspore as ms
 from mindspore import nn
 
 from ..core._context import Run
-from ._dataset_order import CAN_BEGIN_WITHIN, Order, is_seeded
+from ..core._mindspore_compat import CAN_BEGIN_WITHIN, VERSION, classes_of_nn
+from ._dataset_order import Order, is_seeded
 
 __all__ = ["differing"]
 
@@ -17,7 +18,7 @@ def differing(run: Run, order: Order, *, replays: bool) -> Iterator[tuple[str, l
     """Reasons, each with the names of what differs for it; none where the list is empty."""
     unordered = order.python if order.threads > 1 else []
     if not CAN_BEGIN_WITHIN:
-        yield f"MindSpore {ms.__version__} begins a dataset at its first epoch again", order.seeded + order.drawn
+        yield f"MindSpore {VERSION} begins a dataset at its first epoch again", order.seeded + order.drawn
         yield "cannot be known: if random numbers are drawn there", order.python
     else:
         if not is_seeded():
@@ -45,7 +46,7 @@ def differing(run: Run, order: Order, *, replays: bool) -> Iterator[tuple[str, l
 
 def _dropouts(network: nn.Cell) -> list[str]:
     """The kinds of layers that draw random numbers in training, by name."""
-    kinds = tuple(getattr(nn, name) for name in ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d"))
+    kinds = tuple(classes_of_nn(("Dropout", "Dropout1d", "Dropout2d", "Dropout3d")))
     dropping = [cell for _, cell in network.cells_and_names() if isinstance(cell, kinds) and not _keeps_all(cell)]
     return sorted({type(cell).__name__ for cell in dropping})
 

@@ -27,6 +27,7 @@ from mindspore import Tensor, nn
 
 from ..core._checks import quoted
 from ..core._layers import observe
+from ..core._mindspore_compat import export_onnx, flags_kept
 from ..core._tensors import as_array
 
 __all__ = ["check_format", "export"]
@@ -91,21 +92,17 @@ def _outputs(owner: str, network: nn.Cell, inputs: _Inputs) -> list[_Array]:
 def _ready_for_export(network: nn.Cell) -> Iterator[None]:
     """GRAPH mode and evaluation flags for the block; afterwards all as it was."""
     mode = ms.get_context("mode")
-    phase = network._phase
-    flags = [(cell, cell.training) for _, cell in network.cells_and_names()]
     try:
         syntax = {"jit_syntax_level": ms.get_context("jit_syntax_level")}
     except ValueError:  # MindSpore 2.0 knows none and changes none
         syntax = {}
-    try:
-        ms.set_context(mode=ms.GRAPH_MODE)
-        network.set_train(False)
-        yield
-    finally:
-        for cell, training in flags:
-            cell.add_flags(training=training)
-        network._phase = phase
-        ms.set_context(mode=mode, **syntax)
+    with flags_kept(network):
+        try:
+            ms.set_context(mode=ms.GRAPH_MODE)
+            network.set_train(False)
+            yield
+        finally:
+            ms.set_context(mode=mode, **syntax)
 
 
 def _write(owner: str, network: nn.Cell, inputs: _Inputs, path: str, name: str) -> None:
@@ -134,10 +131,7 @@ def _export_as_mindspore_does(network: nn.Cell, inputs: _Inputs, path: str) -> N
         return
     # Graphs that an earlier export has altered are compiled anew; needless when MindSpore leaves them as they are.
     network.compile_cache.difference_update({phase for phase in network.compile_cache if "export.onnx" in phase})
-    if hasattr(ms, "onnx"):
-        ms.onnx.export(network, *inputs, file_name=path)
-    else:  # before MindSpore 2.8
-        ms.export(network, *inputs, file_name=path, file_format="ONNX")
+    export_onnx(network, inputs, path)
 
 
 def _remedy(path: str) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Optional, Union
 
-import mindspore as ms
 import numpy as np
 from mindspore import Parameter, nn
 
@@ -18,6 +17,7 @@ from ..core import _checkpoint_io, _files, _ranks
 from ..core._callback import STEP_END, TrainCallback
 from ..core._checks import check_bool, check_choice, check_int, check_number, check_path
 from ..core._context import Run
+from ..core._mindspore_compat import VERSION
 from ..core._model_parts import optimizers_of, placed_parameters, take_apart
 from ..core._monitor import Monitor
 from ..core._names import key_among
@@ -176,13 +176,13 @@ class BestCheckpoint(TrainCallback, Writer):
         self.background = check_bool(_OWNER, "background", background)
         self.reset_on_train_begin = check_bool(_OWNER, "reset_on_train_begin", reset_on_train_begin)
         self.verbose = check_choice(_OWNER, "verbose", verbose, (0, 1))
-        if self.save_last and len(self._places) == 1:
+        if self.save_last and len(self.target_paths) == 1:
             raise ValueError(
                 f"{_OWNER}: with save_last=True, {self.filepath!r} is for the last; name the best otherwise"
             )
         self._settled = self._monitor
         self._kept: list[Kept] = []  # on disk
-        self._names: set[str] = set()  # of all that it has saved in its run, which no other may take
+        self._saved_paths: set[str] = set()  # of all that it has saved in its run, which no other may take
         self._decided: list[Kept] = []  # those too that are still to be written, and not those that they will outdo
         self._behind: Optional[Behind[_Saves]] = None
         self._run_id, self._runs_before = "", 0
@@ -207,7 +207,7 @@ class BestCheckpoint(TrainCallback, Writer):
                 for each in outdone:
                     remove(each.path)
         self._decided = self._kept
-        self._names = {os.path.realpath(kept.path) for kept in self._kept}
+        self._saved_paths = {os.path.realpath(kept.path) for kept in self._kept}
         self._parameters = self._saved(run)
         if self.background and _ranks.is_first():
             self._behind = Behind(run.copies, run.background, self._parameters, self._write)
@@ -219,8 +219,8 @@ class BestCheckpoint(TrainCallback, Writer):
         if run.result_names is not None:
             self._template.check([*run.train_names, *run.result_names], more_may_come=run.may_have_others)
         for other in run.callbacks:
-            if isinstance(other, BestCheckpoint) and other is not self and other._places & self._places:
-                place = min(other._places & self._places)
+            if isinstance(other, BestCheckpoint) and other is not self and other.target_paths & self.target_paths:
+                place = min(other.target_paths & self.target_paths)
                 raise ValueError(f"{_OWNER}: two callbacks save to {place!r}; give each a filepath of its own")
         check_parameters(_OWNER, self._saved(run))
         longest = self._template.longest_name(run.epochs, run.epochs * run.steps_per_epoch)
@@ -255,7 +255,7 @@ class BestCheckpoint(TrainCallback, Writer):
                 self._run_id = self._kept[0].record.get("run", self._run_id)
                 self._runs_before = self._kept[0].record.get("runs_before", self._runs_before)
             self._decided = self._kept
-            self._names = {os.path.realpath(kept.path) for kept in self._kept}
+            self._saved_paths = {os.path.realpath(kept.path) for kept in self._kept}
         elif self._is_anew and self.save_top_k and not self.overwrite:
             self._stand_by_earlier()
         self._is_anew = False
@@ -431,13 +431,13 @@ class BestCheckpoint(TrainCallback, Writer):
             return None
         if new is not None:
             self._decided = self._best_of(self._decided, new)[0]
-            self._names.add(os.path.realpath(new.path))
+            self._saved_paths.add(os.path.realpath(new.path))
         return new
 
     def _candidate(self, run: Run, value: float) -> Kept:
         fields = {**run.results, **run.train_means, "epoch": self.epoch_of(run), "step": run.step}
         others = [each for each in run.callbacks if isinstance(each, BestCheckpoint) and each is not self]
-        taken = {path for other in others for path in other._places | other._names}
+        taken = {path for other in others for path in other.target_paths | other.saved_paths}
         return Kept(self._template.path(fields, taken), self._record(run, value))
 
     def _reason_against(self, new: Kept) -> Optional[str]:
@@ -599,7 +599,7 @@ class BestCheckpoint(TrainCallback, Writer):
             "beside": run.weights_beside,
             "saved_at": time.time(),
             "sha256": None,  # until the file is written
-            "versions": {"mindspore": ms.__version__, "numpy": np.__version__},
+            "versions": {"mindspore": VERSION, "numpy": np.__version__},
         }
 
     def _write(self, arrays: dict[str, np.ndarray[Any, Any]], saves: _Saves) -> None:
@@ -614,8 +614,13 @@ class BestCheckpoint(TrainCallback, Writer):
                 ) from error
 
     @property
-    def _places(self) -> set[str]:
-        """Where this one saves."""
+    def saved_paths(self) -> set[str]:
+        """Where it has saved in its run."""
+        return self._saved_paths
+
+    @property
+    def target_paths(self) -> set[str]:
+        """Where it saves what has no template for a name."""
         return {os.path.realpath(path) for path in [self.filepath, *([self._last_path] if self.save_last else [])]}
 
     @property

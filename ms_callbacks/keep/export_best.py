@@ -132,7 +132,7 @@ class ExportBest(TrainCallback, Writer):
         """Raises where the value is not there, or the file could not be written."""
         super().check(run)
         self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
-        twins = [one for one in run.callbacks if isinstance(one, ExportBest) and one._place == self._place]
+        twins = [one for one in run.callbacks if isinstance(one, ExportBest) and one.target_path == self.target_path]
         if len(twins) > 1:
             raise ValueError(f"{_OWNER}: two callbacks export to {self.filepath!r}; give each a filepath of its own")
         run.network_for(_OWNER, self.network)
@@ -220,7 +220,8 @@ class ExportBest(TrainCallback, Writer):
         self._best_weights = dict(arrays)
 
     @property
-    def _place(self) -> str:
+    def target_path(self) -> str:
+        """Where it exports to, by whatever links that was given."""
         return os.path.realpath(self.filepath)
 
     def _reset(self) -> None:

@@ -9,17 +9,16 @@ from types import FrameType
 from typing import Any, Optional, Union
 
 import numpy as np
-from mindspore import train
 
 from ..core import _ranks, _signals
 from ..core._callback import STEP_END, TrainCallback, only_one
 from ..core._checks import check_choice
 from ..core._context import Run
+from ..core._mindspore_compat import SIGNAL_CALLBACKS
 
 __all__ = ["GracefulStop"]
 
 _OWNER = "GracefulStop"
-_MINDSPORES_OWN = (train.OnRequestExit,) if hasattr(train, "OnRequestExit") else ()
 _STEPS_BETWEEN_TALKS = 20  # of several processes, which all have to stop after the same step
 
 
@@ -92,7 +91,7 @@ class GracefulStop(TrainCallback):
     def check(self, run: Run) -> None:
         """Raises where signals cannot be set, or another callback sets them too."""
         super().check(run)
-        only_one(_OWNER, run.callbacks, (GracefulStop, *_MINDSPORES_OWN), "handle signals")
+        only_one(_OWNER, run.callbacks, (GracefulStop, *SIGNAL_CALLBACKS), "handle signals")
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError(
                 f"{_OWNER}: signals can be handled in the main thread only, and this run is in "

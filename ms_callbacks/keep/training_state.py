@@ -21,7 +21,16 @@ from ..core import _files, _ranks
 from ..core._callback import STEP_BEGIN, TrainCallback, only_one
 from ..core._checks import check_bool, check_int, check_path
 from ..core._context import Run
-from ..core._mindspore_compat import give_unique_names, is_queued, recording_cells, set_recording_cells
+from ..core._mindspore_compat import (
+    CAN_BEGIN_WITHIN,
+    VERSION,
+    give_unique_names,
+    is_queued,
+    made_with,
+    parallel_mode_of,
+    recording_cells,
+    set_recording_cells,
+)
 from ..core._model_parts import named_parameters, optimizers_of, take_apart
 from ..core._names import numbered
 from ..core._placement import Needs, check_whole
@@ -29,7 +38,7 @@ from ..core._rates import Rates
 from ..core._roles import Restorer, StateKeeper, Writer
 from ..core._schedule import Schedule
 from ..core._weights import Arrays, check_parameters, load_into, size_of, views
-from ._dataset_order import CAN_BEGIN_WITHIN, Order
+from ._dataset_order import Order
 from ._exactness import differing
 from ._identity import Identity, check_left, matched, twins
 from ._learnt import Learners, missing_method
@@ -165,7 +174,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         self.background = check_bool(_OWNER, "background", background)
         if every_n_steps is not None and not CAN_BEGIN_WITHIN:
             raise ValueError(
-                f"{_OWNER}: MindSpore {ms.__version__} cannot begin a dataset in its middle; leave every_n_steps out, "
+                f"{_OWNER}: MindSpore {VERSION} cannot begin a dataset in its middle; leave every_n_steps out, "
                 f"or use MindSpore 2.8 or newer"
             )
         self.finished_ = False
@@ -222,7 +231,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             )
         given = None if callbacks is None else _listed(callbacks)
         self._epochs_asked = None if epochs is None else check_int(_OWNER, "epochs", epochs, 1)
-        check_whole(_OWNER, _NEEDS, model.train_network, model._parallel_mode)
+        check_whole(_OWNER, _NEEDS, model.train_network, parallel_mode_of(model))
         self._begin_dataset_anew()
         self._taken_up = None
         self.finished_ = False
@@ -254,7 +263,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         arrays = state.parameters if rates is None else _with_lists(rates, parameters, state, 0)  # none is used again
         load_into(_OWNER, parameters, arrays, state.path)
         if content["restored"] is not None:
-            parts = take_apart(model._network, model._loss_fn, model._optimizer)
+            parts = take_apart(*made_with(model))
             load_into(_OWNER, parts.weights, state.arrays_of(content["restored"]), state.path)
         made = TrainCallback.made() if callbacks is None else []
         used = [Identity.of(each, self.directory) for each in made if each.is_used]  # and have their results
@@ -307,7 +316,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         steps_done = epoch * content["steps_per_epoch"] + steps
         if steps and not CAN_BEGIN_WITHIN:
             raise ValueError(
-                f"{_OWNER}: {state.path!r} was saved in the middle of an epoch, where MindSpore {ms.__version__} "
+                f"{_OWNER}: {state.path!r} was saved in the middle of an epoch, where MindSpore {VERSION} "
                 f"cannot begin; resume with the version that saved it ({content['versions']['mindspore']})"
             )
         parameters = named_parameters(model.train_network)
@@ -563,7 +572,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         """Saves at the end of an epoch that is to be saved, and where the run ends."""
         if steps and not CAN_BEGIN_WITHIN:
             self.say(
-                f"MindSpore {ms.__version__} cannot begin in the middle of an epoch; a later run continues after epoch "
+                f"MindSpore {VERSION} cannot begin in the middle of an epoch; a later run continues after epoch "
                 f"{epochs}"
             )
         elif run.is_over or run.is_state_asked or epochs % self.every_n_epochs == 0:
@@ -625,7 +634,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             "callbacks": [],
             "restored": None,
             "saved_at": time.time(),
-            "versions": {"mindspore": ms.__version__, "numpy": np.__version__},
+            "versions": {"mindspore": VERSION, "numpy": np.__version__},
         }
         for index, (name, callback) in enumerate(_stateful(run.callbacks)):
             identity = self._identities[id(callback)]

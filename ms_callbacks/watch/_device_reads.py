@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 from collections.abc import Iterator
 from typing import Any, Callable
 
-from mindspore import Tensor
+from ..core._mindspore_compat import tensor_classes
 
 __all__ = ["noticed"]
 
@@ -21,7 +20,7 @@ def noticed(notice: Callable[[], None]) -> Iterator[None]:
     """Calls `notice` at each read while the block lasts; a read that another makes on its way is part of that one."""
     with contextlib.ExitStack() as undo:
         is_reading = [False]
-        for kind in _kinds():
+        for kind in tensor_classes():
             for name in _READERS:
                 if name in vars(kind):
                     original = vars(kind)[name]
@@ -43,10 +42,3 @@ def _noticing(read: Callable[..., Any], notice: Callable[[], None], is_reading: 
             is_reading[0] = False
 
     return noticing
-
-
-def _kinds() -> list[type]:
-    """The classes of tensors: MindSpore 2.0 to 2.7 have another for results that are still being computed."""
-    with contextlib.suppress(ImportError):
-        return [Tensor, importlib.import_module("mindspore.common._stub_tensor").StubTensor]
-    return [Tensor]

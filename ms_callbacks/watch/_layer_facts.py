@@ -7,6 +7,8 @@ from typing import Any, Optional
 
 from mindspore import nn
 
+from ..core._mindspore_compat import own_parameters
+
 __all__ = ["geometry", "multiply_adds"]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -37,7 +39,7 @@ Shape = Optional[tuple[int, ...]]
 
 def multiply_adds(layer: nn.Cell, input_shape: Shape, output_shape: Shape) -> Optional[int]:
     """The multiply-adds of one call, for the whole batch and without biases; `None` where they cannot be told."""
-    has_matrix = any(len(one.shape) > 1 for one in layer._params.values())
+    has_matrix = any(len(one.shape) > 1 for one in own_parameters(layer).values())
     if input_shape is None or output_shape is None:
         return None if has_matrix else 0
     if isinstance(layer, _CONVOLUTIONS):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Optional
 from mindspore import nn
 
 from ..core._layers import first_tensor, observe
+from ..core._mindspore_compat import own_parameters
 from ._layer_facts import geometry, multiply_adds
 
 __all__ = ["LayerRow", "rows_of"]
@@ -169,4 +170,4 @@ def _filled(network: nn.Cell, rows: list[_Row]) -> list[LayerRow]:
 
 def _is_layer(cell: nn.Cell) -> bool:
     """Whether it computes something itself, as far as it can be told: it holds no cells, or parameters of its own."""
-    return not cell.name_cells() or bool(cell._params)
+    return not cell.name_cells() or bool(own_parameters(cell))

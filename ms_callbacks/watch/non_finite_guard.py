@@ -19,6 +19,7 @@ from ..core import _files
 from ..core._callback import STEP_BEGIN, STEP_END, TrainCallback
 from ..core._checks import check_choice, check_int, check_path
 from ..core._context import Run
+from ..core._mindspore_compat import VERSION, made_with
 from ..core._model_parts import named_parameters, take_apart
 from ..core._roles import Examiner
 from ..core._step_outputs import OutputReader, loss_of
@@ -261,7 +262,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
             "mode": "graph" if ms.get_context("mode") == ms.GRAPH_MODE else "pynative",
             "seeds": {"mindspore": ms.get_seed(), "dataset": ds.config.get_seed()},
             "versions": {
-                "mindspore": ms.__version__,
+                "mindspore": VERSION,
                 "numpy": np.__version__,
                 "python": platform.python_version(),
             },
@@ -341,7 +342,7 @@ def replay(path: Union[str, os.PathLike[str]], model: Model) -> Replay:
     before = Snapshot(named_parameters(network))
     before.take()
     batch, is_training = as_tensors(dump.batch), network.training
-    parts = take_apart(model._network, model._loss_fn, model._optimizer)
+    parts = take_apart(*made_with(model))
     if not is_training:
         network.set_train()
     try:
