@@ -34,7 +34,8 @@ from ms_callbacks.cpu import fast_cpu
 class Own(Callback):
     """The loss and accuracy of this rank's own shard, as it would have seen them alone; the rate of each epoch.
 
-    Kills the process in a step, sends it a signal, or waits there until one comes; tells where the run has ended.
+    Kills the process in a step, sends it a signal, or waits there until one comes or its file `held` is removed; tells
+    where the run has ended.
     """
 
     def __init__(self, model: ms.Model, valid: Any, folder: str, stop: GracefulStop, at: dict[str, int]) -> None:
@@ -49,9 +50,9 @@ class Own(Callback):
         if step == self.at.get("signal"):
             os.kill(os.getpid(), signal.SIGINT)
         if step == self.at.get("hold"):
-            with open(os.path.join(self.folder, f"held-{get_rank()}"), "w"):
+            with open(os.path.join(self.folder, "held"), "w") as file:
                 until = time.monotonic() + 60
-            while not self.stop.signal_ and time.monotonic() < until:
+            while not self.stop.signal_ and os.path.exists(file.name) and time.monotonic() < until:
                 time.sleep(0.01)
 
     def on_train_epoch_end(self, run_context: Any) -> None:

@@ -53,9 +53,9 @@ def done(state: dict[str, Any]) -> int:
     return state["epoch"] * state["steps_per_epoch"] + state["step_in_epoch"]
 
 
-def of_whole(folder: Path, mode: str) -> Path:
+def of_whole(folder: Path) -> Path:
     """A run that nothing interrupts."""
-    with train(folder, mode=mode) as job:
+    with train(folder) as job:
         assert job.wait() == 0, logs(folder)
         assert not job.left()
     return folder
@@ -64,17 +64,17 @@ def of_whole(folder: Path, mode: str) -> Path:
 def of_killed(folder: Path) -> Path:
     """One rank is killed by SIGKILL; the next start is told to stop before it trains; the third comes to the end."""
     with contextlib.ExitStack() as stack:
-        killed = stack.enter_context(train(folder, {"MS_NODE_TIMEOUT": "10"}, die=37))
+        killed = stack.enter_context(train(folder, {"MS_NODE_TIMEOUT": "10"}, mode="pynative", die=37))
         killed.until(killed.workers)
         killed.until(lambda: not killed.workers())
         shutil.copytree(folder, folder / "as-killed", ignore=shutil.ignore_patterns("as-killed"))
-        stopped = stack.enter_context(train(folder, msrun=STOPPABLE, hold=3))
+        stopped = stack.enter_context(train(folder, msrun=STOPPABLE, mode="pynative", hold=3))
         stopped.until(stopped.workers)
         stopped.process.send_signal(signal.SIGTERM)
         assert stopped.wait() == 128 + signal.SIGTERM, logs(folder)
         assert not stopped.left()
         shutil.copytree(folder, folder / "as-stopped", ignore=shutil.ignore_patterns("as-*"))
-        resumed = stack.enter_context(train(folder))
+        resumed = stack.enter_context(train(folder, mode="pynative"))
         assert resumed.wait() == 0, logs(folder)
         assert killed.wait() != 0
         assert not killed.left()
@@ -103,17 +103,19 @@ def runs(tmp_path_factory: pytest.TempPathFactory, few_digits: Path) -> Iterator
     with ThreadPoolExecutor(3) as pool:
         yield {
             "killed": pool.submit(of_killed, folder / "killed"),
-            "graph": pool.submit(of_whole, folder / "graph", "graph"),
-            "pynative": pool.submit(of_whole, folder / "pynative", "pynative"),
+            "whole": pool.submit(of_whole, folder / "whole"),
             "signalled": pool.submit(of_signalled, folder / "signalled"),
             "example": pool.submit(of_example, folder / "example", few_digits),
         }
 
 
-@pytest.mark.parametrize("mode", ["graph", "pynative"])
-def test_all_ranks_decide_alike(runs: dict[str, Future[Path]], mode: str) -> None:
-    """They stop in one epoch, lower the rate alike, keep and restore the same weights; the first writes and prints."""
-    folder = runs[mode].result()
+@pytest.mark.parametrize("run", ["whole", "killed"])
+def test_all_ranks_decide_alike(runs: dict[str, Future[Path]], run: str) -> None:
+    """They stop in one epoch, lower the rate alike, keep and restore the same weights; the first writes and prints.
+
+    The run that nothing interrupts is in GRAPH mode, the other in PYNATIVE mode.
+    """
+    folder = runs[run].result()
     first, *others = outcomes(folder)
     for other in others:
         for name in ("stopped", "best", "rates", "acc", "eval_loss", "loss", "matrix", "weights", "best_weights"):
@@ -123,7 +125,9 @@ def test_all_ranks_decide_alike(runs: dict[str, Future[Path]], mode: str) -> Non
     assert first["rates"][-1] < first["rates"][0], "the rate was meant to be lowered"
     # What is decided upon is the mean over all samples, however they are spread.
     samples = [each["samples"] for each in (first, *others)]
-    for epoch, acc in enumerate(first["acc"]):
+    epochs = len(first["own"])  # since the latest start
+    assert (epochs == first["stopped"][0]) == (run == "whole")
+    for epoch, acc in enumerate(first["acc"][-epochs:]):
         own = [each["own"][epoch]["acc"] for each in (first, *others)]
         assert acc == pytest.approx(sum(a * n for a, n in zip(own, samples)) / sum(samples), abs=1e-6)
     assert first["matrix"] == sum(samples)
@@ -132,7 +136,7 @@ def test_all_ranks_decide_alike(runs: dict[str, Future[Path]], mode: str) -> Non
     assert [len(rows) for rows in [(folder / "log.csv").read_text().splitlines()]] == [first["stopped"][0] + 1]
     printed = [path.read_text(errors="replace") for path in sorted((folder / "logs").glob("worker_*.log"))]
     assert [text.count("EarlyStopping: stopped") for text in printed] == [1] + [0] * (RANKS - 1)
-    assert [text.count("avg loss") for text in printed] == [first["stopped"][0]] + [0] * (RANKS - 1)
+    assert [text.count("avg loss") for text in printed] == [epochs] + [0] * (RANKS - 1)
 
 
 def test_a_run_that_is_killed_and_then_stopped_comes_to_the_same_end(runs: dict[str, Future[Path]]) -> None:
@@ -147,7 +151,7 @@ def test_a_run_that_is_killed_and_then_stopped_comes_to_the_same_end(runs: dict[
     # It was told before its first step, in which the network is compiled; 20 steps pass at most until all agree.
     assert 1 <= first["step"] <= 23
     assert done(stopped) == done(killed) + first["step"]
-    resumed, uninterrupted = outcomes(folder)[0], outcomes(runs["graph"].result())[0]
+    resumed, uninterrupted = outcomes(folder)[0], outcomes(runs["whole"].result())[0]
     # Not to the last bit: MindSpore's kernels on a CPU divide their work as was fastest in a process's first steps.
     for name in ("stopped", "best"):
         assert resumed[name] == pytest.approx(uninterrupted[name], rel=1e-5), name

@@ -51,8 +51,8 @@ class GracefulStop(TrainCallback):
 
     Works under `nohup` (SIGHUP is left alone). Of several processes it is enough that one gets the signal: they agree
     on it once a second, or after every step where steps take longer (after 20 at the latest), and at the end of every
-    epoch. All stop after the same step, and all have `signal_`. Each waits at the end until every callback of every
-    process is done: `msrun` kills the others as soon as one process has exited with another status than 0.
+    epoch. All stop after the same step and have the same `signal_`. A signal that comes after the last epoch is seen by
+    the process that got it, and changes nothing.
 
     `msrun` itself passes no signal on: Ctrl-C makes it kill its workers and exit with status 0, and after a SIGTERM
     they run on without it. Send the signal to a worker, or start `msrun` by `examples/run_distributed.sh`, which a
@@ -62,12 +62,14 @@ class GracefulStop(TrainCallback):
 
     Args:
         exit_with: what to do once the run is over and every callback is done: `None` returns from `Model.train`,
-            `0` ends the process with that status, and `"signal"` with 128 + the signal's number, as shells report it
-            (`msrun` makes 1 of it). Where an exception ends the run, that is what comes out. Default: None.
+            `0` ends the process with that status, and `"signal"` with 128 + the signal's number, as shells report it.
+            Where an exception ends the run, that is what comes out. As soon as one process has exited with another
+            status than 0, `msrun` kills the others: with `"signal"` each waits until the callbacks of all are done.
+            `msrun` itself then exits with 1, half a minute later where it had to kill one. Default: None.
 
     Attributes:
-        signal_ (int): the number of the signal that stopped the run; 0 if none did. The highest, where processes got
-            different ones.
+        signal_ (int): the number of the signal that stopped the run; 0 if none did. The highest where processes got
+            several.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
@@ -92,7 +94,7 @@ class GracefulStop(TrainCallback):
     def on_train_begin(self, run_context: Any) -> None:
         """Sets the handlers."""
         super().on_train_begin(run_context)
-        self.signal_ = 0
+        self.signal_ = self._agreed_on = 0
         self._is_asked = False
         self._is_alone = _ranks.count() == 1
         self._steps, self._steps_between_talks, self._talked_at = 0, 1, time.monotonic()
@@ -131,12 +133,14 @@ class GracefulStop(TrainCallback):
 
     def __exit__(self, *error: Any) -> None:
         failed = bool(error) and error[0] is not None  # such as a state that could not be saved: that is to be seen
-        is_over = self._depth == 1 and bool(self._earlier) and not failed
-        if is_over:
-            self.signal_, _ = self._agreed()  # with each process whose callbacks are all done
+        exits_with = 0
+        if self._depth == 1 and self._earlier and not failed and self.exit_with is not None:
+            exits_with = self.signal_ if self._is_alone else self._agreed_on
+        if exits_with and self.exit_with == "signal" and not self._is_alone:
+            _ranks.total([0.0])  # returns when every process has come here
         super().__exit__(*error)
-        if is_over and self.signal_ and self.exit_with is not None:
-            raise SystemExit(0 if self.exit_with == 0 else 128 + self.signal_)
+        if exits_with:
+            raise SystemExit(0 if self.exit_with == 0 else 128 + exits_with)
 
     def on_exit(self) -> None:
         """Lets the earlier handlers come back."""
@@ -151,7 +155,7 @@ class GracefulStop(TrainCallback):
         if asked:
             run.is_state_asked, self._is_asked = True, False
         if stopping:
-            self.signal_ = stopping
+            self.signal_ = self._agreed_on = stopping
             _signals.let_next_ctrl_c_end_it()  # MindSpore may have set its own in this step
             run.interrupt()
 
