@@ -446,7 +446,7 @@ def other_network() -> ms.Model:
         (other_network, 12, "holds the weights of another network: the file lacks .*. Nothing was loaded"),
         (lambda: make_model(lambda net: nn.Momentum(net.trainable_params(), 0.1, 0.9)), 12, "the file lacks moments"),
         (lambda: make_model(lambda net: nn.SGD(net.trainable_params(), 0.1)), 12, "this one has no .*. Nothing was"),
-        (make_model, 6, "was saved with 4 batches an epoch, but train_dataset has 8"),
+        (make_model, 6, "was saved with 4 batches in the dataset, but train_dataset has 8"),
     ],
     ids=["network", "momentum", "sgd", "batches"],
 )

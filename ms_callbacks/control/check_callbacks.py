@@ -90,6 +90,7 @@ def check_callbacks(
         train_network=model.train_network,
         optimizer=model._optimizer,
         loss_fn=model._loss_fn,
+        parallel_mode=model._parallel_mode,
         train_dataset=train_dataset,
         batch_num=batch_num,
         dataset_sink_mode=dataset_sink_mode and ms.get_context("device_target") != "CPU",  # where it never sinks
@@ -133,7 +134,7 @@ def check_callbacks(
                 ask(callback.check_plan)
         for check in CHECKS:
             ask(check)
-        if batch is not None and run.has_network:
+        if batch is not None and run.has_network and not run.is_split:
             ask(lambda run: try_training(run.network, run.loss_fn, batch))
         for callback in fit:
             ask(callback.check_batch)

@@ -13,6 +13,7 @@ from ..core._checks import check_bool, check_choice, check_int, check_number
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
 from ..core._output import counted, emit, in_a_row
+from ..core._placement import Needs
 from ..core._roles import Restorer
 from ..core._weights import Snapshot, check_parameters, flaw_in
 
@@ -29,10 +30,10 @@ class EarlyStopping(TrainCallback, Restorer):
     an observation.
 
     Args:
-        monitor: the value to watch: `"loss"` (the mean training loss of the epoch), `"eval_loss"`, or a metric of the
-            Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under `Model.fit` alone `eval_loss` is
-            MindSpore's, which is that of the last batch only; `Validate` beside it, or a metric `loss`, puts it right.
-            Default: "eval_loss".
+        monitor: the value to watch: `"loss"` (the mean training loss of the epoch, in sink mode that of its last step),
+            `"eval_loss"`, or a metric of the Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under
+            `Model.fit` alone `eval_loss` is MindSpore's, which is that of the last batch only; `Validate` beside it, or
+            a metric `loss`, puts it right. Default: "eval_loss".
         patience: how many observations without a better value to wait for before stopping; 0 stops at the first.
             The first epoch never stops a run. Default: 3.
         mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
@@ -134,6 +135,11 @@ class EarlyStopping(TrainCallback, Restorer):
         self._settled(run)
         if self.restore_best_weights:
             check_parameters("EarlyStopping", run.weights)
+
+    def needs(self, run: Run) -> Needs:
+        """The loss, where it decides by it, and the weights that it restores."""
+        weights = Needs.WEIGHTS if self.restore_best_weights else Needs.NOTHING
+        return super().needs(run) | weights | (Needs.LOSS if run.follows(self.monitor) else Needs.NOTHING)
 
     @property
     def follows_losses(self) -> bool:

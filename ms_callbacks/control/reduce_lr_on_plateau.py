@@ -9,6 +9,7 @@ from ..core._checks import check_bool, check_choice, check_int, check_number
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
 from ..core._output import in_a_row
+from ..core._placement import Needs
 from ..core._rates import Rates, shortest
 from ..core._schedule import RateSetter, check_per_group, checked_per_group, for_group, remember
 
@@ -24,10 +25,10 @@ class ReduceLROnPlateau(RateSetter):
     parameter groups, and several optimizers, are scaled alike, and a group with a rate of 0 stays frozen.
 
     Args:
-        monitor: the value to watch: `"loss"` (the mean training loss of the epoch), `"eval_loss"`, or a metric of the
-            Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under `Model.fit` alone `eval_loss` is
-            MindSpore's, which is that of the last batch only; `Validate` beside it, or a metric `loss`, puts it right.
-            Default: "eval_loss".
+        monitor: the value to watch: `"loss"` (the mean training loss of the epoch, in sink mode that of its last step),
+            `"eval_loss"`, or a metric of the Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under
+            `Model.fit` alone `eval_loss` is MindSpore's, which is that of the last batch only; `Validate` beside it, or
+            a metric `loss`, puts it right. Default: "eval_loss".
         factor: what the rate is multiplied by, above 0 and below 1. Default: 0.1.
         patience: how many observations without a better value to wait for. Default: 10.
         mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
@@ -97,6 +98,10 @@ class ReduceLROnPlateau(RateSetter):
     def check_groups(self, rates: Rates) -> None:
         """Raises where `min_lr` does not have one entry for each parameter group."""
         check_per_group("ReduceLROnPlateau", "min_lr", self.min_lr, rates)
+
+    def needs(self, run: Run) -> Needs:
+        """The loss, where it decides by it."""
+        return super().needs(run) | Needs.LOSS if run.follows(self.monitor) else Needs.NOTHING
 
     @property
     def follows_losses(self) -> bool:

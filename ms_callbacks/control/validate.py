@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from typing import Any, Optional
 
-import numpy as np
 from mindspore import Parameter
 from mindspore.train import Loss, Model
 
@@ -18,8 +17,11 @@ from ..core._callback import STEP_BEGIN, TrainCallback, only_one
 from ..core._checks import check_bool, check_dataset, check_int
 from ..core._context import Run, check_columns, eval_outputs, metrics_of
 from ..core._metrics import check_alike, numbers_in, with_numbers
+from ..core._mindspore_compat import is_uninitialised, parallel_context_kept
+from ..core._placement import Needs
 from ..core._roles import Evaluator
 from ..core._samples import size_of
+from ..core._tensors import number
 from ..core._trial import check_labels
 from ..core._weights import Snapshot
 
@@ -123,6 +125,10 @@ class Validate(TrainCallback, Evaluator):
                 "pass the Model whose train is called"
             )
 
+    def needs(self, run: Run) -> Needs:
+        """Nothing: the Model evaluates itself, however it is split."""
+        return Needs.NOTHING
+
     def check_plan(self, run: Run) -> None:
         """Raises where no epoch of the run would be evaluated."""
         evaluated = run.epochs // self.every_n_epochs - run.initial_epoch // self.every_n_epochs
@@ -167,7 +173,8 @@ class Validate(TrainCallback, Evaluator):
             self._losses, self._samples = [], []
             before = self._written_by_evaluation(run)
             before.take()
-            metrics = self.model.eval(self.dataset, callbacks=[hooks])
+            with parallel_context_kept():
+                metrics = self.model.eval(self.dataset, callbacks=[hooks])
             self._written = before.changed()
             Snapshot(self._written, before.arrays).restore(together=False)
             if run.fit_results is None:  # a Model with an `eval` of its own need not call callbacks
@@ -183,7 +190,9 @@ class Validate(TrainCallback, Evaluator):
         The first evaluation tells which of it is written at all, so that later ones do not copy a frozen network.
         """
         if self._written is None:
-            self._written = {name: one for name, one in run.weights.items() if not one.requires_grad}
+            self._written = {
+                name: one for name, one in run.weights.items() if not one.requires_grad and not is_uninitialised(one)
+            }
         return Snapshot(self._written)
 
     def on_eval_begin(self, run_context: Any) -> None:
@@ -198,7 +207,7 @@ class Validate(TrainCallback, Evaluator):
         first: Any = (element or [None])[0] if indexes is None else outputs[indexes[2]]
         self._samples.append(size_of(element or (first,)))
         if indexes is not None:
-            self._losses.append(float(np.mean(outputs[indexes[0]].asnumpy())))
+            self._losses.append(number(outputs[indexes[0]]))
 
     def _publish(self, run: Run, metrics: dict[str, Any]) -> None:
         """Publishes the results; those of several processes, each with its part of the data, as one."""

@@ -17,14 +17,16 @@ from mindspore.dataset import Dataset
 from mindspore.train import Callback, Model
 
 from . import _signals
+from ._agreement import check_agreement
 from ._context import Run
 from ._mindspore_compat import stop_recording
 from ._names import key_among, label
 from ._output import emit
+from ._placement import Needs
 from ._rates import COUNTS_STEPS
 from ._repr import configuration
 from ._samples import Samples
-from ._together import check_together, tell_of_eval_loss
+from ._together import check_together, tell_of_eval_loss, tell_of_sunk_losses
 
 __all__ = ["STEP_BEGIN", "STEP_END", "Act", "TrainCallback", "only_one"]
 
@@ -121,6 +123,9 @@ class TrainCallback(Callback):
     def on_train_begin(self, run_context: Any) -> None:
         """Checks what can be told before the first epoch."""
         self._run = Run.of(run_context)
+        if self._run.is_first_to_begin(self):
+            check_agreement(_ours(self._run), self._run.steps_per_epoch, self._run.epochs)
+            self._run.hand_out()
         self.check(self._run)
         self.is_used = True
         self._is_planned = False
@@ -155,6 +160,7 @@ class TrainCallback(Callback):
                 check_together(run)
                 _say_if_nothing_was_loaded(run)
                 tell_of_eval_loss(run)
+                tell_of_sunk_losses(run)
             self.check_plan(run)
         self.before_epoch(run)
 
@@ -186,6 +192,11 @@ class TrainCallback(Callback):
         name = type(self).__name__
         if sum(callback is self for callback in run.callbacks) > 1:
             raise ValueError(f"{name}: the same {name} stands in the list of callbacks twice; remove one")
+        run.check_whole(name, self.needs(run))
+
+    def needs(self, run: Run) -> Needs:
+        """What has to be whole in this process: where it is not, the run is refused. Where it has a state, the run."""
+        return Needs.RUN if type(self).state_dict is not TrainCallback.state_dict else Needs.NOTHING
 
     def check_plan(self, run: Run) -> None:
         """Raises as `check` does, for what needs the first and the last epoch to be known."""

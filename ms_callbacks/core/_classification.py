@@ -14,7 +14,8 @@ import numpy as np
 from mindspore import nn
 
 from ._checks import check_choice, check_number
-from ._network_output import Place, as_array, check_output, find_place, pick
+from ._network_output import Place, check_output, find_place, pick
+from ._tensors import as_array
 
 __all__ = [
     "BINARY",

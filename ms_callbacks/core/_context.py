@@ -28,6 +28,7 @@ from ._metrics import by_name, described, may_give_several, named, with_eval_los
 from ._model_parts import positional_count, take_apart
 from ._names import EVAL_LOSS, OF_RUN, TRAIN_LOSS, alike, hint, is_train_loss, key_among
 from ._output import emit
+from ._placement import ALL_SEE_THE_SAME, Needs, check_whole
 from ._progress import Progress
 from ._rates import Rates
 from ._roles import Evaluator, Examiner, OutputDescriber, Reporter, Restorer, StateKeeper, Writer
@@ -92,11 +93,14 @@ class Run(Progress):
         run = args.get(_KEY)
         if run is None:
             run = args[_KEY] = cls(run_context)
-            for keeper in run._keepers:
-                keeper.hand_out(run)
         return run
 
     # What it goes through
+
+    def hand_out(self) -> None:
+        """Gives the callbacks the state that they go on from, before any of them begins."""
+        for keeper in self._keepers:
+            keeper.hand_out(self)
 
     def begin_epoch(self) -> None:
         """Takes note that an epoch begins; the first callback to say so counts."""
@@ -222,6 +226,26 @@ class Run(Progress):
         return sorted(self._parts.beside)
 
     @property
+    def parallel_mode(self) -> str:
+        """How the Model shares its work out over processes, as MindSpore names it."""
+        return str(self._args.get("parallel_mode") or "stand_alone")
+
+    @property
+    def is_split(self) -> bool:
+        """Whether processes share out one network between them, and not the samples."""
+        return self.parallel_mode in ALL_SEE_THE_SAME
+
+    def check_whole(self, owner: str, needs: Needs) -> None:
+        """Raises where something that `owner` needs is not whole in this process."""
+        repair = _mindspore_compat.repair_among(self.callbacks)
+        if Needs.RUN in needs and repair is not None:
+            raise ValueError(
+                f"{owner}: with {repair}, MindSpore repairs a fault and begins to train again in the middle of the "
+                f"run, and what {owner} has learnt or written of it until then would be lost; leave one of the two out"
+            )
+        check_whole(owner, needs, self._args["train_network"], self.parallel_mode)
+
+    @property
     def train_network(self) -> nn.Cell:
         """The network with its loss and optimizer."""
         return self._args["train_network"]
@@ -297,7 +321,7 @@ class Run(Progress):
 
         Its number, the mean training loss, the validation values that are numbers, the learning rate (of the first
         parameter group), the seconds that its steps took, and the samples a second over all processes, where they are
-        counted.
+        counted and each process has its own.
         """
         if self._record.get("epoch") != self.epoch:
             rates, samples = self.rates, self._all_samples
@@ -315,7 +339,7 @@ class Run(Progress):
     def _all_samples(self) -> Optional[int]:
         """The samples that the epoch's steps have seen in all processes; `None` where nobody has asked for them."""
         count = None if self.samples is None else self.samples.count
-        if count is None:
+        if count is None or self.is_split:
             return None
         # In two halves that single precision holds: AllReduce takes no whole numbers on a CPU (MindSpore 2.10).
         high, low = _ranks.gathered(np.array(divmod(count, 2**20), np.float32)).reshape(-1, 2).astype(np.int64).sum(0)
@@ -475,9 +499,12 @@ class Run(Progress):
         return None if self._trial is None else self._trial.classes
 
     def trial(self) -> Trial:
-        """What one batch of the validation data shows; raises where it does not get through."""
+        """What one batch of the validation data shows; raises where it does not get through.
+
+        Nothing is tried where a network is split: what compiles first decides there how its parameters are cut.
+        """
         model, dataset = self.evaluated_model, self.valid_dataset
-        if model is None or dataset is None or model.eval_network is None:
+        if model is None or dataset is None or model.eval_network is None or self.is_split:
             return Trial(None, None)
         if self._trial is None:
             self._trial = try_evaluation(model, dataset)

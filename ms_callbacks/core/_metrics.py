@@ -13,6 +13,7 @@ from mindspore import Tensor
 
 from . import _ranks
 from ._names import EVAL_LOSS, OF_RUN, TRAIN_LOSS, result_name
+from ._tensors import as_array
 
 __all__ = [
     "as_number",
@@ -33,7 +34,7 @@ def as_number(value: Any) -> Optional[float]:
     A tensor, array, list or tuple of one element is that element, whatever its shape; `True` is 1.
     """
     if isinstance(value, Tensor):
-        value = value.asnumpy()
+        value = as_array(value)
     if isinstance(value, (list, tuple)) and len(value) == 1:
         return as_number(value[0])
     if isinstance(value, (np.ndarray, np.generic)):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+import os
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Optional
 
 import mindspore as ms
 import numpy as np
-from mindspore import nn
+from mindspore import Parameter, nn
+from mindspore.parallel import _auto_parallel_context
 
 try:
     from mindspore.graph.api import _pynative_executor  # 2.9 and newer, which warn of the other
@@ -16,12 +18,20 @@ except ImportError:
     from mindspore.common.api import _pynative_executor
 
 __all__ = [
+    "devices_of_auto_parallel",
     "finish_pending",
     "give_unique_names",
     "init_step_of",
+    "initialise",
+    "is_queued",
+    "is_uninitialised",
+    "kind_of_storage",
     "naming_numpy",
     "numpy_mismatch",
+    "parallel_context_kept",
+    "pipeline_stages",
     "recording_cells",
+    "repair_among",
     "set_recording_cells",
     "stop_recording",
 ]
@@ -70,6 +80,91 @@ def init_step_of(dataset: Any) -> Optional[int]:
     """
     step: Optional[int] = getattr(dataset, "_global_step", None)
     return step
+
+
+def is_queued(dataset: Any) -> bool:
+    """Whether sink mode has made a queue of a dataset already, in `Model.build` or an earlier `Model.train`.
+
+    It is used again, and `set_init_step` has no effect on it any more (MindSpore 2.8 to 2.10).
+    """
+    return hasattr(dataset, "__transfer_dataset__")
+
+
+def devices_of_auto_parallel(cell: nn.Cell) -> int:
+    """How many devices an `AutoParallel` (2.6 and newer) around a network, or in it, splits it over; else 1."""
+    return max([1, *(one._device_num for one in _auto_parallels(cell))])
+
+
+def pipeline_stages(cell: Optional[nn.Cell] = None) -> int:
+    """Into how many stages the network is cut, each on processes of its own; 1 for a network that is not.
+
+    An `AutoParallel` tells it at any time; else MindSpore's context does, which holds it while a Model trains.
+    """
+    given = [one._pipeline_stages for one in _auto_parallels(cell)] if cell is not None else []
+    return max(int(ms.get_auto_parallel_context("pipeline_stages")), *given, 1)
+
+
+def _auto_parallels(cell: nn.Cell) -> list[Any]:
+    # By its name: MindSpore 2.0 has no such class.
+    return [one for _, one in cell.cells_and_names() if type(one).__name__ == "AutoParallel"]
+
+
+def kind_of_storage(parameter: Parameter) -> Optional[str]:
+    """By which setting a parameter is not whole in this process; `None` where it is.
+
+    `sliced` is known once MindSpore has compiled the network; `init_in_server` went with the parameter server, in 2.8.
+    """
+    for name in ("layerwise_parallel", "cache_enable", "init_in_server"):
+        if getattr(parameter, name, False):
+            return f"with {name}=True"
+    return "which MindSpore has sliced" if getattr(parameter, "sliced", False) else None
+
+
+def is_uninitialised(parameter: Parameter) -> bool:
+    """Whether a parameter has no values yet: MindSpore gives it some when the network first runs, or it is read.
+
+    So it is in `nn.utils.no_init_parameters`, and where a pipeline has the parameter on another process.
+    """
+    return bool(getattr(parameter, "has_init", False))  # which is to be removed after 2.9
+
+
+def initialise(parameter: Parameter) -> None:
+    """Gives a parameter values, without which nothing can be written into it."""
+    if is_uninitialised(parameter):
+        parameter.init_data()
+
+
+def repair_among(callbacks: Iterable[Any]) -> Optional[str]:
+    """How MindSpore (2.6 and newer) is set to repair a fault and go on training; `None` where it is not.
+
+    It catches the exception outside of `Model.train`'s callbacks, which are left and entered again, with a run that
+    begins at the step that was repaired. With `TTP` or `TSP` alone it saves or pauses, and does not begin again.
+    """
+    setting = os.environ.get("MS_ENABLE_TFT", "")
+    is_there = any(kind.__name__ == "TrainFaultTolerance" for each in callbacks for kind in type(each).__mro__)
+    begins_again = any(f"{name}:{number}" in setting for name in ("UCE", "ARF", "HCCE", "TRE") for number in (1, 2))
+    return f"TrainFaultTolerance and MS_ENABLE_TFT={setting!r}" if is_there and begins_again else None
+
+
+@contextlib.contextmanager
+def parallel_context_kept() -> Iterator[None]:
+    """Gives back what an evaluation resets of MindSpore's auto-parallel context.
+
+    `Model.eval` of a network in an `AutoParallel` ends with a context as at the start of the process (2.8 to 2.10), and
+    training that continues then no longer averages its gradients. Goes when `eval` puts back what it found.
+    """
+    getters, setters = (
+        _auto_parallel_context._get_auto_parallel_context_func_map,
+        _auto_parallel_context._set_auto_parallel_context_func_map,
+    )
+    names = [name for name in setters if name in getters]
+    before = {name: getters[name]() for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if getters[name]() != value:
+                setters[name](value)
 
 
 def give_unique_names(cell: nn.Cell) -> None:

@@ -9,7 +9,7 @@ from mindspore import Tensor
 
 from ._checks import nearest, quoted
 
-__all__ = ["Place", "as_array", "check_output", "describe", "find_place", "pick"]
+__all__ = ["Place", "check_output", "describe", "find_place", "pick"]
 
 # An index, a key, or a function of all that the network gives; `None` for the only output.
 Place = Union[int, str, Callable[[Any], Any], None]
@@ -70,14 +70,6 @@ def pick(owner: str, output: Any, place: Place) -> Any:
             f"{describe(output)}"
         )
     return found
-
-
-def as_array(tensor: Any) -> np.ndarray[Any, Any]:
-    """The values of a tensor as an array; NumPy has no bfloat16, and gets float32."""
-    if not isinstance(tensor, Tensor):
-        return np.asarray(tensor)
-    array: np.ndarray[Any, Any] = (tensor.float() if str(tensor.dtype) == "BFloat16" else tensor).asnumpy()
-    return array
 
 
 def describe(output: Any) -> str:

@@ -14,6 +14,7 @@ from ._checks import quoted
 from ._classification import loss_kind
 from ._context import eval_outputs, metrics_of
 from ._model_parts import take_apart
+from ._tensors import as_array
 
 __all__ = ["EvalObserver", "EvalOutputs"]
 
@@ -70,7 +71,7 @@ class EvalObserver(TrainCallback, ABC):
         """Passes on what the network gave for a batch, and the labels."""
         outputs, element = eval_outputs(run_context)
         output, labels = self.eval_outputs.split(outputs)
-        self.see_batch(output, labels, element[0].asnumpy() if element else None)
+        self.see_batch(output, labels, as_array(element[0]) if element else None)
 
     @abstractmethod
     def begin_evaluation(self) -> None:

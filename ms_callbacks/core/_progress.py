@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from typing import Any, Optional
 
+import mindspore as ms
+
 from ._samples import Samples
 
 __all__ = ["Progress"]
@@ -29,6 +31,8 @@ class Progress:
         self._is_epoch_open = False
         self.is_resumed = False  # whether it continues from a state that was kept
         self._epochs_begun = self._epochs_ended = 0
+        # What MindSpore counts from: 0, unless it has repaired a fault and begins where that was.
+        self._counted_from = 0
         self._first_step = 1  # of the epoch, as MindSpore counts; in an epoch that was resumed, the one it had begun at
         self._steps_of_ended = 0
         self._declared_steps = 0
@@ -48,6 +52,9 @@ class Progress:
         self._is_epoch_open = True
         self._epochs_begun += 1
         if self._epochs_begun == 1:
+            self._counted_from = int(self._args["cur_step_num"])
+            if not self.is_resumed:
+                self.resumed_steps = self._counted_from % self.steps_per_epoch if self._counted_from else 0
             self.find_place()
         skipped = self.steps_skipped
         self._first_step = self._args["cur_step_num"] + 1 - skipped
@@ -140,7 +147,7 @@ class Progress:
     def step(self) -> int:
         """The step under way, since the first step of epoch 1."""
         # `cur_step_num` counts from the start of this call, whatever `initial_epoch`.
-        return self.steps_before + int(self._args["cur_step_num"])
+        return self.steps_before + int(self._args["cur_step_num"]) - self._counted_from
 
     @property
     def steps_before(self) -> int:
@@ -161,6 +168,12 @@ class Progress:
     def is_sinking(self) -> bool:
         """Whether steps run on the device without coming back one by one."""
         return bool(self._args.get("dataset_sink_mode", False))
+
+    @property
+    def sees_each_loss(self) -> bool:
+        """Whether every step gives its loss back, and not the last of a sink alone, as in GRAPH mode."""
+        is_graph = ms.get_context("mode") == ms.GRAPH_MODE
+        return not (self.is_sinking and is_graph and self.steps_per_epoch > 1)
 
     @property
     def seconds(self) -> float:

@@ -17,6 +17,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
+from ._placement import ALL_SEE_THE_SAME
 from ._tensors import is_plain, number
 
 __all__ = ["COUNTS_STEPS", "Rates", "shortest", "without_wrapper"]
@@ -136,20 +137,26 @@ class _Source:
         self.is_number = self.parameter is not None and self.parameter.ndim == 0
         self.is_list = self.parameter is not None and not self.is_number
         self._is_plain = is_plain(self.parameter)
-        # A schedule is compiled, as the optimizer compiles it: run operator by operator, the first of a process may
-        # fail on MindSpore 2.10 with NumPy 2.
-        self._schedule = ms.jit(held.construct) if self.parameter is None else None
+        self._schedule = held.construct if self.parameter is None else None
 
     def read(self, step: int) -> float:
         """The rate of a step, counted from 0."""
         if self._is_plain:
             return shortest(float(self.parameter))
         if self._schedule is not None:
-            return shortest(self._schedule(Tensor([step], mstype.int32)).asnumpy().item())
+            # Compiled, as the optimizer compiles it: run operator by operator, the first of a process may fail on
+            # MindSpore 2.10 with NumPy 2. But what is compiled while a network is split is split too.
+            is_split = ms.get_auto_parallel_context("parallel_mode") in ALL_SEE_THE_SAME
+            compute = self._schedule if is_split else self._compiled
+            return shortest(compute(Tensor([step], mstype.int32)).asnumpy().item())
         if self.is_number:
             return shortest(number(self.parameter))
         values = self.parameter.asnumpy().reshape(-1)
         return shortest(values[min(step, values.size - 1)])
+
+    @functools.cached_property
+    def _compiled(self) -> Any:
+        return ms.jit(self._schedule)
 
 
 def _sources_of(optimizer: Any) -> list[_Source]:

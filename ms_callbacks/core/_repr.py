@@ -6,10 +6,10 @@ import inspect
 import numbers
 import os
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
-__all__ = ["configuration", "parameters_of"]
+__all__ = ["configuration", "configuration_without", "parameters_of"]
 
 
 class _Short(reprlib.Repr):
@@ -36,8 +36,15 @@ _SHORT = _Short()
 @reprlib.recursive_repr()
 def configuration(owner: Any) -> str:
     """`EarlyStopping(monitor='acc', patience=3)`: the arguments that differ from their defaults, in their order."""
+    return configuration_without(owner, ())
+
+
+def configuration_without(owner: Any, left_out: Collection[str]) -> str:
+    """The configuration without some of the arguments, by name."""
     shown = {}
     for parameter in parameters_of(type(owner)):
+        if parameter.name in left_out:
+            continue
         try:
             value = getattr(owner, parameter.name)
         except Exception:  # a class of a user's need not keep an argument under its name

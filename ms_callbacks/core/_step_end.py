@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 import mindspore as ms
 from mindspore import Tensor
 
+from . import _ranks
 from ._losses import Losses
 from ._roles import Reporter
 from ._samples import Samples
@@ -25,6 +26,10 @@ __all__ = ["StepEnd"]
 _MOST_UNREAD = 1000  # losses, so that memory does not grow with the length of an epoch
 
 
+def _leave_out(output: Any) -> None:
+    """Nothing."""
+
+
 class StepEnd:
     """The end of every step of `run`, whose parameters are `args`; steps are counted as MindSpore counts them there.
 
@@ -34,7 +39,8 @@ class StepEnd:
 
     def __init__(self, run: Run, args: dict[str, Any], losses: Losses, ended_at: list[float]) -> None:
         self._run, self._args, self._losses, self._ended_at = run, args, losses, ended_at
-        self._is_checked = False
+        self._has_loss = _ranks.has_loss()
+        self._is_checked = not self._has_loss
         self._last_step = math.inf
         self._read_at: float = 0
         self._reports: dict[Reporter, int] = {}
@@ -53,7 +59,9 @@ class StepEnd:
 
     def hook(self, samples: Optional[Samples]) -> Callable[[Any], None]:
         """What is to be called at the end of every step, by one callback for all; counts the samples, if asked to."""
-        args, add, due_at, do_what_is_due = self._args, self._losses.add, self._due_at, self._do_what_is_due
+        args, due_at, do_what_is_due = self._args, self._due_at, self._do_what_is_due
+        # In a pipeline, what a step of another stage than the last returns is no loss.
+        add = self._losses.add if self._has_loss else _leave_out
         keep, pick = self._losses.add, self._losses.reader.take
 
         def add_picked(output: Any) -> None:
@@ -76,7 +84,7 @@ class StepEnd:
             if args["cur_step_num"] >= due_at[0]:
                 do_what_is_due(args["cur_step_num"])
 
-        is_detached = ms.get_context("mode") == ms.PYNATIVE_MODE and hasattr(Tensor, "data")
+        is_detached = self._has_loss and ms.get_context("mode") == ms.PYNATIVE_MODE and hasattr(Tensor, "data")
         take_output = take_detached if is_detached else take
         if samples is None and not self._run.times_steps:
             return take_output

@@ -18,7 +18,7 @@ from ._rates import Rates, without_wrapper
 from ._roles import Evaluator
 from ._trial import LabelRangeError
 
-__all__ = ["CHECKS", "check_together", "tell_of_eval_loss"]
+__all__ = ["CHECKS", "check_together", "tell_of_eval_loss", "tell_of_sunk_losses"]
 
 _STATISTICS = ("moving_mean", "moving_variance")
 
@@ -40,6 +40,15 @@ def tell_of_eval_loss(run: Run) -> None:
             "Model.fit: its eval_loss is the loss of the last validation batch alone, as MindSpore computes it; for "
             "the mean over all samples add Validate(model, valid_dataset) to the callbacks, or 'loss' to the Model's "
             "metrics"
+        )
+
+
+def tell_of_sunk_losses(run: Run) -> None:
+    """Says what the losses of a run in sink mode are, where one of the callbacks makes use of them."""
+    if not run.sees_each_loss and any(getattr(callback, "follows_losses", False) for callback in run.callbacks):
+        emit(
+            f"Model: in sink mode the device gives back the loss of the last of each {run.steps_per_epoch} steps "
+            f"alone: where 'loss' is printed, recorded or watched, it is that one, and no mean"
         )
 
 

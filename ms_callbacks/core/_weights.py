@@ -23,6 +23,7 @@ from mindspore.train.checkpoint_pb2 import Checkpoint, TensorProto
 from . import _files, _mindspore_compat, _ranks
 from ._model_parts import named_parameters, optimizers_of
 from ._rates import Rates
+from ._tensors import as_array, is_finite
 
 __all__ = [
     "MUCH",
@@ -293,13 +294,14 @@ def first_nonfinite(parameters: Mapping[str, Parameter], besides: Collection[str
 
     Parameters named in `besides` may hold them, as a mask of minus infinities does.
     """
-    return next((name for name in nonfinite(views(parameters)) if name not in besides), None)
+    present = {name: one for name, one in parameters.items() if not _mindspore_compat.is_uninitialised(one)}
+    return next((name for name in nonfinite(views(present)) if name not in besides), None)
 
 
 def nonfinite(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Iterator[str]:
     """The names of the arrays that hold NaN or an infinity, in their order."""
     for name, array in arrays.items():
-        if (array.dtype.kind in "fc" or array.dtype.name == "bfloat16") and not np.isfinite(array).all():
+        if not is_finite(array):
             yield name
 
 
@@ -323,8 +325,7 @@ def flaw_in(parameters: Mapping[str, Parameter]) -> Optional[str]:
 
 
 def _flaw(parameter: Parameter, array: np.ndarray[Any, Any]) -> Optional[str]:
-    if array.dtype.name == "bfloat16":
-        array = array.astype(np.float32)
+    array = as_array(array)
     if array.dtype.kind not in "fc":
         return None
     with np.errstate(over="ignore", invalid="ignore"):
@@ -341,6 +342,7 @@ def _assign(parameters: Mapping[str, Parameter], arrays: Arrays) -> None:
     tensors = {name: _as_tensor(arrays[name]) for name in parameters}  # before the first is written
     _mindspore_compat.stop_recording()
     for name, parameter in parameters.items():
+        _mindspore_compat.initialise(parameter)
         # Both write into the memory that is there; the newer one, absent in MindSpore 2.0, does not copy twice.
         write_into = getattr(parameter, "copy_", None) or functools.partial(ops.assign, parameter)
         write_into(tensors[name])

@@ -19,6 +19,7 @@ from ..core._layers import untouched
 from ..core._network_output import Place
 from ..core._observer import EvalObserver, EvalOutputs
 from ..core._pictures import check_picture, save
+from ..core._placement import Needs
 
 __all__ = ["Array", "ClassReport"]
 
@@ -56,6 +57,10 @@ class ClassReport(EvalObserver):
         self._reader.forget()
         self._forget()
         self.at_step(STEP_BEGIN, self._look_at_first)
+
+    def needs(self, run: Run) -> Needs:
+        """What the network gives for each sample, in one process."""
+        return super().needs(run) | Needs.OUTPUTS
 
     def check(self, run: Run) -> None:
         """Raises where there will be no evaluation, or no place for the picture."""

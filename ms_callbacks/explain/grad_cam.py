@@ -15,9 +15,10 @@ from ..core._checks import check_int, nearest, quoted
 from ..core._classification import Array, score_rows
 from ..core._files import check_folder
 from ..core._layers import untouched
-from ..core._network_output import Place, as_array, check_output, find_place, pick
+from ..core._network_output import Place, check_output, find_place, pick
 from ..core._output import counted, emit
 from ..core._pictures import as_picture, check_image_shape, check_picture, contact_sheet, save
+from ..core._tensors import as_array
 
 __all__ = ["grad_cam"]
 
@@ -95,7 +96,7 @@ def grad_cam(
         classes = _classes(targets, scores)
         gradient = _gradient(network, convolution, inputs, features, place, _signs(classes, scores.shape[1]))
     weights = gradient.mean(axis=(2, 3))
-    maps = np.maximum(np.einsum("nk,nkhw->nhw", weights, features.asnumpy().astype(np.float64)), 0)
+    maps = np.maximum(np.einsum("nk,nkhw->nhw", weights, as_array(features).astype(np.float64)), 0)
     maps = _resized(maps, *inputs.shape[2:])
     if not np.isfinite(maps).all():
         raise ValueError(f"{_OWNER}: the network's values or gradients for these images are NaN or infinite")
@@ -108,7 +109,7 @@ def grad_cam(
         )
     maps = (maps / np.where(highest > 0, highest, 1)).astype(np.float32)
     if path:
-        _draw(inputs.asnumpy(), maps, classes, path)
+        _draw(as_array(inputs), maps, classes, path)
     return maps
 
 
@@ -154,7 +155,7 @@ def _gradient(
             handle.remove()
 
     zeros = Tensor(np.zeros(features.shape, np.float32)).astype(features.dtype)
-    return ms.grad(target_outputs)(zeros).asnumpy().astype(np.float64)
+    return as_array(ms.grad(target_outputs)(zeros)).astype(np.float64)
 
 
 def _resized(maps: Array, height: int, width: int) -> Array:

@@ -21,6 +21,8 @@ from ..core._context import Run
 from ..core._layers import untouched
 from ..core._network_output import Place
 from ..core._output import counted
+from ..core._placement import Needs
+from ..core._tensors import as_array
 
 __all__ = ["Robustness"]
 
@@ -114,6 +116,10 @@ class Robustness(TrainCallback):
         super().on_train_begin(run_context)
         self.accuracies_ = {}
 
+    def needs(self, run: Run) -> Needs:
+        """What the network gives for a batch."""
+        return super().needs(run) | Needs.OUTPUTS
+
     def check(self, run: Run) -> None:
         """Raises where there is nothing to measure, or nothing to measure it by."""
         super().check(run)
@@ -178,10 +184,10 @@ class Robustness(TrainCallback):
         _check_inputs(inputs)
         if self._reader.task is None:
             self._right(network(inputs), labels, loss_fn)
-        gradient = ms.grad(lambda inputs: ops.reduce_sum(loss_fn(network(inputs), labels)))(inputs).asnumpy()
-        plain, signs = inputs.asnumpy(), np.sign(gradient)
+        gradient = ms.grad(lambda inputs: ops.reduce_sum(loss_fn(network(inputs), labels)))(inputs)
+        plain, signs = as_array(inputs), np.sign(as_array(gradient))
         still = int((~signs.reshape(len(signs), -1).any(axis=1)).sum())
-        return lambda epsilon: Tensor((plain + epsilon * signs).astype(signs.dtype)), still
+        return lambda epsilon: Tensor((plain + epsilon * signs).astype(signs.dtype)).astype(inputs.dtype), still
 
     def _right(self, output: Any, labels: Tensor, loss_fn: Any) -> Array:
         """Whether each sample, or each of its labels, is right."""

@@ -27,6 +27,7 @@ from mindspore import Tensor, nn
 
 from ..core._checks import quoted
 from ..core._layers import observe
+from ..core._tensors import as_array
 
 __all__ = ["check_format", "export"]
 
@@ -173,7 +174,7 @@ def _arrays(outputs: Any) -> list[_Array]:
     """All outputs, those within tuples too, one after the other."""
     if isinstance(outputs, (tuple, list)):
         return [array for one in outputs for array in _arrays(one)]
-    return [outputs.asnumpy() if isinstance(outputs, Tensor) else np.asarray(outputs)]
+    return [as_array(outputs)]
 
 
 def _difference(owner: str, name: str, expected: list[_Array], outputs: list[_Array]) -> float:

@@ -21,6 +21,7 @@ from ..core._context import Run
 from ..core._model_parts import optimizers_of, placed_parameters, take_apart
 from ..core._monitor import Monitor
 from ..core._names import key_among
+from ..core._placement import Needs, check_whole
 from ..core._roles import Writer
 from ..core._template import PathTemplate
 from ._behind import Behind
@@ -71,10 +72,10 @@ class BestCheckpoint(TrainCallback, Writer):
             `"{epoch:02d}-{acc:.4f}.ckpt"`; a name that another callback of the run has given a file already gets `-v1`
             (or `-v2`, ...) before its ending, as in Lightning. A link to a file stays, and the file that it points to
             is replaced. Default: "best.ckpt".
-        monitor: the value to watch: `"loss"` (the mean training loss of the epoch), `"eval_loss"`, or a metric of the
-            Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under `Model.fit` alone `eval_loss` is
-            MindSpore's, which is that of the last batch only; `Validate` beside it, or a metric `loss`, puts it right.
-            Default: "eval_loss".
+        monitor: the value to watch: `"loss"` (the mean training loss of the epoch, in sink mode that of its last step),
+            `"eval_loss"`, or a metric of the Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under
+            `Model.fit` alone `eval_loss` is MindSpore's, which is that of the last batch only; `Validate` beside it, or
+            a metric `loss`, puts it right. Default: "eval_loss".
         mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
         min_delta: by how much a value must be better to count, at least 0. Default: 0.0.
         save_top_k: how many of the best to keep; -1 keeps all that were ever evaluated. Other than 1 needs a
@@ -245,6 +246,12 @@ class BestCheckpoint(TrainCallback, Writer):
             self._stand_by_earlier()
         self._is_anew = False
 
+    def needs(self, run: Run) -> Needs:
+        """The weights, the optimizer where it is saved too, and the loss where that decides or is part of a name."""
+        optimizer = Needs.OPTIMIZER if self.save_optimizer else Needs.NOTHING
+        follows_loss = any(map(run.follows, (self.monitor, *self._template.fields)))
+        return super().needs(run) | Needs.WEIGHTS | optimizer | (Needs.LOSS if follows_loss else Needs.NOTHING)
+
     @property
     def follows_losses(self) -> bool:
         """Where the training loss is watched or part of the name."""
@@ -315,10 +322,12 @@ class BestCheckpoint(TrainCallback, Writer):
 
         Raises:
             FileNotFoundError: there is no checkpoint.
-            ValueError: none is whole, or they are of another network; nothing was loaded.
+            ValueError: none is whole, or they are of another network, or this process has a part of the network only;
+                nothing was loaded.
         """
         if not isinstance(network, nn.Cell):
             raise TypeError(f"{_OWNER}: load_into takes a network (nn.Cell), but got {type(network).__name__}")
+        check_whole(_OWNER, Needs.WEIGHTS, network)
         self._take_note(wait=True)
         if not self._kept and is_without_record(self.filepath):
             self.say(f"{self.filepath!r} has no record: MindSpore or another has saved it, and nothing can be verified")

@@ -15,6 +15,7 @@ from ..core._callback import STEP_BEGIN, TrainCallback
 from ..core._checks import check_cell, check_choice, check_path
 from ..core._context import Run
 from ..core._monitor import Monitor, Tracker
+from ..core._placement import Needs
 from ..core._roles import Writer
 from ..core._weights import Snapshot, check_parameters, flaw_in
 from ._export import check_format, export
@@ -44,10 +45,10 @@ class ExportBest(TrainCallback, Writer):
     Args:
         filepath: where to export; `.mindir` or `.onnx` by its ending; taken from the working directory at construction.
             The folder must exist. Default: "best.mindir".
-        monitor: the value to watch: `"loss"` (the mean training loss of the epoch), `"eval_loss"`, or a metric of the
-            Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under `Model.fit` alone `eval_loss` is
-            MindSpore's, which is that of the last batch only; `Validate` beside it, or a metric `loss`, puts it right.
-            Default: "eval_loss".
+        monitor: the value to watch: `"loss"` (the mean training loss of the epoch, in sink mode that of its last step),
+            `"eval_loss"`, or a metric of the Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under
+            `Model.fit` alone `eval_loss` is MindSpore's, which is that of the last batch only; `Validate` beside it, or
+            a metric `loss`, puts it right. Default: "eval_loss".
         mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
         inputs: example inputs, a Tensor or a tuple of them, batch first; `None` for those of the first training
             batch, without the label where the Model has a loss function. Needed in sink mode. Default: None.
@@ -145,6 +146,11 @@ class ExportBest(TrainCallback, Writer):
         # Copies: MindSpore may read the next batch into the same memory.
         self._try(self._run, tuple(Tensor(np.array(one.asnumpy())) for one in self._run.inputs(_OWNER, self.network)))
 
+    def needs(self, run: Run) -> Needs:
+        """The weights, the network, and the loss where it decides by it."""
+        loss = Needs.LOSS if run.follows(self.monitor) else Needs.NOTHING
+        return super().needs(run) | Needs.WEIGHTS | Needs.OUTPUTS | loss
+
     @property
     def follows_losses(self) -> bool:
         """Where the training loss is watched."""
@@ -169,12 +175,16 @@ class ExportBest(TrainCallback, Writer):
             known = "finite" if self.best_ is None else f"better than the {self.best_:.6g} of the run before"
             self.say(f"nothing was exported: {self.monitor} has not been {known}")
             return
-        _ranks.do_once(_OWNER, lambda: self._export_best(run, best))
+        if _ranks.count() == 1:
+            self._export_best(run, best)
         self.path_ = self.filepath
 
     def on_exit(self) -> None:
-        """Lets go of the weights where an exception ended the run."""
-        self._snapshot = None
+        """Exports where several processes have ended well, none of which is waiting any more; lets the weights go."""
+        best, self._snapshot = self._snapshot, None
+        is_over = self.path_ is not None and best is not None and self._run.is_over
+        if is_over and best is not None and _ranks.count() > 1 and _ranks.is_first():
+            self._export_best(self._run, best)
 
     @property
     def best_(self) -> Optional[float]:

@@ -19,6 +19,7 @@ from mindspore import nn
 from ..core import _files, _weights
 from ..core._checks import check_path
 from ..core._model_parts import take_apart
+from ..core._placement import Needs, check_whole
 
 __all__ = ["load_int8_weights", "save_int8_weights"]
 
@@ -60,7 +61,8 @@ def save_int8_weights(network: nn.Cell, filepath: Union[str, os.PathLike[str]]) 
 
     Raises:
         TypeError: `network` is not an `nn.Cell`.
-        ValueError: the ending is another; a parameter holds NaN, an infinity or a value beyond float32.
+        ValueError: the ending is another; a parameter holds NaN, an infinity or a value beyond float32; or this
+            process has a part of the network only.
         OSError: the folder does not exist, or the file cannot be written; an earlier one is untouched.
 
     Example:
@@ -121,6 +123,7 @@ def _checked(owner: str, network: Any, filepath: Any) -> str:
     """Returns the path in full; raises unless there is a network, and the path has the right ending."""
     if not isinstance(network, nn.Cell):
         raise TypeError(f"{owner}: network must be an nn.Cell, but got {type(network).__name__}")
+    check_whole(owner, Needs.WEIGHTS, network)
     path = check_path(owner, "filepath", filepath)
     if not path.endswith(_ENDING):
         raise ValueError(f"{owner}: filepath must end in {_ENDING!r}, but got {os.fspath(filepath)!r}")

@@ -21,9 +21,10 @@ from ..core import _files, _ranks, _weights
 from ..core._callback import STEP_BEGIN, TrainCallback, only_one
 from ..core._checks import check_bool, check_int, check_path
 from ..core._context import Run
-from ..core._mindspore_compat import give_unique_names, recording_cells, set_recording_cells
+from ..core._mindspore_compat import give_unique_names, is_queued, recording_cells, set_recording_cells
 from ..core._model_parts import named_parameters, optimizers_of, take_apart
 from ..core._names import numbered
+from ..core._placement import Needs, check_whole
 from ..core._rates import Rates
 from ..core._roles import Restorer, StateKeeper, Writer
 from ..core._schedule import Schedule
@@ -37,6 +38,7 @@ from ._states import NETWORK, RANKS, State, States
 __all__ = ["TrainingState"]
 
 _OWNER = "TrainingState"
+_NEEDS = Needs.WEIGHTS | Needs.OPTIMIZER
 _LAST_EPOCH = "its last epoch"
 _HOW_TO_GET_RESULTS = "make them before, or pass them as callbacks=[...]"
 
@@ -212,6 +214,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             )
         given = None if callbacks is None else _listed(callbacks)
         self._epochs_asked = None if epochs is None else check_int(_OWNER, "epochs", epochs, 1)
+        check_whole(_OWNER, _NEEDS, model.train_network, model._parallel_mode)
         self._begin_dataset_anew()
         self._taken_up = None
         self.finished_ = False
@@ -219,8 +222,12 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         if state is None:
             return 0
         give_unique_names(model.train_network)
+        return _ranks.do_together(_OWNER, lambda: self._take_up(model, train_dataset, state, given))
+
+    def _take_up(self, model: Model, train_dataset: Any, state: State, callbacks: Optional[list[Any]]) -> int:
+        """Gives a Model, its dataset and the callbacks what is theirs of a state; returns its epoch."""
         if self._is_complete(state.content):
-            self._take_results(model, state, given)
+            self._take_results(model, state, callbacks)
             return int(state.content["epoch"])
         return self._continue(model, train_dataset, state)
 
@@ -277,12 +284,19 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
     def _continue(self, model: Model, train_dataset: Any, state: State) -> int:
         """Gives a Model and its dataset what a run continues from."""
         content, batches = state.content, train_dataset.get_dataset_size()
-        if batches != content["steps_per_epoch"]:
+        if batches != content["batches"]:
             raise ValueError(
-                f"{_OWNER}: {state.path!r} was saved with {content['steps_per_epoch']} batches an epoch, but "
+                f"{_OWNER}: {state.path!r} was saved with {content['batches']} batches in the dataset, but "
                 f"train_dataset has {batches}; pass the same dataset with the same batch_size"
             )
+        if is_queued(train_dataset):
+            raise ValueError(
+                f"{_OWNER}: sink mode has made a queue of train_dataset already, in Model.build or an earlier "
+                f"Model.train, and it cannot be moved to where the run continues; call resume before Model.build, or "
+                f"make the dataset again"
+            )
         epoch, steps = content["epoch"], content["step_in_epoch"]
+        steps_done = epoch * content["steps_per_epoch"] + steps
         if steps and not CAN_BEGIN_WITHIN:
             raise ValueError(
                 f"{_OWNER}: {state.path!r} was saved in the middle of an epoch, where MindSpore {ms.__version__} "
@@ -290,7 +304,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             )
         parameters = named_parameters(model.train_network)
         rates = _dynamic_rates(optimizers_of(model.train_network))
-        arrays = state.parameters if rates is None else _with_lists(rates, parameters, state, epoch * batches + steps)
+        arrays = state.parameters if rates is None else _with_lists(rates, parameters, state, steps_done)
         _weights.write(_OWNER, parameters, arrays, state.path)
         is_longer = self._epochs_asked not in (None, content["epochs"])
         if rates is not None and is_longer and not np.allclose(now := rates.so_far(), content["rates"], rtol=1e-6):
@@ -305,7 +319,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         self._dataset, self._taken_up = train_dataset, state
         self.say(f"continues after epoch {epoch}" + (f" and {steps} steps of the next" if steps else ""))
         if CAN_BEGIN_WITHIN:
-            self._begin_dataset_at(train_dataset, epoch * batches + steps)
+            self._begin_dataset_at(train_dataset, steps_done)
         return int(epoch)
 
     def _begin_dataset_at(self, dataset: Any, steps: int) -> None:
@@ -358,6 +372,16 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
                 f"{_OWNER}: the state is that after epoch {state.content['epoch']}, but the run has initial_epoch="
                 f"{run.initial_epoch}; pass initial_epoch=state.resume(model, train_dataset, epochs={run.epochs})"
             )
+        if state is not None and state.content["step_in_epoch"] and run.is_sinking:
+            raise ValueError(
+                f"{_OWNER}: {state.path!r} was saved in the middle of an epoch, where sink mode cannot begin; train "
+                f"with dataset_sink_mode=False until an epoch is over"
+            )
+        if state is not None and run.steps_per_epoch != state.content["steps_per_epoch"]:
+            raise ValueError(
+                f"{_OWNER}: {state.path!r} was saved with {state.content['steps_per_epoch']} steps an epoch, but this "
+                f"run has {run.steps_per_epoch}; pass the same sink_size"
+            )
         if self._epochs_asked not in (None, run.epochs):
             raise ValueError(
                 f"{_OWNER}: resume was called with epochs={self._epochs_asked}, but the run has {run.epochs}; give "
@@ -371,6 +395,10 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
                         f"{run.epochs} been asked for at once instead of {state.content['epochs']}; make it so that "
                         f"its rates begin as those of the interrupted run did, or keep to {state.content['epochs']}"
                     )
+
+    def needs(self, run: Run) -> Needs:
+        """The weights, and the state of each optimizer."""
+        return super().needs(run) | _NEEDS
 
     def disk_space(self, run: Run) -> dict[str, int]:
         """Those that are kept, and the one that is written before an older goes."""
@@ -577,6 +605,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             "step_in_epoch": steps,
             "epochs": run.epochs,
             "finished_by": run.finished_by,
+            "batches": run.train_dataset.get_dataset_size(),
             "steps_per_epoch": run.steps_per_epoch,
             "epoch_so_far": run.state_dict() if steps else {},
             "rates": None if rates is None else rates.so_far(),
@@ -629,6 +658,19 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             writing.result()
 
     def _newest(self) -> Optional[State]:
+        """The newest state that is whole, the same for all processes."""
+        state = _ranks.do_together(_OWNER, self._newest_here)
+        known = "" if state is None else f"{os.path.basename(state.path)} of run {state.content['run']}"
+        found = _ranks.gathered_texts(known)
+        if len(set(found)) > 1:
+            told = ", ".join(f"process {rank} {text or 'none'}" for rank, text in enumerate(found))
+            raise ValueError(
+                f"{_OWNER}: the processes have found different states in {self.directory!r}: {told}; let directory be "
+                f"a folder that all of them share, or copy the states of the first to the others"
+            )
+        return state
+
+    def _newest_here(self) -> Optional[State]:
         try:
             return self._states.newest(self.say)
         except ValueError as error:

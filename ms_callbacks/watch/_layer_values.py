@@ -8,10 +8,10 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 from mindspore import Tensor, nn
-from mindspore import dtype as mstype
 
 from ..core._layers import first_tensor, observe, statistics_of
 from ..core._table import render
+from ..core._tensors import as_array, is_finite
 
 __all__ = ["LayerValues", "numbers_of", "observed_values", "values_of", "values_table"]
 
@@ -63,7 +63,7 @@ def observed_values(
                 return
             array = numbers_of(tensor)
             values = values_of(name, type(layer).__name__, array)
-            if not all(np.isfinite(one.asnumpy()).all() for one in statistics_of(layer)):
+            if not all(is_finite(as_array(one)) for one in statistics_of(layer)):
                 values = replace(values, finding="not finite")
             seen.append(values)
             if also is not None:
@@ -106,8 +106,7 @@ def values_of(name: str, kind: str, output: Array) -> LayerValues:
 
 def numbers_of(tensor: Tensor) -> Array:
     """The tensor as an array of real numbers: of complex ones, their sizes; of text, none at all."""
-    # MindSpore 2.10 makes no array of bfloat16 with NumPy 2.
-    array: Array = (tensor.astype(mstype.float32) if str(tensor.dtype) == "BFloat16" else tensor).asnumpy()
+    array = as_array(tensor)
     if array.dtype.kind == "c":
         return np.abs(array)
     return array if array.dtype.kind in "biuf" else np.zeros(0)

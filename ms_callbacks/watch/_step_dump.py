@@ -17,6 +17,7 @@ from mindspore import Tensor, nn
 from ..core import _files, _weights
 from ..core._layers import first_tensor, observe, tensors_in, untouched
 from ..core._model_parts import positional_count
+from ..core._tensors import as_array
 from ._layer_values import numbers_of
 
 __all__ = ["FirstOutput", "StepDump", "as_tensors", "inside", "prune"]
@@ -189,7 +190,7 @@ def _are_finite(values: Any) -> bool:
 
 
 def _norm(gradient: Tensor) -> float:
-    return float(np.linalg.norm(gradient.asnumpy().astype(np.float64).reshape(-1)))
+    return float(np.linalg.norm(as_array(gradient).astype(np.float64).reshape(-1)))
 
 
 def _digest(report: dict[str, Any]) -> str:

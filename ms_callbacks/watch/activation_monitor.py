@@ -10,6 +10,7 @@ from ..core._callback import TrainCallback
 from ..core._checks import check_cell, check_choice, check_int
 from ..core._context import Run
 from ..core._layers import layers_of
+from ..core._placement import Needs
 from ._layer_values import observed_values
 
 __all__ = ["ActivationMonitor"]
@@ -61,6 +62,10 @@ class ActivationMonitor(TrainCallback):
         super().on_train_begin(run_context)
         if self.begins_anew():
             self.dead_, self.saturated_ = {}, {}
+
+    def needs(self, run: Run) -> Needs:
+        """What the network gives for a batch."""
+        return super().needs(run) | Needs.OUTPUTS
 
     def check(self, run: Run) -> None:
         """Raises where batches are not seen."""

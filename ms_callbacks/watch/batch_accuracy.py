@@ -16,6 +16,7 @@ from ..core._context import Run
 from ..core._layers import untouched
 from ..core._network_output import Place
 from ..core._output import emit, known
+from ..core._placement import Needs
 
 __all__ = ["BatchAccuracy"]
 
@@ -98,6 +99,10 @@ class BatchAccuracy(TrainCallback):
         self.at_step(STEP_BEGIN, self._look_at_first)
         self.at_step(STEP_END, self._note)
 
+    def needs(self, run: Run) -> Needs:
+        """What the network gives for a batch."""
+        return super().needs(run) | Needs.OUTPUTS
+
     def check(self, run: Run) -> None:
         """Raises where the Model's loss function is not watched."""
         super().check(run)
@@ -105,6 +110,11 @@ class BatchAccuracy(TrainCallback):
             raise ValueError(
                 "BatchAccuracy: the Model's loss function is not watched; make it with "
                 "Model(network, accuracy.watch(loss_fn), optimizer)"
+            )
+        if not run.sees_each_loss and self.per_print_times and run.steps_per_epoch % self.per_print_times:
+            raise ValueError(
+                f"BatchAccuracy: per_print_times={self.per_print_times} cannot be met in sink mode, where "
+                f"{run.steps_per_epoch} steps come back as one; pass a divisor of that, or 0 for no lines"
             )
 
     def before_epoch(self, run: Run) -> None:

@@ -28,6 +28,9 @@ class CSVLogger(TrainCallback):
     no line end, as some editors leave it, is kept. A file with the line ends or the byte order mark of Windows, as
     Excel saves it, keeps them. A value that is not there is an empty cell.
 
+    In sink mode on GPU and Ascend (in GRAPH mode) the column `loss` is that of the epoch's last step, as a line at the
+    start says: the device gives back no other.
+
     The columns are those that can be told before the first step. Where an epoch has a value that has no column yet, as
     one of a metric that returns a dictionary, the file is replaced by one that has it, with empty cells in the rows
     before; a column without any value so far may then go.

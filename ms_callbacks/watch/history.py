@@ -18,9 +18,9 @@ class History(TrainCallback):
     `Validate` for what a metric may return), `learning_rate` (of the first parameter group), `seconds` (of the training
     steps; evaluation does not count) and `samples_per_second`. That times `seconds` is the number of samples that the
     steps have seen, in all processes together: of a batch, the first dimension that its columns have in common, or one
-    where it was not batched. In sink mode on GPU and Ascend, where batches are not seen, it is `None`. Where an epoch
-    has no value for a key, as one without evaluation, that is `None` too, so that all lists are of one length and a
-    value stands where its epoch stands.
+    where it was not batched. In sink mode on GPU and Ascend, where batches are not seen, it is `None`, and `loss` is
+    that of the epoch's last step (in GRAPH mode). Where an epoch has no value for a key, as one without evaluation,
+    that is `None` too, so that all lists are of one length and a value stands where its epoch stands.
 
     Args:
         reset_on_train_begin: whether each `Model.train` is a new run. `False` is for a loop that calls

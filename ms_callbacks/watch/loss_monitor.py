@@ -14,6 +14,7 @@ from ..core._checks import check_choice, check_int
 from ..core._context import Run
 from ..core._losses import MOST_DROPPED
 from ..core._output import emit, known
+from ..core._placement import Needs
 from ..core._rates import Rates, shortest
 from ..core._roles import Reporter
 from ..core._schedule import RateSetter, first_rates
@@ -39,8 +40,10 @@ class LossMonitor(TrainCallback, Reporter):
     an epoch has had another number of batches than the dataset declares. The epoch's time is that of its training
     steps: evaluation does not count. Losses are read from the device together when a line is printed, not at every
     step. Of a tuple output the first element is the loss; of a vector, the mean; a step that loss scaling dropped for
-    its overflow does not count. In sink mode on GPU and Ascend only the last loss of each sink is known, and means are
-    of those. Of several processes the first prints; the losses of a step are its own, the epoch's mean is over all.
+    its overflow does not count. In sink mode on GPU and Ascend, in GRAPH mode, the device gives back the loss of the
+    last step of each sink alone, and a sink is an epoch: the epoch's line says `loss of the last step`, and a line is
+    printed at the end of the first sink that has reached it. Of several processes the first prints; the losses of a
+    step are its own, the epoch's mean is over all.
 
     Args:
         learning_rate: accepted because mindvision's takes it: the rate (or list of rates) that the optimizer was made
@@ -100,6 +103,10 @@ class LossMonitor(TrainCallback, Reporter):
         self._steps_before = run.step - run.step_in_epoch
         self._ask_for_line(run, self._steps_at_line)
 
+    def needs(self, run: Run) -> Needs:
+        """Nothing: what it prints is of the steps that it sees."""
+        return Needs.NOTHING
+
     @property
     def follows_losses(self) -> bool:
         """Always."""
@@ -114,7 +121,8 @@ class LossMonitor(TrainCallback, Reporter):
         self._check_finite(run)
         milliseconds, steps = run.seconds * 1000, run.step_in_epoch
         per_step = f"{milliseconds / steps:5.3f}" if steps else "-"
-        emit(f"Epoch time: {milliseconds:5.3f} ms, per step time: {per_step} ms, avg loss: {_loss_text(run.mean_loss)}")
+        what = "avg loss" if run.sees_each_loss else "loss of the last step"
+        emit(f"Epoch time: {milliseconds:5.3f} ms, per step time: {per_step} ms, {what}: {_loss_text(run.mean_loss)}")
         results = ", ".join(f"{name}: {_metric_text(value)}" for name, value in sorted(run.results.items()))
         if results:
             emit(f"Validation: {results}")

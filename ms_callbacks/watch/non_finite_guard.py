@@ -22,6 +22,7 @@ from ..core._context import Run
 from ..core._model_parts import named_parameters, take_apart
 from ..core._roles import Examiner
 from ..core._step_outputs import OutputReader, loss_of
+from ..core._tensors import is_finite
 from ..core._weights import Snapshot, check_parameters, first_nonfinite, nonfinite, views, write
 from ._step_dump import FirstOutput, StepDump, as_tensors, inside, prune
 
@@ -116,7 +117,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
             raise ValueError(
                 f"{_OWNER}: in sink mode batches go to the device unseen; train with dataset_sink_mode=False"
             )
-        if ms.get_auto_parallel_context("parallel_mode") != "stand_alone":
+        if run.parallel_mode != "stand_alone":
             raise ValueError(
                 f"{_OWNER}: one process cannot repeat the steps of several; leave it out where several train together"
             )
@@ -411,7 +412,7 @@ def _told(
             f"the steps could not be repeated, as with Dropout or where something else writes the weights, so that the "
             f"weights kept are those of before step {found.weights_of}"
         )
-    column = next((index for index, one in enumerate(found.step.batch) if not _is_finite_array(one)), None)
+    column = next((index for index, one in enumerate(found.step.batch) if not is_finite(one)), None)
     if column is not None:
         parts.append(f"column {column} of the batch is not finite itself: mend the data")
     elif first_output is not None and first_output.is_of_user:
@@ -430,10 +431,6 @@ def _first_nonfinite(weights: dict[str, Parameter], train_network: nn.Cell, besi
 
 def _is_finite(loss: Optional[float]) -> bool:
     return loss is None or math.isfinite(loss)  # `None` where loss scaling dropped the step
-
-
-def _is_finite_array(array: np.ndarray[Any, Any]) -> bool:
-    return not np.issubdtype(array.dtype, np.floating) or bool(np.isfinite(array).all())
 
 
 def _is_same(one: Optional[float], other: Optional[float]) -> bool:

@@ -18,6 +18,7 @@ from ..core._layers import first_tensor, tensors_in
 from ..core._model_parts import positional_count, take_apart
 from ..core._output import counted, emit
 from ..core._pictures import check_matplotlib
+from ..core._placement import Needs
 from ..core._table import render
 from ..core._template import PathTemplate
 from ._layer_contents import Contents
@@ -122,6 +123,10 @@ class ShapeInspector(TrainCallback):
             self._show_table(self._run.network_for("ShapeInspector", self.network), *self._given)
         if self._given is None or self.show_values_at:
             self.at_step(STEP_BEGIN, self._look)
+
+    def needs(self, run: Run) -> Needs:
+        """What the network gives for a batch."""
+        return super().needs(run) | Needs.OUTPUTS
 
     def check(self, run: Run) -> None:
         """Raises where a picture could not be made, or batches are not seen."""
