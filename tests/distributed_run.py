@@ -111,11 +111,12 @@ def main(folder: str, mode: str = "graph", rank: int = 1, exit_with: Any = None,
         initial_epoch=state.resume(model, train),
     )
     final = {name: array.tolist() for name, array in weights(model.predict_network).items()}
-    loaded = best.load_into(model.predict_network)
+    if os.path.exists(best.filepath):  # on the first machine
+        assert best.load_into(model.predict_network)["epoch"] == best.best_epoch_
     outcome = {
         "rank": own_rank,
         "stopped": [stopping.stopped_epoch_, stopping.best_epoch_, stopping.best_],
-        "best": [best.best_epoch_, best.best_, loaded["epoch"]],
+        "best": [best.best_epoch_, best.best_],
         "rates": own.rates,
         "acc": history.history["acc"],
         "eval_loss": history.history["eval_loss"],

@@ -117,6 +117,7 @@ def test_all_ranks_decide_alike(runs: dict[str, Future[Path]], run: str) -> None
     """
     folder = runs[run].result()
     first, *others = outcomes(folder)
+    assert (folder / "best.ckpt").exists()
     for other in others:
         for name in ("stopped", "best", "rates", "acc", "eval_loss", "loss", "matrix", "weights", "best_weights"):
             assert first[name] == other[name], name
