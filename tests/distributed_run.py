@@ -76,8 +76,13 @@ def make_network() -> Network:
     return network
 
 
-def main(folder: str, mode: str = "graph", rank: int = 1, exit_with: Any = None, **at: int) -> None:
-    """Trains in several processes; in the one of the given rank, something happens at a step."""
+def main(
+    folder: str, mode: str = "graph", rank: int = 1, exit_with: Any = None, apart: bool = False, **at: int
+) -> None:
+    """Trains in several processes; in the one of the given rank, something happens at a step.
+
+    Where they are apart, as on machines that share no folder, the files of all but the first would be in another.
+    """
     ms.set_context(mode=getattr(ms, f"{mode.upper()}_MODE"), device_target="CPU")
     fast_cpu()
     gc.freeze()  # else MindSpore looks for garbage among all that was imported, before each compilation
@@ -90,8 +95,10 @@ def main(folder: str, mode: str = "graph", rank: int = 1, exit_with: Any = None,
     stop = GracefulStop(exit_with=exit_with)
     own = Own(model, valid, folder, stop, at if own_rank == rank else dict.fromkeys(at, 0))
     stopping = EarlyStopping("eval_loss", patience=4, restore_best_weights=True)
-    best = BestCheckpoint(os.path.join(folder, "best.ckpt"), monitor="acc")
-    history, matrix, state = History(), ConfusionMatrix(), TrainingState(os.path.join(folder, "state"))
+    files = os.path.join(folder, "apart") if apart and own_rank else folder
+    os.makedirs(files, exist_ok=True)
+    best = BestCheckpoint(os.path.join(files, "best.ckpt"), monitor="acc")
+    history, matrix, state = History(), ConfusionMatrix(), TrainingState(os.path.join(files, "state"))
     model.train(
         20,
         train,
@@ -100,7 +107,7 @@ def main(folder: str, mode: str = "graph", rank: int = 1, exit_with: Any = None,
             stopping,
             ReduceLROnPlateau("eval_loss", patience=1, factor=0.5),
             best,
-            CSVLogger(os.path.join(folder, "log.csv")),
+            CSVLogger(os.path.join(files, "log.csv")),
             history,
             matrix,
             state,
@@ -110,6 +117,10 @@ def main(folder: str, mode: str = "graph", rank: int = 1, exit_with: Any = None,
         ],
         initial_epoch=state.resume(model, train),
     )
+    try:
+        make_model().fit(1, dataset(), valid, callbacks=[EarlyStopping("acc")])
+    except ValueError as error:
+        refused = str(error)
     final = {name: array.tolist() for name, array in weights(model.predict_network).items()}
     if os.path.exists(best.filepath):  # on the first machine
         assert best.load_into(model.predict_network)["epoch"] == best.best_epoch_
@@ -125,6 +136,7 @@ def main(folder: str, mode: str = "graph", rank: int = 1, exit_with: Any = None,
         "own": own.values,
         "samples": 10 + 14 * own_rank,
         "matrix": int(matrix.matrix_.sum()),
+        "refused": refused,
         "weights": final,
         "best_weights": {name: array.tolist() for name, array in weights(model.predict_network).items()},
     }

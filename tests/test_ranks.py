@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import distributed_run
-import mindspore as ms
 import numpy as np
 import pytest
 from jobs import MSRUN, RANKS, ROOT, Job, logs, read
-from training import make_model
 
 from ms_callbacks import BestCheckpoint
 from ms_callbacks.keep._states import States
@@ -54,8 +52,8 @@ def done(state: dict[str, Any]) -> int:
 
 
 def of_whole(folder: Path) -> Path:
-    """A run that nothing interrupts."""
-    with train(folder) as job:
+    """A run that nothing interrupts, of processes that share no folder."""
+    with train(folder, apart=True) as job:
         assert job.wait() == 0, logs(folder)
         assert not job.left()
     return folder
@@ -117,9 +115,13 @@ def test_all_ranks_decide_alike(runs: dict[str, Future[Path]], run: str) -> None
     """
     folder = runs[run].result()
     first, *others = outcomes(folder)
-    assert (folder / "best.ckpt").exists()
+    of_all = ["stopped", "best", "rates", "acc", "eval_loss", "loss", "matrix", "weights"]
+    if run == "whole":
+        assert not [*(folder / "apart").rglob("*.ckpt"), *(folder / "apart").rglob("*.csv")]
+    else:
+        of_all.append("best_weights")
     for other in others:
-        for name in ("stopped", "best", "rates", "acc", "eval_loss", "loss", "matrix", "weights", "best_weights"):
+        for name in of_all:
             assert first[name] == other[name], name
         assert [each["acc"] for each in first["own"]] != [each["acc"] for each in other["own"]]
     assert 0 < first["stopped"][0] < 20, "the run was meant to be stopped early"
@@ -181,14 +183,7 @@ def test_the_example_prints_what_its_readme_shows(runs: dict[str, Future[Path]])
     assert not [text for text in printed if "[WARNING]" in text]
 
 
-def test_fit_alone_is_refused_on_several_processes(graph: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fit_alone_is_refused_on_several_processes(runs: dict[str, Future[Path]]) -> None:
     """Its evaluation is each rank's own; Validate beside it makes it one."""
-    from training import dataset, valid_dataset
-
-    from ms_callbacks import EarlyStopping
-    from ms_callbacks.core import _ranks
-
-    monkeypatch.setattr(_ranks, "count", lambda: 2)
-    with pytest.raises(ValueError, match=r"2 processes together.*add Validate\(model, valid_dataset\)"):
-        make_model().fit(1, dataset(), valid_dataset(), callbacks=[EarlyStopping("acc")])
-    assert ms.get_context("mode") == ms.GRAPH_MODE
+    for outcome in outcomes(runs["whole"].result()):
+        assert re.search(rf"{RANKS} processes together.*add Validate\(model, valid_dataset\)", outcome["refused"])

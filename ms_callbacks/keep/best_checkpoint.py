@@ -564,7 +564,7 @@ class BestCheckpoint(TrainCallback, Writer):
         if _ranks.count() == 1:
             return
         own = [[os.path.basename(kept.path), kept.record] for kept in self._kept] if _ranks.is_first() else []
-        of_first = next(filter(None, map(json.loads, _ranks.gathered_texts(json.dumps(own)))), [])
+        of_first: list[Any] = max(map(json.loads, _ranks.gathered_texts(json.dumps(own))), key=len)
         if not _ranks.is_first():
             folder = os.path.dirname(self.filepath)
             self._kept = self._decided = [Kept(os.path.join(folder, name), record) for name, record in of_first]
