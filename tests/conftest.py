@@ -20,6 +20,7 @@ MODES = {"graph": ms.GRAPH_MODE, "pynative": ms.PYNATIVE_MODE}
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Tests whose point is not the mode compile nothing, unless asked to."""
     parser.addoption("--graph", action="store_true", help="run tests that name no mode in GRAPH mode, not PYNATIVE")
+    parser.addoption("--matrix", action="store_true", help="print which callback works in which setting of a large run")
 
 
 def pytest_collection_finish() -> None:
@@ -60,3 +61,16 @@ def few_digits(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         (folder / path.parent.name).mkdir(exist_ok=True)
         (folder / path.parent.name / path.stem).write_bytes(few)
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Prints which callback works in which setting, from the tests that have tried it."""
+    if not config.getoption("matrix"):
+        return
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    found = [value for report in reports for name, value in report.user_properties if name == "matrix"]
+    columns = list(dict.fromkeys(setting for _, setting, _ in found))
+    terminalreporter.write_line(f"| callback | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
+    for callback in sorted({each for each, _, _ in found}):
+        cells = {setting: outcome for each, setting, outcome in found if each == callback}
+        terminalreporter.write_line(f"| `{callback}` | {' | '.join(cells.get(one, '') for one in columns)} |")

@@ -16,6 +16,7 @@ class Queue:
     def __init__(self, dataset: Any, sink_size: int, epochs: int) -> None:
         self._dataset, self._size, self._epochs = dataset, sink_size, epochs
         self._batches = self._all()
+        self.taken = 0
 
     def _all(self) -> Iterator[Any]:
         iterator = self._dataset.create_tuple_iterator(num_epochs=self._epochs)
@@ -23,6 +24,7 @@ class Queue:
             yield from iterator
 
     def next(self) -> Any:
+        self.taken += 1
         return next(self._batches)
 
     def __iter__(self) -> Iterator[Any]:
@@ -84,7 +86,7 @@ class SinkingModel(ms.Model):
             return super()._exec_preprocess(is_train, dataset, dataset_sink_mode, sink_size, epoch_num, dataset_helper)
         if dataset_helper is None:
             dataset_helper = Queue(dataset, sink_size, epoch_num)
-            dataset.__transfer_dataset__ = dataset_helper  # as MindSpore marks a dataset that has a queue
+            self.queue = dataset.__transfer_dataset__ = dataset_helper  # as MindSpore marks a dataset that has a queue
         network = self._train_network
         if ms.get_context("mode") == ms.GRAPH_MODE:
             network = Sunk(network, dataset_helper)

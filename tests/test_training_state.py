@@ -586,7 +586,7 @@ def test_a_state_of_another_format_is_refused(states):
     """Such as that of a version to come."""
     path = states / "state-00000003" / "state.json"
     file = json.loads(path.read_text())
-    file["content"]["format"] = 3
+    file["content"]["format"] = 4
     path.write_text(json.dumps({"sha256": _files.digest_of(file["content"]), "content": file["content"]}))
     assert TrainingState(str(states)).resume(make_model(), dataset()) == 2
 

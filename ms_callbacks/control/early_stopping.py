@@ -29,6 +29,10 @@ class EarlyStopping(TrainCallback, Restorer):
     reaches `stopping_threshold` counts as the best where it is. A tie is not better. An epoch without evaluation is not
     an observation.
 
+    With `restore_best_weights`, where processes hold a part of the weights each, as in `semi_auto_parallel` mode or a
+    pipeline, the run is refused before the first step: `docs/large_runs.md` of the project tells which setting, and
+    what to use instead.
+
     Args:
         monitor: the value to watch: `"loss"` (the mean training loss of the epoch, in sink mode that of its last step),
             `"eval_loss"`, or a metric of the Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under

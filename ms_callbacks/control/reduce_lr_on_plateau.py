@@ -101,7 +101,7 @@ class ReduceLROnPlateau(RateSetter):
 
     def needs(self, run: Run) -> Needs:
         """The loss, where it decides by it."""
-        return super().needs(run) | Needs.LOSS if run.follows(self.monitor) else Needs.NOTHING
+        return super().needs(run) | (Needs.LOSS if run.follows(self.monitor) else Needs.NOTHING)
 
     @property
     def follows_losses(self) -> bool:

@@ -39,14 +39,16 @@ class Validate(TrainCallback, Evaluator):
     `step_end`, which `Model.fit` refuses. Training continues as if there had been no evaluation: weights, BatchNorm's
     statistics and the `training` flag of each cell stay as they are.
 
-    A metric may return a number, or a tensor or array of one element (as `float` everywhere), or a dictionary of
-    these: each is then a value of its own by its key, with the metric's name before it (`det_precision`) where the key
-    alone would not be unique. `eval_loss` is the mean over all samples, and so is a metric of the Model that is
-    MindSpore's `Loss`, whatever its name: MindSpore takes the mean over batches, in which a sample of a smaller batch
-    weighs more. A metric with the name of something that every
-    epoch has (`loss`, `train_loss`, `epoch`, `step`, `learning_rate`, `seconds`, `samples_per_second`) appears with
-    `eval_` before it, so that a metric `loss` of the Model's is its `eval_loss`. What is not a number is named in one
-    line, once, and can neither be monitored nor recorded.
+    A metric may return a number, or a tensor or array of one element (as `float` everywhere), or a dictionary of these:
+    each is then a value of its own by its key, with the metric's name before it (`det_precision`) where the key alone
+    would not be unique. `eval_loss` is the mean over all samples, and so is a metric of the Model that is MindSpore's
+    `Loss`, whatever its name: MindSpore takes the mean over batches, in which a sample of a smaller batch weighs more.
+    A metric with the name of something that every epoch has (`loss`, `train_loss`, `epoch`, `step`, `learning_rate`,
+    `seconds`, `samples_per_second`) appears with `eval_` before it, so that a metric `loss` of the Model's is its
+    `eval_loss`. What is not a number is named in one line, once, and can neither be monitored nor recorded.
+
+    The evaluation of a network in MindSpore's `AutoParallel` leaves the parallel context as it was. Where a network is
+    split over processes, no batch is tried before the first step: what compiles first decides there how it is cut.
 
     MindSpore's `TimeMonitor` counts the evaluation into its time of the epoch, here as in `Model.fit`.
 

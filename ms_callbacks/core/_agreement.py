@@ -11,6 +11,7 @@ import mindspore as ms
 import numpy as np
 
 from . import _ranks
+from ._output import counted
 from ._repr import configuration_without
 
 __all__ = ["check_agreement"]
@@ -33,8 +34,8 @@ def check_agreement(callbacks: list[Any], batches: int, epochs: int) -> None:
     _check_all_are_here()
     own = [
         f"MindSpore {ms.__version__}",
-        f"{batches} batches an epoch",
-        f"{epochs} epochs",
+        f"{counted(batches, 'step')} an epoch",
+        counted(epochs, "epoch"),
         *(configuration_without(callback, _OF_ONE_PROCESS) for callback in callbacks),
     ]
     first, *others = [text.split("\n") for text in _ranks.gathered_texts("\n".join(own))]

@@ -110,7 +110,7 @@ class Run(Progress):
             for keeper in self._keepers:
                 keeper.keep_state(self, self.epoch - 1, 0)
         self.losses.begin_epoch()
-        if self.steps_skipped:
+        if self._resumed_losses and self.steps_skipped:
             self.losses.load_state_dict(self._resumed_losses)
         self.step_end.begin_epoch(self._args["cur_step_num"] + 1, self.last_step)
 

@@ -22,7 +22,6 @@ __all__ = [
     "finish_pending",
     "give_unique_names",
     "init_step_of",
-    "initialise",
     "is_queued",
     "is_uninitialised",
     "kind_of_storage",
@@ -126,12 +125,6 @@ def is_uninitialised(parameter: Parameter) -> bool:
     So it is in `nn.utils.no_init_parameters`, and where a pipeline has the parameter on another process.
     """
     return bool(getattr(parameter, "has_init", False))  # which is to be removed after 2.9
-
-
-def initialise(parameter: Parameter) -> None:
-    """Gives a parameter values, without which nothing can be written into it."""
-    if is_uninitialised(parameter):
-        parameter.init_data()
 
 
 def repair_among(callbacks: Iterable[Any]) -> Optional[str]:

@@ -342,7 +342,9 @@ def _assign(parameters: Mapping[str, Parameter], arrays: Arrays) -> None:
     tensors = {name: _as_tensor(arrays[name]) for name in parameters}  # before the first is written
     _mindspore_compat.stop_recording()
     for name, parameter in parameters.items():
-        _mindspore_compat.initialise(parameter)
+        if _mindspore_compat.is_uninitialised(parameter):  # so that there is no memory yet to write into
+            parameter.set_data(Tensor(arrays[name].copy()))
+            continue
         # Both write into the memory that is there; the newer one, absent in MindSpore 2.0, does not copy twice.
         write_into = getattr(parameter, "copy_", None) or functools.partial(ops.assign, parameter)
         write_into(tensors[name])

@@ -15,7 +15,7 @@ from ._identity import Identity
 
 __all__ = ["NETWORK", "RANKS", "State", "States"]
 
-_FORMAT = 2
+_FORMAT = 3
 _WEIGHTS, _CONTENT = "weights.ckpt", "state.json"
 _MOST_CONTENT_BYTES = 1 << 28  # room for the history of a million epochs
 _PREFIX = "state-"

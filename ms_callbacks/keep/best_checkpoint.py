@@ -66,6 +66,9 @@ class BestCheckpoint(TrainCallback, Writer):
     `filepath` and `monitor` has left, template or not. Two runs at the same time need a `filepath` each: with the same
     one no file is torn, but either's may be there, or be refused when it is loaded, where its record is the other's.
 
+    Where processes hold a part of the weights each, as in `semi_auto_parallel` mode or a pipeline, the run is refused
+    before the first step: `docs/large_runs.md` of the project tells which setting, and what to use instead.
+
     Args:
         filepath: where to save; `.ckpt` or `.safetensors` by its ending (the latter needs
             `pip install 'ms-callbacks[safetensors]'`), taken from the working directory at construction. The folder

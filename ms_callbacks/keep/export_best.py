@@ -33,14 +33,18 @@ class ExportBest(TrainCallback, Writer):
     compared on example inputs; a difference is an error. The network then has its final weights again, to the last
     bit, and its training flags. The file appears whole or not at all, and an earlier one stays where that fails.
 
-    What cannot be exported is found before the first step: the network is exported, read back and compared once
-    without a trace. A value that is not finite is never the best; a tie is not better, the first stays. A run that is
-    broken off by an exception exports nothing, and neither does one without a finite value, which is said.
+    What cannot be exported is found before the first step: the network is exported, read back and compared once without
+    a trace. A value that is not finite is never the best; a tie is not better, the first stays. A run that is broken
+    off by an exception exports nothing, and neither does one without a finite value, which is said. Of several
+    processes the first exports after all have met for the last time, so that none waits for it.
 
     MindIR is read back by MindSpore itself. ONNX can be written for a CPU by all of MindSpore 2.0 to 2.10, but for
     fewer operators (not for Erf, and so not for GELU); it is compared where `onnxruntime` is installed, otherwise
     checked where `onnx` is, otherwise said not to have been compared. The formats hold the shapes of the example
     inputs, their batch size too.
+
+    Where processes hold a part of the weights each, as in `semi_auto_parallel` mode or a pipeline, the run is refused
+    before the first step: `docs/large_runs.md` of the project tells which setting, and what to use instead.
 
     Args:
         filepath: where to export; `.mindir` or `.onnx` by its ending; taken from the working directory at construction.

@@ -38,7 +38,7 @@ from ._states import NETWORK, RANKS, State, States
 __all__ = ["TrainingState"]
 
 _OWNER = "TrainingState"
-_NEEDS = Needs.WEIGHTS | Needs.OPTIMIZER
+_NEEDS = Needs.WEIGHTS | Needs.OPTIMIZER | Needs.RUN
 _LAST_EPOCH = "its last epoch"
 _HOW_TO_GET_RESULTS = "make them before, or pass them as callbacks=[...]"
 
@@ -98,8 +98,15 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
     concerns it, by the names of the operations. A callback that learns something and has no `state_dict` is named at a
     resume.
 
-    Of several processes the first saves for all, each one's own BatchNorm statistics with it; the states of Python's
-    and NumPy's random numbers are the first's alone.
+    In sink mode an epoch is `sink_size` steps: a run continues with the same `sink_size`, and `resume` has to be called
+    before `Model.build`.
+
+    Of several processes all must find the same state, in a folder that they share or in copies. The first saves for
+    all, each one's own BatchNorm statistics with it; the states of Python's and NumPy's random numbers are the first's
+    alone.
+
+    Where processes hold a part of the weights each, as in `semi_auto_parallel` mode or a pipeline, the run is refused
+    before the first step: `docs/large_runs.md` of the project tells which setting, and what to use instead.
 
     Args:
         directory: where the states are kept, one run's alone, taken from the working directory at construction; it is
@@ -397,8 +404,8 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
                     )
 
     def needs(self, run: Run) -> Needs:
-        """The weights, and the state of each optimizer."""
-        return super().needs(run) | _NEEDS
+        """The weights, the state of each optimizer, and the run, which it would take for another one's."""
+        return _NEEDS
 
     def disk_space(self, run: Run) -> dict[str, int]:
         """Those that are kept, and the one that is written before an older goes."""
