@@ -163,11 +163,13 @@ class GracefulStop(TrainCallback):
         """The signal to stop for, and whether the state is to be saved; the same in all processes."""
         if self._is_alone:
             return self.signal_, self._is_asked
-        seconds = (time.monotonic() - self._talked_at) / max(self._steps, 1)
-        own = np.array([self.signal_, self._is_asked, seconds], np.float32)
+        now = time.monotonic()
+        own = np.array([self.signal_, self._is_asked, now - self._talked_at], np.float32)
         stopping, asked, seconds = _ranks.gathered(own).max(0).tolist()
-        steps = _SECONDS_BETWEEN_TALKS / max(seconds, _SECONDS_BETWEEN_TALKS / _MOST_STEPS_BETWEEN_TALKS)
-        self._steps, self._steps_between_talks, self._talked_at = 0, max(int(steps), 1), time.monotonic()
+        if self._steps:  # since they last asked each other, which may just have been
+            steps = _SECONDS_BETWEEN_TALKS * self._steps / max(seconds, 1e-6)
+            self._steps_between_talks = int(min(max(steps, 1), _MOST_STEPS_BETWEEN_TALKS))
+        self._steps, self._talked_at = 0, now
         return int(stopping), bool(asked)
 
     def _stop(self, number: int, frame: Optional[FrameType]) -> None:
