@@ -46,7 +46,7 @@ class Own(Callback):
     def on_train_step_end(self, run_context: Any) -> None:
         step = run_context.original_args()["cur_step_num"]
         if "signal" in self.at:
-            time.sleep(0.2)  # as long as a step of a large network, five of which pass until all have heard of a signal
+            time.sleep(0.4)  # as a step of a large network takes, two of which pass until all have heard of a signal
         if step == self.at.get("die"):
             os.kill(os.getpid(), signal.SIGKILL)
         if step == self.at.get("signal"):

@@ -168,7 +168,7 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step(runs: dict[str, Futu
     first, *others = ends(folder)
     assert all(other == first for other in others)
     assert first["signal"] == signal.SIGINT
-    assert 13 <= first["step"] <= 18, "a second, in steps of a fifth of one"
+    assert 13 <= first["step"] <= 17, "about a second later, and not at the end of the epoch"
     assert done(newest_state(folder)) == first["step"]
 
 
