@@ -23,15 +23,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--matrix", action="store_true", help="print which callback works in which setting of a large run")
 
 
-def pytest_collection_finish() -> None:
-    """MindSpore collects garbage before each compilation: what was imported need not be searched every time."""
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture(autouse=True)
 def _fresh(request: pytest.FixtureRequest) -> None:
     """Every test begins fast and seeded, and in PYNATIVE mode, where nothing is compiled."""
+    # MindSpore collects garbage before each compilation, and keeps part of what it has compiled for good: what was
+    # imported and what earlier tests have left need not be searched every time.
+    gc.collect()
+    gc.freeze()
     fast_cpu()
     ms.set_context(mode=MODES["graph" if request.config.getoption("graph") else "pynative"])
     ms.set_seed(1)

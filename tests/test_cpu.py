@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import logging
 import os
-import subprocess
-import sys
 import types
 
+import forked
 import mindspore as ms
 import pytest
 
@@ -97,11 +96,12 @@ print(done.get("ONEDNN_MAX_CPU_ISA=AVX2"), (cpu._onednn_isa() or 0) & 0x20)
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_onednn_itself_is_asked(late):
+def test_onednn_itself_is_asked(late, tmp_path):
     """Early, oneDNN has no AVX-512 afterwards; late, on a processor that has it, that it comes too late is said."""
     environment = {name: value for name, value in cpu.os.environ.items() if not name.endswith("MAX_CPU_ISA")}
     code = f"LATE = {late}\n{ASK}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    done = forked.run(code, folder=tmp_path, environment=environment)
+    assert done.returncode == 0, done.stderr
     says, has_avx512 = done.stdout.rsplit(maxsplit=1)
     if says != "None":  # on a MindSpore that needs the setting
         assert ("too late" in says) == (has_avx512 != "0")
@@ -141,11 +141,12 @@ print(cpu.fast_cpu().get("launch_blocking()"), cpu._launches_block(), cpu.fast_c
         ),
     ],
 )
-def test_mindspore_itself_is_asked(late, already_set, says):
+def test_mindspore_itself_is_asked(late, already_set, says, tmp_path):
     """Whether launches block, and whether operations were handed to its threads already; as GRAPH mode never does."""
     code = f"LATE = {0 if late is None else late + 1}\nSET = {already_set}\n{ASK_MINDSPORE}"
     environment = {**cpu.os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    done = forked.run(code, folder=tmp_path, environment=environment)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(says)
     assert done.stdout.endswith(" True {}\n")
 

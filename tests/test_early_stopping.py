@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 from mindspore.train import Callback
-from training import Recorder, Script, assert_same_weights, dataset, make_model, valid_dataset, weights
+from training import Recorder, Script, assert_same_weights, compiled_model, dataset, make_model, valid_dataset, weights
 
 from ms_callbacks import EarlyStopping, LRStepDecay, Validate
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
 
-def stop_epoch(values, **arguments):
+def stop_epoch(values, script=None, **arguments):
     """The epoch that our EarlyStopping stops in; 0 for none."""
-    script = Script()
+    script = script or Script()
     stopping = EarlyStopping("x", **{"verbose": 0, **arguments})
     script.run([stopping], [None if value is None else {"x": value} for value in values])
     assert stopping.stopped_epoch_ == script.stopped_epoch
@@ -31,8 +31,9 @@ def test_decides_as_keras_does():
     """For every argument shared with Keras 3, stop epoch and best are what Keras itself gave, 600 times over."""
     cases = json.loads((GOLDEN / "keras.json").read_text())["early_stopping"]
     assert len(cases) == 600
+    script = Script()
     for case in cases:
-        ours = stop_epoch(case["values"], **case["arguments"])
+        ours = stop_epoch(case["values"], script, **case["arguments"])
         assert (ours.stopped_epoch_, ours.best_) == (case["stopped_epoch"], case["best"]), case
 
 
@@ -204,7 +205,7 @@ def test_best_weights_come_back_however_the_run_ends(ending):
 @pytest.mark.parametrize("monitor", ["loss", "train_loss", "eval_loss", "val_loss", "acc", "val_acc"])
 def test_every_name_a_user_knows_can_be_monitored(monitor, mode):
     """Under Model.train with Validate, in both modes."""
-    model = make_model()
+    model = compiled_model() if mode == "graph" else make_model()
     stopping = EarlyStopping(monitor, verbose=0)
     validate = Validate(model, valid_dataset())
     model.train(2, dataset(), callbacks=[stopping, validate])

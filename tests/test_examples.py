@@ -1,4 +1,4 @@
-"""The examples, as a newcomer runs them: from the command line, on the digits that the project carries."""
+"""The examples, as a newcomer runs them: from the command line, on the digits that the project carries, or on few."""
 
 from __future__ import annotations
 
@@ -9,18 +9,11 @@ import re
 import subprocess
 import sys
 
+import forked
 import pytest
 from test_docs import READMES, blocks
 
 ROOT = pathlib.Path(__file__).parent.parent
-
-
-def run(folder, *options, example="train_lenet"):
-    """What an example prints."""
-    command = [sys.executable, str(ROOT / "examples" / f"{example}.py"), *options]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +23,10 @@ def of_few_digits(tmp_path_factory, few_digits):
     @functools.cache
     def outcome(example, options):
         folder = tmp_path_factory.mktemp(example)
-        return folder, run(folder, "--data-dir", str(few_digits), *options.split(), example=example)
+        path = ROOT / "examples" / f"{example}.py"
+        done = forked.run(path, "--data-dir", str(few_digits), *options.split(), folder=folder)
+        assert done.returncode == 0, done.stderr
+        return folder, done.stdout.splitlines()
 
     return outcome
 
@@ -42,7 +38,10 @@ def masked(line):
 
 def test_train_lenet_does_what_the_readme_shows(tmp_path):
     """95 % at least, the same in a fresh network; the rate steps, the run stops early; lines are as in the README."""
-    printed = run(tmp_path)
+    command = [sys.executable, str(ROOT / "examples" / "train_lenet.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()
     accuracy = re.fullmatch(r"Best epoch (\d+): accuracy (0\.\d{4}); in a fresh network: (0\.\d{4})", printed[-1])
     assert accuracy[2] == accuracy[3]
     assert float(accuracy[2]) >= 0.95
@@ -75,10 +74,9 @@ def test_train_lenet_takes_its_options(of_few_digits):
 
 def test_train_lenet_says_what_is_missing(tmp_path):
     """A folder without digits is an error that names the file."""
-    with pytest.raises(
-        AssertionError, match=r"Mnist: neither 'train-images-idx3-ubyte' nor .* is in '.*nowhere/train'"
-    ):
-        run(tmp_path, "--data-dir", "nowhere")
+    done = forked.run(ROOT / "examples" / "train_lenet.py", "--data-dir", "nowhere", folder=tmp_path)
+    assert done.returncode == 1
+    assert re.search(r"Mnist: neither 'train-images-idx3-ubyte' nor .* is in '.*nowhere/train'", done.stderr)
 
 
 WHOLE_WAY = ("whole_way", "--epochs 1")

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from mindspore import nn
 from mindspore.train import Callback
-from training import Recorder, Script, assert_same_weights, dataset, make_model, valid_dataset, weights
+from training import Recorder, Script, assert_same_weights, compiled_model, dataset, make_model, valid_dataset, weights
 
 from ms_callbacks import (
     BestCheckpoint,
@@ -597,7 +597,7 @@ HOOKS = [
 @pytest.mark.parametrize(("is_first", "hook"), [(index % 2 == 0, hook) for index, hook in enumerate(HOOKS)])
 def test_a_users_callback_that_raises_leaves_everything_in_order(graph, tmp_path, hook, is_first):
     """Every callback is left, handlers, mode and best weights come back, no file is torn, and the next run works."""
-    model, recorder, stop = make_model(), Recorder(), GracefulStop(exit_with=0)
+    model, recorder, stop = compiled_model(), Recorder(), GracefulStop(exit_with=0)
     stopping = EarlyStopping("loss", patience=9, mode="max", restore_best_weights=True, verbose=0)
     best = BestCheckpoint(str(tmp_path / "best.ckpt"), monitor="loss", mode="max", verbose=0)
     ours = [best, stopping, stop, TrainingState(str(tmp_path / "state"))]

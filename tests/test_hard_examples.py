@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import MODES
 from mindspore.train import Callback
 from training import Samples, dataset, make_model, valid_dataset
 
@@ -223,8 +224,26 @@ def wrong_labels(shift):
     return valid_dataset().map(lambda labels: labels + np.int32(shift), input_columns="labels")
 
 
-@pytest.mark.parametrize("how", ["Validate", "fit"])
-@pytest.mark.parametrize(("shift", "label"), [(1, 3), (9, 9), (-1, -1)])
+# In GRAPH mode MindSpore waits three seconds after a kernel has failed, as it does for a label other than 3: by default
+# each of those fails in one of the two ways, and in the other in the tests of ConfusionMatrix.
+@pytest.mark.parametrize(
+    ("mode", "shift", "label", "how"),
+    [
+        pytest.param(
+            mode,
+            shift,
+            label,
+            how,
+            marks=[pytest.mark.slow]
+            if mode == "graph" and shift != 1 and (shift, how) not in [(-1, "fit"), (9, "Validate")]
+            else [],
+        )
+        for mode in MODES
+        for shift, label in [(1, 3), (9, 9), (-1, -1)]
+        for how in ("Validate", "fit")
+    ],
+    indirect=["mode"],
+)
 def test_labels_out_of_range_are_named_before_the_loss_fails(mode, how, shift, label):
     """Before the first step of a run, with what to do; the loss alone would fail in other words, or not at all."""
     model = make_model()

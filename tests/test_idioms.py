@@ -43,11 +43,12 @@ from ms_callbacks import (
 from ms_callbacks.core._model_parts import named_parameters, take_apart
 
 every_idiom = pytest.mark.parametrize("idiom", IDIOMS)
-# In PYNATIVE mode those that differ in more than who has built the training cell.
+# Those that differ from the first in who has built the training cell alone: by default in one mode, not in two.
+BUILT_ALIKE = ("build_train_network", "with-loss cell", "subclass of Model")
 in_both_modes = pytest.mark.parametrize(
     ("idiom", "mode"),
-    [(idiom, "graph") for idiom in IDIOMS]
-    + [(idiom, "pynative") for idiom in ("training cell", "own training cell", "two optimizers")],
+    [pytest.param(idiom, "graph", marks=[pytest.mark.slow] if idiom in BUILT_ALIKE else []) for idiom in IDIOMS]
+    + [(idiom, "pynative") for idiom in ("training cell", "own training cell", "two optimizers", *BUILT_ALIKE)],
     indirect=["mode"],
 )
 # Those whose loss is within a cell of the user's own, from where it cannot be taken.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import subprocess
-import sys
+import time
 
+import forked
 import pytest
 
 from ms_callbacks import BestCheckpoint
@@ -36,6 +36,12 @@ script.run([Fill(), best], [{{"x": float(epoch)}} for epoch in range(1, 1000)])
 """
 
 
+def told(folder):
+    """The last whole line of a child: the epoch that has begun, and the last that it knows to be written."""
+    lines = (folder / "stdout").read_text().split("\n")[:-1]
+    return tuple(map(int, lines[-1].split())) if lines else (0, 0)
+
+
 def is_saving(folder):
     return any(name.startswith(".partial-") for name in os.listdir(folder))
 
@@ -56,18 +62,14 @@ def test_sigkill_while_saving_an_80_mb_network(tmp_path, ending, background):
     network = nn.Dense(4000, 5000, weight_init="zeros", has_bias=False)
     in_a_save = 0
     for _ in range(KILLS):
-        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
-            for line in child.stdout:
-                begun, written = map(int, line.split())
-                if written >= 2:
-                    break
-            while child.poll() is None and not is_saving(tmp_path):
-                pass
-            with pytest.raises(subprocess.TimeoutExpired):  # a save takes a tenth of a second
-                child.wait(random.uniform(0.0, 0.1))
-            child.kill()
-            for line in child.stdout:
-                begun, written = map(int, line.split())
+        child = forked.start(code, folder=tmp_path)
+        while child.is_alive() and not (told(tmp_path)[1] >= 2 and is_saving(tmp_path)):
+            time.sleep(0.001)
+        child.join(random.uniform(0.0, 0.1))  # a save takes a tenth of a second
+        assert child.is_alive(), (tmp_path / "stderr").read_text()
+        child.kill()
+        child.join()
+        begun, written = told(tmp_path)
         in_a_save += is_saving(tmp_path)
         for each in tmp_path.glob(".partial-*"):
             shutil.rmtree(each)

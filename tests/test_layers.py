@@ -79,7 +79,7 @@ LOOKS = {
     "explain": lambda model: [
         ConfusionMatrix(verbose=0),
         HardExamples(verbose=0),
-        Robustness(valid_dataset(), (0.1,), verbose=0),
+        Robustness(valid_dataset(24), (0.1,), verbose=0),
     ],
 }
 
@@ -92,7 +92,7 @@ def test_a_network_that_writes_parameters_trains_as_if_nobody_looked(mode, netwo
     for make in (lambda model: [], LOOKS[look]):
         ms.set_seed(3)
         model, recorder = make_model(network=network()), Recorder()
-        evaluation = [Validate(model, valid_dataset())] if look == "explain" else []
+        evaluation = [Validate(model, valid_dataset(24))] if look == "explain" else []
         model.train(2, dataset(), callbacks=[*evaluation, *make(model), recorder])
         outcomes.append((recorder.losses, weights(model.train_network)))
     assert outcomes[0][0] == outcomes[1][0]
@@ -324,5 +324,5 @@ def test_a_loss_that_keeps_state_is_given_back():
             return self.loss(logits, labels) + 0 * ops.assign_add(self.calls, ops.ones((1,), ms.float32))
 
     loss = Loss()
-    Robustness(valid_dataset(), (0.1,), verbose=0).evaluate(Counting(), loss)
+    Robustness(valid_dataset(24), (0.1,), verbose=0).evaluate(Counting(), loss)
     assert loss.calls.asnumpy() == 0

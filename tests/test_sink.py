@@ -10,6 +10,7 @@ import pytest
 from mindspore import nn
 from sinking import SinkingModel, sinking_model
 from test_contract import MAKE
+from test_large_runs import check_cell
 from training import assert_same_weights, dataset, loss_fn, make_model, seeded, valid_dataset, weights
 
 from ms_callbacks import (
@@ -86,8 +87,10 @@ def shared():
 
 
 @pytest.mark.parametrize("kind", MAKE, ids=lambda kind: kind.__name__)
-def test_each_alone_runs_twice_or_is_refused_by_name(mode, kind, shared, tmp_path):
-    """Before the first step."""
+def test_each_alone_runs_twice_or_is_refused_by_name(mode, kind, shared, tmp_path, record_property):
+    """Before the first step, as the page says."""
+    outcome = "refused" if kind.__name__ in REFUSED else "works"
+    check_cell(kind, f"sink, {mode.upper()}", outcome, record_property)
     model = sinking_model() if kind is BatchAccuracy else shared
     callback = MAKE[kind](model, tmp_path)
     besides = [] if kind is Validate else [Validate(model, valid_dataset())]

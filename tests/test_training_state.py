@@ -111,7 +111,7 @@ def go(
     if how == "train":
         model.train(EPOCHS, train, callbacks=callbacks, initial_epoch=initial_epoch)
     else:
-        model.fit(EPOCHS, train, valid_dataset(), callbacks=callbacks, initial_epoch=initial_epoch)
+        model.fit(EPOCHS, train, valid_dataset(24), callbacks=callbacks, initial_epoch=initial_epoch)
     with open(folder / "log.csv", encoding="utf-8") as file:
         rows = [{k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)]
     return {

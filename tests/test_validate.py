@@ -44,7 +44,8 @@ class Counter(Callback):
 
 
 def mean_loss(model):
-    """The mean loss over all samples, computed one by one."""
+    """The mean loss over all samples, computed one by one, in PYNATIVE mode, where nothing is compiled for it."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
     network, loss = model.predict_network, loss_fn("none")
     network.set_train(False)
     losses = [loss(network(images), labels).asnumpy() for images, labels in valid_dataset()]
@@ -408,7 +409,15 @@ def run_as(how, place, others, epochs=2, **arguments):
     return model
 
 
-@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("mode", "place"),
+    [
+        *(("pynative", place) for place in (0, 1, 2)),
+        ("graph", 1),
+        *(pytest.param("graph", place, marks=pytest.mark.slow) for place in (0, 2)),  # the place and the mode are apart
+    ],
+    indirect=["mode"],
+)
 def test_evaluation_hooks_are_those_of_fit(mode, place):
     """Each of them, in fit's order, with what fit shows of the run, wherever Validate stands."""
     logs = {}

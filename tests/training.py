@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -80,6 +81,12 @@ def make_model(
     network = seeded(network)
     optimizer = optimizer(network) if optimizer else nn.Adam(network.trainable_params(), learning_rate)
     return ms.Model(network, loss_fn(), optimizer, metrics=set(metrics) if isinstance(metrics, tuple) else metrics)
+
+
+@functools.cache
+def compiled_model() -> ms.Model:
+    """One Model for all that train it in GRAPH mode, whatever its weights are by then: it is compiled once."""
+    return make_model()
 
 
 def weights(cell: nn.Cell) -> dict[str, np.ndarray]:
