@@ -69,7 +69,7 @@ def test_a_long_wait_of_the_others_is_said(fails, monkeypatch, caplog):
     monkeypatch.setattr(logger, "propagate", True)
     with pytest.raises(OSError, match="No space left") if fails else contextlib.nullcontext():
         _ranks.do_once("BestCheckpoint", act)
-    assert "BestCheckpoint: the other processes have waited 0 s for the first; Ascend ends" in caplog.text
+    assert "BestCheckpoint: the other processes have waited 0 s for the first; MindSpore ends" in caplog.text
 
 
 def test_a_process_without_callbacks_is_no_hang(tmp_path):
