@@ -4,9 +4,11 @@
 
 starts two on this machine; each trains and validates on its own half of the digits. `msrun` runs the `python` that is
 first on the PATH, so activate the virtual environment before. Look at the lines, which are printed by the first process
-alone, and at the end: every process stopped in the same epoch and has the same weights. Break it off (Ctrl-C, or kill a
-process) and start it again: it goes on where it was. The logs of the processes lie in output/logs. MindSpore's warnings
-are left out of them, for a process that waits for the others writes dozens; `GLOG_v=2` brings them back.
+alone, and at the end: every process stopped in the same epoch and has the same weights. Kill a process, or break it off
+by Ctrl-C, at which `msrun` kills them all, and start it again: it continues where the latest state was saved. With
+`bash examples/run_distributed.sh` in place of `msrun --join=True`, Ctrl-C or a scheduler's SIGTERM ends the step under
+way, and the state is saved before the processes exit. Their logs lie in output/logs. MindSpore's warnings are left out
+of them, for a process that waits for the others writes dozens; `GLOG_v=2` brings them back.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ import re
 
 import agreement_run
 import pytest
+from jobs import MSRUN, Job, logs
 from test_contract import MAKE
 from test_large_runs import check_cell
-from test_ranks import MSRUN, logs, start
 
 from ms_callbacks.core import _ranks
 
@@ -36,7 +36,8 @@ def test_processes_train_together_where_they_are_alike_and_say_on_each_where_the
     What differs is an error on both, so that none waits for what the other never does; paths and lines may differ, for
     the first alone writes and prints. Then each callback alone trains there, or is refused, as the page says.
     """
-    assert start(tmp_path, agreement_run.__file__, str(tmp_path), "all") == 0, logs(tmp_path)
+    with Job(tmp_path, agreement_run.__file__, str(tmp_path), "all") as job:
+        assert job.wait() == 0, logs(tmp_path)
     told = [json.loads((tmp_path / f"told-{rank}.json").read_text()) for rank in (0, 1)]
     for case, expected in DIFFERING.items():
         for each in told:
@@ -68,10 +69,12 @@ def test_a_long_wait_of_the_others_is_said(fails, monkeypatch, caplog):
     monkeypatch.setattr(logger, "propagate", True)
     with pytest.raises(OSError, match="No space left") if fails else contextlib.nullcontext():
         _ranks.do_once("BestCheckpoint", act)
-    assert "BestCheckpoint: the other processes have waited 0 s for the first; Ascend ends" in caplog.text
+    assert "BestCheckpoint: the other processes have waited 0 s for the first; MindSpore ends" in caplog.text
 
 
 def test_a_process_without_callbacks_is_no_hang(tmp_path):
     """It is at something else when the other waits for it, which is found, and ends the job."""
-    assert start(tmp_path, agreement_run.__file__, str(tmp_path), "one has none") not in (0, None)
+    soon = {"MS_NODE_TIMEOUT": "10"}
+    with Job(tmp_path, agreement_run.__file__, str(tmp_path), "one has none", environment=soon) as job:
+        assert job.wait() != 0
     assert "another process that trains together with this one has none of its callbacks" in logs(tmp_path)

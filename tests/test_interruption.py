@@ -19,9 +19,9 @@ import interrupted_run
 import mindspore.dataset as ds
 import pytest
 from mindspore.train import Callback
-from training import dataset, make_model, valid_dataset
+from training import assert_same_weights, dataset, make_model, valid_dataset, weights
 
-from ms_callbacks import EarlyStopping, GracefulStop, History
+from ms_callbacks import EarlyStopping, GracefulStop, History, TrainingState, Validate
 from ms_callbacks.core import _signals
 
 KILLS = int(os.environ.get("MS_CALLBACKS_KILLS", "3"))
@@ -207,6 +207,67 @@ class Send(Callback):
                 os.kill(os.getpid(), number)
                 for _ in range(10):  # the handler runs
                     pass
+
+
+class SendAt(Callback):
+    """Sends this process a SIGTERM at the first of such moments."""
+
+    def __init__(self, moment: str) -> None:
+        self.moment = moment
+
+    def _come_to(self, moment: str) -> None:
+        if moment == self.moment:
+            self.moment = ""
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_train_begin(self, run_context: Any) -> None:
+        self._come_to("before the first step")
+
+    def on_eval_step_end(self, run_context: Any) -> None:
+        self._come_to("in an evaluation")
+
+    def on_train_end(self, run_context: Any) -> None:
+        self._come_to("when the last epoch is over")
+
+    def state_dict(self) -> dict[str, Any]:
+        self._come_to("in a save")
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("moment", "steps"),
+    [
+        ("before the first step", 1),  # as long as its graph compiles, too
+        ("in an evaluation", 4),
+        ("in a save", 5),
+        ("when the last epoch is over", 12),
+    ],
+)
+def test_a_signal_at_any_moment_stops_the_run_where_it_can_go_on(tmp_path: Path, moment: str, steps: int) -> None:
+    """What is under way ends first: the step, the evaluation with its epoch, or the save; the end is the same."""
+
+    def train(moment: str, folder: Path) -> tuple[GracefulStop, TrainingState, list[int], Any]:
+        seen: list[int] = []
+
+        class See(Callback):
+            def on_train_step_end(self, run_context: Any) -> None:
+                seen.append(run_context.original_args()["cur_step_num"])
+
+        model, train, stop, state = make_model(), dataset(), GracefulStop(), TrainingState(folder)
+        initial_epoch = state.resume(model, train, epochs=3)
+        if not state.finished_:
+            callbacks = [stop, state, Validate(model, valid_dataset()), See(), SendAt(moment)]
+            model.train(3, train, callbacks=callbacks, initial_epoch=initial_epoch)
+        return stop, state, seen, weights(model.train_network)
+
+    stop, state, seen, _ = train(moment, tmp_path / "run")
+    assert (stop.signal_, len(seen), state.finished_) == (signal.SIGTERM, steps, steps == 12)
+    _, state, _, resumed = train("", tmp_path / "run")
+    assert state.finished_
+    assert_same_weights(resumed, train("", tmp_path / "whole")[3])
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
-_LONG = 30  # seconds
+_LONG = 10  # seconds
 
 
 def count() -> int:
@@ -120,8 +120,9 @@ def do_once(owner: str, action: Callable[[], None]) -> None:
         waited = time.monotonic() - began
         if count() > 1 and waited > _LONG:
             logging.getLogger("ms_callbacks").info(
-                f"{owner}: the other processes have waited {waited:.0f} s for the first; Ascend ends a process that "
-                f"waits longer than HCCL_EXEC_TIMEOUT, 1836 s where it is not set"
+                f"{owner}: the other processes have waited {waited:.0f} s for the first; MindSpore ends those that "
+                f"wait longer than HCCL_EXEC_TIMEOUT on Ascend (1836 s where it is not set), or MS_CPU_COMM_OP_TIMEOUT "
+                f"on a CPU (30 s)"
             )
     if total([error is not None])[0]:
         raise error or OSError(f"{owner}: failed on the first rank; its log says why")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 import uuid
@@ -281,14 +282,12 @@ class BestCheckpoint(TrainCallback, Writer):
         best = self._decide(run, value) if value is not None else None
         last = Kept(self._last_path, self._record(run, value)) if self.save_last else None
         _ranks.do_once(_OWNER, lambda: self._save(_Saves(best, last)))
-        if best is not None and not self.background:
-            self._learn_from_first()
 
     def finish_writing(self) -> None:
         """Waits until all is written."""
         if self.background:
             _ranks.do_once(_OWNER, lambda: self._take_note(wait=True))
-            self._learn_from_first()
+        self._learn_from_first()
 
     def on_exit(self) -> None:
         """Waits until all is written, where an exception ended the run too."""
@@ -575,9 +574,14 @@ class BestCheckpoint(TrainCallback, Writer):
             )
 
     def _learn_from_first(self) -> None:
-        """Of several processes, lets those that do not write know what is on disk."""
+        """Lets the processes that do not write know what is on disk, which may be that of another machine."""
+        if _ranks.count() == 1:
+            return
+        own = [[os.path.basename(kept.path), kept.record] for kept in self._kept] if _ranks.is_first() else []
+        of_first: list[Any] = max(map(json.loads, _ranks.gathered_texts(json.dumps(own))), key=len)
         if not _ranks.is_first():
-            self._kept = self._decided = [at(kept.path) for kept in self._decided]
+            folder = os.path.dirname(self.filepath)
+            self._kept = self._decided = [Kept(os.path.join(folder, name), record) for name, record in of_first]
 
     def _ranked(self, kept: Iterable[Kept]) -> list[Kept]:
         # Sorting is stable: of equal values the earlier stays before the later.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any, Optional, Union
 
@@ -19,7 +20,9 @@ from ..core._mindspore_compat import SIGNAL_CALLBACKS
 __all__ = ["GracefulStop"]
 
 _OWNER = "GracefulStop"
-_STEPS_BETWEEN_TALKS = 20  # of several processes, which all have to stop after the same step
+# Of several processes, which all have to stop after the same step.
+_SECONDS_BETWEEN_TALKS = 1.0
+_MOST_STEPS_BETWEEN_TALKS = 20
 
 
 class GracefulStop(TrainCallback):
@@ -46,15 +49,26 @@ class GracefulStop(TrainCallback):
     outside of them, which set MindSpore's handler again.
 
     Works under `nohup` (SIGHUP is left alone). Of several processes it is enough that one gets the signal: they agree
-    on it every 20 steps. `msrun` answers Ctrl-C by killing its workers, which see no signal: send one of them SIGTERM.
+    on it once a second, or after every step where steps take longer (after 20 at the latest), and at the end of every
+    epoch. All stop after the same step and have the same `signal_`. A signal that comes after the last epoch is seen by
+    the process that got it, and changes nothing.
+
+    `msrun` itself passes no signal on: Ctrl-C makes it kill its workers and exit with status 0, and after a SIGTERM
+    they run on without it. Send the signal to a worker, or start `msrun` by `examples/run_distributed.sh`, which a
+    scheduler or a person at a terminal can stop. A signal that comes before `Model.train`, while a process imports or
+    builds its network, does what it does without this callback: it ends the process, and where it is ignored, as in
+    that script, which sends it again every second, nothing. A graph that compiles, an evaluation or a save ends first.
 
     Args:
         exit_with: what to do once the run is over and every callback is done: `None` returns from `Model.train`,
             `0` ends the process with that status, and `"signal"` with 128 + the signal's number, as shells report it.
-            Where an exception ends the run, that is what comes out. Default: None.
+            Where an exception ends the run, that is what comes out. As soon as one process has exited with another
+            status than 0, `msrun` kills the others: with `"signal"` each waits until the callbacks of all are done.
+            `msrun` itself then exits with 1, half a minute later where it had to kill one. Default: None.
 
     Attributes:
-        signal_ (int): the number of the signal that stopped the run; 0 if none did.
+        signal_ (int): the number of the signal that stopped the run; 0 if none did. The highest where processes got
+            several.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
@@ -79,9 +93,10 @@ class GracefulStop(TrainCallback):
     def on_train_begin(self, run_context: Any) -> None:
         """Sets the handlers."""
         super().on_train_begin(run_context)
-        self.signal_ = 0
+        self.signal_ = self._agreed_on = 0
         self._is_asked = False
         self._is_alone = _ranks.count() == 1
+        self._steps, self._steps_between_talks, self._talked_at = 0, 1, time.monotonic()
         self.at_step(STEP_END, self._look)
         self._process = os.getpid()
         handlers = {"SIGTERM": self._stop, "SIGINT": self._stop, "SIGUSR1": self._ask}  # Windows has no SIGUSR1
@@ -99,9 +114,12 @@ class GracefulStop(TrainCallback):
             )
 
     def _look(self, run_context: Any) -> None:
-        """Stops, where a signal has come."""
-        if self._is_alone or self._run.step_in_epoch % _STEPS_BETWEEN_TALKS == 0:
-            self._act(self._run)
+        """Stops, where a signal has come; several processes ask each other only now and then."""
+        if not self._is_alone:
+            self._steps += 1
+            if self._steps < self._steps_between_talks:
+                return
+        self._act(self._run)
 
     def after_epoch(self, run: Run) -> None:
         """Stops, where a signal has come during the evaluation."""
@@ -113,11 +131,15 @@ class GracefulStop(TrainCallback):
             self.say(f"stopped by {signal.Signals(self.signal_).name} in epoch {run.epoch}, step {run.step_in_epoch}")
 
     def __exit__(self, *error: Any) -> None:
-        was_running = bool(self._earlier)
-        super().__exit__(*error)
         failed = bool(error) and error[0] is not None  # such as a state that could not be saved: that is to be seen
-        if was_running and not self._earlier and not failed and self.signal_ and self.exit_with is not None:
-            raise SystemExit(0 if self.exit_with == 0 else 128 + self.signal_)
+        exits_with = 0
+        if self._depth == 1 and self._earlier and not failed and self.exit_with is not None:
+            exits_with = self.signal_ if self._is_alone else self._agreed_on
+        if exits_with and self.exit_with == "signal" and not self._is_alone:
+            _ranks.total([0.0])  # returns when every process has come here
+        super().__exit__(*error)
+        if exits_with:
+            raise SystemExit(0 if self.exit_with == 0 else 128 + exits_with)
 
     def on_exit(self) -> None:
         """Lets the earlier handlers come back."""
@@ -128,15 +150,26 @@ class GracefulStop(TrainCallback):
 
     def _act(self, run: Run) -> None:
         """Does what a signal has asked for; where there are several processes, all or none."""
-        stopping, asked = self.signal_, int(self._is_asked)
-        if not self._is_alone:
-            stopping, asked = map(int, _ranks.gathered(np.array([stopping, asked], np.float32)).max(0))
+        stopping, asked = self._agreed()
         if asked:
             run.is_state_asked, self._is_asked = True, False
         if stopping:
-            self.signal_ = self.signal_ or stopping
+            self.signal_ = self._agreed_on = stopping
             _signals.let_next_ctrl_c_end_it()  # MindSpore may have set its own in this step
             run.interrupt()
+
+    def _agreed(self) -> tuple[int, bool]:
+        """The signal to stop for, and whether the state is to be saved; the same in all processes."""
+        if self._is_alone:
+            return self.signal_, self._is_asked
+        now = time.monotonic()
+        own = np.array([self.signal_, self._is_asked, now - self._talked_at], np.float32)
+        stopping, asked, seconds = _ranks.gathered(own).max(0).tolist()
+        if self._steps:  # since they last asked each other, which may just have been
+            steps = _SECONDS_BETWEEN_TALKS * self._steps / max(seconds, 1e-6)
+            self._steps_between_talks = int(min(max(steps, 1), _MOST_STEPS_BETWEEN_TALKS))
+        self._steps, self._talked_at = 0, now
+        return int(stopping), bool(asked)
 
     def _stop(self, number: int, frame: Optional[FrameType]) -> None:
         if os.getpid() != self._process:  # a worker of the dataset's, forked during the run
