@@ -16,7 +16,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from . import cpu
-from .core._machine import onednn, onednn_isa, processor, processor_flags
+from .core._machine import ISA_VARIABLES, onednn, onednn_isa, processor, processor_flags
 from .core._mindspore_compat import VERSION, numpy_mismatch
 
 _MODES = {"graph": ms.GRAPH_MODE, "pynative": ms.PYNATIVE_MODE}
@@ -137,7 +137,7 @@ def _onednn() -> Optional[str]:
     library.dnnl_version.restype = ctypes.POINTER(_OneDNNVersion)
     version = library.dnnl_version().contents
     name = _ISA_NAMES.get(isa, f"instructions {isa:#x}")
-    limits = [f"; {each}={os.environ[each]} is set" for each in cpu._ISA_VARIABLES if os.environ.get(each)]
+    limits = [f"; {each}={os.environ[each]} is set" for each in ISA_VARIABLES if os.environ.get(each)]
     return f"{version.major}.{version.minor}.{version.patch}, uses {name}{''.join(limits)}"
 
 

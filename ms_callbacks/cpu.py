@@ -9,7 +9,7 @@ import os
 
 import mindspore as ms
 
-from .core._machine import onednn_isa, processor_flags
+from .core._machine import ISA_VARIABLES, onednn_isa, processor_flags
 from .core._mindspore_compat import VERSION, launches_block
 
 __all__ = ["fast_cpu"]
@@ -17,8 +17,6 @@ __all__ = ["fast_cpu"]
 _log = logging.getLogger("ms_callbacks").getChild("cpu")
 _log.parent = logging.getLogger()  # not `ms_callbacks`, which prints
 
-# oneDNN reads the first of these, and the second is its name of old.
-_ISA_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 _AVX512 = 0x20  # the bit that all of oneDNN's AVX-512 levels have
 _QUEUES = {"frontend_queue", "backend_queue"}  # the threads of MindSpore's own to which PYNATIVE mode hands operations
 _TOO_LATE = "too late"
@@ -51,7 +49,7 @@ def fast_cpu() -> dict[str, str]:
         return {}
     done = {}
     version = _version(VERSION)
-    limited = any(os.environ.get(name) for name in _ISA_VARIABLES)  # to oneDNN, an empty one is none
+    limited = any(os.environ.get(name) for name in ISA_VARIABLES)  # to oneDNN, an empty one is none
     if version >= (2, 9) and "avx512f" in processor_flags() and not limited:
         done["ONEDNN_MAX_CPU_ISA=AVX2"] = _limit_onednn()
     if version >= (2, 8) and not launches_block():
@@ -63,9 +61,9 @@ def fast_cpu() -> dict[str, str]:
 
 def _limit_onednn() -> str:
     """Limits oneDNN to AVX2; returns the reason, or that it is too late."""
-    os.environ[_ISA_VARIABLES[0]] = "AVX2"
+    os.environ[ISA_VARIABLES[0]] = "AVX2"
     if (onednn_isa() or 0) & _AVX512:
-        del os.environ[_ISA_VARIABLES[0]]
+        del os.environ[ISA_VARIABLES[0]]
         return f"{_TOO_LATE}: an operation has run already; call fast_cpu() before the first, or set it in the shell"
     return f"MindSpore {VERSION} runs convolutions by a slow reference kernel on a processor with AVX-512"
 

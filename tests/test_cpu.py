@@ -26,7 +26,7 @@ def _clean(monkeypatch):
 
 def pretend(monkeypatch, version, flags):
     blocked = []
-    monkeypatch.setattr(ms, "__version__", version)
+    monkeypatch.setattr(cpu, "VERSION", version)
     monkeypatch.setattr(cpu, "processor_flags", lambda: set(flags))
     monkeypatch.setattr(cpu, "launches_block", lambda: bool(blocked))
     runtime = types.SimpleNamespace(launch_blocking=lambda: blocked.append(1))
@@ -156,12 +156,12 @@ def test_the_library_is_found_in_a_folder_with_spaces(monkeypatch):
     """Or not at all, where its file has been replaced since; never an error."""
     line = "7f00-7f01 r-xp 00000000 fe:00 17    /home/me/my project/lib/libdnnl.so.3\n"
     opened = []
-    monkeypatch.setattr(cpu, "open", lambda *_, **__: io.StringIO(line), raising=False)
-    monkeypatch.setattr(cpu.ctypes, "CDLL", opened.append)
+    monkeypatch.setattr(_machine, "open", lambda *_, **__: io.StringIO(line), raising=False)
+    monkeypatch.setattr(_machine.ctypes, "CDLL", opened.append)
     _machine.onednn()
     assert opened == ["/home/me/my project/lib/libdnnl.so.3"]
     monkeypatch.undo()
-    monkeypatch.setattr(cpu, "open", lambda *_, **__: io.StringIO(line), raising=False)
+    monkeypatch.setattr(_machine, "open", lambda *_, **__: io.StringIO(line), raising=False)
     assert _machine.onednn() is None
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import ctypes
 from typing import Optional
 
-__all__ = ["onednn", "onednn_isa", "processor", "processor_flags"]
+__all__ = ["ISA_VARIABLES", "onednn", "onednn_isa", "processor", "processor_flags"]
+
+# oneDNN reads the first of these, and the second is its name of old.
+ISA_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
 
 def onednn_isa() -> Optional[int]:
