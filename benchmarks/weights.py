@@ -19,7 +19,7 @@ from mindspore.train import Callback
 from benchmarks._big import EPOCHS, WEIGHTS, Job
 from benchmarks._measure import Row, in_turns, ratios, run
 from ms_callbacks import BestCheckpoint, EarlyStopping, TrainingState
-from ms_callbacks.core._weights import Snapshot, named_parameters
+from ms_callbacks.core.parameters import Snapshot, named_parameters
 from ms_callbacks.cpu import fast_cpu
 
 

@@ -14,8 +14,8 @@ import time
 from typing import Any, Optional
 
 from . import __version__
-from .core._files import check_folder
-from .core._output import print_line
+from .core.atomic_files import check_folder
+from .core.console import print_line
 
 __all__ = ["MODES", "doctor"]
 

@@ -16,8 +16,8 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from . import cpu
-from .core._machine import ISA_VARIABLES, onednn, onednn_isa, processor, processor_flags
-from .core._mindspore_compat import VERSION, numpy_mismatch
+from .core.machine import ISA_VARIABLES, onednn, onednn_isa, processor, processor_flags
+from .core.mindspore_compat import VERSION, numpy_mismatch
 
 _MODES = {"graph": ms.GRAPH_MODE, "pynative": ms.PYNATIVE_MODE}
 

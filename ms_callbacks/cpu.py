@@ -9,8 +9,8 @@ import os
 
 import mindspore as ms
 
-from .core._machine import ISA_VARIABLES, onednn_isa, processor_flags
-from .core._mindspore_compat import VERSION, launches_block
+from .core.machine import ISA_VARIABLES, onednn_isa, processor_flags
+from .core.mindspore_compat import VERSION, launches_block
 
 __all__ = ["fast_cpu"]
 

@@ -26,10 +26,12 @@ from typing import Any
 import interrupted_run
 import mindspore.dataset as ds
 
-from ms_callbacks.core import _files
-from ms_callbacks.keep import _records
+from ms_callbacks.checkpointing import _checkpoint_index
+from ms_callbacks.core import atomic_files
 
-_files._PAUSE = 0.0  # seconds: what a kill leaves goes at the next start, so that each phase is that of the last kill
+atomic_files._PAUSE = (
+    0.0  # seconds: what a kill leaves goes at the next start, so that each phase is that of the last kill
+)
 CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
 WITHIN = {"shuffle": CAN_BEGIN_WITHIN, "every_n_steps": 3 if CAN_BEGIN_WITHIN else None}
 KINDS: list[dict[str, Any]] = [
@@ -105,7 +107,7 @@ def phase(folder: str) -> str:
 def check_files(folder: str) -> None:
     """Raises unless each best file that has a name is whole."""
     for path in glob.glob(os.path.join(folder, "*.ckpt")):
-        _records.verified(_records.at(path))
+        _checkpoint_index.verified(_checkpoint_index.at(path))
 
 
 def killed(kind: dict[str, Any], left: int, chance: random.Random) -> tuple[list[str], dict[str, Any]]:

@@ -10,8 +10,8 @@ from mindspore.train import Callback
 from training import Recorder, assert_same_weights, dataset, loss_fn, make_model, valid_dataset, weights
 
 from ms_callbacks import Validate
-from ms_callbacks.watch._layer_values import values_of
-from ms_callbacks.watch.activation_monitor import ActivationMonitor
+from ms_callbacks.diagnostics._layer_values import values_of
+from ms_callbacks.diagnostics.activation_monitor import ActivationMonitor
 
 
 class Mortal(nn.Cell):

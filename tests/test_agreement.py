@@ -13,7 +13,7 @@ from jobs import MSRUN, Job, logs
 from test_contract import MAKE
 from test_large_runs import check_cell
 
-from ms_callbacks.core import _ranks
+from ms_callbacks.core import distributed
 
 pytestmark = pytest.mark.skipif(MSRUN is None, reason="this MindSpore has no msrun, which starts several processes")
 
@@ -57,9 +57,9 @@ def test_processes_train_together_where_they_are_alike_and_say_on_each_where_the
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_long_wait_of_the_others_is_said(fails, monkeypatch, caplog):
     """With what ends it on Ascend; whatever comes of it."""
-    monkeypatch.setattr(_ranks, "count", lambda: 2)
-    monkeypatch.setattr(_ranks, "sums", lambda array: array)
-    monkeypatch.setattr(_ranks, "_LONG", 0.0)
+    monkeypatch.setattr(distributed, "count", lambda: 2)
+    monkeypatch.setattr(distributed, "sums", lambda array: array)
+    monkeypatch.setattr(distributed, "_LONG", 0.0)
 
     def act():
         if fails:
@@ -68,7 +68,7 @@ def test_a_long_wait_of_the_others_is_said(fails, monkeypatch, caplog):
     logger = logging.getLogger("ms_callbacks")
     monkeypatch.setattr(logger, "propagate", True)
     with pytest.raises(OSError, match="No space left") if fails else contextlib.nullcontext():
-        _ranks.do_once("BestCheckpoint", act)
+        distributed.do_once("BestCheckpoint", act)
     assert "BestCheckpoint: the other processes have waited 0 s for the first; MindSpore ends" in caplog.text
 
 

@@ -13,7 +13,7 @@ from mindspore.train import Callback
 from training import Network, Recorder, assert_same_weights, dataset, loss_fn, make_model, valid_dataset, weights
 
 from ms_callbacks import Validate
-from ms_callbacks.watch.batch_accuracy import BatchAccuracy
+from ms_callbacks.monitoring.batch_accuracy import BatchAccuracy
 
 
 def watched(accuracy):

@@ -23,8 +23,8 @@ from mindspore import nn
 from training import Network, Recorder, Script, assert_same_weights, dataset, make_model, valid_dataset, weights
 
 from ms_callbacks import BestCheckpoint, Validate
-from ms_callbacks.core import _checkpoint_io, _files
-from ms_callbacks.core._template import PathTemplate
+from ms_callbacks.core import atomic_files, checkpoint_io
+from ms_callbacks.core.path_template import PathTemplate
 
 FORMATS = ["ckpt", "safetensors"]
 
@@ -547,7 +547,7 @@ def test_what_a_killed_run_left_is_removed_at_the_start(tmp_path):
     """A half-written file of a process that is gone, beside the link and beside what it points to."""
     lefts = []
     for folder in (tmp_path / "links", tmp_path / "files"):
-        lefts.append(folder / f"{_files._PREFIX}abcdefgh")
+        lefts.append(folder / f"{atomic_files._PREFIX}abcdefgh")
         lefts[-1].mkdir(parents=True)
         for name in ("lock", "file", "."):
             (lefts[-1] / name).touch() if name != "." else None
@@ -881,14 +881,14 @@ class Held:
     def __init__(self, monkeypatch):
         self.go = threading.Event()
         self.saved = []
-        save = _checkpoint_io.save
+        save = checkpoint_io.save
 
         def held(file, arrays, ending):
             assert self.go.wait(60)
             self.saved.append(int(arrays["weight"].item()))
             save(file, arrays, ending)
 
-        monkeypatch.setattr(_checkpoint_io, "save", held)
+        monkeypatch.setattr(checkpoint_io, "save", held)
 
 
 class Do(ms.train.Callback):
@@ -954,7 +954,7 @@ def test_nothing_that_is_to_be_kept_is_let_go(tmp_path, monkeypatch):
 @pytest.mark.parametrize("failing", [1, 3])
 def test_a_save_that_fails_behind_the_run_is_raised(tmp_path, monkeypatch, failing):
     """At the next hook, in the middle of an epoch; that of the last epoch at the end."""
-    best, steps, save, second_epoch = best_of(tmp_path), [], _checkpoint_io.save, threading.Event()
+    best, steps, save, second_epoch = best_of(tmp_path), [], checkpoint_io.save, threading.Event()
 
     def fail(file, arrays, ending):
         if arrays["weight"].item() == failing:
@@ -971,7 +971,7 @@ def test_a_save_that_fails_behind_the_run_is_raised(tmp_path, monkeypatch, faili
             if best._behind is not None and best._behind._jobs:
                 futures.wait([best._behind._jobs[0].future])
 
-    monkeypatch.setattr(_checkpoint_io, "save", fail)
+    monkeypatch.setattr(checkpoint_io, "save", fail)
     with pytest.raises(OSError, match=f"BestCheckpoint: could not save .* in epoch {failing}: disk; an earlier file"):
         numbered(best, 3, Step(), steps=5)
     assert (steps.count(failing), steps.count(failing + 1)) == (5, 1 if failing == 1 else 0)
@@ -990,7 +990,7 @@ def test_after_a_failure_nothing_else_is_written(tmp_path, monkeypatch):
         assert go.wait(60)
         raise OSError("disk")
 
-    monkeypatch.setattr(_checkpoint_io, "save", fail)
+    monkeypatch.setattr(checkpoint_io, "save", fail)
     with pytest.raises(OSError, match="in epoch 1: disk"):
         numbered(best_of(tmp_path), 2, Do(2, go.set, at_end=True))
     assert tried in ([1], [1, 2])  # the thread may have been faster than the hook
@@ -1000,14 +1000,14 @@ def test_after_a_failure_nothing_else_is_written(tmp_path, monkeypatch):
 def test_an_exception_waits_for_what_is_being_written(tmp_path, monkeypatch):
     """The run's own error is what is seen, and the file is there."""
     path = str(tmp_path / "best.ckpt")
-    slow, save = threading.Event(), _checkpoint_io.save
+    slow, save = threading.Event(), checkpoint_io.save
 
     def slowly(file, arrays, ending):
         slow.set()
         time.sleep(0.3)
         save(file, arrays, ending)
 
-    monkeypatch.setattr(_checkpoint_io, "save", slowly)
+    monkeypatch.setattr(checkpoint_io, "save", slowly)
 
     def fail():
         assert slow.wait(60)

@@ -23,8 +23,8 @@ from ms_callbacks import (
     ShapeInspector,
     Validate,
 )
-from ms_callbacks.watch import callback_profiler
-from ms_callbacks.watch._device_reads import noticed
+from ms_callbacks.diagnostics import callback_profiler
+from ms_callbacks.diagnostics._device_reads import noticed
 
 
 class Clock:

@@ -11,8 +11,8 @@ from mindspore.train import Accuracy, Callback, Loss
 from training import Recorder, assert_same_weights, weights
 
 from ms_callbacks import Validate
-from ms_callbacks.explain.confusion_matrix import ConfusionMatrix
-from ms_callbacks.explain.hard_examples import HardExamples
+from ms_callbacks.interpretation.confusion_matrix import ConfusionMatrix
+from ms_callbacks.interpretation.hard_examples import HardExamples
 
 REPORTS = [ConfusionMatrix, HardExamples]
 COUNT = 20

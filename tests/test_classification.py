@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 
-from ms_callbacks.core._classification import BINARY, MULTICLASS, MULTILABEL, ClassReader, loss_kind
+from ms_callbacks.core.classification import BINARY, MULTICLASS, MULTILABEL, ClassReader, loss_kind
 
 LOGITS, PROBABILITIES = loss_kind(nn.BCEWithLogitsLoss()), loss_kind(nn.BCELoss())
 SOFTMAX, DISTANCE = loss_kind(nn.SoftmaxCrossEntropyWithLogits()), loss_kind(nn.MSELoss())

@@ -8,7 +8,7 @@ import pathlib
 import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / "ms_callbacks"
-COMPAT = "_mindspore_compat.py"
+COMPAT = "mindspore_compat.py"
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != COMPAT and "vision" not in path.parts)
 MINDSPORES = ("ms", "mindspore", "nn", "ops", "ds", "train", "Tensor", "Parameter", "mint")
 OF_TUPLES = ("_replace", "_fields", "_asdict")  # which a NamedTuple has for everybody

@@ -14,7 +14,7 @@ from mindspore.train import Callback
 from training import CLASSES, Recorder, dataset, make_model, valid_dataset
 
 from ms_callbacks import Validate
-from ms_callbacks.explain.confusion_matrix import ConfusionMatrix
+from ms_callbacks.interpretation.confusion_matrix import ConfusionMatrix
 
 
 class NoStep(Callback):

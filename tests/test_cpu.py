@@ -12,7 +12,7 @@ import mindspore as ms
 import pytest
 
 from ms_callbacks import cpu
-from ms_callbacks.core import _machine
+from ms_callbacks.core import machine
 
 
 @pytest.fixture(autouse=True)
@@ -156,13 +156,13 @@ def test_the_library_is_found_in_a_folder_with_spaces(monkeypatch):
     """Or not at all, where its file has been replaced since; never an error."""
     line = "7f00-7f01 r-xp 00000000 fe:00 17    /home/me/my project/lib/libdnnl.so.3\n"
     opened = []
-    monkeypatch.setattr(_machine, "open", lambda *_, **__: io.StringIO(line), raising=False)
-    monkeypatch.setattr(_machine.ctypes, "CDLL", opened.append)
-    _machine.onednn()
+    monkeypatch.setattr(machine, "open", lambda *_, **__: io.StringIO(line), raising=False)
+    monkeypatch.setattr(machine.ctypes, "CDLL", opened.append)
+    machine.onednn()
     assert opened == ["/home/me/my project/lib/libdnnl.so.3"]
     monkeypatch.undo()
-    monkeypatch.setattr(_machine, "open", lambda *_, **__: io.StringIO(line), raising=False)
-    assert _machine.onednn() is None
+    monkeypatch.setattr(machine, "open", lambda *_, **__: io.StringIO(line), raising=False)
+    assert machine.onednn() is None
 
 
 @pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])

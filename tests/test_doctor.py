@@ -12,9 +12,9 @@ import sys
 import numpy as np
 import pytest
 
-from ms_callbacks import __main__, __version__, _doctor, cpu
-from ms_callbacks.core import _machine
-from ms_callbacks.core._mindspore_compat import numpy_mismatch
+from ms_callbacks import __main__, __version__, _doctor
+from ms_callbacks.core import machine
+from ms_callbacks.core.mindspore_compat import numpy_mismatch
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -241,7 +241,7 @@ def test_a_process_that_does_not_answer_is_given_up(monkeypatch, tmp_path, capsy
 
 def test_the_command_runs(tmp_path):
     """It finds the oneDNN of the MindSpore at hand, and heeds the user's variables."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **dict.fromkeys(cpu._ISA_VARIABLES, "AVX2")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **dict.fromkeys(machine.ISA_VARIABLES, "AVX2")}
     command = [sys.executable, "-W", "error:::ms_callbacks", "-m", "ms_callbacks", "doctor", "--mode", "graph"]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=120, env=environment, check=False, cwd=tmp_path
@@ -254,7 +254,7 @@ def test_the_command_runs(tmp_path):
     assert len(re.findall(r"[0-9.]+ ms", done.stdout)) == 1
     assert ("Nothing is wrong" in done.stdout) == (numpy_mismatch() is None)
     assert (f"NumPy {np.__version__} is installed" in done.stdout) == (numpy_mismatch() is not None)
-    if _machine.onednn() is not None:
+    if machine.onednn() is not None:
         assert re.search(r"oneDNN: +[0-9]+\.[0-9]+\.[0-9]+, uses ", done.stdout)
         assert "AVX512" not in done.stdout
         assert "ONEDNN_MAX_CPU_ISA=AVX2 is set" in done.stdout

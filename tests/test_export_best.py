@@ -25,8 +25,8 @@ from training import (
 )
 
 from ms_callbacks import EarlyStopping, Validate
-from ms_callbacks.keep import _export
-from ms_callbacks.keep.export_best import ExportBest
+from ms_callbacks.checkpointing import _export
+from ms_callbacks.checkpointing.export_best import ExportBest
 
 INPUTS = Tensor(np.random.RandomState(3).randn(5, 1, 4, 4).astype(np.float32))
 

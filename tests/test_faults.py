@@ -36,9 +36,9 @@ from ms_callbacks import (
     TrainingState,
     Validate,
 )
-from ms_callbacks.core import _checkpoint_io, _files
-from ms_callbacks.keep import training_state
-from ms_callbacks.keep._states import State
+from ms_callbacks.checkpointing import training_state
+from ms_callbacks.checkpointing._states import State
+from ms_callbacks.core import atomic_files, checkpoint_io
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits and signals of POSIX")
 
@@ -557,7 +557,7 @@ def test_who_loads_while_another_saves_gets_one_whole_file(tmp_path, monkeypatch
 
         return first_save
 
-    for module, name in ((_files, "sha256"), (_checkpoint_io, "load")):
+    for module, name in ((atomic_files, "sha256"), (checkpoint_io, "load")):
         scripted(best_at(path), epochs=1)
         monkeypatch.setattr(module, name, save_between(getattr(module, name)))
         assert outcome(best_at(path)) in (1, 3, "refused")  # the last where the record was another run's

@@ -15,7 +15,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from ms_callbacks.core import _checkpoint_io, _files
+from ms_callbacks.core import atomic_files, checkpoint_io
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="calls of POSIX")
 
@@ -25,19 +25,19 @@ def put(text):
 
 
 def save(path, text):
-    with _files.staged(str(path), put(text)):
+    with atomic_files.staged(str(path), put(text)):
         pass
 
 
 def test_the_new_stands_where_the_old_stood_only_when_it_is_whole(tmp_path):
     """Until the block ends, the old file is there; after it, the new one, and nothing else."""
     path = str(tmp_path / "file.txt")
-    with _files.staged(path, put("old")):
+    with atomic_files.staged(path, put("old")):
         assert not os.path.exists(path)
-    with _files.staged(path, put("new")) as digest:
+    with atomic_files.staged(path, put("new")) as digest:
         assert open(path).read() == "old"
     assert open(path).read() == "new"
-    assert _files.sha256(path) == digest
+    assert atomic_files.sha256(path) == digest
     assert os.listdir(tmp_path) == ["file.txt"]
 
 
@@ -45,7 +45,9 @@ def test_the_new_stands_where_the_old_stood_only_when_it_is_whole(tmp_path):
 def test_the_digest_is_that_of_all_that_was_written(tmp_path, blocks):
     """In order, whatever the pieces; what is not bytes but lies in memory as such counts too."""
     arrays = [np.arange(5), np.zeros((0, 3)), np.ones((2, 2))[:, :1].copy()]
-    digest = _files.written(str(tmp_path / "file"), lambda file: [file.write(each) for each in [*blocks, *arrays]])
+    digest = atomic_files.written(
+        str(tmp_path / "file"), lambda file: [file.write(each) for each in [*blocks, *arrays]]
+    )
     content = b"".join([*blocks, *(array.tobytes() for array in arrays)])
     assert (tmp_path / "file").read_bytes() == content
     assert digest == hashlib.sha256(content).hexdigest()
@@ -65,7 +67,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, m
     if moment == "while renaming":
         monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk"):
-        with _files.staged(path, fail if moment == "while writing" else put("new")):
+        with atomic_files.staged(path, fail if moment == "while writing" else put("new")):
             if moment == "before renaming":
                 fail()
     assert open(path).read() == "old"
@@ -75,8 +77,8 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, m
 def test_files_get_ordinary_permissions(tmp_path):
     """Those that any new file gets, alone or in a folder, whatever the folder is that they are written in."""
     save(tmp_path / "file.txt", "x")
-    with _files.staged_folder(str(tmp_path / "folder")) as folder:
-        _files.written(os.path.join(folder, "file.txt"), put("x"))
+    with atomic_files.staged_folder(str(tmp_path / "folder")) as folder:
+        atomic_files.written(os.path.join(folder, "file.txt"), put("x"))
     (tmp_path / "other").write_text("x")
     (tmp_path / "another").mkdir()
     modes = {each: stat.S_IMODE((tmp_path / each).stat().st_mode) for each in ("other", "another")}
@@ -88,7 +90,7 @@ def test_files_get_ordinary_permissions(tmp_path):
 def test_two_that_save_to_one_name_at_once_do_not_meet(tmp_path):
     """Neither dies, and the last to be renamed stands, whole."""
     path = str(tmp_path / "file.txt")
-    with _files.staged(path, put("one")):
+    with atomic_files.staged(path, put("one")):
         save(path, "other")
         assert open(path).read() == "other"
     assert open(path).read() == "one"
@@ -120,17 +122,20 @@ def make_workshop(folder, name, age=None, lock=True):
 def test_what_nobody_writes_any_more_is_removed_and_nothing_else(tmp_path):
     """By lock and age, whatever the names of the machine and the numbers of its processes."""
     stays = {"best.ckpt": {}, ".partial-other": {}, ".partial-another.host-12-best.ckpt": {}}
-    stays[f"{_files._PREFIX}justnow_"] = {"age": 200}  # another machine's, perhaps, whose locks are not seen here
-    stays[f"{_files._PREFIX}nolock__"] = {"age": 80000, "lock": False}
-    goes = {f"{_files._PREFIX}old_____": {"age": 400}, f"{_files._PREFIX}nolock_2": {"age": 90000, "lock": False}}
+    stays[f"{atomic_files._PREFIX}justnow_"] = {"age": 200}  # another machine's, perhaps, whose locks are not seen here
+    stays[f"{atomic_files._PREFIX}nolock__"] = {"age": 80000, "lock": False}
+    goes = {
+        f"{atomic_files._PREFIX}old_____": {"age": 400},
+        f"{atomic_files._PREFIX}nolock_2": {"age": 90000, "lock": False},
+    }
     for name, how in {**stays, **goes}.items():
         make_workshop(tmp_path, name, **{"age": 1e9, **how})
-    (tmp_path / f"{_files._PREFIX}linked__").symlink_to(tmp_path / "best.ckpt")
-    with _files.staged(str(tmp_path / "file"), put("x")):
-        (own,) = {path.name for path in tmp_path.iterdir()} - {*stays, *goes, f"{_files._PREFIX}linked__"}
+    (tmp_path / f"{atomic_files._PREFIX}linked__").symlink_to(tmp_path / "best.ckpt")
+    with atomic_files.staged(str(tmp_path / "file"), put("x")):
+        (own,) = {path.name for path in tmp_path.iterdir()} - {*stays, *goes, f"{atomic_files._PREFIX}linked__"}
         make_old(tmp_path / own)
-        _files.remove_orphans(str(tmp_path))
-        assert {path.name for path in tmp_path.iterdir()} == {*stays, own, f"{_files._PREFIX}linked__"}
+        atomic_files.remove_orphans(str(tmp_path))
+        assert {path.name for path in tmp_path.iterdir()} == {*stays, own, f"{atomic_files._PREFIX}linked__"}
 
 
 @posix
@@ -151,7 +156,7 @@ def test_a_process_of_another_container_is_not_taken_for_dead(tmp_path):
                 os.write(write, f"{first}\n".encode())
                 os.waitpid(first, 0)
                 os._exit(0)
-            with _files.staged(str(tmp_path / "file"), put("x")):
+            with atomic_files.staged(str(tmp_path / "file"), put("x")):
                 os.write(write, f"0 {os.getpid()}\n".encode())
                 time.sleep(60)
         os._exit(1)
@@ -167,13 +172,13 @@ def test_a_process_of_another_container_is_not_taken_for_dead(tmp_path):
             assert number == "1"
             (workshop,) = tmp_path.iterdir()
             make_old(workshop)
-            _files.remove_orphans(str(tmp_path))
+            atomic_files.remove_orphans(str(tmp_path))
             assert list(tmp_path.iterdir()) == [workshop]
             assert (workshop / "file").exists()
         finally:
             os.kill(int(writer), 9)
             os.waitpid(inside, 0)
-    _files.remove_orphans(str(tmp_path))
+    atomic_files.remove_orphans(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -188,10 +193,10 @@ def test_where_there_are_no_locks_age_alone_tells(tmp_path, monkeypatch, number)
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     save(tmp_path / "file", "x")
-    make_workshop(tmp_path, f"{_files._PREFIX}today___", 80000)
-    make_workshop(tmp_path, f"{_files._PREFIX}before__", 90000)
-    _files.remove_orphans(str(tmp_path))
-    assert sorted(os.listdir(tmp_path)) == [f"{_files._PREFIX}today___", "file"]
+    make_workshop(tmp_path, f"{atomic_files._PREFIX}today___", 80000)
+    make_workshop(tmp_path, f"{atomic_files._PREFIX}before__", 90000)
+    atomic_files.remove_orphans(str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == [f"{atomic_files._PREFIX}today___", "file"]
 
 
 # A folder, as a save finds it
@@ -199,14 +204,14 @@ def test_where_there_are_no_locks_age_alone_tells(tmp_path, monkeypatch, number)
 
 def test_check_folder(tmp_path):
     """A folder that is not there, or is a file, or a path that is a folder: each its own error."""
-    _files.check_folder("T", str(tmp_path / "file.txt"))
+    atomic_files.check_folder("T", str(tmp_path / "file.txt"))
     assert os.listdir(tmp_path) == []
     with pytest.raises(FileNotFoundError, match="T: the folder .*missing.* does not exist; make it first"):
-        _files.check_folder("T", str(tmp_path / "missing" / "file.txt"))
+        atomic_files.check_folder("T", str(tmp_path / "missing" / "file.txt"))
     with pytest.raises(IsADirectoryError, match="is a folder; pass the path of a file"):
-        _files.check_folder("T", str(tmp_path))
+        atomic_files.check_folder("T", str(tmp_path))
     with pytest.raises(OSError, match="T: cannot write in the folder '/proc'"):
-        _files.check_folder("T", "/proc/file.txt")
+        atomic_files.check_folder("T", "/proc/file.txt")
 
 
 def is_folder(path_or_descriptor):
@@ -218,7 +223,7 @@ def is_folder(path_or_descriptor):
 def forget_disks(monkeypatch):
     """Nothing is known of any file system."""
     for known in ("_flushing", "_told_of"):
-        monkeypatch.setattr(_files, known, set())
+        monkeypatch.setattr(atomic_files, known, set())
 
 
 def refuse(monkeypatch, function, number, folders):
@@ -244,10 +249,10 @@ def test_a_file_system_that_flushes_no_folders_is_told_of_once(tmp_path, monkeyp
     forget_disks(monkeypatch)
     refuse(monkeypatch, function, number, folders=True)
     for _ in range(2):
-        _files.check_folder("T", str(tmp_path / "file"))
+        atomic_files.check_folder("T", str(tmp_path / "file"))
         save(tmp_path / "file", "x")
-    with _files.staged_folder(str(tmp_path / "folder")) as folder:
-        _files.written(os.path.join(folder, "file"), put("y"))
+    with atomic_files.staged_folder(str(tmp_path / "folder")) as folder:
+        atomic_files.written(os.path.join(folder, "file"), put("y"))
     monkeypatch.undo()
     assert (tmp_path / "file").read_text() == "x"
     assert (tmp_path / "folder" / "file").read_text() == "y"
@@ -276,7 +281,7 @@ def test_a_file_system_that_cannot_keep_the_promise_is_refused(tmp_path, monkeyp
     message = f"T: cannot write in the folder '{tmp_path}' of .*{os.strerror(number)}"
     message += "" if number == errno.EIO else ".*; a file is written beside its place, .* must do all three$"
     with pytest.raises(OSError, match=message):
-        _files.check_folder("T", str(tmp_path / "file"))
+        atomic_files.check_folder("T", str(tmp_path / "file"))
     monkeypatch.undo()
     assert os.listdir(tmp_path) == []
 
@@ -290,10 +295,10 @@ def test_no_permissions_are_set(tmp_path, monkeypatch):
 
     for name in ("chmod", "fchmod"):
         monkeypatch.setattr(os, name, refuse)
-    _files.check_folder("T", str(tmp_path / "file"))
+    atomic_files.check_folder("T", str(tmp_path / "file"))
     save(tmp_path / "file", "x")
-    with _files.staged_folder(str(tmp_path / "folder")) as folder:
-        _files.written(os.path.join(folder, "file"), put("y"))
+    with atomic_files.staged_folder(str(tmp_path / "folder")) as folder:
+        atomic_files.written(os.path.join(folder, "file"), put("y"))
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
 
@@ -302,21 +307,21 @@ def test_a_disk_that_reads_otherwise_than_was_written_is_refused(tmp_path, monke
     """As one that is worn out does."""
     monkeypatch.setattr(os, "replace", lambda source, target: shutil.copyfile(os.devnull, target))
     with pytest.raises(OSError, match="a file that was just written there reads differently"):
-        _files.check_folder("T", str(tmp_path / "file"))
+        atomic_files.check_folder("T", str(tmp_path / "file"))
 
 
 def test_a_name_that_is_too_long_is_told_with_the_limit(tmp_path):
     """In bytes, whatever the letters; the longest that the file system takes is saved."""
     limit = os.pathconf(tmp_path, "PC_NAME_MAX")
     for name in ("x" * limit, "é" * (limit // 2) + "x" * (limit % 2)):
-        _files.check_folder("T", str(tmp_path / name))
+        atomic_files.check_folder("T", str(tmp_path / name))
         save(tmp_path / name, "x")
         assert os.listdir(tmp_path) == [name]
         os.remove(tmp_path / name)
         with pytest.raises(OSError, match=f"T: the name '{name}y' has {limit + 1} bytes, .* takes {limit} at most"):
-            _files.check_folder("T", str(tmp_path / (name + "y")))
+            atomic_files.check_folder("T", str(tmp_path / (name + "y")))
         with pytest.raises(OSError, match=f"has {limit + 1} bytes"):
-            _files.check_folder("T", str(tmp_path / "x"), name + "y")
+            atomic_files.check_folder("T", str(tmp_path / "x"), name + "y")
 
 
 def test_a_folder_that_is_gone_is_named(tmp_path):
@@ -347,7 +352,7 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path, target):
     else:
         link.symlink_to("../real/file")
     before = os.readlink(link) if link.is_symlink() else None
-    _files.check_folder("T", str(link))
+    atomic_files.check_folder("T", str(link))
     save(link, "new")
     assert (os.readlink(link) if link.is_symlink() else None) == before
     assert real.read_text() == link.read_text() == "new"
@@ -360,11 +365,11 @@ def test_a_link_that_leads_nowhere_is_refused(tmp_path):
     for name, target in (("lost", "gone/file"), ("folder", "."), ("one", "other"), ("other", "one")):
         (tmp_path / name).symlink_to(target)
     with pytest.raises(FileNotFoundError, match="T: '.*lost' is a link to '.*gone/file', whose folder does not exist"):
-        _files.check_folder("T", str(tmp_path / "lost"))
+        atomic_files.check_folder("T", str(tmp_path / "lost"))
     with pytest.raises(IsADirectoryError, match="T: '.*folder' is a folder"):
-        _files.check_folder("T", str(tmp_path / "folder"))
+        atomic_files.check_folder("T", str(tmp_path / "folder"))
     with pytest.raises(OSError, match="T: '.*one' is a link that leads back to itself"):
-        _files.check_folder("T", str(tmp_path / "one"))
+        atomic_files.check_folder("T", str(tmp_path / "one"))
 
 
 # What is written
@@ -373,17 +378,17 @@ def test_a_link_that_leads_nowhere_is_refused(tmp_path):
 def test_records(tmp_path):
     """A record comes back as it was; what is not a record is refused."""
     path = str(tmp_path / "record.json")
-    _files.write_json(path, {"value": 0.5, "none": None})
-    assert _files.read_json(path) == {"value": 0.5, "none": None}
+    atomic_files.write_json(path, {"value": 0.5, "none": None})
+    assert atomic_files.read_json(path) == {"value": 0.5, "none": None}
     with pytest.raises(ValueError, match="Out of range float"):
-        _files.write_json(path, {"value": float("nan")})
-    assert _files.read_json(path)["value"] == 0.5
+        atomic_files.write_json(path, {"value": float("nan")})
+    assert atomic_files.read_json(path)["value"] == 0.5
     save(path, "[1, 2]")
     with pytest.raises(ValueError, match="does not hold a JSON object"):
-        _files.read_json(path)
+        atomic_files.read_json(path)
     save(path, "x" * (2 << 20))
     with pytest.raises(ValueError, match="is larger than any that is written here"):
-        _files.read_json(path)
+        atomic_files.read_json(path)
 
 
 ARRAYS = {
@@ -401,12 +406,12 @@ ARRAYS = {
 def test_a_checkpoint_is_what_mindspore_writes(tmp_path, monkeypatch):
     """Byte for byte; and in pieces, as a large array is written, read as the same."""
     path = str(tmp_path / "ours.ckpt")
-    _files.written(path, lambda file: _checkpoint_io.save(file, ARRAYS))
+    atomic_files.written(path, lambda file: checkpoint_io.save(file, ARRAYS))
     tensors = [{"name": name, "data": ms.Tensor(np.ascontiguousarray(array))} for name, array in ARRAYS.items()]
     ms.save_checkpoint(tensors, str(tmp_path / "theirs.ckpt"))
     assert (tmp_path / "ours.ckpt").read_bytes() == (tmp_path / "theirs.ckpt").read_bytes()
-    monkeypatch.setattr(_checkpoint_io, "_PIECE", 1 << 10)
-    _files.written(path, lambda file: _checkpoint_io.save(file, ARRAYS))
+    monkeypatch.setattr(checkpoint_io, "_PIECE", 1 << 10)
+    atomic_files.written(path, lambda file: checkpoint_io.save(file, ARRAYS))
     assert os.path.getsize(path) > os.path.getsize(tmp_path / "theirs.ckpt")
     assert_loads(path, ARRAYS)
 
@@ -415,12 +420,12 @@ def test_a_checkpoint_is_what_mindspore_writes(tmp_path, monkeypatch):
 def test_scalars_come_back_as_scalars(tmp_path, ending):
     """Of each kind, and whatever else there is; by the libraries' own loading."""
     arrays = {**ARRAYS, "scalar": np.array(1.5, np.float32), "step": np.array(7, np.int32), "flag": np.array(True)}
-    _files.written(str(tmp_path / f"x{ending}"), lambda file: _checkpoint_io.save(file, arrays, ending))
+    atomic_files.written(str(tmp_path / f"x{ending}"), lambda file: checkpoint_io.save(file, arrays, ending))
     assert_loads(str(tmp_path / f"x{ending}"), arrays)
 
 
 def assert_loads(path, arrays):
-    loaded = _checkpoint_io.load(path)
+    loaded = checkpoint_io.load(path)
     assert sorted(loaded) == sorted(arrays)
     for name, array in arrays.items():
         assert (loaded[name].shape, loaded[name].dtype) == (array.shape, array.dtype), name
@@ -430,8 +435,8 @@ def assert_loads(path, arrays):
 def test_what_a_format_cannot_hold_is_told(tmp_path):
     """With the format that can."""
     with pytest.raises(OSError, match="'z' is of complex128, which a file of safetensors cannot hold; save a '.ckpt'"):
-        _files.written(
-            str(tmp_path / "x"), lambda file: _checkpoint_io.save(file, {"z": np.zeros(1, complex)}, ".safetensors")
+        atomic_files.written(
+            str(tmp_path / "x"), lambda file: checkpoint_io.save(file, {"z": np.zeros(1, complex)}, ".safetensors")
         )
 
 
@@ -451,7 +456,7 @@ def test_a_full_disk_is_told_with_what_is_needed_and_what_was_free(tmp_path, mon
             return 3000 - self.room
 
     with pytest.raises(OSError, match=r"No space left on device: 20\.0 kB are needed, and \d+ bytes were free"):
-        _checkpoint_io.save(Full(), {"a": np.zeros(10, np.float32), "w": np.zeros(4990, np.float32)}, ending)
+        checkpoint_io.save(Full(), {"a": np.zeros(10, np.float32), "w": np.zeros(4990, np.float32)}, ending)
 
 
 @pytest.mark.parametrize(
@@ -468,4 +473,4 @@ def test_a_full_disk_is_told_with_what_is_needed_and_what_was_free(tmp_path, mon
 )
 def test_a_size_in_words(size, text):
     """The smaller, the finer."""
-    assert _files.in_words(size) == text
+    assert atomic_files.in_words(size) == text

@@ -32,7 +32,7 @@ from ms_callbacks import (
     TrainingState,
     Validate,
 )
-from ms_callbacks.core import _callback
+from ms_callbacks.core import callback
 
 CAN_BEGIN_WITHIN = hasattr(ms.dataset.Dataset, "set_init_step")
 
@@ -142,7 +142,7 @@ def test_callbacks_that_are_made_after_a_finished_run_was_found_are_named(tmp_pa
         """None of which is made before."""
 
     make_model().train(1, dataset(), callbacks=[TrainingState(str(tmp_path)), MadeLater(), CallbackProfiler()])
-    monkeypatch.setattr(_callback, "_MADE", [])  # as in a new process: else they are there, and have their results
+    monkeypatch.setattr(callback, "_MADE", [])  # as in a new process: else they are there, and have their results
     for given, told in (
         (None, "; for the results of MadeLater(), make them before, or pass them as callbacks=[...]"),
         ([], ""),

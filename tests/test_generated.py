@@ -18,10 +18,10 @@ from mindspore.train import RunContext
 from training import Script
 
 from ms_callbacks import DynamicLR, EarlyStopping, History, LRCosineAnnealing, LRStepDecay, LRWarmup, ReduceLROnPlateau
-from ms_callbacks.core._checks import check_path
-from ms_callbacks.core._monitor import Monitor, Tracker
-from ms_callbacks.core._schedule import Plan
-from ms_callbacks.core._template import PathTemplate
+from ms_callbacks.core.arguments import check_path
+from ms_callbacks.core.lr_callback import Plan
+from ms_callbacks.core.monitor import Monitor, Tracker
+from ms_callbacks.core.path_template import PathTemplate
 
 CASES = 0
 

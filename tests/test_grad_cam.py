@@ -12,7 +12,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.train import Callback
 from training import Network, Recorder, assert_same_weights, dataset, make_model, weights
 
-from ms_callbacks.explain.grad_cam import _resized, grad_cam
+from ms_callbacks.interpretation.grad_cam import _resized, grad_cam
 
 
 class Pooled(nn.Cell):

@@ -12,8 +12,8 @@ from mindspore.train import Callback
 from training import Samples, dataset, make_model, valid_dataset
 
 from ms_callbacks import Validate
-from ms_callbacks.core._pictures import as_picture
-from ms_callbacks.explain.hard_examples import HardExample, HardExamples
+from ms_callbacks.core.plotting import as_picture
+from ms_callbacks.interpretation.hard_examples import HardExample, HardExamples
 
 
 class NoStep(Callback):

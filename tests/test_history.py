@@ -13,8 +13,8 @@ import pytest
 from training import Recorder, Script, dataset, make_model, valid_dataset
 
 from ms_callbacks import LRStepDecay, Validate, plot_history
-from ms_callbacks.watch.csv_logger import CSVLogger
-from ms_callbacks.watch.history import History
+from ms_callbacks.monitoring.csv_logger import CSVLogger
+from ms_callbacks.monitoring.history import History
 
 COLUMNS = ["epoch", "loss", "acc", "eval_loss", "learning_rate", "seconds", "samples_per_second"]
 
@@ -232,7 +232,7 @@ import sys
 sys.path[:0] = [{tests!r}]
 import conftest, mindspore as ms
 from training import Script
-from ms_callbacks.watch.csv_logger import CSVLogger
+from ms_callbacks.monitoring.csv_logger import CSVLogger
 
 class Tell(ms.train.Callback):
     def on_train_epoch_begin(self, run_context):

@@ -25,7 +25,7 @@ from ms_callbacks import (
     TrainingState,
     Validate,
 )
-from ms_callbacks.keep._identity import Identity, matched
+from ms_callbacks.checkpointing._identity import Identity, matched
 
 
 class Count(Callback):

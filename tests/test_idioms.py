@@ -40,7 +40,7 @@ from ms_callbacks import (
     load_int8_weights,
     save_int8_weights,
 )
-from ms_callbacks.core._model_parts import named_parameters, take_apart
+from ms_callbacks.core.model_parts import named_parameters, take_apart
 
 every_idiom = pytest.mark.parametrize("idiom", IDIOMS)
 # Those that differ from the first in who has built the training cell alone: by default in one mode, not in two.

@@ -22,7 +22,7 @@ from mindspore.train import Callback
 from training import assert_same_weights, dataset, make_model, valid_dataset, weights
 
 from ms_callbacks import EarlyStopping, GracefulStop, History, TrainingState, Validate
-from ms_callbacks.core import _signals
+from ms_callbacks.core import signals
 
 KILLS = int(os.environ.get("MS_CALLBACKS_KILLS", "3"))
 CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
@@ -307,7 +307,7 @@ def test_in_a_session_ctrl_c_interrupts_and_ends_no_process(mode: str) -> None:
 def test_in_a_session_a_sigterm_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """As without MindSpore."""
     died_of: list[int] = []
-    monkeypatch.setattr(_signals, "die_of", died_of.append)
+    monkeypatch.setattr(signals, "die_of", died_of.append)
     make_model().train(1, dataset(), callbacks=[History(), Send(signal.SIGTERM)])
     assert died_of == [signal.SIGTERM]
 
@@ -350,7 +350,7 @@ def test_in_a_script_a_sigterm_is_left_alone() -> None:
 def test_a_process_that_the_dataset_forks_can_be_terminated(monkeypatch: pytest.MonkeyPatch) -> None:
     """It inherits the handler, which is there for the run's process alone."""
     stop, died_of = GracefulStop(), []
-    monkeypatch.setattr(_signals, "die_of", died_of.append)
+    monkeypatch.setattr(signals, "die_of", died_of.append)
 
     class Forked(Callback):
         def on_train_step_end(self, run_context: Any) -> None:

@@ -36,9 +36,9 @@ from ms_callbacks import (
     load_int8_weights,
     save_int8_weights,
 )
-from ms_callbacks.core import _mindspore_compat, _ranks
-from ms_callbacks.core._rates import Rates
-from ms_callbacks.watch._layer_values import numbers_of, values_of
+from ms_callbacks.core import distributed, mindspore_compat
+from ms_callbacks.core.learning_rates import Rates
+from ms_callbacks.diagnostics._layer_values import numbers_of, values_of
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 HAS_AUTO_PARALLEL = importlib.util.find_spec("mindspore.parallel.auto_parallel") is not None
@@ -70,7 +70,7 @@ def in_mode(parallel_mode):
 
 
 def in_stages(monkeypatch):
-    monkeypatch.setattr(_mindspore_compat, "pipeline_stages", lambda cell=None: 2)
+    monkeypatch.setattr(mindspore_compat, "pipeline_stages", lambda cell=None: 2)
     return in_mode("semi_auto_parallel")(monkeypatch)
 
 
@@ -290,10 +290,10 @@ class Pipeline:
 
     def __init__(self, monkeypatch):
         self.place, self._sent = 1, []
-        monkeypatch.setattr(_ranks, "count", lambda: 2)
-        monkeypatch.setattr(_ranks, "place", lambda: self.place)
-        monkeypatch.setattr(_ranks, "sums", self.sums)
-        monkeypatch.setattr(_mindspore_compat, "pipeline_stages", lambda cell=None: 2)
+        monkeypatch.setattr(distributed, "count", lambda: 2)
+        monkeypatch.setattr(distributed, "place", lambda: self.place)
+        monkeypatch.setattr(distributed, "sums", self.sums)
+        monkeypatch.setattr(mindspore_compat, "pipeline_stages", lambda cell=None: 2)
 
     def sums(self, array):
         if self.place == 1:
@@ -321,7 +321,7 @@ class Elsewhere(nn.Cell):
 
 def test_a_pipelines_loss_is_that_of_its_last_stage(graph, monkeypatch, capsys, tmp_path):
     """It is printed and written there, and no other stage's numbers are taken for one."""
-    monkeypatch.setattr("ms_callbacks.core._callback.check_agreement", lambda *given: None)
+    monkeypatch.setattr("ms_callbacks.core.callback.check_agreement", lambda *given: None)
     pipeline = Pipeline(monkeypatch)
     last, first = History(), History()
     monitor = lambda: LossMonitor(per_print_times=1)  # noqa: E731
@@ -527,7 +527,7 @@ def test_a_layer_of_half_the_size_has_its_values(kind):
 
 def test_nan_in_an_array_of_bfloat16_is_not_finite():
     """NumPy takes its kind for no floating point."""
-    from ms_callbacks.core._tensors import as_array, is_finite, number
+    from ms_callbacks.core.tensors import as_array, is_finite, number
 
     array = has_arrays_of_bfloat16()
     assert not is_finite(array)

@@ -20,7 +20,7 @@ from ms_callbacks import (
     Validate,
     grad_cam,
 )
-from ms_callbacks.core._layers import first_tensor, kept, layers_of, observe, statistics_of, untouched
+from ms_callbacks.core.forward_hooks import first_tensor, kept, layers_of, observe, statistics_of, untouched
 
 
 def zeros(*shape):

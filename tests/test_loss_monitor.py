@@ -12,7 +12,7 @@ from mindspore import Tensor, nn
 from training import Recorder, Script, dataset, loss_fn, make_model, valid_dataset
 
 from ms_callbacks import LossMonitor, LRStepDecay, Validate
-from ms_callbacks.watch._device_reads import noticed
+from ms_callbacks.diagnostics._device_reads import noticed
 
 NUMBER = r"-?\d+\.\d{3}"
 STEP = re.compile(

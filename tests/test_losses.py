@@ -12,9 +12,9 @@ from mindspore.train import Callback
 from training import Script, dataset, make_model
 
 from ms_callbacks import History
-from ms_callbacks.core._context import Run
-from ms_callbacks.core._losses import Losses
-from ms_callbacks.watch._device_reads import noticed
+from ms_callbacks.core.losses import Losses
+from ms_callbacks.core.run import Run
+from ms_callbacks.diagnostics._device_reads import noticed
 
 
 def tensor(value):

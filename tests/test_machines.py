@@ -20,7 +20,7 @@ import pytest
 from jobs import MSRUN, Job, logs, read
 
 from ms_callbacks import BestCheckpoint
-from ms_callbacks.keep._states import States
+from ms_callbacks.checkpointing._states import States
 
 NETWORK = f"10.{os.getpid() % 200 + 20}.77."
 SECONDS = 10  # after which MindSpore gives up, in place of its 30

@@ -12,11 +12,11 @@ from mindspore.train import MAE, Accuracy, Callback, Metric
 from training import Script, dataset, make_model, valid_dataset
 
 from ms_callbacks import BestCheckpoint, EarlyStopping, LossMonitor, ProgressBar, StepOutputs, Validate
-from ms_callbacks.core import _ranks
-from ms_callbacks.core._metrics import as_number, check_alike, named, numbers_in, with_numbers
-from ms_callbacks.core._names import hint, key_among
-from ms_callbacks.watch.csv_logger import CSVLogger
-from ms_callbacks.watch.history import History
+from ms_callbacks.core import distributed
+from ms_callbacks.core.metrics import as_number, check_alike, named, numbers_in, with_numbers
+from ms_callbacks.core.names import hint, key_among
+from ms_callbacks.monitoring.csv_logger import CSVLogger
+from ms_callbacks.monitoring.history import History
 
 OF_EVERY_EPOCH = ["epoch", "loss", "learning_rate", "seconds", "samples_per_second"]
 
@@ -332,7 +332,7 @@ def test_means_over_processes_reach_into_dictionaries(monkeypatch):
     means = with_numbers(metrics, [each * 2 for each in numbers])
     assert named(means) == {"acc": 1.0, "n": 6.0, "m": metrics["m"], "p": 0.5, "s": "x"}
     check_alike(metrics)
-    monkeypatch.setattr(_ranks, "gathered", lambda own: np.stack([own, own + 1]))
+    monkeypatch.setattr(distributed, "gathered", lambda own: np.stack([own, own + 1]))
     with pytest.raises(ValueError, match="did not give the same values .here: acc, n, det/p.*give the same keys"):
         check_alike(metrics)
 

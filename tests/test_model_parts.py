@@ -8,7 +8,7 @@ import pytest
 from mindspore import Parameter, Tensor, amp, nn, ops
 from training import Network, NetworkWithLoss, OwnTrainCell, loss_fn
 
-from ms_callbacks.core._model_parts import named_parameters, optimizers_of, positional_count, take_apart
+from ms_callbacks.core.model_parts import named_parameters, optimizers_of, positional_count, take_apart
 
 
 def adam(network):

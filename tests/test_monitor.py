@@ -7,7 +7,7 @@ import math
 import pytest
 from mindspore.train import MAE, Accuracy, Loss
 
-from ms_callbacks.core._monitor import Monitor, Tracker
+from ms_callbacks.core.monitor import Monitor, Tracker
 
 NAN, INF = math.nan, math.inf
 

@@ -14,7 +14,7 @@ from mindspore import Tensor, nn, ops
 from training import Recorder, Samples, assert_same_weights, loss_fn, make_model, valid_dataset, weights
 
 from ms_callbacks import DynamicLR, LossMonitor, LRWarmup, NonFiniteGuard, TrainingState, replay
-from ms_callbacks.core import _context
+from ms_callbacks.core import run
 
 STEPS = 8
 
@@ -597,7 +597,7 @@ def test_what_it_cannot_do_is_refused_before_the_first_step(tmp_path, monkeypatc
     with pytest.raises(OSError, match="NonFiniteGuard: cannot write in the folder '/proc'"):
         train("/proc")
     with monkeypatch.context() as patch:
-        patch.setattr(_context.Run, "is_sinking", property(lambda self: True))
+        patch.setattr(run.Run, "is_sinking", property(lambda self: True))
         with pytest.raises(ValueError, match="NonFiniteGuard: in sink mode .* dataset_sink_mode=False"):
             train(tmp_path)
     with pytest.raises(ValueError, match="NonFiniteGuard: one process cannot repeat the steps of several"):

@@ -13,7 +13,7 @@ from mindspore.dataset import transforms
 from training import dataset, make_model
 
 from ms_callbacks import EarlyStopping, Validate, check_callbacks
-from ms_callbacks.core._mindspore_compat import numpy_mismatch
+from ms_callbacks.core.mindspore_compat import numpy_mismatch
 
 IMAGES = np.ones((8, 1, 4, 4), np.float32)
 

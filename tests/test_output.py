@@ -19,8 +19,8 @@ import pytest
 from training import assert_same_weights, dataset, make_model, weights
 
 from ms_callbacks import History, LossMonitor, ProgressBar
-from ms_callbacks.core import _output
-from ms_callbacks.core._output import emit, print_line
+from ms_callbacks.core import console
+from ms_callbacks.core.console import emit, print_line
 
 LOGGER = logging.getLogger("ms_callbacks")
 TEXT = "acc 准确率 — 🙂"
@@ -99,7 +99,7 @@ def test_a_repeated_import_changes_nothing(capsys, is_configured):
         LOGGER.handlers[:] = [kept]
     LOGGER.setLevel(logging.ERROR)
     handlers = LOGGER.handlers[:]
-    spec = importlib.util.find_spec(_output.__name__)
+    spec = importlib.util.find_spec(console.__name__)
     assert spec is not None
     assert spec.loader is not None
     spec.loader.exec_module(importlib.util.module_from_spec(spec))

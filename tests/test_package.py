@@ -82,19 +82,6 @@ def test_it_is_typed():
     assert (PACKAGE / "py.typed").exists()
 
 
-def test_callbacks_do_not_import_each_other():
-    """The layers: a callback knows the core and nothing above or beside it; the core knows none of them."""
-    for path in PACKAGE.rglob("*.py"):
-        layer = path.parent.name
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("from .")]
-        for line in lines:
-            source = line.split()[1]
-            if layer == "core":
-                assert source.startswith("._") or line.startswith("from . import _"), (path, line)
-            elif layer in ("control", "explain", "keep", "watch"):
-                assert source.startswith(("..core", "._")), (path, line)
-
-
 def test_the_versions_agree():
     """The package says what its metadata say."""
     setup = (pathlib.Path(__file__).parent.parent / "setup.cfg").read_text(encoding="utf-8")

@@ -20,7 +20,7 @@ from training import (
 )
 
 from ms_callbacks import BestCheckpoint, EarlyStopping, LossMonitor, NonFiniteGuard, TrainingState, Validate
-from ms_callbacks.core._model_parts import named_parameters
+from ms_callbacks.core.model_parts import named_parameters
 
 OLD = ms.__version__.startswith("2.0")
 

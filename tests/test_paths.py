@@ -33,7 +33,7 @@ from ms_callbacks import (
     plot_history,
     save_int8_weights,
 )
-from ms_callbacks.core import _files
+from ms_callbacks.core import atomic_files
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="calls of POSIX")
 
@@ -198,8 +198,8 @@ def writers(folder, model):
 @posix
 def test_on_a_file_system_that_lacks_what_is_not_needed_all_is_saved(tmp_path, monkeypatch, capsys):
     """Permissions and the flushing of folders, as with CIFS; one line says what is weaker."""
-    monkeypatch.setattr(_files, "_flushing", set())
-    monkeypatch.setattr(_files, "_told_of", set())
+    monkeypatch.setattr(atomic_files, "_flushing", set())
+    monkeypatch.setattr(atomic_files, "_told_of", set())
     fsync = os.fsync
 
     chmod = os.chmod
@@ -238,7 +238,7 @@ def test_a_file_system_that_lacks_what_is_needed_is_refused_before_the_first_ste
     model = make_model()
     for name, callback in writers(tmp_path, model).items():
         with monkeypatch.context() as patched:
-            patched.setattr(_files, "_flushing", set())
+            patched.setattr(atomic_files, "_flushing", set())
             patched.setattr(os, function, refuse)
             message = f"{type(callback).__name__}: cannot write in the folder .*Operation not supported; a file is wri"
             with pytest.raises(OSError, match=message):

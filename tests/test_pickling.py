@@ -30,7 +30,7 @@ from ms_callbacks import (
     ShapeInspector,
     Validate,
 )
-from ms_callbacks.core._callback import TrainCallback
+from ms_callbacks.core.callback import TrainCallback
 
 # They hold a Model, a dataset or a cell that they were given, which MindSpore cannot pickle.
 BOUND = (BatchAccuracy, Robustness, Validate)

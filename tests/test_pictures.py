@@ -11,8 +11,8 @@ import pytest
 from matplotlib import font_manager
 
 from ms_callbacks import ConfusionMatrix
-from ms_callbacks.core import _fonts
-from ms_callbacks.core._pictures import contact_sheet, figure, save
+from ms_callbacks.core import fonts
+from ms_callbacks.core.plotting import contact_sheet, figure, save
 
 
 def make_font(path, family, characters):
@@ -46,7 +46,7 @@ def install(tmp_path, monkeypatch):
     own = [entry for entry in font_manager.fontManager.ttflist if "mpl-data" in entry.fname]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", own)
     monkeypatch.setattr(font_manager, "findSystemFonts", lambda *args, **named: list(paths))
-    forget = [_fonts.families_with.cache_clear, font_manager.fontManager._findfont_cached.cache_clear]
+    forget = [fonts.families_with.cache_clear, font_manager.fontManager._findfont_cached.cache_clear]
     for each in forget:
         each()
     yield lambda family, characters: paths.append(make_font(tmp_path / f"{family}.ttf", family, characters))
@@ -77,7 +77,7 @@ def test_a_font_that_has_the_characters_is_chosen(install, capsys, fonts, titles
         install(family, characters)
     before = dict(matplotlib.rcParams)
     drawn = titled(*titles)
-    _fonts.choose_fonts(drawn)
+    fonts.choose_fonts(drawn)
     found = [axes.title.get_fontfamily() for axes in drawn.axes]
     assert found == [[*matplotlib.rcParams["font.family"], *each] for each in families]
     with warnings.catch_warnings():
@@ -118,7 +118,7 @@ def test_class_names_in_chinese(install, capsys, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for drawn in (confusion._draw(), sheet):
-            _fonts.choose_fonts(drawn)
+            fonts.choose_fonts(drawn)
             drawn.savefig(io.BytesIO(), format="png")
     assert capsys.readouterr().out == ""
 

@@ -26,13 +26,13 @@ from ms_callbacks import (
     TrainingState,
     Validate,
 )
-from ms_callbacks.core import _ranks
-from ms_callbacks.core._callback import TrainCallback
-from ms_callbacks.core._context import Run
-from ms_callbacks.core._samples import size_of
-from ms_callbacks.watch._device_reads import noticed
-from ms_callbacks.watch.csv_logger import CSVLogger
-from ms_callbacks.watch.progress_bar import ProgressBar
+from ms_callbacks.core import distributed
+from ms_callbacks.core.callback import TrainCallback
+from ms_callbacks.core.run import Run
+from ms_callbacks.core.samples import size_of
+from ms_callbacks.diagnostics._device_reads import noticed
+from ms_callbacks.monitoring.csv_logger import CSVLogger
+from ms_callbacks.monitoring.progress_bar import ProgressBar
 
 BATCH = 4
 
@@ -432,7 +432,7 @@ def test_nobody_counts_unless_asked():
 def test_samples_are_of_all_processes(monkeypatch):
     """Their number is beyond what single precision holds; the seconds are this one's."""
     most = 2**24 + 1
-    monkeypatch.setattr(_ranks, "gathered", lambda own: np.stack([own, np.array(divmod(most, 2**20), own.dtype)]))
+    monkeypatch.setattr(distributed, "gathered", lambda own: np.stack([own, np.array(divmod(most, 2**20), own.dtype)]))
     history = History()
     make_model().train(1, dataset(65, 16), callbacks=[history])
     assert samples_of(history)[0] == pytest.approx(65 + most, abs=1e-6)

@@ -19,10 +19,10 @@ import pytest
 from training import dataset, make_model, valid_dataset
 
 from ms_callbacks import LossMonitor, Validate
-from ms_callbacks.core import _output
-from ms_callbacks.core._output import SafeStream
-from ms_callbacks.watch._bar import Bar, Clock
-from ms_callbacks.watch.progress_bar import ProgressBar
+from ms_callbacks.core import console
+from ms_callbacks.core.console import SafeStream
+from ms_callbacks.monitoring._bar import Bar, Clock
+from ms_callbacks.monitoring.progress_bar import ProgressBar
 
 
 @pytest.mark.usefixtures("graph")
@@ -153,7 +153,7 @@ import conftest, mindspore
 mindspore.set_context(mode=mindspore.GRAPH_MODE)
 from training import dataset, make_model, valid_dataset
 from ms_callbacks import LossMonitor, Validate
-from ms_callbacks.watch.progress_bar import ProgressBar
+from ms_callbacks.monitoring.progress_bar import ProgressBar
 model = make_model()
 callbacks = [ProgressBar(refresh=0), LossMonitor(per_print_times=2), Validate(model, valid_dataset())]
 model.train(3, dataset(), callbacks=callbacks)
@@ -219,11 +219,11 @@ def test_an_exception_takes_the_bar_down(monkeypatch):
         def on_train_step_begin(self, run_context):
             raise RuntimeError("mine")
 
-    printer = _output._printer
+    printer = console._printer
     bar = ProgressBar(file=Terminal())
     with pytest.raises(RuntimeError, match="mine"):
         make_model().train(1, dataset(), callbacks=[bar, LossMonitor(), Fail()])
-    assert _output._printer is printer
+    assert console._printer is printer
     assert bar._bar is None
     bar.file = None
     assert pickle.loads(pickle.dumps(copy.deepcopy(bar))).refresh == bar.refresh  # nothing of the run is left

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from mindspore import Parameter, Tensor, nn
 from training import Network, Recorder, assert_same_weights, dataset, make_model, valid_dataset, weights
 
-from ms_callbacks.keep.quantized_weights import load_int8_weights, save_int8_weights
+from ms_callbacks.checkpointing.quantized_weights import load_int8_weights, save_int8_weights
 
 LARGEST = float(np.finfo(np.float32).max)
 

@@ -18,7 +18,7 @@ import pytest
 from jobs import MSRUN, RANKS, ROOT, Job, logs, read
 
 from ms_callbacks import BestCheckpoint
-from ms_callbacks.keep._states import States
+from ms_callbacks.checkpointing._states import States
 
 STOPPABLE = ("bash", str(ROOT / "examples" / "run_distributed.sh"))
 

@@ -21,7 +21,7 @@ from ms_callbacks import (
     ReduceLROnPlateau,
     check_callbacks,
 )
-from ms_callbacks.core._rates import Rates
+from ms_callbacks.core.learning_rates import Rates
 
 STEPS = 4  # of `dataset()`
 LIST = [0.1 / (1 + step) for step in range(40)]

@@ -23,7 +23,7 @@ from mindspore.train import History as MindSporeHistory
 from training import dataset, make_model
 
 from ms_callbacks import TrainingState
-from ms_callbacks.keep._dataset_order import Order
+from ms_callbacks.checkpointing._dataset_order import Order
 
 CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
 within = pytest.mark.skipif(not CAN_BEGIN_WITHIN, reason="this MindSpore cannot begin a dataset in its middle")

@@ -27,7 +27,7 @@ from training import (
 )
 
 from ms_callbacks import EarlyStopping, Validate
-from ms_callbacks.explain.robustness import Robustness
+from ms_callbacks.interpretation.robustness import Robustness
 
 
 class NoStep(Callback):

@@ -14,7 +14,7 @@ from mindspore.train import Callback, LearningRateScheduler
 from training import Recorder, Script, assert_same_weights, dataset, make_model, weights
 
 from ms_callbacks import DynamicLR, LRCosineAnnealing, LRStepDecay, LRWarmup, ReduceLROnPlateau, check_callbacks
-from ms_callbacks.core._schedule import Plan
+from ms_callbacks.core.lr_callback import Plan
 
 TORCH = json.loads((pathlib.Path(__file__).parent / "golden" / "torch.json").read_text())
 STEPS = 4  # of `dataset()`

@@ -17,8 +17,8 @@ from mindspore import nn
 from training import Script, assert_same_weights, dataset, weights
 
 from ms_callbacks import BestCheckpoint, CSVLogger, TrainingState
-from ms_callbacks.core import _files
-from ms_callbacks.core._template import PathTemplate
+from ms_callbacks.core import atomic_files
+from ms_callbacks.core.path_template import PathTemplate
 from ms_callbacks.vision import _download
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -38,11 +38,11 @@ def forge(path, change):
     content = json.loads(path.read_text())
     if path.name == "state.json":
         change(content["content"])
-        content["sha256"] = _files.digest_of(content["content"])
+        content["sha256"] = atomic_files.digest_of(content["content"])
     else:
         content.pop("record_sha256")
         change(content)
-        content["record_sha256"] = _files.digest_of(content)
+        content["record_sha256"] = atomic_files.digest_of(content)
     path.write_text(json.dumps(content))
 
 
@@ -80,7 +80,7 @@ def test_a_pickle_with_a_record_that_matches_is_refused_and_runs_nothing(tmp_pat
     path = tmp_path / f"best.{ending}"
     scripted(best_at(path))
     path.write_bytes(pickle.dumps(Bomb()))
-    forge(tmp_path / f"best.{ending}.json", lambda record: record.update(sha256=_files.sha256(str(path))))
+    forge(tmp_path / f"best.{ending}.json", lambda record: record.update(sha256=atomic_files.sha256(str(path))))
     network = nn.Dense(1, 1)
     before = weights(network)
     with pytest.raises(ValueError, match="no whole checkpoint is left; refused"):
@@ -168,7 +168,7 @@ def test_a_link_is_not_followed_to_remove_what_it_points_to(tmp_path):
     state.mkdir()
     os.utime(precious / "file", (0, 0))
     os.utime(precious, (0, 0))
-    (state / f"{_files._PREFIX}abcdefgh").symlink_to(precious)
+    (state / f"{atomic_files._PREFIX}abcdefgh").symlink_to(precious)
     scripted(TrainingState(str(state), keep=1))
     (state / "state-00000001").symlink_to(precious) if not (state / "state-00000001").exists() else None
     TrainingState(str(state)).resume(ms.Model(nn.Dense(1, 1)), dataset(1, 1))
@@ -182,7 +182,7 @@ def test_what_is_too_large_is_refused_unread(tmp_path, monkeypatch):
     """A record, a state, the weights of a state."""
     scripted(best_at(tmp_path / "best.ckpt"), TrainingState(str(tmp_path / "state")))
     monkeypatch.setattr(json, "load", lambda file: pytest.fail("it was read"))
-    monkeypatch.setattr(_files, "sha256", lambda path: pytest.fail("it was read"))
+    monkeypatch.setattr(atomic_files, "sha256", lambda path: pytest.fail("it was read"))
     os.truncate(tmp_path / "best.ckpt.json", (1 << 20) + 1)
     with pytest.raises(ValueError, match=r"is larger than any that is written here \(1048576 bytes\)"):
         best_at(tmp_path / "best.ckpt").load_into(nn.Dense(1, 1))

@@ -13,7 +13,7 @@ from mindspore import Tensor, nn, ops
 from training import Network, Recorder, assert_same_weights, dataset, make_model, weights
 
 from ms_callbacks import ShapeInspector
-from ms_callbacks.core._layers import layers_of, observe
+from ms_callbacks.core.forward_hooks import layers_of, observe
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
@@ -762,7 +762,7 @@ os.environ["GLOG_v"] = "3"
 import mindspore as ms, numpy as np
 from mindspore import nn
 from ms_callbacks import ShapeInspector
-from ms_callbacks.core._layers import layers_of, observe
+from ms_callbacks.core.forward_hooks import layers_of, observe
 network = nn.SequentialCell(nn.Dense(5, 7))
 print(ShapeInspector().inspect(network, ms.Tensor(np.zeros((2, 3, 5), np.float32))).rows_[0].multiply_adds)
 """

@@ -28,7 +28,7 @@ from ms_callbacks import (
     Validate,
     check_callbacks,
 )
-from ms_callbacks.core._mindspore_compat import COUNTS_STEPS
+from ms_callbacks.core.mindspore_compat import COUNTS_STEPS
 
 SIZES = {"all": -1, "a divisor": 2, "no divisor": 3}  # of the four batches
 size = pytest.mark.parametrize("sink_size", SIZES.values(), ids=SIZES)

@@ -13,7 +13,7 @@ from mindspore.train import Callback
 from training import NetworkWithLoss, OwnTrainCell, Script, dataset, loss_fn, seeded
 
 from ms_callbacks import BestCheckpoint, CSVLogger, EarlyStopping, History, LossMonitor, StepOutputs
-from ms_callbacks.core._losses import MOST_DROPPED
+from ms_callbacks.core.losses import MOST_DROPPED
 
 
 def number(value, dtype=mstype.float32):

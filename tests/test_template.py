@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ms_callbacks.core._template import PathTemplate
+from ms_callbacks.core.path_template import PathTemplate
 
 
 def suggested(text, folder="folder/"):

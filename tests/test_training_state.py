@@ -35,9 +35,9 @@ from ms_callbacks import (
     ReduceLROnPlateau,
     TrainingState,
 )
-from ms_callbacks.core import _checkpoint_io, _files
-from ms_callbacks.core._context import Run
-from ms_callbacks.keep import _behind, training_state
+from ms_callbacks.checkpointing import _background_writer, training_state
+from ms_callbacks.core import atomic_files, checkpoint_io
+from ms_callbacks.core.run import Run
 
 CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
 within = pytest.mark.skipif(not CAN_BEGIN_WITHIN, reason="this MindSpore cannot begin a dataset in its middle")
@@ -390,11 +390,11 @@ def test_arrays_that_cannot_be_saved_name_their_callback(tmp_path, array):
     assert names(tmp_path / "state") == []
 
 
-@pytest.mark.parametrize("what", [training_state, _behind], ids=["state", "best"])
+@pytest.mark.parametrize("what", [training_state, _background_writer], ids=["state", "best"])
 def test_an_interrupt_while_the_run_waits_for_a_file_waits_for_it_all_the_same(tmp_path, monkeypatch, what):
     """When `train` has raised, nothing is being written any more, and what was is known."""
     go_on, calls = threading.Event(), []
-    save, waiting = _checkpoint_io.save, what.wait
+    save, waiting = checkpoint_io.save, what.wait
 
     def slow(*arguments: Any) -> None:
         go_on.wait(60)
@@ -407,7 +407,7 @@ def test_an_interrupt_while_the_run_waits_for_a_file_waits_for_it_all_the_same(t
         go_on.set()
         return waiting(futures)
 
-    monkeypatch.setattr(_checkpoint_io, "save", slow)
+    monkeypatch.setattr(checkpoint_io, "save", slow)
     monkeypatch.setattr(what, "wait", wait)
     best = BestCheckpoint(str(tmp_path / "best.ckpt"), monitor="loss", verbose=0)
     kept = TrainingState(str(tmp_path / "s")) if what is training_state else best
@@ -587,7 +587,7 @@ def test_a_state_of_another_format_is_refused(states):
     path = states / "state-00000003" / "state.json"
     file = json.loads(path.read_text())
     file["content"]["format"] = 4
-    path.write_text(json.dumps({"sha256": _files.digest_of(file["content"]), "content": file["content"]}))
+    path.write_text(json.dumps({"sha256": atomic_files.digest_of(file["content"]), "content": file["content"]}))
     assert TrainingState(str(states)).resume(make_model(), dataset()) == 2
 
 
@@ -635,7 +635,7 @@ def test_the_seeds_come_back(states):
 
 def test_no_state_tells_of_a_best_file_that_could_not_be_written(tmp_path, monkeypatch):
     """What is written behind the run is written in order, and nothing after the first that failed."""
-    queued, save = threading.Event(), _checkpoint_io.save
+    queued, save = threading.Event(), checkpoint_io.save
 
     def fail_for_the_best(file, arrays, *ending):
         if not any(name.startswith("network/") for name in arrays):
@@ -648,7 +648,7 @@ def test_no_state_tells_of_a_best_file_that_could_not_be_written(tmp_path, monke
             if run_context.original_args()["cur_epoch_num"] == 2:  # the state after epoch 1 waits behind the best file
                 queued.set()
 
-    monkeypatch.setattr(_checkpoint_io, "save", fail_for_the_best)
+    monkeypatch.setattr(checkpoint_io, "save", fail_for_the_best)
     best = BestCheckpoint(str(tmp_path / "best.ckpt"), monitor="loss", verbose=0)
     with pytest.raises(OSError, match="BestCheckpoint: could not save .* in epoch 1: disk"):
         make_model().train(2, dataset(), callbacks=[best, TrainingState(str(tmp_path / "state")), Queued()])

@@ -9,13 +9,13 @@ from typing import Any, Callable, Union
 import mindspore as ms
 from mindspore.train import Callback, Model, RunContext
 
-from ..core._callback import TrainCallback
-from ..core._checks import check_int
-from ..core._context import Caller, Run
-from ..core._mindspore_compat import made_with, naming_numpy, parallel_mode_of
-from ..core._roles import StateKeeper
-from ..core._together import CHECKS
-from ..core._trial import first_batch, python_random_state, try_training
+from ..core.arguments import check_int
+from ..core.callback import TrainCallback
+from ..core.hooks import StateKeeper
+from ..core.mindspore_compat import made_with, naming_numpy, parallel_mode_of
+from ..core.preflight import CHECKS
+from ..core.run import Caller, Run
+from ..core.trial import first_batch, python_random_state, try_training
 
 __all__ = ["check_callbacks"]
 

@@ -7,15 +7,15 @@ from typing import Any, Optional
 
 import numpy as np
 
-from ..core import _ranks
-from ..core._callback import TrainCallback
-from ..core._checks import check_bool, check_choice, check_int, check_number
-from ..core._context import Run
-from ..core._monitor import Monitor, Tracker
-from ..core._output import counted, emit, in_a_row
-from ..core._placement import Needs
-from ..core._roles import Restorer
-from ..core._weights import Snapshot, check_parameters, flaw_in
+from ..core import distributed
+from ..core.arguments import check_bool, check_choice, check_int, check_number
+from ..core.callback import TrainCallback
+from ..core.console import counted, emit, in_a_row
+from ..core.hooks import Restorer
+from ..core.monitor import Monitor, Tracker
+from ..core.parameters import Snapshot, check_parameters, flaw_in
+from ..core.placement import Needs
+from ..core.run import Run
 
 __all__ = ["EarlyStopping"]
 
@@ -241,7 +241,7 @@ class EarlyStopping(TrainCallback, Restorer):
         if self._snapshot is None or not self._tracker.monitor.is_better(value, self.best_):
             return None
         flaw = flaw_in(run.weights)
-        if any(_ranks.total([flaw is not None])):  # for all ranks, whichever found it
+        if any(distributed.total([flaw is not None])):  # for all ranks, whichever found it
             return flaw or "the weights of another rank are not finite"
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mindspore import nn
 
-from ..core._checks import nearest, quoted
+from ..core.arguments import nearest, quoted
 
 __all__ = ["freeze"]
 

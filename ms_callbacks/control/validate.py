@@ -12,24 +12,24 @@ from typing import Any, Optional
 from mindspore import Parameter
 from mindspore.train import Loss, Model
 
-from ..core import _ranks
-from ..core._callback import STEP_BEGIN, TrainCallback, only_one
-from ..core._checks import check_bool, check_dataset, check_int
-from ..core._context import Run, check_columns, eval_outputs
-from ..core._metrics import check_alike, numbers_in, with_numbers
-from ..core._mindspore_compat import (
+from ..core import distributed
+from ..core.arguments import check_bool, check_dataset, check_int
+from ..core.callback import STEP_BEGIN, TrainCallback, only_one
+from ..core.hooks import Evaluator
+from ..core.metrics import check_alike, numbers_in, with_numbers
+from ..core.mindspore_compat import (
     eval_indexes_of,
     is_uninitialised,
     metrics_of,
     parallel_context_kept,
     set_training,
 )
-from ..core._placement import Needs
-from ..core._roles import Evaluator
-from ..core._samples import size_of
-from ..core._tensors import number
-from ..core._trial import check_labels
-from ..core._weights import Snapshot
+from ..core.parameters import Snapshot
+from ..core.placement import Needs
+from ..core.run import Run, check_columns, eval_outputs
+from ..core.samples import size_of
+from ..core.tensors import number
+from ..core.trial import check_labels
 
 __all__ = ["Validate"]
 
@@ -224,11 +224,11 @@ class Validate(TrainCallback, Evaluator):
         if own is not None:
             over_batches = [name for name, each in metrics_of(self.model).items() if type(each) is Loss]
             metrics = {**metrics, **{name: own for name in over_batches if name in metrics}}
-        if _ranks.count() > 1:
+        if distributed.count() > 1:
             check_alike(metrics)
         numbers = numbers_in(metrics)
         if own is not None:
-            *means, eval_loss = _ranks.mean([*numbers, own], samples)
+            *means, eval_loss = distributed.mean([*numbers, own], samples)
         else:
-            means, eval_loss = _ranks.mean(numbers, samples or 1), None
-        run.publish(with_numbers(metrics, means) if _ranks.count() > 1 else metrics, eval_loss)
+            means, eval_loss = distributed.mean(numbers, samples or 1), None
+        run.publish(with_numbers(metrics, means) if distributed.count() > 1 else metrics, eval_loss)

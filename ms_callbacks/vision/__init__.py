@@ -11,8 +11,8 @@ without changing anything global:
 Install both with `pip install "ms-callbacks[vision]"`.
 """
 
-from ._mindvision import models
-from .mnist import Mnist
+from ..vision._mindvision import models
+from ..vision.mnist import Mnist
 
 __all__ = ["Mnist", "lenet"]
 

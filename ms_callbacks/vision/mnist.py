@@ -9,9 +9,9 @@ from typing import Any, Callable
 import numpy as np
 from mindspore import dataset as ds
 
-from ..core._checks import check_path
+from ..core.arguments import check_path
+from ..vision._batches import BatchDataset, Batches
 from . import _download, _idx, _mindvision
-from ._batches import BatchDataset, Batches
 
 __all__ = ["Mnist"]
 

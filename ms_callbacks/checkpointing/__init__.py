@@ -1,0 +1,1 @@
+"""Callbacks that keep weights and the state of a run."""

@@ -1,0 +1,91 @@
+"""Files that are written behind a run: it goes on as soon as the weights are copied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from typing import Any, Callable, Generic, Optional, TypeVar
+
+import numpy as np
+from mindspore import Parameter
+
+from ..core.background import BackgroundThread
+from ..core.parameters import Snapshot
+from ..core.shared_copies import Copies
+
+__all__ = ["Behind"]
+
+_What = TypeVar("_What")
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+@dataclass
+class _Job(Generic[_What]):
+    what: _What
+    snapshot: Optional[Snapshot]  # none for what is not to be written any more, and still stands in the thread's queue
+    future: Future[None]
+
+
+class Behind(Generic[_What]):
+    """Writes copies of `parameters` in the thread of a run, one after the other: one is being written, one may wait.
+
+    So it holds two copies at most, and one as long as each is written before the next is taken.
+    """
+
+    def __init__(
+        self,
+        copies: Copies,
+        thread: BackgroundThread,
+        parameters: dict[str, Parameter],
+        write: Callable[[Arrays, _What], None],
+    ) -> None:
+        self._copies = copies
+        self._thread = thread
+        self._parameters = parameters
+        self._write = write
+        self._jobs: list[_Job[_What]] = []
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was put has been told of."""
+        return not self._jobs
+
+    def make_room(self, is_outdone: Callable[[_What], bool]) -> bool:
+        """Lets go of what still waits, where it is outdone; whether there is room for another now."""
+        if len(self._jobs) == 2 and is_outdone(self._jobs[1].what) and self._jobs[1].future.cancel():
+            self._jobs.pop().snapshot = None
+        return len(self._jobs) < 2
+
+    def put(self, what: _What) -> None:
+        """Copies the parameters as they are now, and has the copy written; there must be room."""
+        job: _Job[_What] = _Job(what, self._copies.take(self._parameters), Future())
+        job.future = self._thread.submit(self._write_job, job)
+        self._jobs.append(job)
+
+    def _write_job(self, job: _Job[_What]) -> None:
+        if job.snapshot is not None:
+            self._write(job.snapshot.arrays, job.what)
+
+    def written(self, *, to_the_end: bool = False) -> Iterator[_What]:
+        """What has been written since it was last asked, in order; raises what writing raised.
+
+        Args:
+            to_the_end: waits until all is written.
+        """
+        while self._jobs and (to_the_end or self._jobs[0].future.done()):
+            wait([self._jobs[0].future])  # where that is interrupted, it is still to be told of
+            job = self._jobs.pop(0)
+            try:
+                job.future.result()
+            except BaseException:
+                self._give_up()
+                raise
+            yield job.what
+
+    def _give_up(self) -> None:
+        """After a failure nothing else is written: what is told is what went wrong first."""
+        for job in self._jobs:
+            job.future.cancel()
+        wait([job.future for job in self._jobs])
+        self._jobs.clear()

@@ -1,0 +1,71 @@
+"""What of a run a resume does not give back to the last bit, by the names of its operations and layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import mindspore as ms
+from mindspore import nn
+
+from ..core.mindspore_compat import CAN_BEGIN_WITHIN, VERSION, classes_of_nn
+from ..core.run import Run
+from ._dataset_order import Order, is_seeded
+
+__all__ = ["differing"]
+
+
+def differing(run: Run, order: Order, *, replays: bool) -> Iterator[tuple[str, list[str]]]:
+    """Reasons, each with the names of what differs for it; none where the list is empty."""
+    unordered = order.python if order.threads > 1 else []
+    if not CAN_BEGIN_WITHIN:
+        yield f"MindSpore {VERSION} begins a dataset at its first epoch again", order.seeded + order.drawn
+        yield "cannot be known: if random numbers are drawn there", order.python
+    else:
+        if not is_seeded():
+            yield "no seed: call mindspore.set_seed first", order.seeded + order.drawn + order.in_processes
+        elif not replays:
+            yield "replay=False", order.drawn
+        if not replays:
+            yield "replay=False, if random numbers are drawn there", order.python
+        elif run.is_sinking:
+            yield "if random numbers are drawn there, in sink mode", order.python
+        elif unordered:
+            yield "if random numbers are drawn there, in threads that share them: num_parallel_workers=1", unordered
+    yield "random numbers of the network cannot continue", _dropouts(run.train_network)
+    if (
+        isinstance(run.optimizer, nn.RMSProp)
+        and not run.optimizer.centered
+        and ms.get_context("device_target") == "CPU"
+    ):
+        yield "MindSpore's kernel rounds differently in its first steps of a process", ["RMSProp"]
+    yield (
+        "optimizers in a Python list, whose moments MindSpore does not list",
+        _hidden_optimizers(run.train_network),
+    )
+
+
+def _dropouts(network: nn.Cell) -> list[str]:
+    """The kinds of layers that draw random numbers in training, by name."""
+    kinds = tuple(classes_of_nn(("Dropout", "Dropout1d", "Dropout2d", "Dropout3d")))
+    dropping = [cell for _, cell in network.cells_and_names() if isinstance(cell, kinds) and not _keeps_all(cell)]
+    return sorted({type(cell).__name__ for cell in dropping})
+
+
+def _keeps_all(dropout: nn.Cell) -> bool:
+    dropped = getattr(dropout, "p", getattr(dropout, "prob", None))  # each class has a name of its own for it
+    return bool(dropped == 0 if dropped is not None else getattr(dropout, "keep_prob", None) == 1)
+
+
+def _hidden_optimizers(cell: nn.Cell) -> list[str]:
+    """Where a training cell holds optimizers whose parameters are not among its own, as `boost_level` has them."""
+    listed = {id(parameter) for parameter in cell.get_parameters()}
+    return [
+        f"{type(each).__name__}.{name}"
+        for _, each in cell.cells_and_names()
+        for name, value in vars(each).items()
+        if isinstance(value, (list, tuple))
+        and any(
+            isinstance(one, nn.Optimizer) and any(id(parameter) not in listed for parameter in one.get_parameters())
+            for one in value
+        )
+    ]

@@ -1,0 +1,117 @@
+"""The states of a run on disk: folders that are there whole or not at all, in the order in which they were saved."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from typing import Any, Callable, Optional
+
+import numpy as np
+
+from ..core import atomic_files, checkpoint_io, distributed
+from ..core.parameters import Arrays
+from ._identity import Identity
+
+__all__ = ["NETWORK", "RANKS", "State", "States"]
+
+_FORMAT = 3
+_WEIGHTS, _CONTENT = "weights.ckpt", "state.json"
+_MOST_CONTENT_BYTES = 1 << 28  # room for the history of a million epochs
+_PREFIX = "state-"
+_NAME = re.compile(_PREFIX + r"\d{8,}")
+# Before the names of parameters, so that no callback's can be taken for one; each rank's own statistics are stacked.
+NETWORK, RANKS = "network/", "ranks/"
+
+
+class State:
+    """A state that is just what was saved; raises where it is not."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        file = atomic_files.read_json(os.path.join(path, _CONTENT), _MOST_CONTENT_BYTES)
+        self.content: dict[str, Any] = file["content"]
+        if atomic_files.digest_of(self.content) != file["sha256"]:
+            raise ValueError(f"damaged, the SHA-256 of {_CONTENT} is not the one in it")
+        if self.content["format"] != _FORMAT:
+            raise ValueError(f"of format {self.content['format']}, which this version does not know")
+        weights = os.path.join(path, _WEIGHTS)
+        expected = self.content["weights"]
+        if os.path.getsize(weights) != expected["bytes"] or atomic_files.sha256(weights) != expected["sha256"]:
+            raise ValueError(f"damaged or incomplete, the SHA-256 of {_WEIGHTS} is not the one in its record")
+        arrays = checkpoint_io.load(weights)
+        self.parameters = {name[len(NETWORK) :]: arrays[name] for name in arrays if name.startswith(NETWORK)}
+        for name in [name for name in arrays if name.startswith(RANKS)]:
+            if len(arrays[name]) == distributed.count():
+                self.parameters[name[len(RANKS) :]] = arrays[name][distributed.place()]
+        self._arrays = arrays
+
+    @property
+    def identities(self) -> list[Identity]:
+        """What its callbacks are."""
+        saved = self.content["callbacks"]
+        return [Identity(each["name"].split()[0], each["state_key"], each["arguments"]) for each in saved]
+
+    def arrays_of(self, callback: int) -> Arrays:
+        """The arrays of one of its callbacks."""
+        kinds = self.content["callbacks"][callback]["arrays"]
+        # MindSpore cannot read an array without elements, and 2.0 gives a bool without dimensions back with one.
+        return {
+            key: np.zeros(shape, kind) if 0 in shape else self._arrays[f"{callback}/{key}"].reshape(shape)
+            for key, (shape, kind) in kinds.items()
+        }
+
+
+class States:
+    """The states of one directory."""
+
+    def __init__(self, directory: str, keep: int) -> None:
+        self.directory = directory
+        self._keep = keep
+        self.good: list[str] = []  # those of the run under way, the oldest first
+
+    @property
+    def paths(self) -> list[str]:
+        """The states on disk, the oldest first."""
+        names = os.listdir(self.directory) if os.path.isdir(self.directory) else []
+        states = sorted(filter(_NAME.fullmatch, names), key=_number)
+        return [os.path.join(self.directory, name) for name in states]
+
+    def newest(self, say: Callable[[str], None]) -> Optional[State]:
+        """The newest state that is whole, after saying which were refused; `None` where there is none at all."""
+        refused = []
+        for path in reversed(self.paths):
+            try:
+                return State(path)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                refused.append(f"{path!r} ({error})")
+                say(f"refused {refused[-1]}")
+        if refused:
+            raise ValueError(f"no whole state is left; refused: {', '.join(refused)}")
+        return None
+
+    def clear(self) -> None:
+        """Removes all states."""
+        for path in self.paths:
+            shutil.rmtree(path)
+        self.good = []
+
+    def write(self, content: dict[str, Any], arrays: Arrays) -> None:
+        """Writes a state, and removes those that it makes superfluous."""
+        latest = max((_number(os.path.basename(path)) for path in self.paths), default=0)
+        path = os.path.join(self.directory, f"{_PREFIX}{latest + 1:08d}")
+        with atomic_files.staged_folder(path) as folder:
+            weights = os.path.join(folder, _WEIGHTS)
+            digest = atomic_files.written(weights, lambda file: checkpoint_io.save(file, arrays))
+            of_weights = {"sha256": digest, "bytes": os.path.getsize(weights)}
+            content = {"format": _FORMAT, **content, "weights": of_weights}
+            with open(os.path.join(folder, _CONTENT), "w", encoding="utf-8") as file:
+                json.dump({"sha256": atomic_files.digest_of(content), "content": content}, file)
+        self.good = [*self.good, path][-self._keep :]
+        for old in set(self.paths) - set(self.good):
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _number(name: str) -> int:
+    return int(name[len(_PREFIX) :])

@@ -1,0 +1,676 @@
+"""Keeps the best weights on disk, always whole, and loads them back only where they are what was saved."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Optional, Union
+
+import numpy as np
+from mindspore import Parameter, nn
+
+from ..core import atomic_files, checkpoint_io, distributed
+from ..core.arguments import check_bool, check_choice, check_int, check_number, check_path
+from ..core.callback import STEP_END, TrainCallback
+from ..core.hooks import Writer
+from ..core.mindspore_compat import VERSION
+from ..core.model_parts import optimizers_of, placed_parameters, take_apart
+from ..core.monitor import Monitor
+from ..core.names import key_among
+from ..core.parameters import (
+    Arrays,
+    aligned,
+    check_parameters,
+    flaw_in,
+    load_into,
+    size_of,
+    views,
+    with_optimizer,
+    without_optimizer,
+)
+from ..core.path_template import PathTemplate
+from ..core.placement import Needs, check_whole
+from ..core.run import Run
+from ._background_writer import Behind
+from ._checkpoint_index import Kept, at, is_without_record, latest_run, remove, runs_before, save, verified
+
+__all__ = ["BestCheckpoint"]
+
+_OWNER = "BestCheckpoint"
+_RECORD_VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Saves:
+    """What an epoch leaves behind: a checkpoint among the best, the last one, or both."""
+
+    best: Optional[Kept]
+    last: Optional[Kept]
+
+
+class BestCheckpoint(TrainCallback, Writer):
+    """Saves the weights whenever a monitored value is the best so far.
+
+    A file on disk is always whole, whatever is killed and whenever: it is written beside its place, flushed to the
+    disk and renamed, and an older one is deleted only after. Beside each stands a small record, `<file>.json`, with
+    monitor, value, epoch, step, learning rate, SHA-256 and versions; `load_into` verifies against it. Weights are
+    never read through pickle. A value that is not finite is never the best; a tie is not better, the first stays. An
+    epoch without evaluation saves nothing but the last checkpoint. Weights that hold NaN, and trainable ones that hold
+    an infinity, are never the best, however good the value: a line says so. Saved are the parameters of the network, of
+    its loss, and of what a training cell keeps beside it, such as averaged weights.
+
+    Training goes on as soon as the weights are copied; the file is written behind it, in a thread. Where writing fails,
+    the next step or epoch raises, and so does the end of the run, which waits for what is not yet written. Two best
+    epochs in quick succession: an older one that still waits when it is outdone is not written at all.
+
+    A file that an earlier run has saved to `filepath` with a value of the same `monitor` and `mode` stays until it is
+    beaten, and counts as the best so far; the run says so at its start. With `overwrite=True` the run replaces it by
+    its own best, as Keras does, and with `initial_value_threshold` by the first value better than that. What cannot be
+    compared, such as a file without a record, is replaced, which is said too; the weights of another network are an
+    error. Where `filepath` is a template, names tell most runs apart, and only the file whose name a new best would
+    take stays where its value is better. A run with `initial_epoch` continues what an earlier one with the same
+    `filepath` and `monitor` has left, template or not. Two runs at the same time need a `filepath` each: with the same
+    one no file is torn, but either's may be there, or be refused when it is loaded, where its record is the other's.
+
+    Where processes hold a part of the weights each, as in `semi_auto_parallel` mode or a pipeline, the run is refused
+    before the first step: `docs/large_runs.md` of the project tells which setting, and what to use instead.
+
+    Args:
+        filepath: where to save; `.ckpt` or `.safetensors` by its ending (the latter needs
+            `pip install 'ms-callbacks[safetensors]'`), taken from the working directory at construction. The folder
+            must exist. The name may be a template of `epoch`, `step`, `loss` and the run's validation values,
+            `"{epoch:02d}-{acc:.4f}.ckpt"`; a name that another callback of the run has given a file already gets `-v1`
+            (or `-v2`, ...) before its ending, as in Lightning. A link to a file stays, and the file that it points to
+            is replaced. Default: "best.ckpt".
+        monitor: the value to watch: `"loss"` (the mean training loss of the epoch, in sink mode that of its last step),
+            `"eval_loss"`, or a metric of the Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under
+            `Model.fit` alone `eval_loss` is MindSpore's, which is that of the last batch only; `Validate` beside it, or
+            a metric `loss`, puts it right. Default: "eval_loss".
+        mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
+        min_delta: by how much a value must be better to count, at least 0. Default: 0.0.
+        save_top_k: how many of the best to keep; -1 keeps all that were ever evaluated. Other than 1 needs a
+            template with `{epoch}` or `{step}`, so that each has a name of its own. Default: 1.
+        save_last: saves the weights of every epoch's end as `last.ckpt` (or `last.safetensors`) beside. Default: False.
+        save_optimizer: saves the optimizer's state too (moments and steps, not the learning rate: the schedule stays
+            the user's). `load_into(model.train_network)` loads all, `load_into(network)` the weights. Default: False.
+        overwrite: whether the run's own best replaces what an earlier run has saved to `filepath`, better or not, of
+            this network or not. Default: False.
+        initial_value_threshold: only values better than this are saved. Default: None.
+        background: whether to write behind the run, from a copy of the weights (two at most, while two are to be
+            written), rather than before the next step. Default: True.
+        reset_on_train_begin: whether each `Model.train` is a new run. `False` is for a loop that calls
+            `model.train(1, ...)` again and again: the best then goes over all of its calls,
+            `best_epoch_` and `{epoch}` count their epochs together unless `initial_epoch` counts them, and `load_into`
+            finds the best of all. Default: True.
+        verbose: 1 prints a line for each best, 0 none. Default: 1.
+
+    Attributes:
+        best_path_ (str | None): the best checkpoint, once it is on disk; of several processes, those that do not write
+            know of it, and of the two below, when the run is over.
+        best_ (float | None): its value.
+        best_epoch_ (int): its epoch; 0 before the first.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; at the start of the run, where it can be seen, or at
+            the first evaluation: the run will not have such a value, or `mode="auto"` cannot tell which way is better;
+            before the first step: `filepath` holds the weights of another network.
+        OSError: before the first step: the folder does not exist or cannot be written. Later: a save failed, as on a
+            full disk; the last good file is still there.
+
+    Example:
+        >>> best = BestCheckpoint(folder + "/best.ckpt", monitor="acc", verbose=0)
+        >>> model.train(2, train_dataset, callbacks=[Validate(model, valid_dataset), best])
+        >>> best.load_into(network)["monitor"]
+        'acc'
+    """
+
+    _run_only = ("_behind", "_parameters")
+
+    def __init__(
+        self,
+        filepath: Union[str, os.PathLike[str]] = "best.ckpt",
+        *,
+        monitor: str = "eval_loss",
+        mode: str = "auto",
+        min_delta: float = 0.0,
+        save_top_k: int = 1,
+        save_last: bool = False,
+        save_optimizer: bool = False,
+        overwrite: bool = False,
+        initial_value_threshold: Optional[float] = None,
+        background: bool = True,
+        reset_on_train_begin: bool = True,
+        verbose: int = 1,
+    ) -> None:
+        super().__init__()
+        self.filepath = check_path(_OWNER, "filepath", filepath)
+        self._template = PathTemplate(_OWNER, os.fspath(filepath))
+        checkpoint_io.check_format(_OWNER, os.fspath(filepath))
+        self._monitor = Monitor.checked(_OWNER, monitor, mode, min_delta)
+        self.monitor = monitor
+        self.mode = mode
+        self.min_delta = min_delta
+        self.save_top_k = check_int(_OWNER, "save_top_k", save_top_k, -1)
+        if self.save_top_k not in (0, 1) and not self._template.fields & {"epoch", "step"}:
+            raise ValueError(
+                f"{_OWNER}: save_top_k={save_top_k} needs a filepath with {{epoch}} or {{step}} in its name, "
+                f"such as 'best-{{epoch:02d}}.ckpt', but got {self.filepath!r}"
+            )
+        self.save_last = check_bool(_OWNER, "save_last", save_last)
+        if self.save_top_k == 0 and not self.save_last:
+            raise ValueError(
+                f"{_OWNER}: save_top_k=0 saves nothing; pass save_last=True for the last checkpoint alone, or leave "
+                f"{_OWNER} out"
+            )
+        self.save_optimizer = check_bool(_OWNER, "save_optimizer", save_optimizer)
+        self.overwrite = check_bool(_OWNER, "overwrite", overwrite)
+        self.initial_value_threshold = (
+            None
+            if initial_value_threshold is None
+            else check_number(_OWNER, "initial_value_threshold", initial_value_threshold)
+        )
+        self.background = check_bool(_OWNER, "background", background)
+        self.reset_on_train_begin = check_bool(_OWNER, "reset_on_train_begin", reset_on_train_begin)
+        self.verbose = check_choice(_OWNER, "verbose", verbose, (0, 1))
+        if self.save_last and len(self.target_paths) == 1:
+            raise ValueError(
+                f"{_OWNER}: with save_last=True, {self.filepath!r} is for the last; name the best otherwise"
+            )
+        self._settled = self._monitor
+        self._kept: list[Kept] = []  # on disk
+        self._saved_paths: set[str] = set()  # of all that it has saved in its run, which no other may take
+        self._decided: list[Kept] = []  # those too that are still to be written, and not those that they will outdo
+        self._behind: Optional[Behind[_Saves]] = None
+        self._run_id, self._runs_before = "", 0
+        self._is_anew = True
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Settles which way is better, and begins anew."""
+        super().on_train_begin(run_context)
+        run = self._run
+        self._settled = self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
+        for folder in {os.path.dirname(path) for path in (self.filepath, os.path.realpath(self.filepath))}:
+            atomic_files.remove_orphans(folder)
+        self._is_anew = self.begins_anew()
+        if self._is_anew:
+            self._run_id, self._runs_before = uuid.uuid4().hex, runs_before(self.filepath)
+            self._kept = []
+        else:
+            # What was saved after the state that it goes on from is as good as what the state tells of.
+            known = {kept.path: kept for kept in [*self._kept, *self._of_run()] if os.path.exists(kept.path)}
+            self._kept, outdone = self._trimmed(self._ranked(known.values()))
+            if distributed.is_first():
+                for each in outdone:
+                    remove(each.path)
+        self._decided = self._kept
+        self._saved_paths = {os.path.realpath(kept.path) for kept in self._kept}
+        self._parameters = self._saved(run)
+        if self.background and distributed.is_first():
+            self._behind = Behind(run.copies, run.background, self._parameters, self._write)
+
+    def check(self, run: Run) -> None:
+        """Raises where the value is not there, or files could not be written under their names."""
+        super().check(run)
+        self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
+        if run.result_names is not None:
+            self._template.check([*run.train_names, *run.result_names], more_may_come=run.may_have_others)
+        for other in run.callbacks:
+            if isinstance(other, BestCheckpoint) and other is not self and other.target_paths & self.target_paths:
+                place = min(other.target_paths & self.target_paths)
+                raise ValueError(f"{_OWNER}: two callbacks save to {place!r}; give each a filepath of its own")
+        check_parameters(_OWNER, self._saved(run))
+        longest = self._template.longest_name(run.epochs, run.epochs * run.steps_per_epoch)
+        atomic_files.check_folder(_OWNER, self.filepath, longest + ".json")
+
+    def check_plan(self, run: Run) -> None:
+        """Raises where the weights of another network are to be replaced."""
+        super().check_plan(run)
+        if self._is_anew and not self._goes_on and not run.initial_epoch and not self.overwrite:
+            earlier = self._earlier()[:1] if self.save_top_k else []  # of a run, all are of one network
+            for kept in [*earlier, *(_standing(self._last_path) if self.save_last else [])]:
+                self._check_network(run, kept)
+
+    def disk_space(self, run: Run) -> dict[str, int]:
+        """Those that are kept, and the one that is written before an older goes."""
+        most = run.epochs - run.initial_epoch if self.save_top_k == -1 else self.save_top_k
+        folder = os.path.dirname(os.path.realpath(self.filepath))
+        return {folder: (most + self.save_last + 1) * size_of(self._saved(run))}
+
+    def before_epoch(self, run: Run) -> None:
+        """Where the run goes on from an earlier one, takes up what that left on disk."""
+        if self._is_anew and run.initial_epoch:
+            # Only values of the same kind can be compared.
+            self._kept = [
+                kept
+                for kept in self._on_disk()
+                if kept.record.get("monitor") == self.monitor
+                and isinstance(kept.record.get("value"), float)
+                and os.path.exists(kept.path)
+            ]
+            if self._kept:  # and they are one run's from now on, for whoever looks for the best of the latest run
+                self._run_id = self._kept[0].record.get("run", self._run_id)
+                self._runs_before = self._kept[0].record.get("runs_before", self._runs_before)
+            self._decided = self._kept
+            self._saved_paths = {os.path.realpath(kept.path) for kept in self._kept}
+        elif self._is_anew and self.save_top_k and not self.overwrite:
+            self._stand_by_earlier()
+        self._is_anew = False
+
+    def needs(self, run: Run) -> Needs:
+        """The weights, the optimizer where it is saved too, and the loss where that decides or is part of a name."""
+        optimizer = Needs.OPTIMIZER if self.save_optimizer else Needs.NOTHING
+        follows_loss = any(map(run.follows, (self.monitor, *self._template.fields)))
+        return super().needs(run) | Needs.WEIGHTS | optimizer | (Needs.LOSS if follows_loss else Needs.NOTHING)
+
+    @property
+    def follows_losses(self) -> bool:
+        """Where the training loss is watched or part of the name."""
+        return any(map(self._run.follows, (self.monitor, *self._template.fields)))
+
+    def tells_of(self, name: str) -> bool:
+        """What it watches, and what is part of the files' names."""
+        return super().tells_of(name) or any(key_among(field, (name,)) for field in self._template.fields)
+
+    def after_epoch(self, run: Run) -> None:
+        """Saves where the epoch's value is among the best."""
+        value = run.value(_OWNER, self.monitor)
+        best = self._decide(run, value) if value is not None else None
+        last = Kept(self._last_path, self._record(run, value)) if self.save_last else None
+        distributed.do_once(_OWNER, lambda: self._save(_Saves(best, last)))
+
+    def finish_writing(self) -> None:
+        """Waits until all is written."""
+        if self.background:
+            distributed.do_once(_OWNER, lambda: self._take_note(wait=True))
+        self._learn_from_first()
+
+    def on_exit(self) -> None:
+        """Waits until all is written, where an exception ended the run too."""
+        try:
+            self._take_note(wait=True)
+        finally:
+            self._behind = None
+            self._decided = self._kept
+            self._is_anew = True
+
+    @property
+    def best_path_(self) -> Optional[str]:
+        """The best checkpoint, once it is on disk."""
+        return self._kept[0].path if self._kept else None
+
+    @property
+    def best_(self) -> Optional[float]:
+        """The value of the best checkpoint."""
+        return self._kept[0].value if self._kept else None
+
+    @property
+    def best_epoch_(self) -> int:
+        """The epoch of the best checkpoint; 0 before the first."""
+        return int(self._kept[0].record["epoch"]) if self._kept else 0
+
+    def load_into(self, network: nn.Cell) -> dict[str, Any]:
+        """Loads the best checkpoint into a network, after verifying it against its record.
+
+        Those of this object's own run are tried, the best first; in a new process, the file `filepath` itself, such as
+        `BestCheckpoint("last.ckpt")`, or for a template those that the latest run with it left on disk. A file that is
+        damaged or incomplete is refused by name and the next best is loaded instead. The weights are written so that
+        training can go on from them, in both modes.
+
+        A prefix that a cell around the network has put before its names, in the file or here, makes no difference. A
+        file without a record, as MindSpore's `save_checkpoint` and `ModelCheckpoint` write it, is loaded too, with a
+        line that says that nothing is known of it; the state of an optimizer in it is left out.
+
+        Args:
+            network: a network with the same parameters. A training cell such as `model.train_network` gets the weights
+                of its network and its loss, and with `save_optimizer=True` the optimizer's state too.
+
+        Returns:
+            The record of the checkpoint that was loaded: `"path"`, `"monitor"`, `"value"`, `"epoch"`, `"step"`, ...;
+            of a file without one, `"path"` alone.
+
+        Raises:
+            FileNotFoundError: there is no checkpoint.
+            ValueError: none is whole, or they are of another network, or this process has a part of the network only;
+                nothing was loaded.
+        """
+        if not isinstance(network, nn.Cell):
+            raise TypeError(f"{_OWNER}: load_into takes a network (nn.Cell), but got {type(network).__name__}")
+        check_whole(_OWNER, Needs.WEIGHTS, network)
+        self._take_note(wait=True)
+        if not self._kept and is_without_record(self.filepath):
+            self.say(f"{self.filepath!r} has no record: MindSpore or another has saved it, and nothing can be verified")
+            self._load(network, {}, checkpoint_io.load(self.filepath), self.filepath)
+            return {"path": self.filepath}
+        candidates = self._kept or self._on_disk()
+        refused: list[str] = []
+        for kept in candidates:
+            try:
+                record, arrays = _read(kept)
+            except (OSError, ValueError) as error:
+                refused.append(str(error))
+                self.say(f"refused {error}")
+                continue
+            self._load(network, record, arrays, kept.path)
+            return {**record, "path": kept.path}
+        if refused:
+            raise ValueError(f"{_OWNER}: no whole checkpoint is left; refused: {'; '.join(refused)}")
+        raise FileNotFoundError(f"{_OWNER}: there is no checkpoint {self.filepath!r}; train with this callback first")
+
+    def state_dict(self) -> dict[str, Any]:
+        """The checkpoints that are kept, the best first, those too that are still to be written."""
+        return {
+            "run": self._run_id,
+            "runs_before": self._runs_before,
+            "kept": [{"path": kept.path, "record": kept.record} for kept in self._decided],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Lets the next run go on from a state that `state_dict` returned.
+
+        Of the files that the state tells of, those are taken that `filepath` may have made, from the folder of
+        `filepath`, which may have been moved: it is from there that they are loaded, and removed once they are outdone,
+        and a state may come from anywhere.
+        """
+        super().load_state_dict(state)
+        self._run_id, self._runs_before = state["run"], state["runs_before"]
+        kept = [(os.path.basename(each["path"]), each["record"]) for each in state["kept"]]
+        self._kept = self._decided = [
+            Kept(os.path.join(self._template.folder, name), record)
+            for name, record in kept
+            if self._template.may_have_made(name)
+        ]
+
+    def _load(self, network: nn.Cell, record: dict[str, Any], arrays: Arrays, path: str) -> None:
+        """Writes what a file holds into a network, or a cell around one."""
+        has_optimizer = record.get("with_optimizer", _has_optimizer(arrays))
+        parts = take_apart(network)
+        parameters = parts.weights
+        if record and has_optimizer and optimizers_of(network):
+            parameters = with_optimizer(network, parameters)
+        elif has_optimizer and not all(name in arrays for name in parameters):
+            arrays = without_optimizer(arrays)
+        saved = arrays
+        arrays, beside = aligned(_OWNER, parameters, saved, path)
+        if parts.network is not None and not parts.beside and not all(name in arrays for name in parameters):
+            # A cell around the network has renamed parameters whose name is not their attribute's.
+            placed = placed_parameters(parts.network)
+            by_place, beside_places = aligned(_OWNER, placed, saved, path)
+            if all(name in by_place for name in placed):
+                parameters, arrays, beside = placed, by_place, beside_places
+        if beside and not has_optimizer:
+            self.say(f"{path!r} holds more than this network; left out: {', '.join(sorted(beside))}")
+        load_into(_OWNER, parameters, arrays, path, besides=None if has_optimizer else record.get("beside", ()))
+
+    # Saving
+
+    def _saved(self, run: Run) -> dict[str, Parameter]:
+        """The parameters that a checkpoint holds."""
+        return with_optimizer(run.train_network, run.weights) if self.save_optimizer else run.weights
+
+    def _is_kept(self, value: float) -> bool:
+        if self.save_top_k == 0 or not self._settled.is_better(value, self.initial_value_threshold):
+            return False
+        if self.save_top_k == -1 or len(self._decided) < self.save_top_k:
+            return True
+        return self._settled.is_better(value, self._decided[-1].value)
+
+    def _decide(self, run: Run, value: float) -> Optional[Kept]:
+        """What the epoch leaves behind, ranked among the others; `None` where that is nothing."""
+        new = self._candidate(run, value) if self._is_kept(value) else None
+        reason = self._reason_against(new) if new is not None else None
+        if any(distributed.total([reason is not None])):  # for all ranks, whichever found it
+            self.say(
+                f"{self.monitor} {value:.6g} in epoch {self.epoch_of(run)} is not saved: {reason or 'on another rank'}"
+            )
+            return None
+        if new is not None:
+            self._decided = self._best_of(self._decided, new)[0]
+            self._saved_paths.add(os.path.realpath(new.path))
+        return new
+
+    def _candidate(self, run: Run, value: float) -> Kept:
+        fields = {**run.results, **run.train_means, "epoch": self.epoch_of(run), "step": run.step}
+        others = [each for each in run.callbacks if isinstance(each, BestCheckpoint) and each is not self]
+        taken = {path for other in others for path in other.target_paths | other.saved_paths}
+        return Kept(self._template.path(fields, taken), self._record(run, value))
+
+    def _reason_against(self, new: Kept) -> Optional[str]:
+        """Why a checkpoint is not saved although its value is among the best."""
+        flaw = flaw_in(self._parameters)
+        if flaw is not None:
+            return flaw
+        if self._template.fields and not self.overwrite and self.initial_value_threshold is None:
+            with contextlib.suppress(ValueError):
+                there = self._comparable(at(new.path)) if os.path.exists(new.path) else new
+                if there.record.get("run") != self._run_id and not self._settled.is_better(new.value, there.value):
+                    return f"{new.path!r} of an earlier run has {there.value:.6g}"
+        return None
+
+    # What an earlier run has left
+
+    def _earlier(self) -> list[Kept]:
+        """What stands at `filepath`, with an empty record where it has none; for a template, the latest run's."""
+        if self._template.fields:
+            return latest_run(self.filepath, self._template, besides=self._last_path)
+        return _standing(self.filepath)
+
+    def _check_network(self, run: Run, kept: Kept) -> None:
+        try:
+            arrays = _read(kept)[1] if kept.record else checkpoint_io.load(kept.path)
+            arrays, _ = aligned(_OWNER, run.weights, arrays, kept.path)
+        except (OSError, RuntimeError, ValueError):
+            return  # whose it was cannot be told any more
+        is_alone = kept.record.get("with_optimizer") is False and not self.save_optimizer
+        own = run.weights
+        try:
+            arrays, _ = aligned(_OWNER, own, arrays, kept.path)
+        except ValueError:
+            return  # it holds such a network more than once
+        problems = [f"it lacks {name}" for name in own if name not in arrays]
+        problems += [f"this one has no {name}" for name in arrays if name not in own and is_alone]
+        for name in own.keys() & arrays.keys():
+            array, parameter = arrays[name], own[name]
+            # MindSpore 2.0 gives a bool that was saved without dimensions back with one.
+            is_of_shape = array.shape == tuple(parameter.shape) or array.size == parameter.size == 1
+            if not is_of_shape or str(array.dtype) != str(parameter.dtype).lower():
+                problems.append(
+                    f"{name} is {array.shape} {array.dtype} there and {tuple(parameter.shape)} "
+                    f"{str(parameter.dtype).lower()} here"
+                )
+        if problems:
+            raise ValueError(
+                f"{_OWNER}: {kept.path!r} holds the weights of another network ({'; '.join(sorted(problems))}); pass "
+                f"overwrite=True to replace it, or another filepath"
+            )
+
+    def _comparable(self, kept: Kept) -> Kept:
+        """A file with the record that is its own; raises where its value says nothing about those of this run."""
+        if not kept.record:
+            raise ValueError("it has no record that can be read")
+        try:
+            record = verified(kept)
+        except (OSError, ValueError):
+            raise ValueError("it is damaged or incomplete") from None
+        if (record.get("monitor"), record.get("mode")) != (self.monitor, self._settled.mode):
+            raise ValueError(f"it is the best by {record.get('monitor')!r} ({record.get('mode')!r})")
+        if not isinstance(record.get("value"), float):
+            raise ValueError("its record has no value")
+        if self.save_optimizer and not record.get("with_optimizer"):
+            raise ValueError("it holds no optimizer's state")
+        return Kept(kept.path, record)
+
+    def _stand_by_earlier(self) -> None:
+        """Says what becomes of a file that an earlier run has saved, and lets it be the best so far where it stays."""
+        for kept in self._earlier()[:1]:
+            if self.initial_value_threshold is not None:
+                fate = f"replaced by the first value better than initial_value_threshold={self.initial_value_threshold}"
+            else:
+                try:
+                    best = self._comparable(kept)
+                except ValueError as error:
+                    fate = f"replaced by this run's first best, for {error}"
+                else:
+                    fate = (
+                        f"kept until {best.value:.6g} (epoch {best.record['epoch']}) is beaten, or pass overwrite=True"
+                    )
+                    if not self._template.fields:
+                        self._kept = self._decided = [best]
+            if self._template.fields:
+                fate += ", where a new one would take its name"
+            self.say(f"{kept.path!r} of an earlier run is {fate}")
+
+    def _best_of(self, others: list[Kept], new: Kept) -> tuple[list[Kept], list[Kept]]:
+        """Those to keep once there is a new one, the best first, and those that it outdoes."""
+        return self._trimmed(self._ranked([*(other for other in others if other.path != new.path), new]))
+
+    def _trimmed(self, ranked: list[Kept]) -> tuple[list[Kept], list[Kept]]:
+        most = len(ranked) if self.save_top_k == -1 else self.save_top_k
+        return ranked[:most], ranked[most:]
+
+    def _save(self, saves: _Saves) -> None:
+        self._take_note()
+        if saves.best is None and saves.last is None:
+            return
+        if self._behind is None:
+            self._write(views(self._parameters), saves)
+            self._keep(saves)
+            return
+        if not self._behind.make_room(self._is_outdone):
+            self._take_note(wait=True)
+        self._behind.put(saves)
+        if distributed.count() == 1:  # several processes fail together, at the end of an epoch
+            self.at_step(STEP_END, lambda run_context: self._take_note())
+
+    def _is_outdone(self, saves: _Saves) -> bool:
+        """Whether nobody needs these any more, where others are to be written."""
+        return not any(saves.best is kept for kept in self._decided)
+
+    def _take_note(self, wait: bool = False) -> None:
+        """Takes note of what has been written behind the run; raises where that failed."""
+        if self._behind is not None:
+            for saves in self._behind.written(to_the_end=wait):
+                self._keep(saves)
+            if self._behind.is_idle:
+                self.at_step(STEP_END)
+
+    def _keep(self, saves: _Saves) -> None:
+        """Removes what the new best outdoes, now that it is on disk."""
+        new = saves.best
+        if new is None:
+            return
+        self._kept, outdone = self._best_of(self._kept, new)
+        for each in outdone:
+            remove(each.path)
+        if self.verbose and self._kept[0] is new:
+            instead = f" instead of {', '.join(atomic_files.shown(each.path) for each in outdone)}" if outdone else ""
+            self.say(
+                f"{self.monitor} {new.value:.6g} in epoch {new.record['epoch']} is the best so far: "
+                f"saved {atomic_files.shown(new.path)}{instead}"
+            )
+
+    def _learn_from_first(self) -> None:
+        """Lets the processes that do not write know what is on disk, which may be that of another machine."""
+        if distributed.count() == 1:
+            return
+        own = [[os.path.basename(kept.path), kept.record] for kept in self._kept] if distributed.is_first() else []
+        of_first: list[Any] = max(map(json.loads, distributed.gathered_texts(json.dumps(own))), key=len)
+        if not distributed.is_first():
+            folder = os.path.dirname(self.filepath)
+            self._kept = self._decided = [Kept(os.path.join(folder, name), record) for name, record in of_first]
+
+    def _ranked(self, kept: Iterable[Kept]) -> list[Kept]:
+        # Sorting is stable: of equal values the earlier stays before the later.
+        return sorted(kept, key=lambda each: each.value, reverse=self._settled.mode == "max")
+
+    def _record(self, run: Run, value: Optional[float]) -> dict[str, Any]:
+        return {
+            "format": _RECORD_VERSION,
+            "run": self._run_id,
+            "runs_before": self._runs_before,
+            "filepath": os.path.basename(self.filepath),
+            "monitor": self.monitor,
+            "mode": self._settled.mode,
+            "value": value if value is not None and np.isfinite(value) else None,
+            "epoch": self.epoch_of(run),
+            "step": run.step,
+            "learning_rate": run.rates,
+            "with_optimizer": self.save_optimizer,
+            "beside": run.weights_beside,
+            "saved_at": time.time(),
+            "sha256": None,  # until the file is written
+            "versions": {"mindspore": VERSION, "numpy": np.__version__},
+        }
+
+    def _write(self, arrays: dict[str, np.ndarray[Any, Any]], saves: _Saves) -> None:
+        ending = os.path.splitext(self.filepath)[1]
+        for path, record in ((kept.path, kept.record) for kept in (saves.best, saves.last) if kept is not None):
+            try:
+                save(path, lambda file: checkpoint_io.save(file, arrays, ending), record)
+            except (OSError, RuntimeError, ValueError) as error:
+                raise OSError(
+                    f"{_OWNER}: could not save {path!r} in epoch {record['epoch']}: {error}; an earlier file there is "
+                    f"untouched"
+                ) from error
+
+    @property
+    def saved_paths(self) -> set[str]:
+        """Where it has saved in its run."""
+        return self._saved_paths
+
+    @property
+    def target_paths(self) -> set[str]:
+        """Where it saves what has no template for a name."""
+        return {os.path.realpath(path) for path in [self.filepath, *([self._last_path] if self.save_last else [])]}
+
+    @property
+    def _last_path(self) -> str:
+        return os.path.join(os.path.dirname(self.filepath), "last" + os.path.splitext(self.filepath)[1])
+
+    def _of_run(self) -> list[Kept]:
+        """What this run has left on disk."""
+        return [
+            kept
+            for kept in self._on_disk()
+            if kept.record.get("run") == self._run_id and isinstance(kept.record.get("value"), float)
+        ]
+
+    def _on_disk(self) -> list[Kept]:
+        """What stands at `filepath`, or for a template what the latest run with it left, the best first."""
+        if self._template.fields:
+            return latest_run(self.filepath, self._template, besides=self._last_path)
+        try:
+            return [at(self.filepath)] if os.path.exists(self.filepath) else []
+        except ValueError as error:
+            raise ValueError(f"{_OWNER}: no whole checkpoint is left; refused: {error}") from error
+
+
+def _has_optimizer(arrays: Arrays) -> bool:
+    """Whether arrays without a record are those of a training cell, which has a step besides its weights."""
+    return any(name.rpartition(".")[2] == "global_step" for name in arrays)
+
+
+def _standing(path: str) -> list[Kept]:
+    """What stands at `path`, with an empty record where it has none that can be read."""
+    if not os.path.exists(path):
+        return []
+    try:
+        return [at(path)]
+    except ValueError:
+        return [Kept(path, {})]
+
+
+def _read(kept: Kept) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+    """The record and the weights of one and the same file, though a run may just be saving there."""
+    for _ in range(3):
+        before = os.stat(kept.path) if os.path.exists(kept.path) else None
+        record = verified(kept)
+        arrays = checkpoint_io.load(kept.path)
+        after = os.stat(kept.path)
+        if before is not None and (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns):
+            return record, arrays
+    raise ValueError(f"{kept.path!r}: replaced again and again while it was read")

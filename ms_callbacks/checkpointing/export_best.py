@@ -1,0 +1,286 @@
+"""Exports the best weights when training ends, as a file that was read back and gives the same outputs."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from typing import Any, Optional, Union
+
+import numpy as np
+from mindspore import Tensor, nn
+
+from ..core import atomic_files, distributed
+from ..core.arguments import check_cell, check_choice, check_path
+from ..core.callback import STEP_BEGIN, TrainCallback
+from ..core.hooks import Writer
+from ..core.monitor import Monitor, Tracker
+from ..core.parameters import Snapshot, check_parameters, flaw_in
+from ..core.placement import Needs
+from ..core.run import Run
+from ._export import check_format, export
+
+__all__ = ["ExportBest"]
+
+_OWNER = "ExportBest"
+
+
+class ExportBest(TrainCallback, Writer):
+    """Exports the network with its best weights when training ends, also where it was stopped early.
+
+    The best weights are kept in memory, one copy of the parameters. At the end they are written into the network,
+    exported as for prediction (without Dropout, with BatchNorm's running statistics), read back from the file and
+    compared on example inputs; a difference is an error. The network then has its final weights again, to the last
+    bit, and its training flags. The file appears whole or not at all, and an earlier one stays where that fails.
+
+    What cannot be exported is found before the first step: the network is exported, read back and compared once without
+    a trace. A value that is not finite is never the best; a tie is not better, the first stays. A run that is broken
+    off by an exception exports nothing, and neither does one without a finite value, which is said. Of several
+    processes the first exports after all have met for the last time, so that none waits for it.
+
+    MindIR is read back by MindSpore itself. ONNX can be written for a CPU by all of MindSpore 2.0 to 2.10, but for
+    fewer operators (not for Erf, and so not for GELU); it is compared where `onnxruntime` is installed, otherwise
+    checked where `onnx` is, otherwise said not to have been compared. The formats hold the shapes of the example
+    inputs, their batch size too.
+
+    Where processes hold a part of the weights each, as in `semi_auto_parallel` mode or a pipeline, the run is refused
+    before the first step: `docs/large_runs.md` of the project tells which setting, and what to use instead.
+
+    Args:
+        filepath: where to export; `.mindir` or `.onnx` by its ending; taken from the working directory at construction.
+            The folder must exist. Default: "best.mindir".
+        monitor: the value to watch: `"loss"` (the mean training loss of the epoch, in sink mode that of its last step),
+            `"eval_loss"`, or a metric of the Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under
+            `Model.fit` alone `eval_loss` is MindSpore's, which is that of the last batch only; `Validate` beside it, or
+            a metric `loss`, puts it right. Default: "eval_loss".
+        mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
+        inputs: example inputs, a Tensor or a tuple of them, batch first; `None` for those of the first training
+            batch, without the label where the Model has a loss function. Needed in sink mode. Default: None.
+        network: the network to export, where it is not the one that is found: a training cell holds several and none of
+            them as its `network`, or a cell of your own computes the loss around it. It gets as many columns of the
+            batch as its `construct` takes. Default: None, the one that is trained.
+        verbose: 1 prints a line on what was exported, 0 nothing. Default: 1.
+
+    Attributes:
+        path_ (str | None): the file, once it is on disk.
+        best_ (float | None): the best value.
+        best_epoch_ (int): its epoch; 0 before the first.
+        difference_ (float | None): the largest difference of an output when the file was read back; `None` where it
+            was not compared.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; at the start of the run, where it can be seen, or at
+            the first evaluation: the run will not have such a value, or `mode="auto"` cannot tell which way is
+            better. Before the first step or at the end: the file gives other outputs than the network.
+        OSError: before the first step: the folder does not exist or cannot be written. At the end: the file could not
+            be written, as on a full disk.
+        RuntimeError: before the first step or at the end: MindSpore cannot export an operator of the network.
+
+    Example:
+        >>> exporting = ExportBest(folder + "/best.mindir", monitor="acc", verbose=0)
+        >>> model.train(2, train_dataset, callbacks=[Validate(model, valid_dataset), exporting])
+        >>> loaded = nn.GraphCell(ms.load(exporting.path_))
+        >>> loaded(Tensor(np.zeros((12, 1, 4, 4), np.float32))).shape
+        (12, 3)
+    """
+
+    _run_only = ("_snapshot", "_examples")
+    path_: Optional[str]
+    difference_: Optional[float]
+    _snapshot: Optional[Snapshot]
+    _best_weights: dict[str, np.ndarray[Any, Any]]
+    _examples: Optional[tuple[Tensor, ...]]
+
+    def __init__(
+        self,
+        filepath: Union[str, os.PathLike[str]] = "best.mindir",
+        *,
+        monitor: str = "eval_loss",
+        mode: str = "auto",
+        inputs: Any = None,
+        network: Optional[nn.Cell] = None,
+        verbose: int = 1,
+    ) -> None:
+        super().__init__()
+        self.filepath = check_path(_OWNER, "filepath", filepath)
+        check_format(_OWNER, os.fspath(filepath))
+        self._monitor = Monitor.checked(_OWNER, monitor, mode, 0.0)
+        self.monitor = monitor
+        self.mode = mode
+        self.inputs = inputs
+        self._given = None if inputs is None else _as_tensors(inputs)
+        self.network = check_cell(_OWNER, "network", network)
+        self.verbose = check_choice(_OWNER, "verbose", verbose, (0, 1))
+        self._reset()
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Settles which way is better, and tries the export where the inputs are known already."""
+        super().on_train_begin(run_context)
+        run = self._run
+        if self.begins_anew():
+            self._reset()
+        self._tracker.monitor = self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
+        self._examples = None
+        atomic_files.remove_orphans(os.path.dirname(os.path.realpath(self.filepath)))
+        self._snapshot, self._best_weights = Snapshot(run.weights, self._best_weights), {}
+        if self._given is not None:
+            self._try(run, self._given)
+        else:
+            self.at_step(STEP_BEGIN, self._try_batch)
+
+    def check(self, run: Run) -> None:
+        """Raises where the value is not there, or the file could not be written."""
+        super().check(run)
+        self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
+        twins = [one for one in run.callbacks if isinstance(one, ExportBest) and one.target_path == self.target_path]
+        if len(twins) > 1:
+            raise ValueError(f"{_OWNER}: two callbacks export to {self.filepath!r}; give each a filepath of its own")
+        run.network_for(_OWNER, self.network)
+        check_parameters(_OWNER, run.weights)
+        atomic_files.check_folder(_OWNER, self.filepath)
+        if self._given is None and run.is_sinking:
+            raise ValueError(
+                f"{_OWNER}: in sink mode batches go to the device unseen; pass inputs=Tensor(...), "
+                f"or train with dataset_sink_mode=False"
+            )
+
+    def _try_batch(self, run_context: Any) -> None:
+        """Tries the export before the first step, on its batch."""
+        self.at_step(STEP_BEGIN)
+        # Copies: MindSpore may read the next batch into the same memory.
+        self._try(self._run, tuple(Tensor(np.array(one.asnumpy())) for one in self._run.inputs(_OWNER, self.network)))
+
+    def needs(self, run: Run) -> Needs:
+        """The weights, the network, and the loss where it decides by it."""
+        loss = Needs.LOSS if run.follows(self.monitor) else Needs.NOTHING
+        return super().needs(run) | Needs.WEIGHTS | Needs.OUTPUTS | loss
+
+    @property
+    def follows_losses(self) -> bool:
+        """Where the training loss is watched."""
+        return self._run.follows(self.monitor)
+
+    def after_epoch(self, run: Run) -> None:
+        """Keeps the weights where the epoch's value is the best."""
+        value = run.value(_OWNER, self.monitor)
+        if value is None or self._snapshot is None:
+            return
+        is_flawed = self._tracker.monitor.is_better(value, self.best_) and flaw_in(run.weights) is not None
+        if any(distributed.total([is_flawed])):  # for all ranks, whichever found it
+            value = math.nan
+        if self._tracker.observe(value, run.epoch):
+            self._snapshot = Snapshot(run.weights)  # the memory of the copy before is for the next
+            self._snapshot = run.copies.take(run.weights)
+
+    def finish_writing(self) -> None:
+        """Exports the best weights, before the run counts as finished, and gives the network its own back."""
+        run, best = self._run, self._snapshot
+        if best is None or not best.arrays:
+            known = "finite" if self.best_ is None else f"better than the {self.best_:.6g} of the run before"
+            self.say(f"nothing was exported: {self.monitor} has not been {known}")
+            return
+        if distributed.count() == 1:
+            self._export_best(run, best)
+        self.path_ = self.filepath
+
+    def on_exit(self) -> None:
+        """Exports where several processes have ended well, none of which is waiting any more; lets the weights go."""
+        best, self._snapshot = self._snapshot, None
+        is_over = self.path_ is not None and best is not None and self._run.is_over
+        if is_over and best is not None and distributed.count() > 1 and distributed.is_first():
+            self._export_best(self._run, best)
+
+    @property
+    def best_(self) -> Optional[float]:
+        """The best value observed; `None` before the first."""
+        return self._tracker.best
+
+    @property
+    def best_epoch_(self) -> int:
+        """The epoch of the best value; 0 before the first."""
+        return self._tracker.best_epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far, and what was exported."""
+        return {**self._tracker.state_dict(), "path": self.path_, "difference": self.difference_}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Lets the next run go on from a state that `state_dict` returned."""
+        super().load_state_dict(state)
+        self._tracker.load_state_dict(state)
+        self.path_ = None if state["path"] is None else self.filepath  # the folder may have been moved
+        self.difference_ = state["difference"]
+
+    def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The best weights."""
+        return {} if self._snapshot is None else self._snapshot.arrays
+
+    def load_state_arrays(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+        """Takes the best weights."""
+        self._best_weights = dict(arrays)
+
+    @property
+    def target_path(self) -> str:
+        """Where it exports to, by whatever links that was given."""
+        return os.path.realpath(self.filepath)
+
+    def _reset(self) -> None:
+        self._tracker = Tracker(self._monitor)
+        self._snapshot = None
+        self._best_weights = {}
+        self._examples = None
+        self.path_ = None
+        self.difference_ = None
+
+    def _try(self, run: Run, inputs: tuple[Tensor, ...]) -> None:
+        """Exports the network as it is, to nowhere."""
+        with tempfile.TemporaryDirectory() as folder:
+            trial = os.path.join(folder, "trial" + os.path.splitext(self.filepath)[1])
+            export(_OWNER, run.network_for(_OWNER, self.network), inputs, trial, self.filepath)
+        self._examples = inputs
+
+    def _export_best(self, run: Run, best: Snapshot) -> None:
+        final = Snapshot(run.weights)
+        final.take()
+        try:
+            best.restore(together=False)
+            verdict = self._export(run)
+        finally:
+            final.restore(together=False)
+        if self.verbose:
+            self.say(
+                f"exported the weights of epoch {self.best_epoch_} ({self.monitor}: {self.best_:.6g}) "
+                f"to {atomic_files.shown(self.filepath)}: {verdict}"
+            )
+
+    def _export(self, run: Run) -> str:
+        network = run.network_for(_OWNER, self.network)
+        examples = self._examples
+        assert examples is not None  # a value was observed, so a step has run
+
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = os.path.join(folder, "best" + os.path.splitext(self.filepath)[1])
+                self.difference_, verdict = export(_OWNER, network, examples, path, self.filepath)
+                with open(path, "rb") as file:
+                    content = file.read()
+            with atomic_files.staged(self.filepath, lambda file: file.write(content)):
+                pass
+        except OSError as error:
+            raise OSError(
+                f"{_OWNER}: could not export to {self.filepath!r}: {error}; an earlier file there is untouched"
+            ) from error
+        return verdict
+
+
+def _as_tensors(inputs: Any) -> tuple[Tensor, ...]:
+    tensors = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+    for each in tensors:
+        if not isinstance(each, Tensor):
+            raise TypeError(
+                f"{_OWNER}: inputs must be a Tensor or a tuple of Tensors, but got {type(each).__name__}; "
+                f"for zeros of a shape, Tensor(np.zeros((1, 1, 32, 32), np.float32))"
+            )
+    if not tensors:
+        raise ValueError(f"{_OWNER}: inputs must hold at least one Tensor, but it is empty")
+    return tensors

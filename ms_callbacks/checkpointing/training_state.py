@@ -1,0 +1,778 @@
+"""Keeps all that a run needs to continue exactly where it was, whatever interrupts it and whenever."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterable
+from concurrent.futures import Future, wait
+from typing import Any, Optional, Union
+
+import mindspore as ms
+import numpy as np
+from mindspore import dataset as ds
+from mindspore import nn
+from mindspore.train import Callback, Model
+
+from ..core import atomic_files, distributed
+from ..core.arguments import check_bool, check_int, check_path
+from ..core.callback import STEP_BEGIN, TrainCallback, only_one
+from ..core.hooks import Restorer, StateKeeper, Writer
+from ..core.learning_rates import Rates
+from ..core.lr_callback import Schedule
+from ..core.mindspore_compat import (
+    CAN_BEGIN_WITHIN,
+    VERSION,
+    give_unique_names,
+    is_queued,
+    made_with,
+    parallel_mode_of,
+    recording_cells,
+    set_recording_cells,
+)
+from ..core.model_parts import named_parameters, optimizers_of, take_apart
+from ..core.names import numbered
+from ..core.parameters import Arrays, check_parameters, load_into, size_of, views
+from ..core.placement import Needs, check_whole
+from ..core.run import Run
+from ._dataset_order import Order
+from ._exactness import differing
+from ._identity import Identity, check_left, matched, twins
+from ._learnt import Learners, missing_method
+from ._random import draw_from, drawn_from, restore_seeds, seeds
+from ._states import NETWORK, RANKS, State, States
+
+__all__ = ["TrainingState"]
+
+_OWNER = "TrainingState"
+_NEEDS = Needs.WEIGHTS | Needs.OPTIMIZER | Needs.RUN
+_LAST_EPOCH = "its last epoch"
+_HOW_TO_GET_RESULTS = "make them before, or pass them as callbacks=[...]"
+
+
+class TrainingState(TrainCallback, StateKeeper, Writer):
+    """Saves the whole state of a run, so that after any interruption it continues as if nothing had happened.
+
+    A state holds the weights, the optimizer's moments and steps, the learning rate, what every callback has learnt
+    (patience, best so far and best weights, kept files, rows of a CSV file: whatever has `state_dict` and
+    `load_state_dict`), epoch and step, and the seeds. It is a folder of its own that is there whole or not at all, with
+    checksums; the older ones are removed only after. Call `resume` before `Model.train` or `Model.fit`, so that the
+    same script starts a run, continues it, and does nothing once it is finished:
+
+    .. code-block:: python
+
+        initial_epoch = state.resume(model, train_dataset, epochs=10)
+        if not state.finished_:
+            model.train(10, train_dataset, callbacks=[state, ...], initial_epoch=initial_epoch)
+
+    A run is finished when its last epoch is over, or when a callback of this library has decided to stop it, such as
+    `EarlyStopping`. `resume` then gives the Model the weights that the run ended with and the callbacks their results,
+    and prints a line. Where more epochs are asked for than the run had, it continues to those, as if they had been
+    asked for at once; a run that was stopped stays finished. Whatever else ends a run is an interruption: an exception,
+    a signal, or a stop that another callback has asked for, in the middle of an epoch too, which is then not evaluated.
+
+    Training continues as soon as everything is copied; the state is written behind it, in a thread, while memory for
+    one copy of the network and the optimizer is taken. Where the next is due before that, the run waits. A write that
+    fails is raised at the next step or epoch, and the end of the run waits for the last.
+
+    Callbacks get their states back by what they are, in whatever order they stand: class, monitor, path and the other
+    arguments. Where that is not enough to tell two of them apart, as two of a class of your own whose arguments are not
+    kept as attributes of the same names, give each a `state_key`: `callback.state_key = "first"`. Paths count from
+    `directory`, so that all of them can be moved together.
+
+    On a CPU the parameters, moments, rates and decisions are then those of a run that was never interrupted, to the
+    last bit, where the batches are. Call `mindspore.set_seed` before the dataset is made; the seed of the state is set
+    again, and so are Python's and NumPy's random numbers. What then holds of the batches, on MindSpore 2.8 and newer:
+
+    - Shuffles, the `shuffle` operation and MindSpore's samplers: the same, and begun at once.
+    - Random transforms of MindSpore, and the rows of `TFRecordDataset`, `CSVDataset` and other files of lines with
+      `shuffle=True`: the same, because a resume draws all batches before the state again and drops them. It takes as
+      long as the dataset took for them, without the training, and is said. `replay=False` skips them instead: the
+      random numbers are then others, and of shuffled files rows are repeated or left out.
+    - Functions of `map`, `batch` and `filter`, sources and samplers in Python: drawn again too, from where NumPy's and
+      Python's random numbers were when the first run began, so that what they draw is the same. Whether they draw any
+      cannot be known; `mindspore.dataset.transforms.not_random` marks one that does not. Where several threads run
+      such functions (`num_parallel_workers` is above 1, without `python_multiprocessing`), no two runs draw alike.
+    - In sink mode, what Python functions draw may be other numbers.
+
+    Not to the last bit are, on any dataset: random numbers that are drawn inside a network, as by `nn.Dropout`, which
+    MindSpore cannot continue; `nn.RMSProp` on a CPU, unless it is centered, whose kernel rounds differently in the
+    first five steps of a process (by about 1e-10 a step); an optimizer that `boost_level` has made, which keeps the
+    moments of others in a Python list; a dataset whose validation draws from NumPy or Python meanwhile; and
+    the numbers that callbacks draw from them where the dataset does too. MindSpore 2.0 cannot begin a dataset in its
+    middle: a shuffled dataset repeats the orders of its first epochs, `every_n_steps` is refused, and a run that is
+    interrupted within an epoch continues at its beginning. At its start, the run says in one line what of this
+    concerns it, by the names of the operations. A callback that learns something and has no `state_dict` is named at a
+    resume.
+
+    In sink mode an epoch is `sink_size` steps: a run continues with the same `sink_size`, and `resume` has to be called
+    before `Model.build`.
+
+    Of several processes all must find the same state, in a folder that they share or in copies. The first saves for
+    all, each one's own BatchNorm statistics with it; the states of Python's and NumPy's random numbers are the first's
+    alone.
+
+    Where processes hold a part of the weights each, as in `semi_auto_parallel` mode or a pipeline, the run is refused
+    before the first step: `docs/large_runs.md` of the project tells which setting, and what to use instead.
+
+    Args:
+        directory: where the states are kept, one run's alone, taken from the working directory at construction; it is
+            made where it does not exist.
+        every_n_epochs: saves after every n-th epoch, and where the run ends. Default: 1.
+        every_n_steps: saves after every n steps of an epoch too; not on MindSpore 2.0, and not in sink mode.
+            Default: None.
+        keep: how many states to keep, the newest. Default: 2.
+        replay: whether a resume draws all batches before the state again and drops them, where only that gives the same
+            batches afterwards; not on MindSpore 2.0. Default: True.
+        overwrite: whether `train` without `resume` removes the states of an earlier run, finished or not. Default:
+            False, that is an error.
+        background: whether to write behind the run, from a copy, rather than before the next step. Default: True.
+
+    Attributes:
+        finished_ (bool): whether the run is finished, after `resume` and after `Model.train`.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; before the first step: the directory holds the state of
+            a run, and neither `resume` was called nor `overwrite` given; `initial_epoch` or the number of epochs is not
+            what it was for `resume`; the callbacks are not those of the interrupted run; two callbacks cannot be told
+            apart; a schedule would have had other rates, had all epochs been asked for at once; or the list of
+            callbacks holds two of these.
+        OSError: the directory cannot be written, or a save failed, as on a full disk; the last good state is there.
+
+    Example:
+        >>> state = TrainingState(folder + "/state")
+        >>> initial_epoch = state.resume(model, train_dataset, epochs=2)
+        >>> if not state.finished_:
+        ...     model.train(2, train_dataset, callbacks=[state], initial_epoch=initial_epoch)
+        >>> state.finished_
+        True
+    """
+
+    _run_only = ("_dataset", "_taken_up", "_order", "_learners", "_writing", "_seeds_of_run")
+
+    def __init__(
+        self,
+        directory: Union[str, os.PathLike[str]],
+        *,
+        every_n_epochs: int = 1,
+        every_n_steps: Optional[int] = None,
+        keep: int = 2,
+        replay: bool = True,
+        overwrite: bool = False,
+        background: bool = True,
+    ) -> None:
+        super().__init__()
+        self.directory = check_path(_OWNER, "directory", directory)
+        self.every_n_epochs = check_int(_OWNER, "every_n_epochs", every_n_epochs, 1)
+        self.every_n_steps = None if every_n_steps is None else check_int(_OWNER, "every_n_steps", every_n_steps, 1)
+        self.keep = check_int(_OWNER, "keep", keep, 1)
+        self.replay = check_bool(_OWNER, "replay", replay)
+        self.overwrite = check_bool(_OWNER, "overwrite", overwrite)
+        self.background = check_bool(_OWNER, "background", background)
+        if every_n_steps is not None and not CAN_BEGIN_WITHIN:
+            raise ValueError(
+                f"{_OWNER}: MindSpore {VERSION} cannot begin a dataset in its middle; leave every_n_steps out, "
+                f"or use MindSpore 2.8 or newer"
+            )
+        self.finished_ = False
+        self._states = States(self.directory, self.keep)
+        self._dataset: Any = None
+        self._epochs_asked: Optional[int] = None
+        self._run_id = ""
+        self._taken_up: Optional[State] = None
+        self._rates_taken: list[tuple[str, Schedule, str]] = []
+        self._fast_recovery: Optional[bool] = None
+        self._order: Optional[Order] = None
+        self._learners: Optional[Learners] = None
+        self._began: Any = None
+        self._learnt: list[str] = []
+        self._identities: dict[int, Identity] = {}
+        self._is_begun = False
+        self._writing: Optional[Future[None]] = None
+
+    def resume(
+        self,
+        model: Model,
+        train_dataset: Any,
+        epochs: Optional[int] = None,
+        *,
+        callbacks: Union[Callback, Iterable[Callback], None] = None,
+    ) -> int:
+        """Gives a Model and its dataset back the newest state that is whole; the callbacks get theirs in the run.
+
+        A state that is damaged is refused by name, and the next older one is taken. Where the run is finished,
+        `finished_` is true, the Model has the weights that the run ended with, and the callbacks have their results:
+        make them before.
+
+        Args:
+            model: the Model whose `train` or `fit` is called next, made as in the interrupted run.
+            train_dataset: the dataset that it is called with. MindSpore 2.8 and newer begin it at the right step.
+            epochs: the number of epochs that it is called with. Default: None, as many as when the state was saved.
+            callbacks: who gets results back where the run is finished. Default: None, the callbacks of this library
+                that the process has made by now, after the `TrainingState` before this one and before the next, and
+                not used in a run yet.
+
+        Returns:
+            What to pass as `initial_epoch`; 0 where there is no state, and the run is the first.
+
+        Raises:
+            TypeError: an argument is not as described.
+            ValueError: no state is whole; it was saved with another network, another optimizer or another number of
+                batches; or the optimizer's own schedule of rates is another. The Model is not to be trained then.
+        """
+        if not isinstance(model, Model):
+            raise TypeError(f"{_OWNER}: model must be a mindspore.train.Model, but got {type(model).__name__}")
+        if not hasattr(train_dataset, "get_dataset_size"):
+            raise TypeError(
+                f"{_OWNER}: train_dataset must be a MindSpore dataset, but got {type(train_dataset).__name__}"
+            )
+        given = None if callbacks is None else _listed(callbacks)
+        self._epochs_asked = None if epochs is None else check_int(_OWNER, "epochs", epochs, 1)
+        check_whole(_OWNER, _NEEDS, model.train_network, parallel_mode_of(model))
+        self._begin_dataset_anew()
+        self._taken_up = None
+        self.finished_ = False
+        state = self._newest()
+        if state is None:
+            return 0
+        give_unique_names(model.train_network)
+        return distributed.do_together(_OWNER, lambda: self._take_up(model, train_dataset, state, given))
+
+    def _take_up(self, model: Model, train_dataset: Any, state: State, callbacks: Optional[list[Any]]) -> int:
+        """Gives a Model, its dataset and the callbacks what is theirs of a state; returns its epoch."""
+        if self._is_complete(state.content):
+            self._take_results(model, state, callbacks)
+            return int(state.content["epoch"])
+        return self._continue(model, train_dataset, state)
+
+    def _is_complete(self, content: dict[str, Any]) -> bool:
+        """Whether nothing is left to be trained: the run was stopped for good, or has the epochs that are asked for."""
+        decided = content["finished_by"] not in ("", _LAST_EPOCH)
+        asked = content["epochs"] if self._epochs_asked is None else self._epochs_asked
+        return decided or content["epoch"] >= asked
+
+    def _take_results(self, model: Model, state: State, callbacks: Optional[list[Any]]) -> None:
+        """Gives a Model and callbacks what a finished run has come to."""
+        self.finished_ = True
+        content = state.content
+        parameters = named_parameters(model.train_network)
+        rates = _dynamic_rates(optimizers_of(model.train_network))
+        arrays = state.parameters if rates is None else _with_lists(rates, parameters, state, 0)  # none is used again
+        load_into(_OWNER, parameters, arrays, state.path)
+        if content["restored"] is not None:
+            parts = take_apart(*made_with(model))
+            load_into(_OWNER, parts.weights, state.arrays_of(content["restored"]), state.path)
+        made = TrainCallback.made() if callbacks is None else []
+        used = [Identity.of(each, self.directory) for each in made if each.is_used]  # and have their results
+        given = self._made_near(state) if callbacks is None else callbacks
+        left = self._hand_out(state, _stateful(given), is_over=True)
+        missing = [str(each) for each in left if each not in used and callbacks is None]
+        decided = content["finished_by"] != _LAST_EPOCH and content["finished_by"]
+        self.say(
+            f"the run in {atomic_files.shown(self.directory)!r} is complete, "
+            + (f"stopped by {decided} after" if decided else "with")
+            + f" {content['epoch']} of {content['epochs']} epochs; the model has its weights; "
+            + (
+                f"to train it further all the same, pass another directory and initial_epoch={content['epoch']}"
+                if decided
+                else f"for more, ask for more, as in resume(..., epochs={content['epoch'] + 1})"
+            )
+            + (f"; for the results of {', '.join(missing)}, {_HOW_TO_GET_RESULTS}" if missing else "")
+        )
+
+    def _made_near(self, state: State) -> list[TrainCallback]:
+        """The callbacks that the process has made for this run, as far as can be told: the likeliest first.
+
+        Those are the ones that it has made since the `TrainingState` before this one, or until the next.
+        """
+        made = TrainCallback.made()
+        own = next(place for place, each in enumerate(made) if each is self)
+        sides = []
+        for side in (made[:own][::-1], made[own + 1 :]):
+            near = itertools.takewhile(lambda each: not isinstance(each, TrainingState), side)
+            sides.append([each for each in near if not each.is_used])
+        known = state.identities
+        fitting = [sum(Identity.of(each, self.directory) in known for each in side) for side in sides]
+        return [*sides[0], *sides[1]] if fitting[0] >= fitting[1] else [*sides[1], *sides[0]]
+
+    def _continue(self, model: Model, train_dataset: Any, state: State) -> int:
+        """Gives a Model and its dataset what a run continues from."""
+        content, batches = state.content, train_dataset.get_dataset_size()
+        if batches != content["batches"]:
+            raise ValueError(
+                f"{_OWNER}: {state.path!r} was saved with {content['batches']} batches in the dataset, but "
+                f"train_dataset has {batches}; pass the same dataset with the same batch_size"
+            )
+        if is_queued(train_dataset):
+            raise ValueError(
+                f"{_OWNER}: sink mode has made a queue of train_dataset already, in Model.build or an earlier "
+                f"Model.train, and it cannot be moved to where the run continues; call resume before Model.build, or "
+                f"make the dataset again"
+            )
+        epoch, steps = content["epoch"], content["step_in_epoch"]
+        steps_done = epoch * content["steps_per_epoch"] + steps
+        if steps and not CAN_BEGIN_WITHIN:
+            raise ValueError(
+                f"{_OWNER}: {state.path!r} was saved in the middle of an epoch, where MindSpore {VERSION} "
+                f"cannot begin; resume with the version that saved it ({content['versions']['mindspore']})"
+            )
+        parameters = named_parameters(model.train_network)
+        rates = _dynamic_rates(optimizers_of(model.train_network))
+        arrays = state.parameters if rates is None else _with_lists(rates, parameters, state, steps_done)
+        load_into(_OWNER, parameters, arrays, state.path)
+        is_longer = self._epochs_asked not in (None, content["epochs"])
+        if rates is not None and is_longer and not np.allclose(now := rates.so_far(), content["rates"], rtol=1e-6):
+            raise ValueError(
+                f"{_OWNER}: the optimizer's schedule gives {now} where the interrupted run of "
+                f"{content['epochs']} epochs had {content['rates']}, so that {self._epochs_asked} epochs asked for "
+                f"at once would have gone otherwise; make the optimizer with the schedule of the interrupted run"
+            )
+        set_recording_cells(model.train_network, content["recording_cells"])
+        if distributed.is_first():
+            restore_seeds(content["seeds"])
+        self._dataset, self._taken_up = train_dataset, state
+        self.say(f"continues after epoch {epoch}" + (f" and {steps} steps of the next" if steps else ""))
+        if CAN_BEGIN_WITHIN:
+            self._begin_dataset_at(train_dataset, steps_done)
+        return int(epoch)
+
+    def _begin_dataset_at(self, dataset: Any, steps: int) -> None:
+        """Has MindSpore begin a dataset after `steps` steps; with all its draws, where it depends on them."""
+        self._fast_recovery = ds.config.get_fast_recovery()
+        dataset.set_init_step(steps)
+        order = Order(dataset)
+        if self.replay and (order.drawn or order.python):
+            # MindSpore 2.8 to 2.10 read this when the iterator is made, and turn it off themselves for `shuffle`.
+            ds.config.set_fast_recovery(False)
+            self.say(
+                f"draws the batches of the {steps} steps before again and drops them, so that the next are the same, "
+                f"for {', '.join(order.drawn + order.python)}; replay=False skips them instead"
+            )
+
+    def _begin_dataset_anew(self) -> None:
+        """Lets a dataset that `resume` was given begin at its beginning again."""
+        if self._dataset is not None and CAN_BEGIN_WITHIN:
+            self._dataset.set_init_step(0)
+            ds.config.set_fast_recovery(self._fast_recovery)
+        self._dataset = None
+
+    # What the run goes through
+
+    def check(self, run: Run) -> None:
+        """Raises where it is not alone, callbacks or steps cannot be told apart, or an earlier run would be lost."""
+        super().check(run)
+        only_one(_OWNER, run.callbacks, (StateKeeper,), "keep the run's state")
+        if self._taken_up is None:
+            self._check_new()
+        check_parameters(_OWNER, named_parameters(run.train_network))
+        if self.every_n_steps is not None and run.is_sinking:
+            raise ValueError(
+                f"{_OWNER}: in sink mode steps run on the device unseen; leave every_n_steps out, or train with "
+                f"dataset_sink_mode=False"
+            )
+        alike = twins(_stateful(run.callbacks), self.directory)
+        if alike is not None:
+            raise ValueError(
+                f"{_OWNER}: {alike} cannot be told apart by their class and their arguments, and either might be given "
+                f"the other's state; give each a name of its own, as in callback.state_key = 'first'"
+            )
+
+    def check_plan(self, run: Run) -> None:
+        """Raises where the run is not the one that `resume` was called for, or would have gone otherwise so far."""
+        super().check_plan(run)
+        state = self._taken_up
+        if state is not None and run.initial_epoch != state.content["epoch"]:
+            raise ValueError(
+                f"{_OWNER}: the state is that after epoch {state.content['epoch']}, but the run has initial_epoch="
+                f"{run.initial_epoch}; pass initial_epoch=state.resume(model, train_dataset, epochs={run.epochs})"
+            )
+        if state is not None and state.content["step_in_epoch"] and run.is_sinking:
+            raise ValueError(
+                f"{_OWNER}: {state.path!r} was saved in the middle of an epoch, where sink mode cannot begin; train "
+                f"with dataset_sink_mode=False until an epoch is over"
+            )
+        if state is not None and run.steps_per_epoch != state.content["steps_per_epoch"]:
+            raise ValueError(
+                f"{_OWNER}: {state.path!r} was saved with {state.content['steps_per_epoch']} steps an epoch, but this "
+                f"run has {run.steps_per_epoch}; pass the same sink_size"
+            )
+        if self._epochs_asked not in (None, run.epochs):
+            raise ValueError(
+                f"{_OWNER}: resume was called with epochs={self._epochs_asked}, but the run has {run.epochs}; give "
+                f"both the same number"
+            )
+        if state is not None and run.epochs != state.content["epochs"]:
+            for name, schedule, taken in self._rates_taken:
+                if schedule.digest_of_rates(run, state.content["epoch"], state.content["step_in_epoch"]) != taken:
+                    raise ValueError(
+                        f"{_OWNER}: {name} would have set other rates in the first {run.initial_epoch} epochs, had "
+                        f"{run.epochs} been asked for at once instead of {state.content['epochs']}; make it so that "
+                        f"its rates begin as those of the interrupted run did, or keep to {state.content['epochs']}"
+                    )
+
+    def needs(self, run: Run) -> Needs:
+        """The weights, the state of each optimizer, and the run, which it would take for another one's."""
+        return _NEEDS
+
+    def disk_space(self, run: Run) -> dict[str, int]:
+        """Those that are kept, and the one that is written before an older goes."""
+        folder = self.directory if os.path.isdir(self.directory) else os.path.dirname(self.directory)
+        return {folder: (self.keep + 1) * size_of(named_parameters(run.train_network))}
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Looks before each step whether a state is due."""
+        super().on_train_begin(run_context)
+        self._is_begun = self.finished_ = False
+        self.at_step(STEP_BEGIN, self._begin_draws_of_run, self._save_if_due)
+        self._say_what_differs(self._run)
+
+    def before_epoch(self, run: Run) -> None:
+        """Counts steps from the beginning of the epoch; before the first, begins what is drawn."""
+        self._steps_since = 0
+        if not self._is_begun:
+            self._is_begun = True
+            self._learners = Learners(numbered(self._run.callbacks))
+            self._begin_draws_of_dataset(self._taken_up)
+            self._taken_up, self._rates_taken = None, []
+
+    def _begin_draws_of_dataset(self, state: Optional[State]) -> None:
+        """Notes what Python and NumPy draw from when MindSpore begins to draw batches, or restores it.
+
+        A dataset that draws its batches again has to draw the same numbers as in the first run.
+        """
+        self._seeds_of_run = None
+        if state is None:
+            self._began = drawn_from()
+        elif self._began and self._replays and self._order_of(self._run).python and distributed.is_first():
+            self._seeds_of_run = drawn_from()
+            draw_from(self._began)
+
+    def _begin_draws_of_run(self, run_context: Any) -> None:
+        """Restores, at the first step of a run, what its own code draws from, unless the dataset draws from it."""
+        self.at_step(STEP_BEGIN, self._save_if_due)
+        if self._seeds_of_run is not None:
+            now = drawn_from()
+            draw_from({kind: saved for kind, saved in self._seeds_of_run.items() if now[kind] == self._began[kind]})
+            self._seeds_of_run = None
+
+    @property
+    def _replays(self) -> bool:
+        return CAN_BEGIN_WITHIN and (self.replay or not ds.config.get_fast_recovery())
+
+    def _order_of(self, run: Run) -> Order:
+        if self._order is None:
+            self._order = Order(run.train_dataset)
+        return self._order
+
+    def _say_what_differs(self, run: Run) -> None:
+        """Says in one line what a resume does not give back to the last bit."""
+        reasons = differing(run, self._order_of(run), replays=self._replays)
+        lines = [f"{', '.join(names)} ({why})" for why, names in reasons if names]
+        if lines:
+            self.say(f"not the same to the last bit after a resume: {'; '.join(lines)}")
+
+    def _save_if_due(self, run_context: Any) -> None:
+        """Saves at the interval, or where it was asked to, now that the step before is over for every callback."""
+        if self._steps_since == self.every_n_steps or (self._run.is_state_asked and CAN_BEGIN_WITHIN):
+            self._keep(self._run, self._run.epoch - 1, self._run.step_in_epoch - 1)
+            self._steps_since = 0
+        self._steps_since += 1
+        if self._writing is not None and self._writing.done() and distributed.count() == 1:
+            self._finish_write()  # several processes fail together, when the next is due
+
+    def on_exit(self) -> None:
+        """Waits until all is written, and lets the dataset begin at its beginning again."""
+        try:
+            self._finish_write()
+        finally:
+            self._taken_up = self._order = self._learners = None
+            self._rates_taken = []
+            self._begin_dataset_anew()
+            self._epochs_asked = None
+
+    # What the run asks for
+
+    def hand_out(self, run: Run) -> None:
+        """Gives the run and its callbacks the state that `resume` has found, before any of them begins."""
+        try:
+            os.makedirs(self.directory, exist_ok=True)
+        except OSError as error:
+            raise type(error)(f"{_OWNER}: cannot make the folder {self.directory!r}: {error}; pass another") from error
+        atomic_files.check_folder(_OWNER, os.path.join(self.directory, "state"))
+        atomic_files.remove_orphans(self.directory)
+        # As they are before the run: a callback may keep what it learns under the name of an argument.
+        self._identities = {id(each): Identity.of(each, self.directory) for _, each in _stateful(run.callbacks)}
+        state = self._taken_up
+        if state is None:
+            distributed.do_once(_OWNER, self._begin_new)
+            return
+        if run.train_dataset is not self._dataset:
+            raise ValueError(f"{_OWNER}: the run trains on another dataset than resume was given; pass the same one")
+        self._run_id, self._states.good = state.content["run"], [state.path]
+        self.place(run)
+        self._hand_out(state, _stateful(run.callbacks), is_over=False)
+        self._began, self._learnt = state.content["began"], state.content["learnt"]
+        for name, callback in numbered(run.callbacks):
+            if name in self._learnt and (method := missing_method(callback)):
+                self.say(f"{name} has no {method}; what it has learnt is not resumed")
+
+    def _hand_out(self, state: State, callbacks: list[tuple[str, Any]], *, is_over: bool) -> list[Identity]:
+        """Gives callbacks their states; of a run that is over, to those that are there, without a word.
+
+        Returns:
+            Those that have learnt something, and are not there.
+        """
+        saved = state.content["callbacks"]
+        known = state.identities
+        present = [Identity.of(callback, self.directory) for _, callback in callbacks]
+        pairs, gone, new = matched(known, present)
+        if not is_over:
+            try:
+                check_left([known[index] for index in gone], [present[place] for place in new])
+            except ValueError as error:
+                raise ValueError(f"{_OWNER}: cannot hand out the state {state.path!r}: {error}") from None
+        self._rates_taken = []
+        for place, index in pairs.items():
+            (name, callback), entry = callbacks[place], saved[index]
+            try:
+                callback.load_state_dict(entry["state"])
+                if entry["arrays"]:
+                    callback.load_state_arrays(state.arrays_of(index))
+            except Exception as error:
+                raise ValueError(
+                    f"{_OWNER}: {name} cannot continue from what {state.path!r} holds of it ({type(error).__name__}: "
+                    f"{error}); make it with the same arguments as in the interrupted run"
+                ) from error
+            if is_over and isinstance(callback, TrainCallback):
+                callback.take_results(state.content["epoch"])
+            if isinstance(callback, Schedule):
+                self._rates_taken.append((name, callback, entry["rates"]))
+            if not is_over and (changes := present[place].differences(known[index])):
+                self.say(f"{name} continues with {changes}")
+        if not is_over:
+            for place in new:
+                self.say(f"{callbacks[place][0]} was not there when the state was saved; it begins at its beginning")
+            for index in gone:
+                self.say(
+                    f"{saved[index]['name']} was there when the state was saved, and is not in the list of callbacks "
+                    f"now"
+                )
+        return [known[index] for index in gone if saved[index]["state"]]
+
+    def place(self, run: Run) -> None:
+        """Tells the run after which steps it continues."""
+        if self._taken_up is not None:
+            content = self._taken_up.content
+            run.go_on(content["step_in_epoch"], content["epoch_so_far"])
+
+    def keep_state(self, run: Run, epochs: int, steps: int) -> None:
+        """Saves at the end of an epoch that is to be saved, and where the run ends."""
+        if steps and not CAN_BEGIN_WITHIN:
+            self.say(
+                f"MindSpore {VERSION} cannot begin in the middle of an epoch; a later run continues after epoch "
+                f"{epochs}"
+            )
+        elif run.is_over or run.is_state_asked or epochs % self.every_n_epochs == 0:
+            self._keep(run, epochs, steps)
+        if run.is_over:
+            distributed.do_once(_OWNER, self._finish_write)
+            self.finished_ = bool(run.finished_by)
+
+    def finish_writing(self) -> None:
+        """Nothing: the last state is saved, and waited for, when all the others have written."""
+
+    def _begin_new(self) -> None:
+        """Makes room for a new run."""
+        if self.overwrite:
+            self._states.clear()
+        self._check_new()
+        self._run_id, self._states.good, self._learnt = uuid.uuid4().hex, [], []
+
+    def _check_new(self) -> None:
+        """Raises where an earlier run has left states."""
+        if not self.overwrite and self._states.paths:
+            raise ValueError(
+                f"{_OWNER}: {self.directory!r} holds the state of a run; to continue it, call initial_epoch = "
+                f"state.resume(model, train_dataset, epochs=...) before Model.train, and train only where "
+                f"state.finished_ is false; for a new run pass another directory, or overwrite=True"
+            )
+
+    # Saving
+
+    def _keep(self, run: Run, epoch: int, steps: int) -> None:
+        run.is_state_asked = False
+        run.examine()
+        # What no gradient changes, such as BatchNorm's statistics, each process has its own of.
+        own = (
+            {name: one for name, one in run.weights.items() if not one.requires_grad} if distributed.count() > 1 else {}
+        )
+        ranks = {f"{RANKS}{name}": distributed.gathered(array) for name, array in views(own).items()}
+        distributed.do_once(_OWNER, lambda: self._save(run, epoch, steps, ranks))
+
+    def _save(self, run: Run, epoch: int, steps: int, ranks: Arrays) -> None:
+        self._finish_write()
+        parameters = named_parameters(run.train_network)
+        own = run.copies.take(parameters).arrays if self.background else views(parameters)
+        arrays = {**{f"{NETWORK}{name}": array for name, array in own.items()}, **ranks}
+        rates = _dynamic_rates(run.optimizers)
+        content = {
+            "run": self._run_id,
+            "epoch": epoch,
+            "step_in_epoch": steps,
+            "epochs": run.epochs,
+            "finished_by": run.finished_by,
+            "batches": run.train_dataset.get_dataset_size(),
+            "steps_per_epoch": run.steps_per_epoch,
+            "epoch_so_far": run.state_dict() if steps else {},
+            "rates": None if rates is None else rates.so_far(),
+            # In sink mode there is a cell of MindSpore's around the training cell, and other names.
+            "recording_cells": None if run.is_sinking else recording_cells(run.train_network),
+            "seeds": seeds(),
+            "began": self._began,
+            "learnt": sorted({*self._learnt, *(self._learners.names() if self._learners else ())}),
+            "callbacks": [],
+            "restored": None,
+            "saved_at": time.time(),
+            "versions": {"mindspore": VERSION, "numpy": np.__version__},
+        }
+        for index, (name, callback) in enumerate(_stateful(run.callbacks)):
+            identity = self._identities[id(callback)]
+            learnt = _checked_arrays(name, callback)
+            kept = run.copies.kept(learnt) if self.background else learnt
+            arrays.update({f"{index}/{key}": array for key, array in kept.items() if array.size})
+            if isinstance(callback, Restorer) and callback.final_weights():
+                content["restored"] = index
+            content["callbacks"].append(
+                {
+                    "name": name,
+                    "state_key": identity.state_key,
+                    "arguments": identity.arguments,
+                    "state": _plain(name, callback.state_dict()),
+                    "arrays": {key: [array.shape, array.dtype.name] for key, array in learnt.items()},
+                    "rates": callback.digest_of_rates(run, epoch, steps) if isinstance(callback, Schedule) else None,
+                }
+            )
+        if self.background:
+            self._writing = run.background.submit(self._write, content, arrays)
+        else:
+            self._write(content, arrays)
+
+    def _write(self, content: dict[str, Any], arrays: Arrays) -> None:
+        try:
+            self._states.write(content, arrays)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise OSError(
+                f"{_OWNER}: could not save the state after epoch {content['epoch']} in {self.directory!r}: {error}; "
+                f"earlier states are untouched"
+            ) from error
+
+    def _finish_write(self) -> None:
+        """Waits for the state that is being written; raises where that failed."""
+        if self._writing is not None:
+            wait([self._writing])  # where that is interrupted, it is still to be waited for
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def _newest(self) -> Optional[State]:
+        """The newest state that is whole, the same for all processes."""
+        state = distributed.do_together(_OWNER, self._newest_here)
+        known = "" if state is None else f"{os.path.basename(state.path)} of run {state.content['run']}"
+        found = distributed.gathered_texts(known)
+        if len(set(found)) > 1:
+            told = ", ".join(f"process {rank} {text or 'none'}" for rank, text in enumerate(found))
+            raise ValueError(
+                f"{_OWNER}: the processes have found different states in {self.directory!r}: {told}; let directory be "
+                f"a folder that all of them share, or copy the states of the first to the others"
+            )
+        return state
+
+    def _newest_here(self) -> Optional[State]:
+        try:
+            return self._states.newest(self.say)
+        except ValueError as error:
+            raise ValueError(f"{_OWNER}: {error}") from None
+
+
+def _dynamic_rates(optimizers: Any) -> Optional[Rates]:
+    """The rates of optimizers that set their own by a list or a schedule; `None` where none does."""
+    if not optimizers or not all(isinstance(one, nn.Optimizer) for one in optimizers):
+        return None
+    rates = Rates(optimizers)
+    return rates if rates.is_dynamic else None
+
+
+def _with_lists(rates: Rates, parameters: dict[str, ms.Parameter], state: State, steps: int) -> Arrays:
+    """The parameters of a state, with the optimizer's lists of rates where these have another length now.
+
+    A longer list that begins as the one in the state did is what makes a run longer.
+    """
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    arrays = dict(state.parameters)
+    for parameter, _ in rates.lists:
+        name = names.get(id(parameter), "")
+        saved, now = arrays.get(name), parameter.asnumpy()
+        if saved is None or saved.shape == now.shape:
+            continue
+        if saved.ndim != 1 or now.ndim != 1 or not np.array_equal(saved[:steps], now[:steps]):
+            raise ValueError(
+                f"{_OWNER}: the optimizer's list of {now.size} learning rates does not begin with the {steps} that the "
+                f"interrupted run has used of its {saved.size}; make it so, or make the list as it was"
+            )
+        arrays[name] = now.copy()
+    return arrays
+
+
+def _stateful(callbacks: Iterable[Any]) -> list[tuple[str, Any]]:
+    """The callbacks that have a state, the user's own included, by name: `EarlyStopping`, `EarlyStopping 2`."""
+    return [
+        (name, callback)
+        for name, callback in numbered(callbacks)
+        if not isinstance(callback, StateKeeper) and not missing_method(callback)
+    ]
+
+
+def _listed(callbacks: Union[Callback, Iterable[Callback]]) -> list[Any]:
+    """The callbacks that are given; raises where they are something else."""
+    given = [callbacks] if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable) else list(callbacks)
+    for each in given:
+        if not isinstance(each, Callback):
+            raise TypeError(f"{_OWNER}: callbacks must be a Callback or a list of them, but got {each!r}")
+    return given
+
+
+def _checked_arrays(name: str, callback: Any) -> Arrays:
+    """What `state_arrays` of a callback returns, where it has it; raises where that cannot be saved."""
+    arrays: Arrays = callback.state_arrays() if hasattr(callback, "state_arrays") else {}
+    for key, array in arrays.items():
+        kind = array.dtype if isinstance(array, np.ndarray) else None
+        if kind is None or not kind.isnative or not (kind.kind in "biufc" or kind.name == "bfloat16"):
+            raise TypeError(
+                f"{_OWNER}: state_arrays of {name} must hold NumPy arrays of numbers, but {key!r} is a "
+                f"{type(array).__name__}" + ("" if kind is None else f" of {kind}")
+            )
+    return arrays
+
+
+def _plain(name: str, state: Any) -> Any:
+    try:
+        plain = json.loads(json.dumps(state))
+        _check_keys(state)
+        return plain
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{_OWNER}: state_dict of {name} must hold plain numbers, strings, lists, dictionaries and None: {error}"
+        ) from error
+
+
+def _check_keys(state: Any) -> None:
+    """Raises where a dictionary has keys that JSON would make strings of."""
+    if isinstance(state, dict):
+        for key in state:
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} is no string")
+    if isinstance(state, (dict, list, tuple)):
+        for each in state.values() if isinstance(state, dict) else state:
+            _check_keys(each)

@@ -1,0 +1,185 @@
+"""Ends a run in good order when the process is told to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any, Optional, Union
+
+import numpy as np
+
+from ..core import distributed, signals
+from ..core.arguments import check_choice
+from ..core.callback import STEP_END, TrainCallback, only_one
+from ..core.mindspore_compat import SIGNAL_CALLBACKS
+from ..core.run import Run
+
+__all__ = ["GracefulStop"]
+
+_OWNER = "GracefulStop"
+# Of several processes, which all have to stop after the same step.
+_SECONDS_BETWEEN_TALKS = 1.0
+_MOST_STEPS_BETWEEN_TALKS = 20
+
+
+class GracefulStop(TrainCallback):
+    """Stops a run in good order when the process is told to end, so that nothing is lost.
+
+    On SIGTERM (as a cluster sends it) or SIGINT (Ctrl-C) the step under way ends; `TrainingState`, where it is in the
+    list, saves the state, in the middle of an epoch too; every callback's `on_train_end` runs and the earlier handlers
+    come back. No evaluation is made for an epoch that was not learnt to its end, and no other callback of this package
+    counts it. Under `Model.fit` MindSpore itself still makes the evaluation that is due. On SIGUSR1 `TrainingState`
+    saves, and training goes on.
+
+    A second SIGINT ends the process at once; what is on disk is whole all the same. Python cannot handle signals while
+    MindSpore compiles or runs a long step; at a terminal a second Ctrl-C ends the process even then, and elsewhere (a
+    SIGINT sent by `kill`) both take effect when the step is over. A second SIGTERM changes nothing.
+
+    MindSpore 2.8 and newer set, in every graph that they run, a SIGINT handler of their own, which sends the process a
+    SIGTERM. On Linux `signal_` and the line that is printed name the signal that was sent all the same, on x86-64 and
+    aarch64. Without this callback, Ctrl-C ends a script at once on those versions, without `KeyboardInterrupt`.
+
+    In a notebook (and in IPython and at Python's prompt) the stop button sends SIGINT, which MindSpore would let end
+    the kernel. With any callback of this package in the list it raises `KeyboardInterrupt` in the cell instead, as in a
+    run without MindSpore, unless a handler of yours is set; with this one the cell ends in good order, and a second
+    press raises `KeyboardInterrupt`. That holds during `Model.train` and `Model.fit`, not for `Model.eval` or `predict`
+    outside of them, which set MindSpore's handler again.
+
+    Works under `nohup` (SIGHUP is left alone). Of several processes it is enough that one gets the signal: they agree
+    on it once a second, or after every step where steps take longer (after 20 at the latest), and at the end of every
+    epoch. All stop after the same step and have the same `signal_`. A signal that comes after the last epoch is seen by
+    the process that got it, and changes nothing.
+
+    `msrun` itself passes no signal on: Ctrl-C makes it kill its workers and exit with status 0, and after a SIGTERM
+    they run on without it. Send the signal to a worker, or start `msrun` by `examples/run_distributed.sh`, which a
+    scheduler or a person at a terminal can stop. A signal that comes before `Model.train`, while a process imports or
+    builds its network, does what it does without this callback: it ends the process, and where it is ignored, as in
+    that script, which sends it again every second, nothing. A graph that compiles, an evaluation or a save ends first.
+
+    Args:
+        exit_with: what to do once the run is over and every callback is done: `None` returns from `Model.train`,
+            `0` ends the process with that status, and `"signal"` with 128 + the signal's number, as shells report it.
+            Where an exception ends the run, that is what comes out. As soon as one process has exited with another
+            status than 0, `msrun` kills the others: with `"signal"` each waits until the callbacks of all are done.
+            `msrun` itself then exits with 1, half a minute later where it had to kill one. Default: None.
+
+    Attributes:
+        signal_ (int): the number of the signal that stopped the run; 0 if none did. The highest where processes got
+            several.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+        RuntimeError: before the first step: the run is not in the main thread, where alone Python lets signals be set.
+
+    Example:
+        >>> stop = GracefulStop()
+        >>> model.train(1, train_dataset, callbacks=[TrainingState(folder + "/state"), stop])
+        >>> stop.signal_
+        0
+    """
+
+    def __init__(self, *, exit_with: Union[int, str, None] = None) -> None:
+        super().__init__()
+        self.exit_with = check_choice(_OWNER, "exit_with", exit_with, (None, 0, "signal"))
+        self.signal_ = 0
+        self._earlier: dict[signal.Signals, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_earlier": {}}  # those of a run under way are its own to put back
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Sets the handlers."""
+        super().on_train_begin(run_context)
+        self.signal_ = self._agreed_on = 0
+        self._is_asked = False
+        self._is_alone = distributed.count() == 1
+        self._steps, self._steps_between_talks, self._talked_at = 0, 1, time.monotonic()
+        self.at_step(STEP_END, self._look)
+        self._process = os.getpid()
+        handlers = {"SIGTERM": self._stop, "SIGINT": self._stop, "SIGUSR1": self._ask}  # Windows has no SIGUSR1
+        for name in filter(signal.Signals.__members__.__contains__, handlers):
+            self._earlier[signal.Signals[name]] = signals.handle(signal.Signals[name], handlers[name])
+
+    def check(self, run: Run) -> None:
+        """Raises where signals cannot be set, or another callback sets them too."""
+        super().check(run)
+        only_one(_OWNER, run.callbacks, (GracefulStop, *SIGNAL_CALLBACKS), "handle signals")
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError(
+                f"{_OWNER}: signals can be handled in the main thread only, and this run is in "
+                f"{threading.current_thread().name!r}; call Model.train from the main thread, or leave {_OWNER} out"
+            )
+
+    def _look(self, run_context: Any) -> None:
+        """Stops, where a signal has come; several processes ask each other only now and then."""
+        if not self._is_alone:
+            self._steps += 1
+            if self._steps < self._steps_between_talks:
+                return
+        self._act(self._run)
+
+    def after_epoch(self, run: Run) -> None:
+        """Stops, where a signal has come during the evaluation."""
+        self._act(run)
+
+    def after_run(self, run: Run) -> None:
+        """Says what stopped the run."""
+        if self.signal_ and run.is_interrupted:
+            self.say(f"stopped by {signal.Signals(self.signal_).name} in epoch {run.epoch}, step {run.step_in_epoch}")
+
+    def __exit__(self, *error: Any) -> None:
+        failed = bool(error) and error[0] is not None  # such as a state that could not be saved: that is to be seen
+        exits_with = 0
+        if self._depth == 1 and self._earlier and not failed and self.exit_with is not None:
+            exits_with = self.signal_ if self._is_alone else self._agreed_on
+        if exits_with and self.exit_with == "signal" and not self._is_alone:
+            distributed.total([0.0])  # returns when every process has come here
+        super().__exit__(*error)
+        if exits_with:
+            raise SystemExit(0 if self.exit_with == 0 else 128 + exits_with)
+
+    def on_exit(self) -> None:
+        """Lets the earlier handlers come back."""
+        for each, handler in self._earlier.items():
+            # A handler that was not set from Python cannot be told, and so not set again.
+            signal.signal(each, signal.SIG_DFL if handler is None else handler)
+        self._earlier = {}
+
+    def _act(self, run: Run) -> None:
+        """Does what a signal has asked for; where there are several processes, all or none."""
+        stopping, asked = self._agreed()
+        if asked:
+            run.is_state_asked, self._is_asked = True, False
+        if stopping:
+            self.signal_ = self._agreed_on = stopping
+            signals.let_next_ctrl_c_end_it()  # MindSpore may have set its own in this step
+            run.interrupt()
+
+    def _agreed(self) -> tuple[int, bool]:
+        """The signal to stop for, and whether the state is to be saved; the same in all processes."""
+        if self._is_alone:
+            return self.signal_, self._is_asked
+        now = time.monotonic()
+        own = np.array([self.signal_, self._is_asked, now - self._talked_at], np.float32)
+        stopping, asked, seconds = distributed.gathered(own).max(0).tolist()
+        if self._steps:  # since they last asked each other, which may just have been
+            steps = _SECONDS_BETWEEN_TALKS * self._steps / max(seconds, 1e-6)
+            self._steps_between_talks = int(min(max(steps, 1), _MOST_STEPS_BETWEEN_TALKS))
+        self._steps, self._talked_at = 0, now
+        return int(stopping), bool(asked)
+
+    def _stop(self, number: int, frame: Optional[FrameType]) -> None:
+        if os.getpid() != self._process:  # a worker of the dataset's, forked during the run
+            signals.die_of(number)
+        sent = signals.as_sent(number)
+        signals.let_next_ctrl_c_end_it()
+        if self.signal_ and sent == signal.SIGINT:
+            signal.raise_signal(sent)
+        self.signal_ = self.signal_ or sent
+        signals.handle(signal.SIGTERM, self._stop)
+
+    def _ask(self, number: int, frame: Optional[FrameType]) -> None:
+        self._is_asked = True

@@ -1,0 +1,184 @@
+"""The learning rates of optimizers: read without side effects, set without rebuilding them.
+
+MindSpore keeps a plain rate as a `Parameter`, a list or a schedule as a cell that looks the rate up by `global_step`,
+and parameter groups as a tuple of either, one entry a parameter. Where one group has a list or a schedule, the plain
+rates of the others stand in a cell too.
+"""
+
+from __future__ import annotations
+
+import functools
+import numbers
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore import dtype as mstype
+
+from .mindspore_compat import is_lars
+from .placement import ALL_SEE_THE_SAME
+from .tensors import is_plain, number
+
+__all__ = ["Rates", "shortest", "without_wrapper"]
+
+
+@functools.lru_cache(maxsize=1000)
+def shortest(value: Any) -> float:
+    """The shortest decimal that is the same 32-bit number: 0.01, not 0.009999999776482582."""
+    return float(str(np.float32(value)))
+
+
+def without_wrapper(optimizer: Any) -> Any:
+    """The optimizer that holds the rates: `nn.LARS` wraps another, and has a rate of 0 that nothing uses."""
+    return without_wrapper(optimizer.opt) if is_lars(optimizer) else optimizer
+
+
+class Rates:
+    """The distinct learning rates of one or several optimizers, one a parameter group at the most.
+
+    They stand in the order of the optimizers, and in the order in which each was given its parameter groups; groups
+    without a rate of their own share one.
+    """
+
+    def __init__(self, optimizers: Any) -> None:
+        several = optimizers if isinstance(optimizers, (tuple, list)) else (optimizers,)
+        self.optimizers = tuple(map(without_wrapper, several))
+        for optimizer in self.optimizers or (None,):
+            if not isinstance(optimizer, nn.Optimizer) or getattr(optimizer, "learning_rate", None) is None:
+                raise TypeError(
+                    f"expected a Model with an optimizer of mindspore.nn to read the learning rate from, "
+                    f"but found {type(optimizer).__name__}"
+                )
+        self._sources = [source for optimizer in self.optimizers for source in _sources_of(optimizer)]
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    @property
+    def of_each(self) -> list[Rates]:
+        """The rates of each optimizer."""
+        return [self] if len(self.optimizers) == 1 else [Rates(optimizer) for optimizer in self.optimizers]
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """The parameters that hold rates."""
+        return [source.parameter for source in self._sources if source.parameter is not None]
+
+    @property
+    def lists(self) -> list[tuple[Parameter, int]]:
+        """The parameters that hold a list of rates, each with the number of steps that its optimizer has done."""
+        return [(each.parameter, _steps_of(each.optimizer)) for each in self._sources if each.is_list]
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether there is a list or a schedule among them, so that an optimizer sets its rate itself."""
+        return not all(source.is_number for source in self._sources)
+
+    @property
+    def steps(self) -> int:
+        """The steps that the optimizers have counted; MindSpore 2.0 counts them only where a rate goes by them."""
+        return sum(map(_steps_of, self.optimizers))
+
+    @property
+    def made(self) -> list[Optional[float]]:
+        """The numbers that the optimizers were made with; `None` for what is no number, or not known.
+
+        `nn.AdamWeightDecay` and most optimizers of users do not keep it.
+        """
+        return [source.made for source in self._sources]
+
+    def read(self) -> list[float]:
+        """The rates that the last step used; before the first step, those that it will use."""
+        # `Optimizer.get_lr` must not be called for this: on MindSpore 2.0 it advances `global_step`.
+        return [
+            source.read(0 if source.is_number else max(_steps_of(source.optimizer) - 1, 0)) for source in self._sources
+        ]
+
+    def so_far(self) -> list[float]:
+        """The rates of the first step, the second, the third, the fifth and so on, and of the last that was done."""
+        found = []
+        for source in self._sources:
+            last = _steps_of(source.optimizer) - 1
+            steps = {0, last, *(1 << power for power in range(last.bit_length() if last > 0 else 0))}
+            found += [source.read(step) for step in sorted(steps) if 0 <= step <= last]
+        return found
+
+    def as_given(self) -> list[float]:
+        """The rates that the optimizer was made with: a list where it holds one, else those of `read`."""
+        if len(self._sources) == 1 and self._sources[0].is_list:
+            return [shortest(rate) for rate in self._sources[0].parameter.asnumpy().reshape(-1)]
+        return self.read()
+
+    def set(self, values: Sequence[float]) -> None:
+        """Sets the rates from the next step on; the optimizers' moments stay as they are.
+
+        A list or a schedule stays as it is.
+        """
+        for source, value in zip(self._sources, values):
+            if source.is_number:
+                # Assigning works in both modes without recompiling; `set_data` detaches the parameter in PYNATIVE mode.
+                ops.assign(source.parameter, Tensor(value, mstype.float32))
+
+
+class _Source:
+    """Where an optimizer has one of its rates from: a number, a list, or a schedule that computes it."""
+
+    def __init__(self, optimizer: Any, held: Any, made: Optional[float]) -> None:
+        self.optimizer = optimizer
+        self.made = made
+        # The cells that MindSpore itself puts around a number or a list; a schedule may have a `learning_rate` too.
+        is_wrapped = type(held).__module__ == nn.Optimizer.__module__
+        self.parameter: Any = held.learning_rate if is_wrapped else held if isinstance(held, Parameter) else None
+        self.is_number = self.parameter is not None and self.parameter.ndim == 0
+        self.is_list = self.parameter is not None and not self.is_number
+        self._is_plain = is_plain(self.parameter)
+        self._schedule = held.construct if self.parameter is None else None
+
+    def read(self, step: int) -> float:
+        """The rate of a step, counted from 0."""
+        if self._is_plain:
+            return shortest(float(self.parameter))
+        if self._schedule is not None:
+            # Compiled, as the optimizer compiles it: run operator by operator, the first of a process may fail on
+            # MindSpore 2.10 with NumPy 2. But what is compiled while a network is split is split too.
+            is_split = ms.get_auto_parallel_context("parallel_mode") in ALL_SEE_THE_SAME
+            compute = self._schedule if is_split else self._compiled
+            return shortest(compute(Tensor([step], mstype.int32)).asnumpy().item())
+        if self.is_number:
+            return shortest(number(self.parameter))
+        values = self.parameter.asnumpy().reshape(-1)
+        return shortest(values[min(step, values.size - 1)])
+
+    @functools.cached_property
+    def _compiled(self) -> Any:
+        return ms.jit(self._schedule)
+
+
+def _sources_of(optimizer: Any) -> list[_Source]:
+    if not optimizer.is_group_lr:
+        return [_Source(optimizer, optimizer.learning_rate, _made(getattr(optimizer, "init_learning_rate", None)))]
+    # With `order_params` the parameters do not stand as the groups do.
+    held = {id(parameter): rate for parameter, rate in zip(optimizer.parameters, optimizer.learning_rate)}
+    sources: dict[int, _Source] = {}
+    for group in getattr(optimizer, "init_params", {}).get("params", ()):
+        rate = next((held[id(one)] for one in group.get("params", ()) if id(one) in held), None)
+        if rate is not None and id(rate) not in sources:
+            given = group.get("lr", getattr(optimizer, "init_learning_rate", None))
+            sources[id(rate)] = _Source(optimizer, rate, _made(given))
+    for rate in held.values():
+        if id(rate) not in sources:
+            sources[id(rate)] = _Source(optimizer, rate, None)
+    return list(sources.values())
+
+
+def _made(given: Any) -> Optional[float]:
+    """A rate as it was given to an optimizer; `None` for what is no number."""
+    if isinstance(given, Tensor) and given.ndim == 0:
+        return shortest(number(given))
+    return shortest(float(given)) if isinstance(given, numbers.Real) else None
+
+
+def _steps_of(optimizer: Any) -> int:
+    return int(optimizer.global_step.asnumpy().item())

@@ -1,0 +1,138 @@
+"""The training losses of one epoch, read from the device together and only when somebody asks.
+
+A step hands over its output as it is, without waiting for the device. The read happens where a line is printed or a
+decision is taken: then all that have gathered are read in one go.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Callable, Optional
+
+from .step_outputs import OutputReader, StepOutput, loss_of
+from .tensors import is_plain, number
+
+__all__ = ["MOST_DROPPED", "Losses"]
+
+# A loss scale that begins at 2**24, MindSpore's default, is 1 after so many dropped steps in a row and one more: what
+# still overflows then is the network's own.
+MOST_DROPPED = 25
+
+
+class Losses:
+    """The losses of the epoch under way, of one epoch after the other.
+
+    A step that loss scaling dropped does not count. After `MOST_DROPPED` of them in a row, each further one counts as a
+    loss that is NaN.
+    """
+
+    def __init__(self, reader: Optional[OutputReader] = None) -> None:
+        self.reader = reader or OutputReader()
+        self.dropped_in_row = 0
+        self._unread: list[Any] = []
+        # Takes the output of the epoch's next step: called in every step, so that nothing stands between.
+        self.add: Callable[[Any], None] = self._unread.append
+        self.begin_epoch()
+
+    def check_first(self, output: Any) -> None:
+        """Raises where no loss can be told in a step's output; of one that was added as it is, keeps what is needed."""
+        taken = self.reader.take(output)
+        if self._unread and self._unread[-1] is output:
+            self._unread[-1] = taken
+
+    def begin_epoch(self) -> None:
+        """Begins anew."""
+        self._unread.clear()
+        self._number: Optional[Callable[[Any], Optional[float]]] = None  # what reads one
+        self._step = 0  # the last that was read
+        self._sum = 0.0
+        self._count = 0
+        self._last: Optional[float] = None
+        self._nonfinite_step: Optional[int] = None
+        self._other_sums = dict.fromkeys(self.reader.names, 0.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch so far, in plain numbers."""
+        self.read()
+        return {
+            "step": self._step,
+            "sum": self._sum,
+            "count": self._count,
+            "last": self._last,
+            "nonfinite_step": self._nonfinite_step,
+            "dropped_in_row": self.dropped_in_row,
+            "others": dict(self._other_sums),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a state that `state_dict` returned."""
+        self._step, self._last, self._nonfinite_step = state["step"], state["last"], state["nonfinite_step"]
+        self._sum, self._count = state["sum"], state["count"]
+        self.dropped_in_row = state.get("dropped_in_row", 0)
+        self._other_sums.update(state.get("others", {}))
+
+    @property
+    def mean(self) -> Optional[float]:
+        """The mean loss of the epoch's steps so far; `None` before the first."""
+        self.read()
+        return self._sum / self._count if self._count else None
+
+    @property
+    def total(self) -> tuple[float, int]:
+        """The sum of the losses of the epoch's steps so far, and their count."""
+        self.read()
+        return self._sum, self._count
+
+    @property
+    def other_sums(self) -> dict[str, float]:
+        """The sums of the other numbers that are followed, by name, over the steps that count."""
+        self.read()
+        return dict(self._other_sums)
+
+    @property
+    def last(self) -> Optional[float]:
+        """The loss of the last step; `None` before the first."""
+        self.read()
+        return self._last
+
+    @property
+    def nonfinite_step(self) -> Optional[int]:
+        """The first step of the epoch whose loss was NaN or infinite; `None` where there was none."""
+        self.read()
+        return self._nonfinite_step
+
+    def read(self) -> None:
+        """Reads all that wait, in one go."""
+        unread = self._unread
+        if not unread:
+            return
+        # All outputs of a network are of one kind.
+        if self._number is None:
+            self._number = float if is_plain(unread[0]) else loss_of
+        losses = list(map(self._number, unread))
+        if isinstance(unread[0], StepOutput):
+            self._count_dropped(losses)
+            self._add_others(unread, losses)
+        unread.clear()
+        total = self._sum
+        for loss in losses:
+            if loss is not None:
+                total += loss
+                self._count += 1
+                self._last = loss
+        self._sum = total
+        if self._nonfinite_step is None and not math.isfinite(total):
+            finite = [loss is None or math.isfinite(loss) for loss in losses]
+            self._nonfinite_step = self._step + finite.index(False) + 1
+        self._step += len(losses)
+
+    def _count_dropped(self, losses: list[Optional[float]]) -> None:
+        for index, loss in enumerate(losses):
+            self.dropped_in_row = self.dropped_in_row + 1 if loss is None else 0
+            if self.dropped_in_row >= MOST_DROPPED:
+                losses[index] = math.nan
+
+    def _add_others(self, outputs: list[StepOutput], losses: list[Optional[float]]) -> None:
+        for place, name in enumerate(self.reader.names):
+            counted = [output.others[place] for output, loss in zip(outputs, losses) if loss is not None]
+            self._other_sums[name] += sum(map(number, counted))

@@ -1,0 +1,412 @@
+"""Callbacks that set the learning rate: what all of them check, and how a list of rates is applied step by step."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sys
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Optional, Union
+
+import numpy as np
+
+from .arguments import check_number
+from .callback import STEP_BEGIN, TrainCallback, only_one
+from .console import counted
+from .learning_rates import Rates, shortest
+from .mindspore_compat import COUNTS_STEPS, RATE_CALLBACKS
+from .run import Run
+
+__all__ = [
+    "PerGroup",
+    "Plan",
+    "RateSetter",
+    "Schedule",
+    "check_per_group",
+    "checked_first_rate",
+    "checked_per_group",
+    "checked_rates",
+    "first_rates",
+    "for_group",
+    "remember",
+]
+
+PerGroup = Union[float, list[float]]  # one number for all parameter groups, or one for each
+
+
+class RateSetter(TrainCallback):
+    """A callback that sets the learning rate of all optimizers; at most one in a list of callbacks."""
+
+    _run_only = ("_rates",)
+    _rates: Optional[Rates] = None
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Finds the optimizers."""
+        super().on_train_begin(run_context)
+        self._rates = Rates(self._run.optimizers)
+
+    def check(self, run: Run) -> None:
+        """Raises where a rate cannot be set, or where another callback sets it too."""
+        super().check(run)
+        owner = type(self).__name__
+        only_one(
+            owner,
+            run.callbacks,
+            (RateSetter, *RATE_CALLBACKS),
+            "set the learning rate",
+            "; a warm-up takes what follows it as LRWarmup(epochs, after=...)",
+        )
+        try:
+            rates = Rates(run.optimizers)
+        except TypeError as error:
+            raise TypeError(f"{owner}: {error}") from None
+        if rates.is_dynamic:
+            raise ValueError(
+                f"{owner}: the optimizer holds a list or a schedule of learning rates and sets its rate itself; "
+                f"make the optimizer with a number, learning_rate=0.01, also as the lr of a parameter group, "
+                f"or leave {owner} out"
+            )
+        self.check_groups(rates)
+
+    def check_groups(self, rates: Rates) -> None:
+        """Raises where an argument that has a value for each parameter group does not fit those of the optimizer."""
+
+    def watches_loss(self, run: Run) -> bool:
+        """Whether it decides by a value that each training step gives."""
+        return False
+
+    @property
+    def follows_losses(self) -> bool:
+        """Where it decides by one of them."""
+        return self.watches_loss(self._run)
+
+    def on_exit(self) -> None:
+        """Lets the optimizers go."""
+        self._rates = None
+
+
+class Plan(NamedTuple):
+    """What a schedule makes its list for."""
+
+    epochs: int
+    steps_per_epoch: int
+    is_grouped: bool = False  # whether parameter groups have rates of their own
+    group: int = 0  # which of them the list is for, from 0
+    epochs_before: int = 0  # those of a warm-up that comes first
+
+
+class _Begun(NamedTuple):
+    """Where the rates of an optimizer began, and where they were left after how many of its steps."""
+
+    bases: list[float]
+    left: list[float]
+    steps: int
+
+
+_BEGUN: weakref.WeakKeyDictionary[Any, _Begun] = weakref.WeakKeyDictionary()
+
+
+def remember(rates: Rates, bases: Optional[Sequence[float]] = None) -> None:
+    """Keeps where rates stand now, and where they began: by `bases`, or as it was unless they were changed since."""
+    for each in rates.of_each:
+        known, left = _BEGUN.get(each.optimizers[0]), each.read()
+        begun = known.bases if known is not None and known.left == left else left
+        if bases is not None:
+            begun, bases = list(bases[: len(each)]), bases[len(each) :]
+        _BEGUN[each.optimizers[0]] = _Begun(begun, left, each.steps)
+
+
+def first_rates(rates: Rates) -> list[float]:
+    """The rates that an optimizer began with, before any schedule of ours."""
+    if len(rates.optimizers) > 1:
+        return [rate for each in rates.of_each for rate in first_rates(each)]
+    begun, now = _BEGUN.get(rates.optimizers[0]), rates.as_given()
+    return begun.bases if begun is not None and begun.left == now else now
+
+
+class Schedule(RateSetter, ABC):
+    """A learning rate that is known for every epoch or step before the run begins.
+
+    After the run `lr_list_` holds the list that was applied, one rate an epoch or step (those of the first parameter
+    group where there are several). A second run with the same optimizer begins at the rate that the first began at,
+    unless the rate was changed in between.
+    """
+
+    lr_list_: list[float]
+    learning_rate: Optional[PerGroup] = None
+    takes_first_rate = True
+    _bases: Optional[list[float]] = None
+    _applied: Optional[list[float]] = None
+    _resumed: Optional[dict[str, Any]] = None
+    _index = 0  # where the next step stands in a list by step
+
+    @property
+    def by_step(self) -> bool:
+        """Whether the list has one rate a step, rather than one an epoch."""
+        return False
+
+    @property
+    def first_rate(self) -> Optional[PerGroup]:
+        """The rate to begin with, where it is given to the schedule; `None` for the optimizer's own."""
+        return self.learning_rate
+
+    @abstractmethod
+    def rates_for(self, base: float, plan: Plan) -> list[float]:
+        """The rates of a run, for parameters whose own rate is `base`."""
+
+    def is_relative(self, plan: Plan) -> bool:
+        """Whether the rates depend on those that the optimizer was made with."""
+        return True
+
+    def has_own_part(self, epoch: int) -> bool:
+        """Whether, in a list by step, an epoch has its own part, however many steps it turns out to have."""
+        return False
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Forgets the run before, unless a state was loaded."""
+        super().on_train_begin(run_context)
+        if self.begins_anew():
+            self._resumed = self._bases = self._applied = None
+            self._index = 0
+        self._lists: list[list[float]] = []
+        if self.by_step:
+            self.at_step(STEP_BEGIN, self._apply_next)
+
+    def check(self, run: Run) -> None:
+        """Raises where steps cannot be told apart and have to be."""
+        super().check(run)
+        if self.by_step and run.is_sinking:
+            raise ValueError(
+                f"{type(self).__name__}: a rate for every step cannot be set while steps run on the device unseen; "
+                f"pass dataset_sink_mode=False to Model.train, or use a schedule by epoch"
+            )
+
+    def check_groups(self, rates: Rates) -> None:
+        """Raises where the rate to begin with does not fit the optimizer's parameter groups."""
+        owner, given = type(self).__name__, self.first_rate
+        if isinstance(given, float) and len(rates) > 1:
+            raise ValueError(
+                f"{owner}: learning_rate={given} cannot be shared by parameter groups with rates of their own; leave "
+                f"it out, and each group starts from its own, or give a list of {len(rates)}, one a group"
+            )
+        check_per_group(owner, "learning_rate", given, rates)
+
+    def check_plan(self, run: Run) -> None:
+        """Raises where the schedule does not fit the run, or the rates to begin with cannot be told."""
+        if self.by_step and run.steps_per_epoch < 1:
+            raise ValueError(
+                f"{type(self).__name__}: a rate for every step needs the number of steps, but get_dataset_size() of "
+                f"the training dataset is {run.steps_per_epoch}"
+            )
+        rates = Rates(run.optimizers)
+        self.check_length(_plan(run, rates))
+        # Before a run that is resumed begins, nobody has handed out the rates that its state tells of.
+        is_told_later = run.is_resumed and self._resumed is None
+        self._lists_for(rates.read() if is_told_later else self._bases_for(run, rates), run)
+
+    def check_length(self, plan: Plan) -> None:
+        """Raises where the schedule does not fit the length of the run."""
+
+    def before_epoch(self, run: Run) -> None:
+        """Makes the list before the first epoch, and sets the epoch's rate."""
+        assert self._rates is not None
+        is_first = not self._lists
+        if is_first:
+            self._bases = self._bases_for(run, self._rates)
+            self._lists = self._lists_for(self._bases, run)
+            self.lr_list_ = self._lists[0]
+        self._enter_epoch(run, is_first)
+        if is_first:
+            remember(self._rates, self._bases)
+
+    def on_exit(self) -> None:
+        """Remembers where it left the rates, so that a second run can tell whether they were changed since."""
+        if self._rates is not None and self._bases is not None:
+            remember(self._rates, self._bases)
+        self._resumed = None
+        super().on_exit()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rate that each parameter group began at, the last that was set, and the place in a list by step."""
+        return {"bases": self._bases, "applied": self._applied, "steps": self._index}
+
+    def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The list of rates."""
+        return {"lr_list": np.array(self.lr_list_)} if hasattr(self, "lr_list_") else {}
+
+    def load_state_arrays(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+        """Takes the list of rates, until the run that begins makes its own."""
+        self.lr_list_ = arrays["lr_list"].tolist()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Lets the next run begin at the rates of a state that `state_dict` returned."""
+        super().load_state_dict(state)
+        self._resumed = state if state["bases"] is not None else None
+        self._bases, self._applied = state["bases"], state["applied"]
+        self._index = state.get("steps", 0)
+
+    def digest_of_rates(self, run: Run, epochs: int, steps: int) -> str:
+        """A digest of the rates of so many epochs, and steps of the next; the same for schedules that begin alike."""
+        lists = self._lists or self._lists_for(self._bases_for(run, Rates(run.optimizers)), run)
+        taken = epochs * run.steps_per_epoch + steps if self.by_step else epochs + (steps > 0)
+        return hashlib.sha256(np.array([rates[:taken] for rates in lists]).tobytes()).hexdigest()
+
+    def _lists_for(self, bases: Sequence[float], run: Run) -> list[list[float]]:
+        plan = Plan(run.epochs, run.steps_per_epoch, is_grouped=len(bases) > 1)
+        return [self.rates_for(base, plan._replace(group=group)) for group, base in enumerate(bases)]
+
+    def _bases_for(self, run: Run, rates: Rates) -> list[float]:
+        """The rates that the run begins with, one a parameter group."""
+        given = self.first_rate
+        if given is not None:
+            return [for_group(given, group) for group in range(len(rates))]
+        if self._resumed is not None:
+            return list(self._resumed["bases"])
+        if not self.is_relative(_plan(run, rates)):
+            return first_rates(rates)
+        bases = self._told(run, rates)
+        if not any(bases):
+            raise ValueError(
+                f"{type(self).__name__}: the optimizer's learning rate is 0, and so would be all that follow from it; "
+                f"make the optimizer with the rate to begin with, as in learning_rate=0.01"
+            )
+        return bases
+
+    def _told(self, run: Run, rates: Rates) -> list[float]:
+        """The rates that the optimizers began with, told from those that a checkpoint has brought since."""
+        now, goes_on = rates.read(), run.steps_before > 0
+        begun: list[Optional[float]] = []
+        left: list[Optional[float]] = []
+        steps, is_seen = 0, True
+        for each in rates.of_each:
+            known = _BEGUN.get(each.optimizers[0])
+            begun += each.made if known is None else known.bases
+            left += each.made if known is None else known.left
+            steps += 0 if known is None else known.steps
+            is_seen = is_seen and known is not None
+        bases = [base for base in begun if base is not None]
+        is_known = len(bases) == len(now)
+        if is_known and (now == left or (goes_on and self._had_led_to(now, bases, run))):
+            return bases
+        # An optimizer that has done no step since has not been loaded with what its steps had made of it.
+        is_untouched = rates.steps == steps and (is_seen or not goes_on or COUNTS_STEPS)
+        if is_untouched or not (is_known or goes_on):
+            return now
+        owner = type(self).__name__
+        argument = f"learning_rate={_text(bases if is_known else now)}"
+        raise ValueError(
+            f"{owner}: the optimizer began with {_text(bases) if is_known else 'a rate that it has not kept'} and "
+            f"holds {_text(now)}, which may have come with a checkpoint, or may be meant for this run; "
+            + (
+                f"say which rate epoch 1 begins with, as in {owner}(..., {argument}), or "
+                if self.takes_first_rate
+                else ""
+            )
+            + "leave the entries that begin with 'learning_rate' out of what is loaded"
+        )
+
+    def _had_led_to(self, now: list[float], bases: list[float], run: Run) -> bool:
+        """Whether `now` are the rates of the step before the run's first, in a schedule that began with `bases`."""
+        index = run.steps_before - 1 if self.by_step else run.initial_epoch - (run.resumed_steps == 0)
+        return all(
+            index < len(rates) and math.isclose(shortest(rates[index]), rate, rel_tol=1e-6)
+            for rates, rate in zip(self._lists_for(bases, run), now)
+        )
+
+    def _enter_epoch(self, run: Run, is_first: bool) -> None:
+        if not self.by_step:
+            self._apply(run.epoch - 1)
+            return
+        # Counted here, so that a step asks for nothing, and epochs may have other numbers of steps than was told.
+        if self.has_own_part(run.epoch) or self.has_own_part(run.epoch - 1):
+            self._index = run.steps_before if is_first else (run.epoch - 1) * run.steps_per_epoch
+        elif is_first:
+            done = None if self._resumed is None else self._resumed.get("steps")
+            self._index = run.steps_before if done is None else done
+        self._last = run.epoch * run.steps_per_epoch - 1 if self.has_own_part(run.epoch) else sys.maxsize
+        if self._index < len(self.lr_list_):  # what looks at the rate before the first step
+            self._apply(self._index)
+
+    def _apply_next(self, run_context: Any) -> None:
+        self._apply(min(self._index, self._last))
+        self._index += 1
+
+    def _apply(self, index: int) -> None:
+        assert self._rates is not None
+        if index >= len(self._lists[0]):
+            raise self._exhausted(index)
+        rates = [each[index] for each in self._lists]
+        if rates != self._applied:
+            self._rates.set(rates)
+            self._applied = rates
+
+    def _exhausted(self, index: int) -> ValueError:
+        run, unit = self._run, "step" if self.by_step else "epoch"
+        return ValueError(
+            f"{type(self).__name__}: has {counted(len(self._lists[0]), 'rate')}, one {'a' if self.by_step else 'an'} "
+            f"{unit}, for {counted(run.epochs, 'epoch')} of {counted(run.steps_per_epoch, 'step')}, as "
+            f"get_dataset_size() of the training dataset told; but {unit} {index + 1} has come, in epoch {run.epoch}; "
+            f"where the number of steps varies, give a list that is long enough, or use a schedule by epoch"
+        )
+
+
+def _plan(run: Run, rates: Rates) -> Plan:
+    return Plan(run.epochs, run.steps_per_epoch, is_grouped=len(rates) > 1)
+
+
+def _text(rates: Sequence[Any]) -> str:
+    return str(rates[0] if len(rates) == 1 else list(rates))
+
+
+def checked_per_group(owner: str, name: str, value: Any, **bounds: float) -> PerGroup:
+    """Returns a number, or a list of them with one for each parameter group, as floats; raises unless it is one."""
+    if isinstance(value, (list, tuple)):
+        if not value:
+            raise ValueError(
+                f"{owner}: {name} must be a number, or a list with one for each parameter group, not empty"
+            )
+        return [check_number(owner, f"{name}[{index}]", each, **bounds) for index, each in enumerate(value)]
+    return check_number(owner, name, value, **bounds)
+
+
+def checked_first_rate(owner: str, value: Any) -> Optional[PerGroup]:
+    """Returns `learning_rate` as `checked_per_group` does; one of 0 stands for a frozen group beside others."""
+    if isinstance(value, (list, tuple)):
+        return checked_per_group(owner, "learning_rate", value, minimum=0)
+    return None if value is None else check_number(owner, "learning_rate", value, above=0)
+
+
+def check_per_group(owner: str, name: str, value: Optional[PerGroup], rates: Rates) -> None:
+    """Raises where a list does not have as many values as the optimizer has rates."""
+    if isinstance(value, list) and len(value) != len(rates):
+        raise ValueError(
+            f"{owner}: {name} has {counted(len(value), 'value')}, but the optimizer has "
+            f"{counted(len(rates), 'rate')} ({_text(rates.read())}), in the order of its parameter groups, where "
+            f"those without an lr of their own count as one; give as many, or a number for all"
+        )
+
+
+def for_group(value: PerGroup, group: int) -> float:
+    """The value for one of the parameter groups."""
+    return value[group] if isinstance(value, list) else value
+
+
+def checked_rates(owner: str, name: str, rates: Any) -> list[float]:
+    """The rates as a list of floats; raises unless there is at least one and all are finite and at least 0."""
+    given = getattr(rates, "asnumpy", lambda: rates)()
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise TypeError(f"{owner}: {name} must be a list of numbers, but got {rates!r}")
+    values = [
+        shortest(check_number(owner, f"{name}[{index}]", _plain(rate), minimum=0)) for index, rate in enumerate(given)
+    ]
+    if not values:
+        raise ValueError(f"{owner}: {name} must hold at least one learning rate, but it is empty")
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """A tensor as an array, and an array of one element as its number."""
+    array = getattr(value, "asnumpy", lambda: value)()
+    return array.item() if isinstance(array, np.ndarray) and array.size == 1 else array

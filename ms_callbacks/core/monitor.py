@@ -1,0 +1,131 @@
+"""Which value is watched, which way is better, and the best so far. The standard library only.
+
+The comparison is written positively, so that NaN and infinities are never better than anything. It is made in single
+precision, as Keras makes it: a metric is the outcome of a computation in single precision at best, and a value that is
+better by exactly `min_delta` must not count or count as the last bit of a double falls.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from typing import Any, NamedTuple, Optional
+
+from .arguments import check_choice, check_number, check_text
+
+__all__ = ["Monitor", "Tracker"]
+
+_MODES = ("auto", "min", "max")
+
+# Words that say by themselves which way is better, looked for among the words of a metric's name.
+_SMALLER_IS_BETTER = frozenset(
+    "loss error err mae mse rmse mape perplexity ppl distance nll bce wer cer cost regret".split()
+)
+_LARGER_IS_BETTER = frozenset(
+    "acc accuracy precision recall f1 fscore fbeta dice auc bleu similarity iou miou map psnr ssim r2".split()
+)
+# MindSpore's metric classes; a metric of the user's own counts by the class it derives from.
+_CLASS_MODES = {
+    "Loss": "min",
+    "MAE": "min",
+    "MSE": "min",
+    "Perplexity": "min",
+    "HausdorffDistance": "min",
+    "MeanSurfaceDistance": "min",
+    "RootMeanSquareDistance": "min",
+    "Accuracy": "max",
+    "Precision": "max",
+    "Recall": "max",
+    "Fbeta": "max",
+    "F1": "max",
+    "Dice": "max",
+    "BleuScore": "max",
+    "TopKCategoricalAccuracy": "max",
+}
+
+
+class Monitor(NamedTuple):
+    """A watched value: its name, which way is better, and by how much it must be better to count."""
+
+    name: str
+    mode: str = "auto"
+    min_delta: float = 0.0
+
+    @classmethod
+    def checked(cls, owner: str, monitor: Any, mode: Any, min_delta: Any) -> Monitor:
+        """A monitor of a callback's arguments, or an error that names the callback and the argument."""
+        return cls(
+            check_text(owner, "monitor", monitor),
+            check_choice(owner, "mode", mode, _MODES),
+            check_number(owner, "min_delta", min_delta, minimum=0),
+        )
+
+    def settled(self, owner: str, metric: object = None) -> Monitor:
+        """The same monitor with `mode` `"min"` or `"max"`: by the metric's class, else by the words of its name."""
+        own = type(metric)
+        if self.mode != "auto":
+            better = _CLASS_MODES.get(own.__name__, self.mode)
+            if better != self.mode and own.__module__.split(".")[0] == "mindspore":  # one of a user's may turn it round
+                raise ValueError(
+                    f"{owner}: mode={self.mode!r} takes a {'smaller' if self.mode == 'min' else 'larger'} "
+                    f"{self.name!r} for the better, but it is MindSpore's {own.__name__}; leave mode out, or pass "
+                    f"mode={better!r}"
+                )
+            return self
+        for cls in type(metric).__mro__:
+            if cls.__name__ in _CLASS_MODES:
+                return self._replace(mode=_CLASS_MODES[cls.__name__])
+        parts = self.name.lower().replace("-", "_").split("_")
+        words = {*parts, "".join(parts)}  # "f-score" is one word
+        smaller, larger = bool(words & _SMALLER_IS_BETTER), bool(words & _LARGER_IS_BETTER)
+        if smaller == larger:
+            raise ValueError(
+                f"{owner}: mode='auto' cannot tell whether a smaller or a larger {self.name!r} is better; "
+                f"pass mode='min' or mode='max'"
+            )
+        return self._replace(mode="min" if smaller else "max")
+
+    def is_better(self, value: float, best: Optional[float]) -> bool:
+        """Whether a finite `value` is better than `best` by more than `min_delta`; `best=None` is beaten by any."""
+        if not math.isfinite(value):
+            return False
+        if best is None:
+            return True
+        margin = self.min_delta if self.mode == "min" else -self.min_delta
+        return self.is_beyond(value + margin, best)
+
+    def is_beyond(self, value: float, threshold: float) -> bool:
+        """Whether `value` is strictly on the better side of `threshold`, whatever `min_delta`."""
+        one, other = _single(value), _single(threshold)
+        return one < other if self.mode == "min" else one > other
+
+
+def _single(value: float) -> float:
+    """The nearest number of single precision."""
+    return ctypes.c_float(value).value
+
+
+class Tracker:
+    """The best value of one run, the epoch it came from, and how many observations have passed since."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self.monitor = monitor
+        self.best: Optional[float] = None
+        self.best_epoch = 0
+        self.wait = 0
+
+    def observe(self, value: float, epoch: int) -> bool:
+        """Takes one value in; returns whether it is the best so far."""
+        if self.monitor.is_better(value, self.best):
+            self.best, self.best_epoch, self.wait = value, epoch, 0
+            return True
+        self.wait += 1
+        return False
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on from here: numbers and `None` only."""
+        return {"best": self.best, "best_epoch": self.best_epoch, "wait": self.wait}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from a state that `state_dict` returned."""
+        self.best, self.best_epoch, self.wait = state["best"], state["best_epoch"], state["wait"]

@@ -1,0 +1,119 @@
+"""Pictures by matplotlib, which is imported only where one is asked for.
+
+Figures are made without pyplot, so that nothing of the user's own plots, styles or backend changes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import numpy as np
+
+from . import distributed
+from .arguments import check_path
+from .atomic_files import staged
+from .fonts import choose_fonts
+
+__all__ = [
+    "as_picture",
+    "check_image_shape",
+    "check_matplotlib",
+    "check_picture",
+    "check_png",
+    "contact_sheet",
+    "figure",
+    "save",
+]
+
+_DOTS_PER_INCH = 120
+_CELL_INCHES = 1.7
+_CAPTION_LINE_INCHES = 0.16
+
+
+def check_matplotlib(owner: str) -> None:
+    """Raises unless matplotlib is installed; does not import it."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ImportError(f"{owner}: a picture needs matplotlib; pip install 'ms-callbacks[plots]'")
+
+
+def check_picture(owner: str, picture: Any) -> Optional[str]:
+    """Returns the path of a PNG in full, or `None`; raises where it is no such path or cannot be drawn."""
+    return None if picture is None else check_png(owner, "picture", picture)
+
+
+def check_png(owner: str, name: str, value: Any) -> str:
+    """Returns the path of a PNG in full; raises where it is no such path or cannot be drawn."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{owner}: {name} must be the path of a PNG file, but got {value!r} ({type(value).__name__})")
+    if not os.fsdecode(value).lower().endswith(".png"):
+        raise ValueError(f"{owner}: {name} must end in '.png', but got {os.fspath(value)!r}")
+    check_matplotlib(owner)
+    return check_path(owner, name, value)
+
+
+def figure(width: float, height: float) -> Any:
+    """An empty matplotlib figure of that many inches, whose parts find their places when it is saved."""
+    check_matplotlib("ms_callbacks")
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, layout="constrained")
+
+
+def save(drawn: Any, path: str) -> None:
+    """Writes a figure as a PNG, whole or not at all."""
+    if not distributed.is_first():
+        return
+    choose_fonts(drawn)
+    with warnings.catch_warnings():
+        # Of each glyph that no font has, which was said once, and of scripts that older ones do not put together.
+        warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not support")
+        with staged(path, lambda file: drawn.savefig(file, format="png")):
+            pass
+
+
+def as_picture(owner: str, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """An image of shape (h, w), (1, h, w) or (3, h, w) as RGB of shape (h, w, 3).
+
+    From 0, its own darkest value, to 1, its own brightest, whatever it was normalised by. What is not finite is black.
+    """
+    check_image_shape(owner, image.shape)
+    values = image.astype(np.float64)
+    if values.ndim == 3:
+        values = values.transpose(1, 2, 0) if len(values) == 3 else values[0]
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+    values = np.where(np.isfinite(values), (values - low) / ((high - low) or 1.0), 0.0)
+    return values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2)
+
+
+def check_image_shape(owner: str, shape: tuple[int, ...]) -> None:
+    """Raises unless an image of this shape can be drawn."""
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3)):
+        raise ValueError(
+            f"{owner}: picture needs images of shape (h, w), (1, h, w) or (3, h, w), but each is of shape {shape}; "
+            f"leave picture out"
+        )
+
+
+def contact_sheet(pictures: Sequence[np.ndarray[Any, Any]], captions: Sequence[str]) -> Any:
+    """A figure with all `pictures`, RGB of shape (h, w, 3) in [0, 1], in rows, each with its caption below."""
+    height, width = (max(each.shape[axis] for each in pictures) for axis in (0, 1))
+    shape = width / height
+    columns = max(1, min(len(pictures), round(math.sqrt(len(pictures) / shape) + 0.49)))
+    rows = math.ceil(len(pictures) / columns)
+    cell_height = _CELL_INCHES + _CAPTION_LINE_INCHES * (1 + max(caption.count("\n") + 1 for caption in captions))
+    sheet = figure(columns * max(_CELL_INCHES, _CELL_INCHES * shape), rows * cell_height)
+    for index, axes in enumerate(sheet.subplots(rows, columns, squeeze=False).flat):
+        axes.set_xticks([])
+        axes.set_yticks([])
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        if index < len(pictures):
+            axes.imshow(np.clip(pictures[index], 0, 1), interpolation="nearest")
+            axes.set_xlabel(captions[index], fontsize=8)
+    return sheet

@@ -1,0 +1,142 @@
+"""What a list of callbacks must fulfil as a whole, and with the optimizer and the disk it meets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Callable
+
+from mindspore import nn
+
+from .arguments import quoted
+from .atomic_files import in_words
+from .console import counted, emit
+from .hooks import Evaluator
+from .learning_rates import Rates, without_wrapper
+from .metrics import by_name
+from .mindspore_compat import eval_indexes_of, metrics_of
+from .names import EVAL_LOSS
+from .run import Run
+from .trial import LabelRangeError
+
+__all__ = ["CHECKS", "check_together", "tell_of_eval_loss", "tell_of_sunk_losses"]
+
+_STATISTICS = ("moving_mean", "moving_variance")
+
+
+def check_together(run: Run) -> None:
+    """Raises where the callbacks could not do their work side by side; asked once, before the first step."""
+    for check in CHECKS:
+        check(run)
+
+
+def tell_of_eval_loss(run: Run) -> None:
+    """Says what the `eval_loss` of a `Model.fit` alone is, where one of the callbacks makes use of it."""
+    model = run.evaluated_model
+    if not run.evaluates_itself or model is None or any(isinstance(each, Evaluator) for each in run.callbacks):
+        return
+    is_asked_for = any(getattr(callback, "tells_of", lambda name: False)(EVAL_LOSS) for callback in run.callbacks)
+    if is_asked_for and EVAL_LOSS not in by_name(metrics_of(model)) and run.valid_dataset.get_dataset_size() > 1:
+        emit(
+            "Model.fit: its eval_loss is the loss of the last validation batch alone, as MindSpore computes it; for "
+            "the mean over all samples add Validate(model, valid_dataset) to the callbacks, or 'loss' to the Model's "
+            "metrics"
+        )
+
+
+def tell_of_sunk_losses(run: Run) -> None:
+    """Says what the losses of a run in sink mode are, where one of the callbacks makes use of them."""
+    if not run.sees_each_loss and any(getattr(callback, "follows_losses", False) for callback in run.callbacks):
+        emit(
+            f"Model: in sink mode the device gives back the loss of the last of each {run.steps_per_epoch} steps "
+            f"alone: where 'loss' is printed, recorded or watched, it is that one, and no mean"
+        )
+
+
+def _check_names(run: Run) -> None:
+    for name in run.result_names or ():
+        if name in run.train_names:
+            raise ValueError(
+                f"Model: the metric {name!r} has the name of a value that the training steps give; rename the metric"
+            )
+
+
+def _check_rates(run: Run) -> None:
+    """A list of rates that ends before the run does is an error in the middle of it, or a rate of 0 (MindSpore 2.0)."""
+    optimizers = [one for one in run.optimizers if isinstance(one, nn.Optimizer)]
+    for table, done in Rates(optimizers).lists if optimizers else ():
+        steps = done + run.epochs * run.steps_per_epoch - run.steps_before
+        if table.size < steps:
+            raise ValueError(
+                f"Model: the optimizer holds a list of {counted(table.size, 'learning rate')}, but the run takes it to "
+                f"step {steps} ({counted(run.epochs, 'epoch')} of {counted(run.steps_per_epoch, 'step')}); make the "
+                f"list that long"
+            )
+
+
+def _check_frozen(run: Run) -> None:
+    """A frozen parameter that an optimizer holds would not stay as it is.
+
+    In GRAPH mode it is trained whatever its `requires_grad`; in PYNATIVE mode moments and weight decay still move it.
+    """
+    held = [
+        parameter
+        for optimizer in map(without_wrapper, run.optimizers)
+        if isinstance(optimizer, nn.Optimizer)
+        for parameter in optimizer.parameters
+    ]
+    # An optimizer that was given all parameters holds a BatchNorm's statistics too, which no gradient reaches.
+    frozen = [one.name for one in held if not one.requires_grad and not one.name.endswith(_STATISTICS)]
+    if frozen:
+        raise ValueError(
+            f"Model: the optimizer holds {quoted(frozen[:3])}{', ...' if len(frozen) > 3 else ''}, where requires_grad "
+            f"is False, as freeze sets it, and would change what is to stay as it is; freeze first, then make the "
+            f"optimizer, with network.trainable_params()"
+        )
+
+
+def _check_space(run: Run) -> None:
+    """Every file that the callbacks will keep, and the one that is written beside before an older goes."""
+    needed: dict[int, int] = {}
+    places: dict[int, str] = {}
+    for callback in run.callbacks:
+        space: dict[str, int] = getattr(callback, "disk_space", lambda run: {})(run)
+        for folder, size in space.items():
+            if not os.path.isdir(folder or "."):  # which its owner says
+                continue
+            disk = os.stat(folder or ".").st_dev
+            needed[disk] = needed.get(disk, 0) + size
+            places[disk] = folder or "."
+    for disk, size in needed.items():
+        free = shutil.disk_usage(places[disk]).free
+        if free < size:
+            raise OSError(
+                f"the checkpoints of this run need {in_words(size)} on the disk of {places[disk]!r}, where "
+                f"{in_words(free)} are free; make room, keep fewer, or save elsewhere"
+            )
+
+
+def _check_evaluation(run: Run) -> None:
+    """What would fail at the end of the first epoch fails on one batch of the validation data too."""
+    if run.evaluates_itself and run.evaluated_model is not None and eval_indexes_of(run.evaluated_model) is None:
+        raise ValueError(
+            "Model.fit: MindSpore's fit takes the loss from the place that eval_indexes names, and the Model was made "
+            "with an eval_network and none; give it eval_indexes=[loss, prediction, label], or call Model.train with "
+            "Validate(model, valid_dataset) among the callbacks"
+        )
+    try:
+        run.trial()
+    except LabelRangeError:
+        raise
+    except ValueError as error:
+        names = [type(callback).__name__ for callback in run.callbacks if isinstance(callback, Evaluator)]
+        raise ValueError(f"{names[0] if names else 'Model.fit'}: {error}") from error.__cause__
+
+
+CHECKS: tuple[Callable[[Run], None], ...] = (
+    _check_names,
+    _check_rates,
+    _check_frozen,
+    _check_space,
+    _check_evaluation,
+)

@@ -1,0 +1,56 @@
+"""Copies of parameters that callbacks of a run keep: where their values are the same, they stand in memory once.
+
+A copy stays as it is for as long as anybody holds it; memory that nobody holds any more is written again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from mindspore import Parameter
+
+from .parameters import MUCH, Snapshot, is_same, views
+
+__all__ = ["Copies"]
+
+_Array = np.ndarray[Any, Any]
+
+
+class Copies:
+    """The copies that are held of each parameter of a run."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, list[_Array]] = {}
+
+    def take(self, parameters: Mapping[str, Parameter]) -> Snapshot:
+        """The parameters as they are now; whoever holds an older copy and needs it no more drops it before."""
+        now = views(parameters)
+        held = [self._of.setdefault(id(one), []) for one in parameters.values()]
+        if sum(array.nbytes for array in now.values()) < MUCH:
+            copies = list(map(_copy, held, now.values()))
+        else:
+            with ThreadPoolExecutor(2) as threads:
+                copies = list(threads.map(_copy, held, now.values()))
+        return Snapshot(dict(parameters), dict(zip(now, copies)))
+
+    def kept(self, arrays: Mapping[str, _Array]) -> dict[str, _Array]:
+        """Arrays that stay as they are: those that are among the copies, and copies of the others."""
+        held = {id(one) for copies in self._of.values() for one in copies}
+        return {name: array if id(array.base) in held else array.copy() for name, array in arrays.items()}
+
+
+def _copy(held: list[_Array], array: _Array) -> _Array:
+    """A view of the copy of `array` among those that are held, or of a new one there."""
+    # Views count as references to what they are views of: 2 are the list's and the call's own.
+    free = [held.pop(index) for index in reversed(range(len(held))) if sys.getrefcount(held[index]) == 2]
+    for copy in held:
+        if is_same(copy, array):
+            return copy.view()
+    copy = free[0] if free else np.empty_like(array)
+    np.copyto(copy, array)
+    held.append(copy)
+    return copy.view()

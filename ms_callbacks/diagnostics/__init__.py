@@ -1,0 +1,1 @@
+"""Callbacks that find out what is wrong."""

@@ -1,0 +1,209 @@
+"""Tells what each callback of a run costs, so that nobody has to guess which of them makes training slow."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from mindspore.train import Callback
+
+from ..core.arguments import check_choice
+from ..core.callback import STEP_BEGIN, STEP_END, Act, TrainCallback, only_one
+from ..core.console import counted, emit
+from ..core.hooks import Evaluator, Reporter
+from ..core.names import labelled
+from ..core.run import Run
+from ..core.tables import render
+from ._device_reads import noticed
+
+__all__ = ["CallbackProfiler", "HookCost"]
+
+_TIMES = ("begin", "epoch_begin", "step_begin", "step_end", "epoch_end", "end")
+_HOOKS = {f"on_{part}_{when}": when for part in ("train", "eval") for when in _TIMES}
+_CALLED_BY_OTHERS = {"evaluate": Evaluator, "report": Reporter}  # within a hook of whichever callback comes first
+
+
+@dataclass
+class HookCost:
+    """What one hook of one callback has cost in a run: how often it was called, its seconds in all, its device reads.
+
+    A callback of MindSpore's goes by its name with `mindspore` before it, and the second of one name has a 2 after it.
+    Time that another took within it, such as an evaluation that it was the first to ask for, is that one's.
+    """
+
+    callback: str
+    hook: str
+    calls: int = 0
+    seconds: float = 0.0
+    device_reads: int = 0
+
+
+@dataclass
+class _Open:
+    """A hook that is under way."""
+
+    cost: HookCost
+    within: float = 0.0  # the seconds of those that it has called
+
+
+class CallbackProfiler(TrainCallback):
+    """Prints, at the end of a run, the time that each callback has taken in each hook, MindSpore's own included.
+
+    A column a hook, in milliseconds a call; then the callback's milliseconds in all, their share of the run's time,
+    which for what happens in every step is the share of a step, and how often the callback made Python wait for the
+    device by reading a tensor. `evaluate` is the evaluation of `Validate`, and `report` a line of `LossMonitor`,
+    whoever was the first to ask for them.
+
+    Hooks that a callback does not have are not measured. Each of the others is called through a clock, which costs
+    about a microsecond. While the run lasts, the methods by which `mindspore.Tensor` gives its values to Python are
+    wrapped too, so that reads can be counted. What callbacks before it in the list do in `on_train_begin` is not seen:
+    it stands first best.
+
+    Args:
+        verbose: 1 prints the table when the run is over, however it ends; 0 nothing. Default: 1.
+
+    Attributes:
+        rows_ (list[HookCost]): what each hook that was called has cost, in the order of the list of callbacks.
+        seconds_ (float): the time of the run.
+        steps_ (int): its steps.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; before the first step: two of them in one list.
+
+    Example:
+        >>> profiler = CallbackProfiler(verbose=0)
+        >>> model.train(2, train_dataset, callbacks=[profiler, History()])
+        >>> print(profiler)
+        Callback     begin  epoch_begin  ...  Total ms  Share  Device reads
+        ...
+        8 steps, ... ms each with all that lay between them; callbacks took ... ms of it
+    """
+
+    def __init__(self, *, verbose: int = 1) -> None:
+        super().__init__()
+        self.verbose = check_choice("CallbackProfiler", "verbose", verbose, (0, 1))
+        self._undo = contextlib.ExitStack()
+        self._reset()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The clocks of a run are its own to take away.
+        return {**super().__getstate__(), "_undo": contextlib.ExitStack()}
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Puts a clock before every hook."""
+        super().on_train_begin(run_context)
+        self._reset()
+        self._undo.enter_context(noticed(self._notice_read))
+        for name, callback in labelled(self._run.callbacks):
+            if callback is not self:
+                self._clock(name, callback)
+        self._run.clocked = self._clocked
+        self.at_step(STEP_END, self._count)
+        self._began = time.perf_counter()
+
+    def check(self, run: Run) -> None:
+        """Raises where another measures too."""
+        super().check(run)
+        only_one("CallbackProfiler", run.callbacks, (CallbackProfiler,), "measure the callbacks")
+
+    def _count(self, run_context: Any) -> None:
+        self.steps_ += 1
+
+    def on_exit(self) -> None:
+        """Takes the clocks away, and prints."""
+        self._undo.close()
+        if self._began:
+            self.seconds_ = time.perf_counter() - self._began
+        if self.verbose:
+            emit(str(self))
+
+    @property
+    def rows_(self) -> list[HookCost]:
+        """What each hook that was called has cost."""
+        return [cost for cost in self._costs.values() if cost.calls]
+
+    def __str__(self) -> str:
+        """The table, or a line that says there is none yet."""
+        if not self.rows_:
+            return "CallbackProfiler: no callback has been measured yet"
+        hooks = sorted({cost.hook for cost in self.rows_}, key=[*_HOOKS, *_CALLED_BY_OTHERS].index)
+        header = ["Callback", *(hook[len("on_train_") :] if "train" in hook else hook for hook in hooks)]
+        header += ["Total ms", "Share", "Device reads"]
+        cells = []
+        for name in dict.fromkeys(cost.callback for cost in self.rows_):
+            own = {cost.hook: cost for cost in self.rows_ if cost.callback == name}
+            seconds = sum(cost.seconds for cost in own.values())
+            cells.append(
+                [
+                    name,
+                    *(f"{own[hook].seconds / own[hook].calls * 1e3:.3f}" if hook in own else "-" for hook in hooks),
+                    f"{seconds * 1e3:,.1f}",
+                    f"{seconds / self.seconds_:.2%}",
+                    f"{sum(cost.device_reads for cost in own.values()):,}",
+                ]
+            )
+        steps = max(self.steps_, 1)
+        total = sum(cost.seconds for cost in self.rows_)
+        return (
+            f"{render(header, cells, right=header[1:])}\n"
+            f"{counted(self.steps_, 'step')}, {self.seconds_ / steps * 1e3:.3f} ms each with all that lay between "
+            f"them; callbacks took {total / steps * 1e3:.3f} ms of it"
+        )
+
+    def _reset(self) -> None:
+        self._costs: dict[tuple[int, str], HookCost] = {}
+        self._open: list[_Open] = []
+        self._thread = threading.get_ident()
+        self._began = self.seconds_ = 0.0
+        self.steps_ = 0
+
+    def _clock(self, name: str, callback: Any) -> None:
+        self._costs.update({(id(callback), hook): HookCost(name, hook) for hook in [*_HOOKS, *_CALLED_BY_OTHERS]})
+        hooks = [hook for hook in _HOOKS if _does_something(callback, hook)]
+        hooks += [name for name, role in _CALLED_BY_OTHERS.items() if isinstance(callback, role)]
+        for hook in hooks:
+            if hook in vars(callback):  # as in MindSpore's LambdaCallback
+                self._undo.callback(setattr, callback, hook, vars(callback)[hook])
+            else:
+                self._undo.callback(delattr, callback, hook)
+            setattr(callback, hook, self._clocked(callback, hook, getattr(callback, hook)))
+
+    def _clocked(self, callback: Any, hook: str, act: Act) -> Act:
+        cost = self._costs.get((id(callback), hook))
+        if cost is None:  # within another, whose hook is measured
+            return act
+        under_way, clock = self._open, time.perf_counter
+
+        @functools.wraps(act)
+        def timed(argument: Any) -> Any:
+            this = _Open(cost)
+            under_way.append(this)
+            began = clock()
+            try:
+                return act(argument)
+            finally:
+                passed = clock() - began
+                under_way.pop()
+                cost.calls += 1
+                cost.seconds += passed - this.within
+                if under_way:
+                    under_way[-1].within += passed
+
+        return timed
+
+    def _notice_read(self) -> None:
+        if self._open and threading.get_ident() == self._thread:
+            self._open[-1].cost.device_reads += 1
+
+
+def _does_something(callback: Any, hook: str) -> bool:
+    """Whether the callback has the hook, under this name or the one that it had before MindSpore 2.0."""
+    if hook in vars(callback):
+        return True
+    if isinstance(callback, TrainCallback) and hook in (STEP_BEGIN, STEP_END):
+        return False  # so far: it says so when it has
+    return any(getattr(type(callback), name) is not getattr(Callback, name) for name in (hook, _HOOKS[hook]))

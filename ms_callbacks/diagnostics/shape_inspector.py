@@ -1,0 +1,309 @@
+"""Shows the layers of a network as a table, and their values at chosen steps, without touching its code."""
+
+from __future__ import annotations
+
+import inspect
+import numbers
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, Optional, Union
+
+from mindspore import Tensor, nn
+
+from ..core.arguments import check_bool, check_cell, check_file, check_int, check_path
+from ..core.atomic_files import check_folder
+from ..core.callback import STEP_BEGIN, TrainCallback
+from ..core.console import counted, emit
+from ..core.forward_hooks import first_tensor, tensors_in
+from ..core.model_parts import positional_count, take_apart
+from ..core.path_template import PathTemplate
+from ..core.placement import Needs
+from ..core.plotting import check_matplotlib
+from ..core.run import Run
+from ..core.tables import render
+from ._layer_contents import Contents
+from ._layer_rows import LayerRow, rows_of
+from ._layer_values import LayerValues, observed_values, values_table
+
+__all__ = ["LayerRow", "ShapeInspector"]
+
+
+class ShapeInspector(TrainCallback):
+    """Prints the table of layers before the first step, and the layers' values at the steps that are asked for.
+
+    For each call of a layer: name, type, kernel, stride, padding, shapes, dtype, parameters and multiply-adds; below,
+    the totals and the memory. A batch runs through the network once, in evaluation mode and without gradients.
+    Parameters, statistics, attributes of cells, flags and random state are afterwards as they were, whatever the
+    network writes in its forward pass, and later losses too, in both modes; hooks of your own run once more. Operators
+    that a network calls as functions (`ops.relu(x)`) have no cell and do not appear; a cell that is called twice has
+    two rows. A layer that is never called has a row without shapes where it holds parameters.
+
+    Multiply-adds are those of convolutions and dense layers, for one sample, biases left out, as torchinfo counts
+    them but for a single sample. Where a layer with a matrix of weights is of a kind that is not known, or is never
+    called, so that its weights may be used by a function, they show as `?`, are not in the total, and are named there.
+
+    Args:
+        inputs: what to run through the network: a Tensor, batch first, or a tuple of them; also numbers and strings,
+            and lists or dicts within a tuple; a dict is taken as keyword arguments. Default: None, the inputs of the
+            first training batch (needed in sink mode on GPU and Ascend, where batches are not seen).
+        depth: shows cells down to this level only, each with all that it holds, so that the columns add up to the
+            network's at every depth. Where such a cell is not called itself (a `CellList` that is iterated, a cell of
+            which another method is called), the cells within take its place. Default: None, the innermost.
+        show_values_at: steps (from 1, over all epochs) whose batch is run once more, to print minimum, maximum, mean
+            and share of zeros of each layer's output (of its first tensor), and to name layers whose output is not
+            finite or empty, that are dead (all outputs 0) or saturated (95 % of a sigmoid's or tanh's outputs within
+            1 % of its range of a bound). BatchNorm normalises by the batch there, as in a step: before its running
+            statistics are those of the batches, evaluation would make values that no step has. Where it does, a layer
+            is dead or saturated only if it is so by the running statistics too. Default: ().
+        contents: prints, at those steps, the first kernel of each convolution, the first channel of its output for the
+            batch's first sample, and that sample's output of the last layer. Default: False.
+        picture: draws the same as a grid into a PNG (needs `pip install 'ms-callbacks[plots]'`); a path whose name may
+            hold `{step}` and `{epoch}`, taken from the working directory at construction. Default: None.
+        file: where to print, as in `print`. Default: None, the standard output.
+        network: the network to look at, where the Model was given a training cell that holds several and none of them
+            as its `network`; it gets as many columns of the batch as its `construct` takes. Default: None, the one that
+            is trained.
+
+    Attributes:
+        rows_ (list[LayerRow]): the table's data.
+        values_ (dict[int, list[LayerValues]]): the values by step.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; before the first step: no batch can be seen.
+
+    Example:
+        >>> inspector = ShapeInspector(inputs=Tensor(np.zeros((1, 4), np.float32)))
+        >>> print(inspector.inspect(network))
+        Layer  Type   Kernel  Stride  Padding  Input   Output  Dtype    Parameters  Multiply-adds
+        ...
+        Parameters: 43 (43 trainable)
+        ...
+    """
+
+    _run_only = ("_layers",)
+
+    def __init__(
+        self,
+        *,
+        inputs: Any = None,
+        depth: Optional[int] = None,
+        show_values_at: Iterable[int] = (),
+        contents: bool = False,
+        picture: Union[str, os.PathLike[str], None] = None,
+        file: Any = None,
+        network: Optional[nn.Cell] = None,
+    ) -> None:
+        super().__init__()
+        owner = "ShapeInspector"
+        self.inputs = inputs
+        self._given = None if inputs is None else _arguments(inputs)
+        self.depth = None if depth is None else check_int(owner, "depth", depth, 1)
+        if isinstance(show_values_at, (str, bytes)) or not isinstance(show_values_at, Iterable):
+            raise TypeError(f"{owner}: show_values_at must be steps, such as (1, 401), but got {show_values_at!r}")
+        self.show_values_at = tuple(check_int(owner, "show_values_at", step, 1) for step in show_values_at)
+        self.contents = check_bool(owner, "contents", contents)
+        self.picture = None if picture is None else check_path(owner, "picture", picture)
+        self._picture = None if picture is None else PathTemplate(owner, os.fspath(picture))
+        if self._picture is not None and self._picture.fields - {"epoch", "step"}:
+            raise ValueError(f"{owner}: the name of picture may hold {{step}} and {{epoch}} only, but got {picture!r}")
+        if (contents or picture) and not self.show_values_at:
+            raise ValueError(f"{owner}: contents and picture show values; say at which steps: show_values_at=(1, 401)")
+        self.file = check_file(owner, file)
+        self.network = check_cell(owner, "network", network)
+        self.rows_: list[LayerRow] = []
+        self.values_: dict[int, list[LayerValues]] = {}
+        self._layers: dict[str, nn.Cell] = {}  # that the rows are of
+        self._totals = ""
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Shows the table where the inputs are known already."""
+        super().on_train_begin(run_context)
+        self.rows_, self.values_ = [], {}
+        if self._given is not None:
+            self._show_table(self._run.network_for("ShapeInspector", self.network), *self._given)
+        if self._given is None or self.show_values_at:
+            self.at_step(STEP_BEGIN, self._look)
+
+    def needs(self, run: Run) -> Needs:
+        """What the network gives for a batch."""
+        return super().needs(run) | Needs.OUTPUTS
+
+    def check(self, run: Run) -> None:
+        """Raises where a picture could not be made, or batches are not seen."""
+        super().check(run)
+        network = run.network_for("ShapeInspector", self.network)
+        if self._given is not None:
+            _check_call(network, *self._given)
+        if self.picture is not None and self._picture is not None:
+            name = self._picture.longest_name(run.epochs, run.epochs * run.steps_per_epoch)
+            check_folder("ShapeInspector", self.picture, name)
+            check_matplotlib("ShapeInspector")
+        if run.is_sinking and (self._given is None or self.show_values_at):
+            raise ValueError(
+                "ShapeInspector: in sink mode batches go to the device unseen; pass inputs=Tensor(...) and no "
+                "show_values_at, or train with dataset_sink_mode=False"
+            )
+
+    def check_plan(self, run: Run) -> None:
+        """Raises where the run does not have the steps asked for."""
+        late = [step for step in self.show_values_at if step > run.epochs * run.steps_per_epoch]
+        if late:
+            raise ValueError(
+                f"ShapeInspector: show_values_at asks for {late}, but {counted(run.epochs, 'epoch')} of "
+                f"{counted(run.steps_per_epoch, 'step')} end with step {run.epochs * run.steps_per_epoch}"
+            )
+
+    def inspect(self, network: nn.Cell, *inputs: Any, **named: Any) -> ShapeInspector:
+        """Fills the table without training.
+
+        Args:
+            network: the network to look at. Of a training cell it is the network inside, which gets the inputs; the
+                optimizer is not run. Where that one has its loss in a cell of MindSpore's, a label after the inputs is
+                left out.
+            inputs: what it takes, as it is called: Tensors, batch first, numbers, strings, and tuples, lists or dicts
+                of them; none for those that the inspector was made with.
+            named: what it takes by keyword.
+
+        Returns:
+            The inspector itself; `str(inspector)` is the table.
+        """
+        inside = take_apart(network).network
+        if inside is None:
+            raise ValueError(
+                f"ShapeInspector: cannot tell which of the cells inside {type(network).__name__} is the network to "
+                f"look at; pass that one"
+            )
+        if inputs or named:
+            _check_inputs((inputs, named))
+            given = (inputs if inside is network else inputs[: positional_count(inside)], named)
+        elif self._given is not None:
+            given = self._given
+        else:
+            raise ValueError("ShapeInspector: inspect needs inputs: pass inspect(network, Tensor(...))")
+        _check_call(inside, *given)
+        self._fill(inside, *given)
+        return self
+
+    def __str__(self) -> str:
+        """The table, or a line that says there is none yet."""
+        if not self.rows_:
+            return "ShapeInspector: no network has been looked at yet"
+        header = "Layer Type Kernel Stride Padding Input Output Dtype Parameters Multiply-adds".split()
+        cells = [
+            [
+                row.name,
+                row.type,
+                row.kernel,
+                row.stride,
+                row.padding,
+                "-" if row.input_shape is None else str(row.input_shape),
+                "-" if row.output_shape is None else str(row.output_shape),
+                row.dtype,
+                f"{row.parameters:,}",
+                _cost(row),
+            ]
+            for row in self.rows_
+        ]
+        return f"{render(header, cells, right=('Parameters', 'Multiply-adds'))}\n{self._totals}"
+
+    def _look(self, run_context: Any) -> None:
+        """Shows the table before the first step, and the values before the steps asked for."""
+        run = self._run
+        if not self.rows_:
+            self._show_table(run.network_for("ShapeInspector", self.network), self._inputs(run), {})
+        if run.step in self.show_values_at:
+            self._show_values(run)
+        if run.step >= max(self.show_values_at, default=0):
+            self.at_step(STEP_BEGIN)
+
+    def _inputs(self, run: Run) -> tuple[Any, ...]:
+        return run.inputs("ShapeInspector", self.network)
+
+    def _show_table(self, network: nn.Cell, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self._fill(network, inputs, named)
+        emit(str(self), self.file)
+
+    def _fill(self, network: nn.Cell, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        first = first_tensor((inputs, named))
+        samples = max(first.shape[0], 1) if first is not None and first.shape else 1
+        self.rows_, self._layers = rows_of(network, inputs, named, samples, self.depth)
+        self._totals = _totals(network, (inputs, named), self.rows_)
+
+    def _show_values(self, run: Run) -> None:
+        contents = Contents()
+        network = run.network_for("ShapeInspector", self.network)
+        self.values_[run.step] = observed_values(network, self._inputs(run), self._layers, contents.add)
+        emit(f"Outputs in epoch {run.epoch}, step {run.step}:", self.file)
+        emit(values_table(self.values_[run.step]), self.file)
+        if self.contents:
+            emit(str(contents), self.file)
+        if self._picture is not None:
+            contents.draw(self._picture.path({"epoch": run.epoch, "step": run.step}))
+
+
+def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a network takes by position and by keyword; raises unless it can run on it."""
+    by_name = isinstance(inputs, Mapping)
+    values = dict(inputs) if by_name else tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+    if not values:
+        raise ValueError("ShapeInspector: inputs must hold at least one Tensor, but it is empty")
+    if by_name and not all(isinstance(name, str) for name in values):
+        raise TypeError(f"ShapeInspector: inputs by keyword must have strings as names, but got {list(values)}")
+    _check_inputs(values)
+    return ((), values) if isinstance(values, dict) else (values, {})
+
+
+def _check_call(network: nn.Cell, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+    """Raises where a network does not take what it is to be called with."""
+    signature = inspect.signature(network.construct)
+    try:
+        signature.bind(*inputs, **named)
+    except TypeError as error:
+        raise ValueError(
+            f"ShapeInspector: {type(network).__name__} takes ({', '.join(signature.parameters)}), but inputs has "
+            f"{len(inputs) + len(named)}: {error}; pass all that it takes, or the network inside as network=..."
+        ) from None
+
+
+def _check_inputs(value: Any) -> None:
+    if isinstance(value, (tuple, list, Mapping)):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            _check_inputs(part)
+    elif isinstance(value, Tensor):
+        if -1 in value.shape:
+            shape = ", ".join("None" if size == -1 else str(size) for size in value.shape)
+            zeros = ", ".join("1" if size == -1 else str(size) for size in value.shape)
+            raise ValueError(
+                f"ShapeInspector: inputs must be data of a fixed shape, but got a Tensor of shape ({shape}), which "
+                f"holds none; pass zeros instead, such as Tensor(np.zeros(({zeros}), np.float32))"
+            )
+    elif value is not None and not isinstance(value, (numbers.Number, str)):
+        raise TypeError(
+            f"ShapeInspector: inputs must be a Tensor, a number, a string, or a tuple, list or dict of such, but got "
+            f"{type(value).__name__}; for zeros of a shape, Tensor(np.zeros((1, 1, 32, 32), np.float32))"
+        )
+
+
+def _cost(row: LayerRow) -> str:
+    if row.multiply_adds is None:
+        return "?"
+    return f"{row.multiply_adds:,} + ?" if row.uncounted else f"{row.multiply_adds:,}"
+
+
+def _totals(network: nn.Cell, inputs: Any, rows: list[LayerRow]) -> str:
+    parameters = list(network.get_parameters())
+    total = sum(one.size for one in parameters)
+    trainable = sum(one.size for one in parameters if one.requires_grad)
+    known = sum(row.multiply_adds for row in rows if row.multiply_adds is not None)
+    unknown = sorted({name for row in rows for name in row.uncounted})
+    without = f", without {', '.join(unknown)}" if unknown else ""
+    megabytes = [
+        sum(one.size * one.itemsize for one in tensors_in(inputs)) / 1e6,
+        sum(row.output_bytes for row in rows) / 1e6,
+        sum(one.size * one.itemsize for one in parameters) / 1e6,
+    ]
+    return (
+        f"Parameters: {total:,} ({trainable:,} trainable)\n"
+        f"Multiply-adds: {known:,} (one sample{without})\n"
+        f"Memory: {megabytes[0]:.2f} MB inputs, {megabytes[1]:.2f} MB outputs, {megabytes[2]:.2f} MB parameters"
+    )

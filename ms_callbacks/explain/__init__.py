@@ -1,1 +1,0 @@
-"""What a network has learnt, and where it fails."""

@@ -1,0 +1,193 @@
+"""What those have in common that look at a classifier's scores and labels."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Optional, Union
+
+from mindspore import nn
+
+from ..core.arguments import check_choice
+from ..core.atomic_files import check_folder
+from ..core.callback import STEP_BEGIN
+from ..core.classification import BINARY, Array, ClassReader, Task, check_class_numbers
+from ..core.eval_observer import EvalObserver, EvalOutputs
+from ..core.forward_hooks import untouched
+from ..core.network_output import Place
+from ..core.placement import Needs
+from ..core.plotting import check_picture, save
+from ..core.run import Run, eval_labels
+
+__all__ = ["Array", "ClassReport"]
+
+
+class ClassReport(EvalObserver):
+    """What those have in common that tell of the latest evaluation of a classifier, by class, in words and a picture.
+
+    They report when training ends, or when an evaluation does that is part of no training.
+    """
+
+    def __init__(
+        self,
+        class_names: Optional[Sequence[str]],
+        output: Place,
+        threshold: Optional[float],
+        picture: Union[str, os.PathLike[str], None],
+        verbose: int,
+    ) -> None:
+        super().__init__()
+        self.class_names = class_names
+        self._names = () if class_names is None else _checked_names(self._owner, class_names)
+        self.output = output
+        self.threshold = threshold
+        self._reader = ClassReader(self._owner, output, threshold, multilabel=False)
+        self._loss: Optional[str] = None
+        self.picture = check_picture(self._owner, picture)
+        self.verbose = check_choice(self._owner, "verbose", verbose, (0, 1))
+        self._is_new = False
+        self._forget()
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Resets what an earlier run has shown."""
+        super().on_train_begin(run_context)
+        self._is_new = False
+        self._reader.forget()
+        self._forget()
+        self.at_step(STEP_BEGIN, self._look_at_first)
+
+    def needs(self, run: Run) -> Needs:
+        """What the network gives for each sample, in one process."""
+        return super().needs(run) | Needs.OUTPUTS
+
+    def check(self, run: Run) -> None:
+        """Raises where there will be no evaluation, or no place for the picture."""
+        super().check(run)
+        try:
+            run.metrics_ahead(self._owner, "it")
+        except ValueError:
+            raise ValueError(
+                f"{self._owner}: needs an evaluation, but this run never evaluates; add Validate(model, "
+                f"valid_dataset) to the callbacks, or use Model.fit with valid_dataset, or leave it out here and pass "
+                f"it to Model.eval(valid_dataset, callbacks=[...])"
+            ) from None
+        if self.picture:
+            check_folder(self._owner, self.picture)
+
+    def _look_at_first(self, run_context: Any) -> None:
+        """Before the first step, finds what is wrong already, where the batch can be seen."""
+        self.at_step(STEP_BEGIN)
+        self.check_batch(self._run)
+
+    def check_batch(self, run: Run) -> None:
+        """Raises where the batch is none of a classifier that can be read."""
+        if run.batch is not None:
+            self._reader.forget()
+            self._look_ahead(run, run.batch)
+
+    def on_eval_begin(self, run_context: Any) -> None:
+        """Resets; an evaluation that is part of no training may be of another network."""
+        super().on_eval_begin(run_context)
+        self._loss = self.eval_outputs.loss
+        if self._depth <= 1:
+            self._reader.forget()
+
+    def on_eval_step_begin(self, run_context: Any) -> None:
+        """Checks the labels before the loss does, which tells of a wrong one less clearly or, on some devices, not."""
+        labels = eval_labels(run_context)
+        if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu":
+            task = self._reader.task
+            if task is None or task.kind != BINARY:
+                check_class_numbers(self._owner, labels, None if task is None else task.classes)
+
+    def on_eval_end(self, run_context: Any) -> None:
+        """Takes over what this evaluation has shown; reports it at once where no training is under way."""
+        self._end_evaluation()
+        self._is_new = True
+        if self._depth <= 1:  # within a training run, this is the inner of two contexts
+            self._report("")
+
+    def after_run(self, run: Run) -> None:
+        """Reports."""
+        self._report("")
+
+    def see_batch(self, output: Any, labels: Any, inputs: Any) -> None:
+        """Takes in a batch: what the network gave for it, its labels, and the network's first input."""
+        self._take(*self._read(output, labels), inputs)
+
+    @property
+    def _owner(self) -> str:
+        return type(self).__name__
+
+    def _look_ahead(self, run: Run, batch: tuple[Any, ...]) -> None:
+        """Reads a batch of the training data as if it were one of the evaluation."""
+        model = run.evaluated_model
+        ahead = EvalOutputs(self._owner, model)
+        self._loss = ahead.loss
+        network = None if model is None else model.eval_network
+        if run.loss_fn is not None and (network is None or isinstance(network, nn.WithEvalCell)):
+            with untouched(run.network, batch):
+                output = run.network(*run.inputs(self._owner))
+            self._read(output, batch[-1])
+        elif network is not None:
+            outputs = None
+            # An evaluation network of the user's own may take other columns than the training has.
+            with untouched(network, batch), contextlib.suppress(Exception):
+                outputs = network(*batch)
+            if outputs is not None:
+                self._read(*ahead.split(outputs))
+
+    def _read(self, output: Any, labels: Any) -> tuple[Task, Array, Array]:
+        task, scores, labels = self._reader.read(output, labels, self._loss, len(self._names))
+        if self._names and len(self._names) != task.classes:
+            raise ValueError(
+                f"{self._owner}: class_names must have one name for each of the network's {task.classes} classes, but "
+                f"got {len(self._names)}: {list(self._names)}"
+            )
+        return task, scores, labels
+
+    def _name(self, class_: int) -> str:
+        return self._names[class_] if self._names else str(class_)
+
+    def _report(self, when: str) -> None:
+        if not self._is_new:
+            return
+        self._is_new = False
+        if self.verbose:
+            self.say(when + self._text())
+        if self.picture:
+            check_folder(self._owner, self.picture)
+            save(self._draw(), self.picture)
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Begins the attributes anew."""
+
+    @abstractmethod
+    def _take(self, task: Task, scores: Array, labels: Array, inputs: Any) -> None:
+        """Takes in a batch that has been checked: scores of shape (n, outputs), labels of shape (n,)."""
+
+    @abstractmethod
+    def _end_evaluation(self) -> None:
+        """Sets the attributes."""
+
+    @abstractmethod
+    def _text(self) -> str:
+        """What there is to say."""
+
+    @abstractmethod
+    def _draw(self) -> Any:
+        """The picture, as a figure."""
+
+
+def _checked_names(owner: str, names: Any) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise TypeError(f"{owner}: class_names must be a list of strings, but got {names!r} ({type(names).__name__})")
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"{owner}: class_names must be strings, but got {name!r} ({type(name).__name__}) among them"
+            )
+    return tuple(names)

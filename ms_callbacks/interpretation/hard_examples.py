@@ -1,0 +1,196 @@
+"""Finds the validation samples that a network finds hardest: where it fails, and where a label is wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Optional, Union
+
+import numpy as np
+
+from ..core.arguments import check_int
+from ..core.classification import Task
+from ..core.console import counted
+from ..core.network_output import Place
+from ..core.plotting import as_picture, check_image_shape, contact_sheet
+from ..core.run import Run
+from ..core.tables import render
+from ._classes import Array, ClassReport
+
+__all__ = ["HardExample", "HardExamples"]
+
+
+@dataclass(frozen=True)
+class HardExample:
+    """A sample: its position in the evaluation (from 0), its label, and what the network made of it.
+
+    `probability` is that of the predicted class; `loss` is the cross-entropy, in nats.
+    """
+
+    index: int
+    label: int
+    prediction: int
+    probability: float
+    loss: float
+
+
+class HardExamples(ClassReport):
+    """Keeps the samples with the highest cross-entropy loss, hardest first; among them, wrong labels show up.
+
+    It watches the evaluations that others make: `Validate`, `Model.fit`, or `Model.eval` with it among the callbacks,
+    and speaks of the latest of them. `index` counts samples in the order of the evaluation: evaluate a dataset that is
+    **not shuffled**, or it tells nothing. Only `top_k` samples are in memory, however large the dataset.
+    Before the first step, its batch runs through the network once more, to see what comes out; whatever that changes in
+    the network is given back, but hooks of your own run.
+
+    For classifiers with one class a sample, as `ConfusionMatrix` describes them: outputs (n, classes) with labels (n,)
+    or one-hot, or one output with labels 0 and 1. Others are refused: before the first step, for which one batch of the
+    training data runs through the network in addition; in sink mode on GPU and Ascend, and outside training, at the
+    first batch of the evaluation.
+
+    The loss is the cross-entropy of each sample by itself, computed in float64, whatever the loss that the Model trains
+    with: that of the softmax of several outputs, or of the sigmoid of one. Outputs that are probabilities already are
+    taken as they are: those of `nn.BCELoss`, and rows that sum to 1. A sample whose loss is NaN counts as the hardest;
+    on a tie, the earlier sample comes first. Of several processes, the first tells of its own shard.
+
+    Args:
+        top_k: how many samples to keep. Default: 16.
+        picture: the path of a PNG, written at each report: a contact sheet, with label, prediction and probability
+            under each image. For images of shape (h, w), (1, h, w) or (3, h, w), each shown from its darkest to its
+            brightest value. The path is taken from the working directory at construction; its folder must exist. Needs
+            matplotlib. Default: None.
+        class_names: a name for each class, in order. Default: None, their numbers.
+        output: which of several outputs holds the scores of the classes: an index, a key, or a function of all that the
+            network gives. Default: None, the only one, the one called `"logits"`, or the only one that fits.
+        threshold: for one output, what it must exceed to mean class 1. Default: None, 0 for `nn.BCEWithLogitsLoss`
+            and 0.5 for `nn.BCELoss`; other loss functions need it.
+        verbose: 0 prints nothing. Default: 1, a table at the end of training.
+
+    Attributes:
+        examples_ (list[HardExample]): the samples, hardest first.
+        images_ (list[numpy.ndarray]): the network's first input for each of them; empty in sink mode on GPU and Ascend.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+        ImportError: a picture is asked for, and matplotlib is not installed.
+        ValueError: before the first step: the run never evaluates, the network is no classifier with one class a
+            sample, its output cannot be told, the number of class_names is wrong, or images cannot be drawn (all but
+            the first in sink mode on GPU and Ascend, and outside training, at the first evaluation); at an evaluation:
+            labels out of range, or `eval_indexes` missing.
+
+    Example:
+        >>> hard = HardExamples(2, picture=folder + "/hard.png")
+        >>> metrics = model.eval(valid_dataset, callbacks=[hard])
+        HardExamples: the 2 samples with the highest loss
+        Index  Label  Prediction  Probability  Loss
+        ...
+        >>> hard.examples_[0].loss >= hard.examples_[1].loss
+        True
+    """
+
+    examples_: list[HardExample]
+    images_: list[Array]
+
+    def __init__(
+        self,
+        top_k: int = 16,
+        *,
+        picture: Union[str, os.PathLike[str], None] = None,
+        class_names: Optional[Sequence[str]] = None,
+        output: Place = None,
+        threshold: Optional[float] = None,
+        verbose: int = 1,
+    ) -> None:
+        super().__init__(class_names, output, threshold, picture, verbose)
+        self.top_k = check_int("HardExamples", "top_k", top_k, 1)
+
+    def begin_evaluation(self) -> None:
+        """Begins with the first sample again."""
+        self._seen = 0
+        self._hardest: list[tuple[HardExample, Optional[Array]]] = []
+
+    def _look_ahead(self, run: Run, batch: tuple[Any, ...]) -> None:
+        if self.picture:
+            check_image_shape(self._owner, tuple(batch[0].shape[1:]))
+        super()._look_ahead(run, batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The examples of the latest evaluation."""
+        return {"examples": [asdict(each) for each in self.examples_]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes what `state_dict` returned."""
+        super().load_state_dict(state)
+        self.examples_ = [HardExample(**each) for each in state["examples"]]
+
+    def state_arrays(self) -> dict[str, Array]:
+        """Their images."""
+        return {str(place): image for place, image in enumerate(self.images_)}
+
+    def load_state_arrays(self, arrays: dict[str, Array]) -> None:
+        """Takes the images."""
+        self.images_ = [arrays[str(place)] for place in range(len(arrays))]
+
+    def _forget(self) -> None:
+        self.examples_ = []
+        self.images_ = []
+
+    def _take(self, task: Task, scores: Array, labels: Array, inputs: Any) -> None:
+        if self.picture:
+            if inputs is None:
+                raise ValueError(
+                    f"{self._owner}: picture needs the images, but in sink mode they go to the device unseen; evaluate "
+                    f"with dataset_sink_mode=False, or leave picture out"
+                )
+            check_image_shape(self._owner, inputs.shape[1:])
+        logs = task.log_probabilities(scores)
+        rows = np.arange(len(labels))
+        losses = -logs[rows, labels]
+        predictions = task.predictions(scores)
+        for row in np.lexsort((rows, *_falling(losses)))[: self.top_k]:
+            prediction = int(predictions[row])
+            example = HardExample(
+                self._seen + int(row),
+                int(labels[row]),
+                prediction,
+                float(np.exp(logs[row, prediction])),
+                float(losses[row]),
+            )
+            self._hardest.append((example, None if inputs is None else inputs[row].copy()))
+        kept = np.array([example.loss for example, _ in self._hardest])
+        order = np.lexsort((np.arange(len(kept)), *_falling(kept)))[: self.top_k]
+        self._hardest = [self._hardest[place] for place in order]
+        self._seen += len(labels)
+
+    def _end_evaluation(self) -> None:
+        self.examples_ = [example for example, _ in self._hardest]
+        self.images_ = [image for _, image in self._hardest if image is not None]
+
+    def _text(self) -> str:
+        rows = [
+            [
+                str(each.index),
+                self._name(each.label),
+                self._name(each.prediction),
+                f"{100 * each.probability:.1f} %",
+                f"{each.loss:.4g}",
+            ]
+            for each in self.examples_
+        ]
+        table = render("Index Label Prediction Probability Loss".split(), rows, right=("Index", "Probability", "Loss"))
+        return f"the {counted(len(rows), 'sample')} with the highest loss\n{table}"
+
+    def _draw(self) -> Any:
+        captions = [
+            f"label {self._name(each.label)}\nsaid {self._name(each.prediction)}, {100 * each.probability:.1f} %\n"
+            f"#{each.index}"
+            for each in self.examples_
+        ]
+        return contact_sheet([as_picture(self._owner, image) for image in self.images_], captions)
+
+
+def _falling(losses: Array) -> tuple[Array, Array]:
+    """Keys for `numpy.lexsort` (the last counts most): NaN first, then the highest."""
+    nan = np.isnan(losses)
+    return np.where(nan, 0.0, -losses), ~nan

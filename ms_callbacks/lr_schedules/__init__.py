@@ -1,0 +1,1 @@
+"""Callbacks that set the learning rate."""

@@ -1,0 +1,80 @@
+"""Lowers the learning rate along half a cosine: the schedule of PyTorch's `CosineAnnealingLR`, by epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Optional, Union
+
+from ..core.arguments import check_choice, check_int, check_number
+from ..core.console import counted
+from ..core.lr_callback import Plan, Schedule, checked_first_rate
+
+__all__ = ["LRCosineAnnealing"]
+
+
+class LRCosineAnnealing(Schedule):
+    r"""Takes the learning rate from its start to `eta_min` along a cosine, in `T_max` epochs.
+
+    In epoch :math:`t` (from 1) the rate is
+    :math:`\eta_{min} + \frac{1}{2} (\eta_0 - \eta_{min}) (1 + \cos(\pi (t-1) / T_{max}))`, as with PyTorch's
+    `CosineAnnealingLR`. Epoch `T_max + 1` is the one with `eta_min`; a longer run is an error, unless `beyond` says
+    what comes then. The method: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2016
+    (without its restarts). The optimizer is not rebuilt and keeps its moments; each parameter group goes from its own
+    rate to `eta_min`, and one with a rate of 0 stays frozen. The rate to begin with is found as in `LRStepDecay`.
+
+    Args:
+        T_max: how many epochs it takes to reach `eta_min`.
+        eta_min: the lowest rate, at least 0. Default: 0.0.
+        learning_rate: the rate to begin with in epoch 1, or a list of them, one for each parameter group. Default:
+            None, the optimizer's own.
+        beyond: what comes after `T_max + 1` epochs: `"stay"` keeps `eta_min`, as Keras's `CosineDecay` does; `"rise"`
+            goes up again along the same curve, as PyTorch's does. Default: None, the run must not be longer.
+
+    Attributes:
+        lr_list_ (list[float]): the rate of every epoch, of the first parameter group where there are several.
+
+    Raises:
+        ValueError, TypeError: an argument is not as described; before the first step: the optimizer already holds a
+            list or a schedule, another callback sets the rate too, the run is longer than `T_max + 1` epochs and
+            `beyond` is not given, `learning_rate` does not fit the parameter groups, or the rate to begin with is 0 or
+            cannot be told.
+
+    Example:
+        >>> annealing = LRCosineAnnealing(T_max=2)
+        >>> model.train(2, train_dataset, callbacks=[annealing])
+        >>> [round(rate, 6) for rate in annealing.lr_list_]
+        [0.01, 0.005]
+    """
+
+    def __init__(
+        self,
+        T_max: int,
+        *,
+        eta_min: float = 0.0,
+        learning_rate: Union[float, Sequence[float], None] = None,
+        beyond: Optional[str] = None,
+    ) -> None:
+        super().__init__()
+        owner = "LRCosineAnnealing"
+        self.T_max = check_int(owner, "T_max", T_max, 1)
+        self.eta_min = check_number(owner, "eta_min", eta_min, minimum=0)
+        self.learning_rate = checked_first_rate(owner, learning_rate)
+        self.beyond = check_choice(owner, "beyond", beyond, (None, "stay", "rise"))
+
+    def check_length(self, plan: Plan) -> None:
+        """Raises where the run is longer than the curve."""
+        if self.beyond is None and plan.epochs > self.T_max + 1:
+            raise ValueError(
+                f"LRCosineAnnealing: with T_max={self.T_max} the rate reaches eta_min in epoch {self.T_max + 1} and "
+                f"rises again in the {counted(plan.epochs - self.T_max - 1, 'epoch')} left of its {plan.epochs}; give "
+                f"T_max={plan.epochs - 1} or T_max={plan.epochs}, or beyond='stay' to keep eta_min, or beyond='rise'"
+            )
+
+    def rates_for(self, base: float, plan: Plan) -> list[float]:
+        """One rate an epoch."""
+        if base == 0:  # a frozen parameter group
+            return [0.0] * plan.epochs
+        half = (base - self.eta_min) / 2
+        epochs = [min(epoch, self.T_max) if self.beyond == "stay" else epoch for epoch in range(plan.epochs)]
+        return [self.eta_min + half * (1 + math.cos(math.pi * epoch / self.T_max)) for epoch in epochs]

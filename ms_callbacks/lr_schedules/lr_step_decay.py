@@ -1,0 +1,109 @@
+"""Lowers the learning rate in steps: the schedule of PyTorch's `StepLR`, through a dynamic list of rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Union
+
+from ..core.arguments import check_int, check_number
+from ..core.console import counted
+from ..core.learning_rates import Rates
+from ..core.lr_callback import Plan, Schedule, check_per_group, checked_first_rate, checked_per_group, for_group
+
+__all__ = ["LRStepDecay"]
+
+
+class LRStepDecay(Schedule):
+    r"""Multiplies the learning rate by `gamma` every `step_size` epochs.
+
+    In epoch :math:`t` (from 1) the rate is :math:`\eta_0 \gamma^{\lfloor (t-1) / s \rfloor}`, as with PyTorch's
+    `StepLR`. The optimizer is not rebuilt and keeps its moments; parameter groups, and several optimizers, are scaled
+    alike, and a group with a rate of 0 stays frozen. Each call of `Model.train` begins the schedule at epoch 1, unless
+    it is told where to continue: `train(10, ..., initial_epoch=5)`.
+
+    The rate that it begins with is the one that the optimizer was made with, also where a checkpoint of MindSpore's
+    was loaded into the training network and brought the rate of the epoch where it was saved. Where neither the
+    optimizer nor the schedule tells whether a rate came so or was set for the run, that is an error, and
+    `learning_rate` says it. (MindSpore 2.0 counts an optimizer's steps only where its rate goes by them: there, at the
+    beginning of a first run without `initial_epoch`, a rate that a checkpoint brought counts as set for the run.)
+
+    Args:
+        step_size: how many epochs a rate lasts.
+        gamma: what the rate is multiplied by, above 0. Default: 0.1.
+        learning_rate: the rate to begin with in epoch 1, or a list of them, one for each parameter group. Default:
+            None, the optimizer's own.
+        min_lr: the rate never goes below this; a list has one for each parameter group. The groups count in the order
+            in which the optimizer was given them, and those without an `lr` of their own as one. Default: 0.0.
+
+    Attributes:
+        lr_list_ (list[float]): the rate of every epoch, of the first parameter group where there are several.
+
+    Raises:
+        ValueError, TypeError: an argument is not as described; before the first step: the optimizer already holds a
+            list or a schedule, another callback sets the rate too, one `learning_rate` is given for parameter groups
+            with rates of their own, a list has another length than there are groups, or the rate to begin with is 0 or
+            cannot be told.
+
+    Example:
+        >>> decay = LRStepDecay(step_size=1, gamma=0.5)
+        >>> model.train(3, train_dataset, callbacks=[decay])
+        >>> decay.lr_list_
+        [0.01, 0.005, 0.0025]
+    """
+
+    def __init__(
+        self,
+        step_size: int,
+        gamma: float = 0.1,
+        *,
+        learning_rate: Union[float, Sequence[float], None] = None,
+        min_lr: Union[float, Sequence[float]] = 0.0,
+    ) -> None:
+        super().__init__()
+        owner = "LRStepDecay"
+        self.step_size = check_int(owner, "step_size", step_size, 1)
+        self.gamma = check_number(owner, "gamma", gamma, above=0)
+        self.learning_rate = checked_first_rate(owner, learning_rate)
+        self.min_lr = checked_per_group(owner, "min_lr", min_lr, minimum=0)
+
+    def check_groups(self, rates: Rates) -> None:
+        """Raises where a list does not have one entry for each parameter group."""
+        super().check_groups(rates)
+        check_per_group("LRStepDecay", "min_lr", self.min_lr, rates)
+
+    def rates_for(self, base: float, plan: Plan) -> list[float]:
+        """One rate an epoch."""
+        lowest = min(for_group(self.min_lr, plan.group), base)
+        try:
+            return [max(base * self.gamma ** (epoch // self.step_size), lowest) for epoch in range(plan.epochs)]
+        except OverflowError:
+            raise ValueError(
+                f"LRStepDecay: gamma={self.gamma} makes a rate beyond any number within "
+                f"{counted(plan.epochs, 'epoch')}; lower it"
+            ) from None
+
+    @staticmethod
+    def lr_list(learning_rate: float, step_size: int, gamma: float, epochs: int, steps_per_epoch: int) -> list[float]:
+        """The same schedule as a list with one rate a step, for those who would rather hand it to the optimizer.
+
+        Args:
+            learning_rate: the rate to begin with.
+            step_size: how many epochs a rate lasts.
+            gamma: what the rate is multiplied by.
+            epochs: how many epochs the list is for.
+            steps_per_epoch: how many entries an epoch has, `dataset.get_dataset_size()`.
+
+        Returns:
+            `epochs * steps_per_epoch` rates.
+
+        Example:
+            >>> LRStepDecay.lr_list(0.1, step_size=1, gamma=0.5, epochs=2, steps_per_epoch=2)
+            [0.1, 0.1, 0.05, 0.05]
+        """
+        check_int("LRStepDecay.lr_list", "epochs", epochs, 1)
+        check_int("LRStepDecay.lr_list", "steps_per_epoch", steps_per_epoch, 1)
+        schedule = LRStepDecay(step_size, gamma)
+        base = check_number("LRStepDecay.lr_list", "learning_rate", learning_rate, minimum=0)
+        return [
+            rate for rate in schedule.rates_for(base, Plan(epochs, steps_per_epoch)) for _ in range(steps_per_epoch)
+        ]

@@ -1,0 +1,171 @@
+"""Lowers the learning rate when a value has stopped getting better."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Union
+
+from ..core.arguments import check_bool, check_choice, check_int, check_number
+from ..core.console import in_a_row
+from ..core.learning_rates import Rates, shortest
+from ..core.lr_callback import RateSetter, check_per_group, checked_per_group, for_group, remember
+from ..core.monitor import Monitor, Tracker
+from ..core.placement import Needs
+from ..core.run import Run
+
+__all__ = ["ReduceLROnPlateau"]
+
+
+class ReduceLROnPlateau(RateSetter):
+    """Multiplies the learning rate by `factor` when a monitored value has stopped getting better.
+
+    That is when `patience` observations in a row were not better than the best before them. The decisions are those
+    of Keras 3, with one exception: a value that is not finite is never the best, not even the first. A tie is not
+    better. An epoch without evaluation is not an observation. The optimizer is not rebuilt and keeps its moments;
+    parameter groups, and several optimizers, are scaled alike, and a group with a rate of 0 stays frozen.
+
+    Args:
+        monitor: the value to watch: `"loss"` (the mean training loss of the epoch, in sink mode that of its last step),
+            `"eval_loss"`, or a metric of the Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under
+            `Model.fit` alone `eval_loss` is MindSpore's, which is that of the last batch only; `Validate` beside it, or
+            a metric `loss`, puts it right. Default: "eval_loss".
+        factor: what the rate is multiplied by, above 0 and below 1. Default: 0.1.
+        patience: how many observations without a better value to wait for. Default: 10.
+        mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
+        min_delta: by how much a value must be better to count, at least 0. Default: 1e-4.
+        cooldown: how many observations to let pass after lowering before waiting begins again. Default: 0.
+        min_lr: the rate never goes below this; a list has one for each parameter group. The groups count in the order
+            in which the optimizer was given them, and those without an `lr` of their own as one. Default: 0.0.
+        reset_on_train_begin: whether each `Model.train` is a new run. `False` is for a loop that calls
+            `model.train(1, ...)` again and again: the wait and the best then go over all of its
+            calls. Default: True.
+        verbose: 1 prints a line when the rate is lowered, 0 nothing. Default: 1.
+
+    Attributes:
+        best_ (float | None): the best value.
+        wait_ (int): how many observations have passed since, or since the rate was lowered.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; at the start of the run, where it can be seen, or at
+            the first evaluation: the run will not have such a value, or `mode="auto"` cannot tell which way is better;
+            before the first step: the optimizer already holds a list or a schedule, another callback sets the rate, or
+            `min_lr` has another length than there are groups.
+
+    Example:
+        >>> plateau = ReduceLROnPlateau("loss", factor=0.5, patience=2)
+        >>> model.train(2, train_dataset, callbacks=[plateau])
+    """
+
+    def __init__(
+        self,
+        monitor: str = "eval_loss",
+        *,
+        factor: float = 0.1,
+        patience: int = 10,
+        mode: str = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: Union[float, Sequence[float]] = 0.0,
+        reset_on_train_begin: bool = True,
+        verbose: int = 1,
+    ) -> None:
+        super().__init__()
+        owner = "ReduceLROnPlateau"
+        self._monitor = Monitor.checked(owner, monitor, mode, min_delta)
+        self.monitor = monitor
+        self.mode = mode
+        self.min_delta = min_delta
+        self.factor = check_number(owner, "factor", factor, above=0, below=1)
+        self.patience = check_int(owner, "patience", patience, 0)
+        self.cooldown = check_int(owner, "cooldown", cooldown, 0)
+        self.min_lr = checked_per_group(owner, "min_lr", min_lr, minimum=0)
+        self.reset_on_train_begin = check_bool(owner, "reset_on_train_begin", reset_on_train_begin)
+        self.verbose = check_choice(owner, "verbose", verbose, (0, 1))
+        self._reset()
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Settles which way is better, and begins anew."""
+        super().on_train_begin(run_context)
+        if self.begins_anew():
+            self._reset()
+        self._tracker.monitor = self._settled(self._run)
+
+    def check(self, run: Run) -> None:
+        """Raises where the value is not there."""
+        super().check(run)
+        self._settled(run)
+
+    def check_groups(self, rates: Rates) -> None:
+        """Raises where `min_lr` does not have one entry for each parameter group."""
+        check_per_group("ReduceLROnPlateau", "min_lr", self.min_lr, rates)
+
+    def needs(self, run: Run) -> Needs:
+        """The loss, where it decides by it."""
+        return super().needs(run) | (Needs.LOSS if self.watches_loss(run) else Needs.NOTHING)
+
+    def watches_loss(self, run: Run) -> bool:
+        """Where `monitor` is the training loss, or another value of the training steps."""
+        return run.follows(self.monitor)
+
+    def after_epoch(self, run: Run) -> None:
+        """Observes the epoch's value and lowers the rate where patience is at its end."""
+        value = run.value("ReduceLROnPlateau", self.monitor)
+        if value is not None and self._observe(value, self.epoch_of(run)) and self._lower(run):
+            self._cooling = self.cooldown
+            self._tracker.wait = 0
+
+    @property
+    def best_(self) -> Any:
+        """The best value observed; `None` before the first."""
+        return self._tracker.best
+
+    @property
+    def wait_(self) -> int:
+        """How many observations have passed since the best, or since the rate was lowered."""
+        return self._tracker.wait
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far, the wait and the cooldown."""
+        return {**self._tracker.state_dict(), "cooling": self._cooling}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Lets the next run go on from a state that `state_dict` returned."""
+        super().load_state_dict(state)
+        self._tracker.load_state_dict(state)
+        self._cooling = state["cooling"]
+
+    def _settled(self, run: Run) -> Monitor:
+        return self._monitor.settled("ReduceLROnPlateau", run.metric("ReduceLROnPlateau", self.monitor))
+
+    def _reset(self) -> None:
+        self._tracker = Tracker(self._monitor)
+        self._cooling = 0
+
+    def _observe(self, value: float, epoch: int) -> bool:
+        """Takes one value in; returns whether patience is at its end."""
+        if self._cooling > 0:
+            self._cooling -= 1
+            self._tracker.wait = 0
+        if self._tracker.observe(value, epoch):
+            return False
+        if self._cooling > 0:
+            self._tracker.wait = 0
+            return False
+        return self._tracker.wait >= self.patience
+
+    def _lower(self, run: Run) -> bool:
+        assert self._rates is not None
+        old = run.rates
+        lowest = [for_group(self.min_lr, group) for group in range(len(old))]
+        new = [max(rate * self.factor, low) if rate > shortest(low) else rate for rate, low in zip(old, lowest)]
+        if new == old:
+            return False
+        self._rates.set(new)
+        remember(self._rates)
+        if self.verbose:
+            rates = "/".join(f"{rate:.6g}" for rate in new)
+            self.say(
+                f"learning rate {rates} from epoch {self.epoch_of(run) + 1} on: {self.monitor} was not better than "
+                f"{'any' if self.best_ is None else format(self.best_, '.6g')} {in_a_row(self._tracker.wait)}"
+            )
+        return True

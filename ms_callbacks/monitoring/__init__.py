@@ -1,0 +1,1 @@
+"""Callbacks that print and record values."""

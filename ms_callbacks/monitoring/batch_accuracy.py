@@ -1,0 +1,222 @@
+"""The accuracy of the batches trained on, beside the loss and from the same forward pass."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Optional
+
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore import dtype as mstype
+
+from ..core.arguments import check_int
+from ..core.callback import STEP_BEGIN, STEP_END, TrainCallback
+from ..core.classification import MULTICLASS, ClassReader, loss_kind, usual_threshold
+from ..core.console import emit, known
+from ..core.forward_hooks import untouched
+from ..core.network_output import Place
+from ..core.placement import Needs
+from ..core.run import Run
+
+__all__ = ["BatchAccuracy"]
+
+
+class BatchAccuracy(TrainCallback):
+    """Prints the accuracy of the batch beside its loss at an interval, and the mean accuracy of each epoch's batches.
+
+    MindSpore gives a callback the loss and not the logits. So the loss function is wrapped: what it computes is
+    counted there on the device, in the same pass, and read when a line is printed. Loss and gradients are those of the
+    loss function alone. Of several processes, the first tells of its own batches.
+
+    The accuracy is the share of samples that are right. What is right depends on the task, as `Robustness` describes
+    it: multi-class, with labels that are whole numbers or one-hot; binary, with one output and labels 0 and 1; or
+    multi-label, where it is the share of labels that are right. Loss function and first batch tell which, or `task`
+    does; for that, one more forward pass runs before the first step, and what is no classifier is refused there. In
+    sink mode on GPU and Ascend, batches are not seen, and the loss function or `task` alone tells.
+
+    Args:
+        per_print_times: prints a line every so many steps; 0 prints nothing. Default: 1.
+        output: which of several outputs holds the scores of the classes: an index, a key, or a function of all that the
+            network gives, which in GRAPH mode is compiled. Default: None, the only one, the one called `"logits"`, or
+            the only one that fits.
+        task: `"binary"`, `"multiclass"` or `"multilabel"`. Default: None, as told by loss function and first batch.
+        threshold: for binary and multi-label, what an output must exceed to mean 1. Default: None, 0 for
+            `nn.BCEWithLogitsLoss` and 0.5 for `nn.BCELoss`; other loss functions need it.
+
+    Attributes:
+        accuracies_ (list[float]): the mean accuracy of each epoch's batches; NaN of an epoch without any.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; before the first step: the Model's loss function is not
+            one that `watch` returned, or the network and the labels are no classifier's, or their task or threshold
+            cannot be told.
+
+    Example:
+        >>> accuracy = BatchAccuracy(per_print_times=4)
+        >>> watched = ms.Model(network, accuracy.watch(loss_fn), optimizer)
+        >>> watched.train(1, train_dataset, callbacks=[accuracy])
+        Epoch:[  1/  1], step:[    4/    4], batch loss: ..., batch accuracy: ...
+    """
+
+    def __init__(
+        self,
+        per_print_times: int = 1,
+        *,
+        output: Place = None,
+        task: Optional[str] = None,
+        threshold: Optional[float] = None,
+    ) -> None:
+        super().__init__()
+        self.per_print_times = check_int("BatchAccuracy", "per_print_times", per_print_times, 0)
+        self.output, self.task, self.threshold = output, task, threshold
+        self._reader = ClassReader("BatchAccuracy", output, threshold, task)
+        self.accuracies_: list[float] = []
+        self._counters: list[_CountingLoss] = []
+
+    def watch(self, loss_fn: nn.Cell) -> nn.Cell:
+        """The loss function to make the Model with.
+
+        Args:
+            loss_fn: a cell that takes what the network gives, and the labels.
+
+        Returns:
+            A cell with the same outputs and gradients. From then on the callback can be copied, but not pickled where
+            the loss function cannot.
+        """
+        if not isinstance(loss_fn, nn.Cell):
+            raise TypeError(f"BatchAccuracy: watch takes a loss function (nn.Cell), but got {type(loss_fn).__name__}")
+        counter = _CountingLoss(loss_fn, self.output, self.task, self.threshold)
+        self._counters.append(counter)
+        return counter
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Finds the counter of the Model that trains."""
+        super().on_train_begin(run_context)
+        self._counter: _CountingLoss = self._run.loss_fn
+        if self.begins_anew():
+            self.accuracies_ = []
+        self._reader.forget()
+        self.at_step(STEP_BEGIN, self._look_at_first)
+        self.at_step(STEP_END, self._note)
+
+    def needs(self, run: Run) -> Needs:
+        """What the network gives for a batch."""
+        return super().needs(run) | Needs.OUTPUTS
+
+    def check(self, run: Run) -> None:
+        """Raises where the Model's loss function is not watched."""
+        super().check(run)
+        if not any(run.loss_fn is counter for counter in self._counters):
+            raise ValueError(
+                "BatchAccuracy: the Model's loss function is not watched; make it with "
+                "Model(network, accuracy.watch(loss_fn), optimizer)"
+            )
+        if not run.sees_each_loss and self.per_print_times and run.steps_per_epoch % self.per_print_times:
+            raise ValueError(
+                f"BatchAccuracy: per_print_times={self.per_print_times} cannot be met in sink mode, where "
+                f"{run.steps_per_epoch} steps come back as one; pass a divisor of that, or 0 for no lines"
+            )
+
+    def before_epoch(self, run: Run) -> None:
+        """Begins the epoch's mean anew."""
+        if not run.steps_skipped:  # an epoch that goes on in its middle has its counts
+            self._counter.reset()
+
+    def _look_at_first(self, run_context: Any) -> None:
+        """Before the first step, finds out what the task is, where the batch can be seen."""
+        self.at_step(STEP_BEGIN)
+        self.check_batch(self._run)
+        task = self._reader.task
+        if task is not None:
+            self._counter.count_by(self._reader.place, task.threshold)
+
+    def check_batch(self, run: Run) -> None:
+        """Raises where the batch is none of a classifier that can be read."""
+        if run.batch is not None:
+            self._reader.forget()
+            with untouched(run.network, run.batch):
+                output = run.network(*run.inputs("BatchAccuracy"))
+            self._reader.read(output, run.batch[-1], loss_kind(run.loss_fn))
+
+    @property
+    def follows_losses(self) -> bool:
+        """Always."""
+        return True
+
+    def _note(self, run_context: Any) -> None:
+        """Prints at the interval."""
+        run = self._run
+        step = run.step_in_epoch
+        if self.per_print_times and step % self.per_print_times == 0:
+            emit(
+                f"Epoch:[{run.epoch:3d}/{run.epochs:3d}], step:[{step:5d}/{known(run.known_steps):>5}], "
+                f"batch loss: {run.losses.last:.4f}, batch accuracy: {self._counter.of_last_batch:.4f}"
+            )
+
+    def after_epoch(self, run: Run) -> None:
+        """Adds the epoch's accuracy."""
+        self.accuracies_.append(self._counter.of_epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The accuracies so far; the counts of the epoch under way are among the parameters."""
+        return {"accuracies": list(self.accuracies_)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Lets the next run go on from a state that `state_dict` returned."""
+        super().load_state_dict(state)
+        self.accuracies_ = list(state["accuracies"])
+
+
+class _CountingLoss(nn.Cell):
+    """A loss function that counts on the way how many predictions were right."""
+
+    def __init__(self, loss_fn: nn.Cell, output: Place, task: Optional[str], threshold: Optional[float]) -> None:
+        super().__init__()
+        self.loss_fn = loss_fn
+        # Of the epoch: how many were right, how many were seen; of the last batch: the same.
+        self.counts = Parameter(Tensor(np.zeros(4), mstype.int32), name="batch_accuracy_counts", requires_grad=False)
+        if threshold is None and task != MULTICLASS:
+            threshold = usual_threshold(loss_kind(loss_fn))
+        self.count_by(output, threshold)
+
+    def count_by(self, place: Place, threshold: Optional[float]) -> None:
+        """Fixes what a prediction is, before the first step compiles it; without a threshold, the highest output."""
+        self.place = place if isinstance(place, (int, str)) else None
+        self.choose = place if callable(place) else None
+        self.threshold = threshold
+
+    def construct(self, outputs: Any, labels: Tensor) -> Tensor:
+        if not self.training:  # an evaluation goes through the same loss function
+            return self.loss_fn(outputs, labels)
+        if self.choose is not None:
+            scores = self.choose(outputs)
+        elif self.place is not None:
+            scores = outputs[self.place]
+        else:
+            scores = outputs
+        right = ops.cast(self.right(scores, labels), mstype.int32)
+        batch = ops.stack((right.sum(), ops.ones_like(right).sum()))
+        ops.assign(self.counts, ops.cast(ops.concat((self.counts[:2] + batch, batch)), mstype.int32))
+        return self.loss_fn(outputs, labels)
+
+    def right(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Whether each sample, or each of its labels, is right."""
+        if self.threshold is not None:
+            expected = ops.cast(labels.reshape(scores.shape), mstype.float32) > 0.5
+            return ops.equal(scores > self.threshold, expected).reshape(-1)
+        classes = labels.reshape(scores.shape[0], -1)
+        classes = classes.argmax(1) if classes.shape[1] > 1 else classes.reshape(-1)
+        return ops.equal(ops.cast(scores.argmax(1), mstype.int32), ops.cast(classes, mstype.int32))
+
+    def reset(self) -> None:
+        ops.assign(self.counts, Tensor(np.zeros(4), mstype.int32))
+
+    @property
+    def of_epoch(self) -> float:
+        right, seen = self.counts.asnumpy()[:2]
+        return float(right / seen) if seen else math.nan
+
+    @property
+    def of_last_batch(self) -> float:
+        right, seen = self.counts.asnumpy()[2:]
+        return float(right / seen)

@@ -1,0 +1,230 @@
+"""Writes what each epoch had to tell as a row of a CSV file."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, Optional, Union
+
+from ..core import distributed
+from ..core.arguments import check_bool, check_path, check_text
+from ..core.atomic_files import check_folder, remove_orphans, staged
+from ..core.callback import TrainCallback
+from ..core.run import Run
+
+__all__ = ["CSVLogger"]
+
+_BEGINNINGS = (b"epoch", b'"epoch"')  # of a log of training
+
+
+class CSVLogger(TrainCallback):
+    """Adds a row to a CSV file at the end of each epoch: the values that `History` keeps, by column.
+
+    A row is written in one piece and flushed to the disk, so that after a crash it is whole or not there at all; a
+    torn last line of an earlier crash is removed when the file is appended to, and one that has all its cells and only
+    no line end, as some editors leave it, is kept. A file with the line ends or the byte order mark of Windows, as
+    Excel saves it, keeps them. A value that is not there is an empty cell.
+
+    In sink mode on GPU and Ascend (in GRAPH mode) the column `loss` is that of the epoch's last step, as a line at the
+    start says: the device gives back no other.
+
+    The columns are those that can be told before the first step. Where an epoch has a value that has no column yet, as
+    one of a metric that returns a dictionary, the file is replaced by one that has it, with empty cells in the rows
+    before; a column without any value so far may then go.
+
+    Args:
+        filename: the file, taken from the working directory at construction; its folder must exist.
+        separator: what stands between two cells, one character. Default: ",".
+        append: adds to the file where it exists, instead of replacing it. Its columns must be the same; with a metric
+            of a user's own, which may return a dictionary, they may be others besides. Default: False.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; before the first step: with `append`, the file has
+            other columns.
+        OSError: before the first step: the folder does not exist or cannot be written. Later: a row could not be
+            written, as on a full disk, or the file was removed; the rows before it are whole.
+
+    Example:
+        >>> logger = CSVLogger(folder + "/log.csv")
+        >>> model.train(1, train_dataset, callbacks=[Validate(model, valid_dataset), logger])
+        >>> print(open(folder + "/log.csv").readline().strip())
+        epoch,loss,acc,eval_loss,learning_rate,seconds,samples_per_second
+    """
+
+    _run_only = ("_descriptor",)
+
+    def __init__(self, filename: Union[str, os.PathLike[str]], separator: str = ",", append: bool = False) -> None:
+        super().__init__()
+        self.filename = check_path("CSVLogger", "filename", filename)
+        self.separator = check_text("CSVLogger", "separator", separator)
+        if len(separator) != 1 or separator in '\r\n"':
+            raise ValueError(
+                f"CSVLogger: separator must be one character, and no quote or line end, but got {separator!r}"
+            )
+        self.append = check_bool("CSVLogger", "append", append)
+        self._descriptor: Optional[int] = None
+        self._lines: Optional[int] = None  # of the file, its header too; `None` before there is one
+        self._mark, self._line_end = b"", "\n"
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Opens the file and writes or checks its header."""
+        super().on_train_begin(run_context)
+        if self.begins_anew():
+            self._lines = None
+        kept = self._kept(self._run) if self.append or self._lines is not None else b""
+        self._columns = self._cells(kept)[0] if kept else _columns(self._run, self._run.result_names)
+        self._mark = codecs.BOM_UTF8 if kept.startswith(codecs.BOM_UTF8) else b""
+        self._line_end = "\r\n" if kept.partition(b"\n")[0].endswith(b"\r") else "\n"
+        self._lines = kept.count(b"\n")
+        if not distributed.is_first():
+            return
+        remove_orphans(os.path.dirname(os.path.realpath(self.filename)))
+        descriptor = self._open()
+        size = os.fstat(descriptor).st_size
+        os.ftruncate(descriptor, min(size, len(kept)))
+        os.write(descriptor, kept[size:])  # the line end of the last row, where it had none
+        if not kept:
+            self._write(self._columns)
+
+    def check(self, run: Run) -> None:
+        """Raises where the file could not be written, or has other columns."""
+        super().check(run)
+        check_folder("CSVLogger", self.filename)
+        if self.append:
+            self._kept(run)
+        elif self._lines is None:
+            self._check_own()
+
+    @property
+    def follows_losses(self) -> bool:
+        """Always: their mean is part of a row."""
+        return True
+
+    @property
+    def follows_samples(self) -> bool:
+        """Always: for those of a second."""
+        return True
+
+    def tells_of(self, name: str) -> bool:
+        """Whatever there is."""
+        return True
+
+    def after_epoch(self, run: Run) -> None:
+        """Writes the epoch's row."""
+        record = run.record
+        if self._descriptor is None:
+            return  # the first of several processes writes
+        if any(key not in self._columns for key in record):
+            self._widen(run)
+        cells = [record.get(column) for column in self._columns]
+        self._write(["" if cell is None else cell for cell in cells])
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many lines the file has."""
+        return {"lines": self._lines}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Lets the next run go on with the rows that were there when `state_dict` returned the state."""
+        super().load_state_dict(state)
+        self._lines = state["lines"] if "lines" in state else self._lines_in(state["size"])
+
+    def _lines_in(self, size: int) -> int:
+        """How many lines the first bytes of the file hold, of which states before version 0.2 tell."""
+        with open(self.filename, "rb") as file:
+            return file.read(size).count(b"\n")
+
+    def on_exit(self) -> None:
+        """Closes the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _open(self) -> int:
+        self._descriptor = os.open(self.filename, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        return self._descriptor
+
+    def _line(self, cells: Sequence[Any]) -> bytes:
+        text = io.StringIO()
+        csv.writer(text, delimiter=self.separator, lineterminator=self._line_end).writerow(cells)
+        return text.getvalue().encode("utf-8")
+
+    def _cells(self, content: bytes) -> list[list[str]]:
+        text = io.StringIO(content.decode("utf-8-sig", "replace"), newline="")
+        try:
+            return list(csv.reader(text, delimiter=self.separator))
+        except csv.Error as error:
+            raise ValueError(f"CSVLogger: {self.filename!r} is no CSV file ({error}); pass another filename") from error
+
+    def _kept(self, run: Run) -> bytes:
+        """What to keep of a file that exists: its lines, but for one that was never finished, each with its end."""
+        if not os.path.exists(self.filename):
+            return b""
+        with open(self.filename, "rb") as file:
+            # Rows that were written after the state that the run continues from will come again.
+            content = b"".join(file.readlines()[: self._lines])
+        columns = _columns(run, run.result_names)
+        cells, header = self._cells(content), self._line(columns).rstrip()
+        if not cells or (content != header and header.startswith(content)):
+            return b""  # its header was never finished
+        found = cells[0]
+        whole, last = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
+        if last and len(cells[-1]) == len(found):
+            whole = content + (b"\r\n" if b"\r\n" in whole and not last.endswith(b"\r") else b"\n")
+        is_alike = set(_columns(run)) <= set(found) if run.may_have_others else found == columns
+        if not is_alike:
+            raise ValueError(
+                f"CSVLogger: {self.filename!r} has other columns ({','.join(found)}) than this run "
+                f"({','.join(columns)}); pass another filename, or append=False to replace the file"
+            )
+        return whole
+
+    def _check_own(self) -> None:
+        """Raises where the file that would be replaced is something else than a log."""
+        if not os.path.isfile(self.filename):
+            return
+        with open(self.filename, "rb") as file:
+            first = file.readline(1 << 16)
+        if first and not first[first.startswith(codecs.BOM_UTF8) * len(codecs.BOM_UTF8) :].startswith(_BEGINNINGS):
+            raise ValueError(
+                f"CSVLogger: {self.filename!r} is no log of training, whose first column is 'epoch', and would be "
+                f"replaced; it begins with {first[:40]!r}; pass another filename, or remove it"
+            )
+
+    def _widen(self, run: Run) -> None:
+        """Replaces the file by one that has a column for each value of the epoch too."""
+        assert self._descriptor is not None
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        with open(self._descriptor, "rb", closefd=False) as file:
+            rows = [dict(zip(self._columns, row)) for row in self._cells(file.read())[1:]]
+        filled = {column for row in rows for column, cell in row.items() if cell}
+        self._columns = _columns(run, filled.union(run.record))
+        lines = [self._columns, *([row.get(c, "") for c in self._columns] for row in rows)]
+        content = self._mark + b"".join(map(self._line, lines))
+        os.close(self._descriptor)
+        self._descriptor = None
+        with staged(self.filename, lambda file: file.write(content)):
+            pass
+        self._open()
+
+    def _write(self, cells: Sequence[Any]) -> None:
+        assert self._descriptor is not None
+        line = self._line(cells)
+        try:
+            written = os.write(self._descriptor, line)
+            if written != len(line):  # the disk is full: take the piece of a row away again
+                os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+                raise OSError("only a part of the row could be written; is the disk full?")
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise OSError(f"CSVLogger: could not write a row to {self.filename!r}: {error}") from error
+        if os.fstat(self._descriptor).st_nlink == 0:
+            raise OSError(f"CSVLogger: {self.filename!r} was removed while the run was writing it")
+        self._lines = (self._lines or 0) + 1
+
+
+def _columns(run: Run, results: Optional[Iterable[str]] = None) -> list[str]:
+    first, last = ["epoch", *run.train_names], ["learning_rate", "seconds", "samples_per_second"]
+    return [*first, *sorted(set(results or ()).difference(first, last)), *last]

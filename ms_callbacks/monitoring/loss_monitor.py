@@ -1,0 +1,237 @@
+"""Prints loss, time and learning rate at an interval, and stops a run whose loss is no longer a number."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, Optional
+
+import numpy as np
+
+from ..core import distributed
+from ..core.arguments import check_choice, check_int
+from ..core.callback import STEP_BEGIN, TrainCallback
+from ..core.console import emit, known
+from ..core.hooks import Reporter
+from ..core.learning_rates import Rates, shortest
+from ..core.losses import MOST_DROPPED
+from ..core.lr_callback import RateSetter, first_rates
+from ..core.parameters import first_nonfinite
+from ..core.placement import Needs
+from ..core.run import Run
+
+__all__ = ["LossMonitor"]
+
+
+class LossMonitor(TrainCallback, Reporter):
+    """Prints the training loss at an interval, and epoch by epoch with the validation results.
+
+    The lines are those of mindvision's `LossMonitor`, so that replacing the import is enough, except that epochs count
+    from 1 and the learning rate is read from the optimizer:
+
+    .. code-block:: text
+
+        Epoch:[  1/ 10], step:[ 1875/ 1875], loss:[0.189/1.176], time:2.254 ms, lr:0.01000
+        Epoch time: 4286.163 ms, per step time: 2.286 ms, avg loss: 1.176
+        Validation: acc: 0.9811, eval_loss: 0.0593
+
+    In a line, the losses are the last step's and the mean of the epoch so far; the time is the mean of a step since
+    the line before. A dash stands for an epoch's number of steps where only its end tells it: from the step on by which
+    an epoch has had another number of batches than the dataset declares. The epoch's time is that of its training
+    steps: evaluation does not count. Losses are read from the device together when a line is printed, not at every
+    step. Of a tuple output the first element is the loss; of a vector, the mean; a step that loss scaling dropped for
+    its overflow does not count. In sink mode on GPU and Ascend, in GRAPH mode, the device gives back the loss of the
+    last step of each sink alone, and a sink is an epoch: the epoch's line says `loss of the last step`, and a line is
+    printed at the end of the first sink that has reached it. Of several processes the first prints; the losses of a
+    step are its own, the epoch's mean is over all.
+
+    Args:
+        learning_rate: accepted because mindvision's takes it: the rate (or list of rates) that the optimizer was made
+            with. One that differs is an error. Default: None.
+        per_print_times: prints a line every so many steps, counted from the first step of epoch 1; 0 prints the epoch's
+            lines only. Default: 1.
+        mean_of: which steps the mean in a line is of: those of the `"epoch"` so far, or those of the `"interval"` since
+            the line before. Default: "epoch".
+        on_nonfinite: what to do when the loss is NaN or infinite: `"raise"` an error that names epoch, step and the
+            first parameter that is not finite, `"stop"` the run with a line that says the same, or `"warn"` with that
+            line once an epoch and go on. It is found when the losses are read. Default: "raise".
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; before the first step: `learning_rate` is not the
+            optimizer's; while training: the loss is not finite.
+
+    Example:
+        >>> model.train(1, train_dataset, callbacks=[LossMonitor(0.01, 4)])
+        Epoch:[  1/  1], step:[    4/    4], loss:[...], time:... ms, lr:0.01000
+        Epoch time: ... ms, per step time: ... ms, avg loss: ...
+    """
+
+    _run_only = ("_rates",)
+
+    def __init__(
+        self,
+        learning_rate: Any = None,
+        per_print_times: int = 1,
+        *,
+        mean_of: str = "epoch",
+        on_nonfinite: str = "raise",
+    ) -> None:
+        super().__init__()
+        self.learning_rate = learning_rate
+        self._given = None if learning_rate is None else _numbers(learning_rate)
+        self.per_print_times = check_int("LossMonitor", "per_print_times", per_print_times, 0)
+        self.mean_of = check_choice("LossMonitor", "mean_of", mean_of, ("epoch", "interval"))
+        self.on_nonfinite = check_choice("LossMonitor", "on_nonfinite", on_nonfinite, ("raise", "stop", "warn"))
+        self._total_at_line = (0.0, 0)
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Finds the optimizer."""
+        super().on_train_begin(run_context)
+        # A Model without an optimizer of MindSpore's trains by means of its own, and no rate is printed.
+        self._rates = self._run.all_rates()
+        if self.begins_anew():
+            self._total_at_line = (0.0, 0)
+        if self._given is not None:
+            self.at_step(STEP_BEGIN, self._check_given)  # a schedule has set its first rate by then
+
+    def before_epoch(self, run: Run) -> None:
+        """Starts the clock of the lines."""
+        self._has_warned = False
+        self._line_printed, self._steps_at_line = time.perf_counter(), run.steps_skipped
+        if not run.steps_skipped:  # not an epoch that goes on in its middle
+            self._total_at_line = (0.0, 0)
+        self._steps_before = run.step - run.step_in_epoch
+        self._ask_for_line(run, self._steps_at_line)
+
+    def needs(self, run: Run) -> Needs:
+        """Nothing: what it prints is of the steps that it sees."""
+        return Needs.NOTHING
+
+    @property
+    def follows_losses(self) -> bool:
+        """Always."""
+        return True
+
+    def tells_of(self, name: str) -> bool:
+        """Whatever there is."""
+        return True
+
+    def after_epoch(self, run: Run) -> None:
+        """Prints the epoch's lines."""
+        self._check_finite(run)
+        milliseconds, steps = run.seconds * 1000, run.step_in_epoch
+        per_step = f"{milliseconds / steps:5.3f}" if steps else "-"
+        what = "avg loss" if run.sees_each_loss else "loss of the last step"
+        emit(f"Epoch time: {milliseconds:5.3f} ms, per step time: {per_step} ms, {what}: {_loss_text(run.mean_loss)}")
+        results = ", ".join(f"{name}: {_metric_text(value)}" for name, value in sorted(run.results.items()))
+        if results:
+            emit(f"Validation: {results}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stood at the last line."""
+        return {"total_at_line": list(self._total_at_line)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Lets the next run go on from a state that `state_dict` returned."""
+        super().load_state_dict(state)
+        total, count = state["total_at_line"]
+        self._total_at_line = (total, count)
+
+    def on_exit(self) -> None:
+        """Lets the optimizer go."""
+        self._rates = None
+
+    def report(self, run: Run) -> None:
+        """Prints a line."""
+        step = run.step_in_epoch
+        self._ask_for_line(run, step)
+        last, (total, count) = run.losses.last, run.losses.total  # the device is waited for here
+        since = self._total_at_line if self.mean_of == "interval" else (0.0, 0)
+        mean = (total - since[0]) / (count - since[1]) if count > since[1] else None
+        self._total_at_line = total, count
+        now = time.perf_counter()
+        milliseconds = (now - self._line_printed) * 1000 / (step - self._steps_at_line)
+        self._line_printed, self._steps_at_line = now, step
+        rates = "/".join(_rate_text(rate) for rate in self._rates.read()) if self._rates is not None else "-"
+        emit(
+            f"Epoch:[{run.epoch:3d}/{run.epochs:3d}], step:[{step:5d}/{known(run.known_steps):>5}], "
+            f"loss:[{_loss_text(last)}/{_loss_text(mean)}], time:{milliseconds:5.3f} ms, lr:{rates}"
+        )
+        self._check_finite(run)
+
+    def _ask_for_line(self, run: Run, step: int) -> None:
+        interval = self.per_print_times
+        if interval:
+            run.report_at(step + interval - (self._steps_before + step) % interval, self)
+
+    def _check_finite(self, run: Run) -> None:
+        step = run.losses.nonfinite_step
+        if self._has_warned or not distributed.total([step is not None])[0]:
+            return
+        self._has_warned = True
+        if step is None:
+            if self.on_nonfinite == "stop":
+                run.request_stop("LossMonitor")  # as the rank does whose loss is not finite
+            return
+        parameter = first_nonfinite(run.weights)
+        dropped = run.losses.dropped_in_row
+        what = (
+            f"{MOST_DROPPED} steps in a row were dropped for their overflow, the last"
+            if dropped
+            else "the loss is not finite"
+        )
+        finding = (
+            f"{what} in epoch {run.epoch}, step {step}; "
+            + (f"the first parameter that is not finite is {parameter!r}" if parameter else "all parameters are finite")
+            + "; a lower learning rate, gradient clipping or a look at that batch may mend it"
+        )
+        if self.on_nonfinite == "raise":
+            raise ValueError(f"LossMonitor: {finding}")
+        self.say(finding)
+        if self.on_nonfinite == "stop":
+            run.request_stop("LossMonitor")
+
+    def check_plan(self, run: Run) -> None:
+        """Raises where the rate that was passed is not the optimizer's, if no schedule is still to set its first."""
+        if self._given is not None and not any(isinstance(callback, RateSetter) for callback in run.callbacks):
+            self._check_rate(run.all_rates())
+
+    def _check_given(self, run_context: Any) -> None:
+        self.at_step(STEP_BEGIN)
+        self._check_rate(self._rates)
+
+    def _check_rate(self, rates: Optional[Rates]) -> None:
+        if rates is None:
+            raise ValueError("LossMonitor: a learning_rate was passed, but the Model has no optimizer; leave it out")
+        own, now = first_rates(rates), rates.read()
+        given = self._given or []
+        if given != own and not (len(given) == 1 and given[0] in [*own, *now]):
+            raise ValueError(
+                f"LossMonitor: learning_rate {self.learning_rate!r} is not the optimizer's, which is "
+                f"{own[0] if len(own) == 1 else own}; leave it out, and the optimizer's is printed "
+                f"(for the interval, write per_print_times=...)"
+            )
+
+
+def _numbers(learning_rate: Any) -> list[float]:
+    try:
+        if isinstance(learning_rate, (str, bytes)):
+            raise TypeError
+        values = np.asarray(getattr(learning_rate, "asnumpy", lambda: learning_rate)(), dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        values = np.array([math.nan])
+    if not values.size or not np.isfinite(values).all():
+        raise TypeError(f"LossMonitor: learning_rate must be a number or a list of numbers, but got {learning_rate!r}")
+    return [shortest(value) for value in values]
+
+
+def _loss_text(loss: Optional[float]) -> str:
+    return "-" if loss is None else f"{loss:5.3f}"
+
+
+def _rate_text(rate: float) -> str:
+    return f"{rate:5.5f}" if rate >= 1e-4 or rate == 0 else f"{rate:.3e}"
+
+
+def _metric_text(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, (float, np.floating)) else str(value)

@@ -1,0 +1,175 @@
+"""A progress bar: how far the run is, how it is doing, and how long it will take."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Optional
+
+import mindspore as ms
+
+from ..core import distributed
+from ..core.arguments import check_file, check_number
+from ..core.callback import STEP_BEGIN, STEP_END, TrainCallback
+from ..core.console import SafeStream, known, print_line
+from ..core.learning_rates import Rates
+from ..core.run import Run
+from ._bar import Bar, Clock, find_tqdm, is_notebook
+
+__all__ = ["ProgressBar"]
+
+
+class ProgressBar(TrainCallback):
+    """Shows steps and epochs, loss, learning rate, the latest validation, and the time left.
+
+    On a terminal it is one bar for the run, drawn by tqdm (`pip install 'ms-callbacks[progress]'`), as wide as the
+    terminal; lines that other callbacks of this package print appear above it, unbroken. A narrow terminal shows epoch,
+    percentage and loss, and of the rest what there is room for: steps, time left, validation, learning rate, steps a
+    second. In a notebook it is tqdm's widget where ipywidgets is installed, else the same bar as text. Where the output
+    is a file or a pipe, it is a plain line at an interval instead.
+
+    The first step in GRAPH mode compiles the network, for seconds or minutes. Until it is over, the bar says
+    `compiling` and for how long, and a file gets a line at its beginning, at each interval and at its end. A second
+    thread does that, which calls nothing of MindSpore's and ends with that step. While MindSpore holds Python's
+    interpreter lock, the seconds stand still, for five at most as measured on 2.0 to 2.10. The time left does not count
+    that step.
+
+    Where the number of batches varies from epoch to epoch, an epoch to come counts as the mean of those that are over.
+
+    Args:
+        file: where to show it, as in `print`. Default: None, the standard error, as tqdm's; in a notebook the standard
+            output, which has no red background there.
+        interval: seconds between two lines of the plain form. Default: 30.0.
+        refresh: seconds between two looks at the loss on a terminal and in a notebook; only then is it read from the
+            device. Default: 0.5.
+
+    Raises:
+        ImportError: before the first step: tqdm is not installed.
+        TypeError, ValueError: an argument is not as described.
+
+    Example:
+        >>> model.train(1, train_dataset, callbacks=[ProgressBar(file=open(os.devnull, "w"))])
+    """
+
+    _run_only = ("_bar", "_clock", "_rates", "_stream")
+
+    def __init__(self, *, file: Any = None, interval: float = 30.0, refresh: float = 0.5) -> None:
+        super().__init__()
+        self.file = check_file("ProgressBar", file)
+        self.interval = check_number("ProgressBar", "interval", interval, minimum=0)
+        self.refresh = check_number("ProgressBar", "refresh", refresh, minimum=0)
+        self._stream: Any = None
+        self._bar: Optional[Bar] = None
+        self._clock: Optional[Clock] = None
+        self._rates: Optional[Rates] = None
+
+    def on_train_begin(self, run_context: Any) -> None:
+        """Resets what belongs to one run."""
+        super().on_train_begin(run_context)
+        self._rates = self._run.all_rates()
+        self._validation = ""
+        stream = sys.stderr if self.file is None else self.file
+        if self.file is None and is_notebook(SafeStream(sys.stdout)):
+            stream = sys.stdout
+        self._stream = SafeStream(stream)
+        self._is_drawn = self._stream.isatty() or is_notebook(self._stream)
+        self._began = self._looked = time.monotonic()
+        self._counted_from: Optional[int] = None
+        # MindSpore keeps there what it has compiled.
+        is_compiled = ms.get_context("mode") != ms.GRAPH_MODE or getattr(self._run.train_network, "compile_cache", None)
+        if distributed.is_first():
+            self.at_step(STEP_END, self._move_on)
+            if not is_compiled:
+                self.at_step(STEP_BEGIN, self._begin_to_compile)
+
+    def check(self, run: Run) -> None:
+        """Raises where tqdm is not installed."""
+        super().check(run)
+        find_tqdm()
+
+    def before_epoch(self, run: Run) -> None:
+        """Draws the bar before the first step."""
+        if self._counted_from is None:
+            self._counted_from = run.steps_before
+            if self._is_drawn and distributed.is_first():
+                self._bar = Bar(self._stream, self._epoch, run.steps_before, run.steps_expected, self.refresh)
+
+    @property
+    def follows_losses(self) -> bool:
+        """Always."""
+        return True
+
+    def after_epoch(self, run: Run) -> None:
+        """Shows the epoch with its validation."""
+        self._validation = ", ".join(
+            f"{name} {value:.4f}" for name, value in sorted(run.results.items()) if isinstance(value, float)
+        )
+        if distributed.is_first():
+            self._show(run)
+
+    def on_exit(self) -> None:
+        """Closes the bar."""
+        if self._clock is not None:
+            self._clock.stop()
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = self._clock = self._rates = self._stream = None
+
+    def _begin_to_compile(self, run_context: Any) -> None:
+        """Says that the first step compiles, and for how long, until it is over."""
+        self.at_step(STEP_BEGIN)
+        self.at_step(STEP_END, self._end_compiling)
+        # What is shown is found here: the other thread shall ask MindSpore nothing.
+        bar, epoch = self._bar, self._epoch
+        done, total = self._run.steps_before, self._run.steps_expected
+
+        def say(seconds: float) -> None:
+            what = f"compiling, {seconds:.0f} s" if seconds else "compiling"
+            if bar is None:
+                print_line(f"Epoch {epoch}: {what}", self._stream)
+            else:
+                bar.show(epoch, [what], done, total)
+
+        say(0)
+        self._clock = Clock(max(self.interval, 1.0) if bar is None else 1.0, say)
+
+    def _end_compiling(self, run_context: Any) -> None:
+        """Lets the time left be that of steps that do not compile."""
+        self.at_step(STEP_END, self._move_on)
+        assert self._clock is not None
+        seconds, self._clock = self._clock.stop(), None
+        self._began, self._counted_from = time.monotonic(), self._run.step
+        if self._bar is None:
+            print_line(f"Epoch {self._epoch}: compiled, {seconds:.1f} s with the first step", self._stream)
+        else:
+            self._bar.restart_clock(self._run.step)
+        self._move_on(run_context)
+
+    def _move_on(self, run_context: Any) -> None:
+        """Looks at the loss now and then."""
+        now = time.monotonic()
+        if now - self._looked >= (self.refresh if self._is_drawn else self.interval):
+            self._looked = now
+            self._show(self._run)
+
+    def tells_of(self, name: str) -> bool:
+        """Whatever there is."""
+        return True
+
+    @property
+    def _epoch(self) -> str:
+        return f"{self._run.epoch}/{self._run.epochs}"
+
+    def _show(self, run: Run) -> None:
+        loss = run.losses.mean
+        rates = "/".join(f"{rate:.5g}" for rate in self._rates.read()) if self._rates is not None else "-"
+        parts = [f"loss {'-' if loss is None else format(loss, '.4f')}", f"lr {rates}", self._validation]
+        state = [part for part in parts if part]
+        done, total = run.step, run.steps_expected
+        if self._bar is not None:
+            self._bar.show(self._epoch, state, done, total)
+            return
+        pace = (time.monotonic() - self._began) / max(done - (self._counted_from or 0), 1)
+        left = find_tqdm().format_interval(pace * (total - done))
+        place = f"Epoch {self._epoch}, step {run.step_in_epoch}/{known(run.known_steps)}"
+        print_line(f"{', '.join([place, *state])}, {left} left", self._stream)

@@ -1,1 +1,0 @@
-"""Callbacks that show a run."""
