@@ -22,7 +22,7 @@ class Wait(Callback):
         """Before the next."""
         for each in run_context.original_args()["list_callback"]:
             if isinstance(each, BestCheckpoint):
-                each.finish_writing()
+                each.flush()
 
 
 def kilobytes(name: str) -> int:

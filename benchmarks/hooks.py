@@ -124,12 +124,12 @@ class Dispatch:
             model.train(1, dataset, callbacks=callbacks)
 
     def _clocked(self, what: str, call: Callable[..., None]) -> Callable[..., None]:
-        def clocked(*args: Any) -> None:
+        def wrap_handler(*args: Any) -> None:
             began = time.perf_counter()
             call(*args)
             setattr(self, what, getattr(self, what) + time.perf_counter() - began)
 
-        return clocked
+        return wrap_handler
 
 
 def by_mode(mode: str, rounds: int, folder: str) -> list[Row]:

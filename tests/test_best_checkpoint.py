@@ -749,7 +749,7 @@ from ms_callbacks import BestCheckpoint
 class Fill(ms.train.Callback):
     def on_train_epoch_begin(self, run_context):
         if run_context.original_args()["cur_epoch_num"] == 2:
-            best.finish_writing()
+            best.flush()
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
@@ -1037,7 +1037,7 @@ def test_at_most_two_copies_are_held_and_none_after(tmp_path, monkeypatch):
 
     best = best_of(tmp_path, overwrite=True)
     counts = [Do(epoch, count, at_end=True) for epoch in range(1, 10)]
-    numbered(best, 6, *counts, *(Do(epoch, best.finish_writing) for epoch in range(2, 7)))
+    numbered(best, 6, *counts, *(Do(epoch, best.flush) for epoch in range(2, 7)))
     assert held == [1] * 6
     held.clear()
     numbered(best, 9, *counts, Do(9, Held(monkeypatch).go.set, at_end=True))

@@ -93,7 +93,7 @@ def test_callbacks_of_a_run_share_the_copy_of_an_epoch(tmp_path, monkeypatch):
             BestCheckpoint(str(tmp_path / f"{name}.ckpt"), monitor="loss", mode="min", verbose=0),
         ]
 
-    waiting = BestCheckpoint.finish_writing
+    waiting = BestCheckpoint.flush
 
     class Wait(Callback):
         """Each file is written before the next is due."""

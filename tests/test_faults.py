@@ -152,7 +152,7 @@ def test_full_disk_best_checkpoint(small_disk, ending, background):
     path = folder / f"best.{ending}"
     best = best_at(path, background=background)
     with pytest.raises(OSError, match="BestCheckpoint: could not save .* in epoch 3: .*an earlier file there is untou"):
-        scripted(best, At(3, lambda: [best.finish_writing(), fill()]))
+        scripted(best, At(3, lambda: [best.flush(), fill()]))
     relieve()
     assert loaded(best) == loaded(best_at(path)) == 2
     assert_nothing_half_written(folder)
@@ -217,7 +217,7 @@ def test_best_checkpoint_whatever_call_fails(tmp_path, monkeypatch, function, nt
     """The object and a new one load the same whole file: the one before, or the new one where it was there already."""
     best = best_at(tmp_path / "best.ckpt", background=background)
     with pytest.raises(OSError, match="could not save .* in epoch 3: disk"):
-        scripted(best, At(3, lambda: [best.finish_writing(), fail_at(monkeypatch, function, nth)]))
+        scripted(best, At(3, lambda: [best.flush(), fail_at(monkeypatch, function, nth)]))
     monkeypatch.undo()
     assert loaded(best) == loaded(best_at(tmp_path / "best.ckpt")) == (3 if (function, nth) == ("fsync", 4) else 2)
     assert_nothing_half_written(tmp_path)
@@ -328,7 +328,7 @@ all_of_it(output)
 best = best_at(output / "best.ckpt")
 print("saved", loaded(best), sorted(path.name for path in output.rglob("*")))
 def forbid():
-    best.finish_writing()
+    best.flush()
     state._finish_write()
     for path in (output, *output.glob("other")):
         os.chmod(path, 0o555)

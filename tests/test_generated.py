@@ -20,7 +20,7 @@ from training import Script
 from ms_callbacks import DynamicLR, EarlyStopping, History, LRCosineAnnealing, LRStepDecay, LRWarmup, ReduceLROnPlateau
 from ms_callbacks.core.arguments import check_path
 from ms_callbacks.core.lr_callback import Plan
-from ms_callbacks.core.monitor import Monitor, Tracker
+from ms_callbacks.core.monitor import BestTracker, Monitor
 from ms_callbacks.core.path_template import PathTemplate
 
 CASES = 0
@@ -84,12 +84,12 @@ def test_better_is_an_order(mode, min_delta, one, other):
 def test_a_tracker_is_by_its_definition_however_often_it_is_saved(mode, min_delta, values, data):
     """Best, epoch and wait; through JSON at any moment, and on in a new one."""
     split = data.draw(st.integers(0, len(values)))
-    tracker = Tracker(Monitor("x", mode, min_delta))
+    tracker = BestTracker(Monitor("x", mode, min_delta))
     best, best_epoch, wait = None, 0, 0
     for epoch, value in enumerate(values, 1):
         if epoch == split:
             state = json.loads(json.dumps(tracker.state_dict()))
-            tracker = Tracker(Monitor("x", mode, min_delta))
+            tracker = BestTracker(Monitor("x", mode, min_delta))
             tracker.load_state_dict(state)
         is_better = better(mode, min_delta, value, best)
         assert tracker.observe(value, epoch) is is_better

@@ -7,7 +7,7 @@ import math
 import pytest
 from mindspore.train import MAE, Accuracy, Loss
 
-from ms_callbacks.core.monitor import Monitor, Tracker
+from ms_callbacks.core.monitor import BestTracker, Monitor
 
 NAN, INF = math.nan, math.inf
 
@@ -113,7 +113,7 @@ def test_a_mode_against_a_metric_of_mindspores_is_refused(mode, metric):
 
 def test_tracker_counts_observations_since_the_best():
     """The best, its epoch and the wait follow the values; a tie waits."""
-    tracker = Tracker(Monitor("x", "min"))
+    tracker = BestTracker(Monitor("x", "min"))
     assert [tracker.observe(value, epoch) for epoch, value in enumerate([3.0, NAN, 2.0, 2.0, 2.5], 1)] == [
         True,
         False,
@@ -122,6 +122,6 @@ def test_tracker_counts_observations_since_the_best():
         False,
     ]
     assert (tracker.best, tracker.best_epoch, tracker.wait) == (2.0, 3, 2)
-    other = Tracker(Monitor("x", "min"))
+    other = BestTracker(Monitor("x", "min"))
     other.load_state_dict(tracker.state_dict())
     assert other.state_dict() == tracker.state_dict()

@@ -283,7 +283,7 @@ def test_a_folder_that_becomes_read_only_leaves_the_earlier_file(tmp_path, monke
         raise OSError(errno.EROFS, "Read-only file system", path)
 
     def make_it():
-        best.finish_writing()
+        best.flush()
         monkeypatch.setattr(os, "mkdir", read_only)
 
     with pytest.raises(OSError, match=f"could not save '{tmp_path}/best.ckpt' in epoch 2: .*Read-only file system"):
@@ -301,7 +301,7 @@ def test_a_folder_that_vanishes_is_named(tmp_path, background):
     best = BestCheckpoint(folder / "best.ckpt", monitor="loss", mode="max", background=background, verbose=0)
 
     def vanish():
-        best.finish_writing()
+        best.flush()
         shutil.rmtree(folder)
         best._kept, best._decided = [], []  # so that the next is saved, whatever it is
 

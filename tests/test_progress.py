@@ -183,7 +183,7 @@ class Losses(TrainCallback):
     """Follows the losses, and asks for nothing."""
 
     @property
-    def follows_losses(self):
+    def needs_losses(self):
         return True
 
 

@@ -14,7 +14,7 @@ from ..core.background import BackgroundThread
 from ..core.parameters import Snapshot
 from ..core.shared_copies import Copies
 
-__all__ = ["Behind"]
+__all__ = ["BackgroundWriter"]
 
 _What = TypeVar("_What")
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -27,7 +27,7 @@ class _Job(Generic[_What]):
     future: Future[None]
 
 
-class Behind(Generic[_What]):
+class BackgroundWriter(Generic[_What]):
     """Writes copies of `parameters` in the thread of a run, one after the other: one is being written, one may wait.
 
     So it holds two copies at most, and one as long as each is written before the next is taken.
@@ -51,7 +51,7 @@ class Behind(Generic[_What]):
         """Whether all that was put has been told of."""
         return not self._jobs
 
-    def make_room(self, is_outdone: Callable[[_What], bool]) -> bool:
+    def try_reserve(self, is_outdone: Callable[[_What], bool]) -> bool:
         """Lets go of what still waits, where it is outdone; whether there is room for another now."""
         if len(self._jobs) == 2 and is_outdone(self._jobs[1].what) and self._jobs[1].future.cancel():
             self._jobs.pop().snapshot = None

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple, Optional
 from ..core import atomic_files
 from ..core.path_template import PathTemplate
 
-__all__ = ["Kept", "at", "is_without_record", "latest_run", "remove", "runs_before", "save", "verified"]
+__all__ = ["CheckpointRecord", "at", "is_without_record", "latest_run", "remove", "runs_before", "save", "verified"]
 
 _OWN_DIGEST = "record_sha256"
 # What this process has saved, and has not to read again to know: stamp and SHA-256 by path.
 _saved: dict[str, tuple[tuple[int, int, int], str]] = {}
 
 
-class Kept(NamedTuple):
+class CheckpointRecord(NamedTuple):
     """A checkpoint on disk."""
 
     path: str
@@ -27,10 +27,10 @@ class Kept(NamedTuple):
         return float(self.record["value"])
 
 
-def at(path: str) -> Kept:
+def at(path: str) -> CheckpointRecord:
     """The checkpoint at `path`; raises where it has no record that can be read."""
     try:
-        return Kept(path, _read(path))
+        return CheckpointRecord(path, _read(path))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path!r}: its record cannot be read ({error})") from error
 
@@ -50,7 +50,7 @@ def save(path: str, write: atomic_files.Write, record: dict[str, Any]) -> None:
     _saved[path] = (_stamp(path), record["sha256"])
 
 
-def latest_run(filepath: str, template: PathTemplate, besides: str) -> list[Kept]:
+def latest_run(filepath: str, template: PathTemplate, besides: str) -> list[CheckpointRecord]:
     """What the latest run that saved to `filepath` left on disk, the best first, `besides` left out.
 
     Those whose record is damaged come before, without one: they are refused as soon as they are verified.
@@ -62,10 +62,10 @@ def latest_run(filepath: str, template: PathTemplate, besides: str) -> list[Kept
         try:
             record = _read(path)
             if record.get("filepath") == os.path.basename(filepath):
-                found.append((_order(record), Kept(path, {**record, "value": float(record["value"])})))
+                found.append((_order(record), CheckpointRecord(path, {**record, "value": float(record["value"])})))
         except (OSError, ValueError, KeyError, TypeError):
             if template.may_have_made(os.path.basename(path)) and os.path.isfile(path):
-                damaged.append(Kept(path, {}))
+                damaged.append(CheckpointRecord(path, {}))
             # Else it is no record of ours, but another's file.
     if not found:
         return damaged
@@ -113,7 +113,7 @@ def _previous(path: str) -> Optional[dict[str, Any]]:
     try:
         record = _read(path)
         if _saved.get(path) != (_stamp(path), record.get("sha256")):
-            record = verified(Kept(path, record))
+            record = verified(CheckpointRecord(path, record))
     except (OSError, ValueError):
         return None
     return {name: value for name, value in record.items() if name != "previous"}
@@ -125,7 +125,7 @@ def _stamp(path: str) -> tuple[int, int, int]:
     return state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def verified(kept: Kept) -> dict[str, Any]:
+def verified(kept: CheckpointRecord) -> dict[str, Any]:
     """The record of a file that is just what was saved; raises where it is not."""
     if not os.path.exists(kept.path):
         raise FileNotFoundError(f"{kept.path!r}: the file is missing")

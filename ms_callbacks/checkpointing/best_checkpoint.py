@@ -36,8 +36,8 @@ from ..core.parameters import (
 from ..core.path_template import PathTemplate
 from ..core.placement import Needs, check_whole
 from ..core.run import Run
-from ._background_writer import Behind
-from ._checkpoint_index import Kept, at, is_without_record, latest_run, remove, runs_before, save, verified
+from ._background_writer import BackgroundWriter
+from ._checkpoint_index import CheckpointRecord, at, is_without_record, latest_run, remove, runs_before, save, verified
 
 __all__ = ["BestCheckpoint"]
 
@@ -49,8 +49,8 @@ _RECORD_VERSION = 1
 class _Saves:
     """What an epoch leaves behind: a checkpoint among the best, the last one, or both."""
 
-    best: Optional[Kept]
-    last: Optional[Kept]
+    best: Optional[CheckpointRecord]
+    last: Optional[CheckpointRecord]
 
 
 class BestCheckpoint(TrainCallback, Writer):
@@ -181,11 +181,13 @@ class BestCheckpoint(TrainCallback, Writer):
             raise ValueError(
                 f"{_OWNER}: with save_last=True, {self.filepath!r} is for the last; name the best otherwise"
             )
-        self._settled = self._monitor
-        self._kept: list[Kept] = []  # on disk
+        self._resolved = self._monitor
+        self._kept: list[CheckpointRecord] = []  # on disk
         self._saved_paths: set[str] = set()  # of all that it has saved in its run, which no other may take
-        self._decided: list[Kept] = []  # those too that are still to be written, and not those that they will outdo
-        self._behind: Optional[Behind[_Saves]] = None
+        self._decided: list[
+            CheckpointRecord
+        ] = []  # those too that are still to be written, and not those that they will outdo
+        self._behind: Optional[BackgroundWriter[_Saves]] = None
         self._run_id, self._runs_before = "", 0
         self._is_anew = True
 
@@ -193,7 +195,7 @@ class BestCheckpoint(TrainCallback, Writer):
         """Settles which way is better, and begins anew."""
         super().on_train_begin(run_context)
         run = self._run
-        self._settled = self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
+        self._resolved = self._monitor.resolve_mode(_OWNER, run.metric(_OWNER, self.monitor))
         for folder in {os.path.dirname(path) for path in (self.filepath, os.path.realpath(self.filepath))}:
             atomic_files.remove_orphans(folder)
         self._is_anew = self.begins_anew()
@@ -211,12 +213,12 @@ class BestCheckpoint(TrainCallback, Writer):
         self._saved_paths = {os.path.realpath(kept.path) for kept in self._kept}
         self._parameters = self._saved(run)
         if self.background and distributed.is_first():
-            self._behind = Behind(run.copies, run.background, self._parameters, self._write)
+            self._behind = BackgroundWriter(run.copies, run.background, self._parameters, self._write)
 
     def check(self, run: Run) -> None:
         """Raises where the value is not there, or files could not be written under their names."""
         super().check(run)
-        self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
+        self._monitor.resolve_mode(_OWNER, run.metric(_OWNER, self.monitor))
         if run.result_names is not None:
             self._template.check([*run.train_names, *run.result_names], more_may_come=run.may_have_others)
         for other in run.callbacks:
@@ -268,7 +270,7 @@ class BestCheckpoint(TrainCallback, Writer):
         return super().needs(run) | Needs.WEIGHTS | optimizer | (Needs.LOSS if follows_loss else Needs.NOTHING)
 
     @property
-    def follows_losses(self) -> bool:
+    def needs_losses(self) -> bool:
         """Where the training loss is watched or part of the name."""
         return any(map(self._run.follows, (self.monitor, *self._template.fields)))
 
@@ -280,16 +282,16 @@ class BestCheckpoint(TrainCallback, Writer):
         """Saves where the epoch's value is among the best."""
         value = run.value(_OWNER, self.monitor)
         best = self._decide(run, value) if value is not None else None
-        last = Kept(self._last_path, self._record(run, value)) if self.save_last else None
+        last = CheckpointRecord(self._last_path, self._record(run, value)) if self.save_last else None
         distributed.do_once(_OWNER, lambda: self._save(_Saves(best, last)))
 
-    def finish_writing(self) -> None:
+    def flush(self) -> None:
         """Waits until all is written."""
         if self.background:
             distributed.do_once(_OWNER, lambda: self._take_note(wait=True))
         self._learn_from_first()
 
-    def on_exit(self) -> None:
+    def teardown(self) -> None:
         """Waits until all is written, where an exception ended the run too."""
         try:
             self._take_note(wait=True)
@@ -380,7 +382,7 @@ class BestCheckpoint(TrainCallback, Writer):
         self._run_id, self._runs_before = state["run"], state["runs_before"]
         kept = [(os.path.basename(each["path"]), each["record"]) for each in state["kept"]]
         self._kept = self._decided = [
-            Kept(os.path.join(self._template.folder, name), record)
+            CheckpointRecord(os.path.join(self._template.folder, name), record)
             for name, record in kept
             if self._template.may_have_made(name)
         ]
@@ -413,13 +415,13 @@ class BestCheckpoint(TrainCallback, Writer):
         return with_optimizer(run.train_network, run.weights) if self.save_optimizer else run.weights
 
     def _is_kept(self, value: float) -> bool:
-        if self.save_top_k == 0 or not self._settled.is_better(value, self.initial_value_threshold):
+        if self.save_top_k == 0 or not self._resolved.is_better(value, self.initial_value_threshold):
             return False
         if self.save_top_k == -1 or len(self._decided) < self.save_top_k:
             return True
-        return self._settled.is_better(value, self._decided[-1].value)
+        return self._resolved.is_better(value, self._decided[-1].value)
 
-    def _decide(self, run: Run, value: float) -> Optional[Kept]:
+    def _decide(self, run: Run, value: float) -> Optional[CheckpointRecord]:
         """What the epoch leaves behind, ranked among the others; `None` where that is nothing."""
         new = self._candidate(run, value) if self._is_kept(value) else None
         reason = self._reason_against(new) if new is not None else None
@@ -433,13 +435,13 @@ class BestCheckpoint(TrainCallback, Writer):
             self._saved_paths.add(os.path.realpath(new.path))
         return new
 
-    def _candidate(self, run: Run, value: float) -> Kept:
+    def _candidate(self, run: Run, value: float) -> CheckpointRecord:
         fields = {**run.results, **run.train_means, "epoch": self.epoch_of(run), "step": run.step}
         others = [each for each in run.callbacks if isinstance(each, BestCheckpoint) and each is not self]
         taken = {path for other in others for path in other.target_paths | other.saved_paths}
-        return Kept(self._template.path(fields, taken), self._record(run, value))
+        return CheckpointRecord(self._template.path(fields, taken), self._record(run, value))
 
-    def _reason_against(self, new: Kept) -> Optional[str]:
+    def _reason_against(self, new: CheckpointRecord) -> Optional[str]:
         """Why a checkpoint is not saved although its value is among the best."""
         flaw = flaw_in(self._parameters)
         if flaw is not None:
@@ -447,19 +449,19 @@ class BestCheckpoint(TrainCallback, Writer):
         if self._template.fields and not self.overwrite and self.initial_value_threshold is None:
             with contextlib.suppress(ValueError):
                 there = self._comparable(at(new.path)) if os.path.exists(new.path) else new
-                if there.record.get("run") != self._run_id and not self._settled.is_better(new.value, there.value):
+                if there.record.get("run") != self._run_id and not self._resolved.is_better(new.value, there.value):
                     return f"{new.path!r} of an earlier run has {there.value:.6g}"
         return None
 
     # What an earlier run has left
 
-    def _earlier(self) -> list[Kept]:
+    def _earlier(self) -> list[CheckpointRecord]:
         """What stands at `filepath`, with an empty record where it has none; for a template, the latest run's."""
         if self._template.fields:
             return latest_run(self.filepath, self._template, besides=self._last_path)
         return _standing(self.filepath)
 
-    def _check_network(self, run: Run, kept: Kept) -> None:
+    def _check_network(self, run: Run, kept: CheckpointRecord) -> None:
         try:
             arrays = _read(kept)[1] if kept.record else checkpoint_io.load(kept.path)
             arrays, _ = aligned(_OWNER, run.weights, arrays, kept.path)
@@ -488,7 +490,7 @@ class BestCheckpoint(TrainCallback, Writer):
                 f"overwrite=True to replace it, or another filepath"
             )
 
-    def _comparable(self, kept: Kept) -> Kept:
+    def _comparable(self, kept: CheckpointRecord) -> CheckpointRecord:
         """A file with the record that is its own; raises where its value says nothing about those of this run."""
         if not kept.record:
             raise ValueError("it has no record that can be read")
@@ -496,13 +498,13 @@ class BestCheckpoint(TrainCallback, Writer):
             record = verified(kept)
         except (OSError, ValueError):
             raise ValueError("it is damaged or incomplete") from None
-        if (record.get("monitor"), record.get("mode")) != (self.monitor, self._settled.mode):
+        if (record.get("monitor"), record.get("mode")) != (self.monitor, self._resolved.mode):
             raise ValueError(f"it is the best by {record.get('monitor')!r} ({record.get('mode')!r})")
         if not isinstance(record.get("value"), float):
             raise ValueError("its record has no value")
         if self.save_optimizer and not record.get("with_optimizer"):
             raise ValueError("it holds no optimizer's state")
-        return Kept(kept.path, record)
+        return CheckpointRecord(kept.path, record)
 
     def _stand_by_earlier(self) -> None:
         """Says what becomes of a file that an earlier run has saved, and lets it be the best so far where it stays."""
@@ -524,11 +526,13 @@ class BestCheckpoint(TrainCallback, Writer):
                 fate += ", where a new one would take its name"
             self.say(f"{kept.path!r} of an earlier run is {fate}")
 
-    def _best_of(self, others: list[Kept], new: Kept) -> tuple[list[Kept], list[Kept]]:
+    def _best_of(
+        self, others: list[CheckpointRecord], new: CheckpointRecord
+    ) -> tuple[list[CheckpointRecord], list[CheckpointRecord]]:
         """Those to keep once there is a new one, the best first, and those that it outdoes."""
         return self._trimmed(self._ranked([*(other for other in others if other.path != new.path), new]))
 
-    def _trimmed(self, ranked: list[Kept]) -> tuple[list[Kept], list[Kept]]:
+    def _trimmed(self, ranked: list[CheckpointRecord]) -> tuple[list[CheckpointRecord], list[CheckpointRecord]]:
         most = len(ranked) if self.save_top_k == -1 else self.save_top_k
         return ranked[:most], ranked[most:]
 
@@ -540,13 +544,13 @@ class BestCheckpoint(TrainCallback, Writer):
             self._write(views(self._parameters), saves)
             self._keep(saves)
             return
-        if not self._behind.make_room(self._is_outdone):
+        if not self._behind.try_reserve(self._is_superseded):
             self._take_note(wait=True)
         self._behind.put(saves)
         if distributed.count() == 1:  # several processes fail together, at the end of an epoch
             self.at_step(STEP_END, lambda run_context: self._take_note())
 
-    def _is_outdone(self, saves: _Saves) -> bool:
+    def _is_superseded(self, saves: _Saves) -> bool:
         """Whether nobody needs these any more, where others are to be written."""
         return not any(saves.best is kept for kept in self._decided)
 
@@ -581,11 +585,13 @@ class BestCheckpoint(TrainCallback, Writer):
         of_first: list[Any] = max(map(json.loads, distributed.gathered_texts(json.dumps(own))), key=len)
         if not distributed.is_first():
             folder = os.path.dirname(self.filepath)
-            self._kept = self._decided = [Kept(os.path.join(folder, name), record) for name, record in of_first]
+            self._kept = self._decided = [
+                CheckpointRecord(os.path.join(folder, name), record) for name, record in of_first
+            ]
 
-    def _ranked(self, kept: Iterable[Kept]) -> list[Kept]:
+    def _ranked(self, kept: Iterable[CheckpointRecord]) -> list[CheckpointRecord]:
         # Sorting is stable: of equal values the earlier stays before the later.
-        return sorted(kept, key=lambda each: each.value, reverse=self._settled.mode == "max")
+        return sorted(kept, key=lambda each: each.value, reverse=self._resolved.mode == "max")
 
     def _record(self, run: Run, value: Optional[float]) -> dict[str, Any]:
         return {
@@ -594,7 +600,7 @@ class BestCheckpoint(TrainCallback, Writer):
             "runs_before": self._runs_before,
             "filepath": os.path.basename(self.filepath),
             "monitor": self.monitor,
-            "mode": self._settled.mode,
+            "mode": self._resolved.mode,
             "value": value if value is not None and np.isfinite(value) else None,
             "epoch": self.epoch_of(run),
             "step": run.step,
@@ -631,7 +637,7 @@ class BestCheckpoint(TrainCallback, Writer):
     def _last_path(self) -> str:
         return os.path.join(os.path.dirname(self.filepath), "last" + os.path.splitext(self.filepath)[1])
 
-    def _of_run(self) -> list[Kept]:
+    def _of_run(self) -> list[CheckpointRecord]:
         """What this run has left on disk."""
         return [
             kept
@@ -639,7 +645,7 @@ class BestCheckpoint(TrainCallback, Writer):
             if kept.record.get("run") == self._run_id and isinstance(kept.record.get("value"), float)
         ]
 
-    def _on_disk(self) -> list[Kept]:
+    def _on_disk(self) -> list[CheckpointRecord]:
         """What stands at `filepath`, or for a template what the latest run with it left, the best first."""
         if self._template.fields:
             return latest_run(self.filepath, self._template, besides=self._last_path)
@@ -654,17 +660,17 @@ def _has_optimizer(arrays: Arrays) -> bool:
     return any(name.rpartition(".")[2] == "global_step" for name in arrays)
 
 
-def _standing(path: str) -> list[Kept]:
+def _standing(path: str) -> list[CheckpointRecord]:
     """What stands at `path`, with an empty record where it has none that can be read."""
     if not os.path.exists(path):
         return []
     try:
         return [at(path)]
     except ValueError:
-        return [Kept(path, {})]
+        return [CheckpointRecord(path, {})]
 
 
-def _read(kept: Kept) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
+def _read(kept: CheckpointRecord) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
     """The record and the weights of one and the same file, though a run may just be saving there."""
     for _ in range(3):
         before = os.stat(kept.path) if os.path.exists(kept.path) else None

@@ -14,7 +14,7 @@ from ..core import atomic_files, distributed
 from ..core.arguments import check_cell, check_choice, check_path
 from ..core.callback import STEP_BEGIN, TrainCallback
 from ..core.hooks import Writer
-from ..core.monitor import Monitor, Tracker
+from ..core.monitor import BestTracker, Monitor
 from ..core.parameters import Snapshot, check_parameters, flaw_in
 from ..core.placement import Needs
 from ..core.run import Run
@@ -119,7 +119,7 @@ class ExportBest(TrainCallback, Writer):
         run = self._run
         if self.begins_anew():
             self._reset()
-        self._tracker.monitor = self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
+        self._best.monitor = self._monitor.resolve_mode(_OWNER, run.metric(_OWNER, self.monitor))
         self._examples = None
         atomic_files.remove_orphans(os.path.dirname(os.path.realpath(self.filepath)))
         self._snapshot, self._best_weights = Snapshot(run.weights, self._best_weights), {}
@@ -131,7 +131,7 @@ class ExportBest(TrainCallback, Writer):
     def check(self, run: Run) -> None:
         """Raises where the value is not there, or the file could not be written."""
         super().check(run)
-        self._monitor.settled(_OWNER, run.metric(_OWNER, self.monitor))
+        self._monitor.resolve_mode(_OWNER, run.metric(_OWNER, self.monitor))
         twins = [one for one in run.callbacks if isinstance(one, ExportBest) and one.target_path == self.target_path]
         if len(twins) > 1:
             raise ValueError(f"{_OWNER}: two callbacks export to {self.filepath!r}; give each a filepath of its own")
@@ -156,7 +156,7 @@ class ExportBest(TrainCallback, Writer):
         return super().needs(run) | Needs.WEIGHTS | Needs.OUTPUTS | loss
 
     @property
-    def follows_losses(self) -> bool:
+    def needs_losses(self) -> bool:
         """Where the training loss is watched."""
         return self._run.follows(self.monitor)
 
@@ -165,14 +165,14 @@ class ExportBest(TrainCallback, Writer):
         value = run.value(_OWNER, self.monitor)
         if value is None or self._snapshot is None:
             return
-        is_flawed = self._tracker.monitor.is_better(value, self.best_) and flaw_in(run.weights) is not None
+        is_flawed = self._best.monitor.is_better(value, self.best_) and flaw_in(run.weights) is not None
         if any(distributed.total([is_flawed])):  # for all ranks, whichever found it
             value = math.nan
-        if self._tracker.observe(value, run.epoch):
+        if self._best.observe(value, run.epoch):
             self._snapshot = Snapshot(run.weights)  # the memory of the copy before is for the next
             self._snapshot = run.copies.take(run.weights)
 
-    def finish_writing(self) -> None:
+    def flush(self) -> None:
         """Exports the best weights, before the run counts as finished, and gives the network its own back."""
         run, best = self._run, self._snapshot
         if best is None or not best.arrays:
@@ -183,7 +183,7 @@ class ExportBest(TrainCallback, Writer):
             self._export_best(run, best)
         self.path_ = self.filepath
 
-    def on_exit(self) -> None:
+    def teardown(self) -> None:
         """Exports where several processes have ended well, none of which is waiting any more; lets the weights go."""
         best, self._snapshot = self._snapshot, None
         is_over = self.path_ is not None and best is not None and self._run.is_over
@@ -193,21 +193,21 @@ class ExportBest(TrainCallback, Writer):
     @property
     def best_(self) -> Optional[float]:
         """The best value observed; `None` before the first."""
-        return self._tracker.best
+        return self._best.best
 
     @property
     def best_epoch_(self) -> int:
         """The epoch of the best value; 0 before the first."""
-        return self._tracker.best_epoch
+        return self._best.best_epoch
 
     def state_dict(self) -> dict[str, Any]:
         """The best so far, and what was exported."""
-        return {**self._tracker.state_dict(), "path": self.path_, "difference": self.difference_}
+        return {**self._best.state_dict(), "path": self.path_, "difference": self.difference_}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Lets the next run go on from a state that `state_dict` returned."""
         super().load_state_dict(state)
-        self._tracker.load_state_dict(state)
+        self._best.load_state_dict(state)
         self.path_ = None if state["path"] is None else self.filepath  # the folder may have been moved
         self.difference_ = state["difference"]
 
@@ -225,7 +225,7 @@ class ExportBest(TrainCallback, Writer):
         return os.path.realpath(self.filepath)
 
     def _reset(self) -> None:
-        self._tracker = Tracker(self._monitor)
+        self._best = BestTracker(self._monitor)
         self._snapshot = None
         self._best_weights = {}
         self._examples = None

@@ -268,7 +268,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         made = TrainCallback.made() if callbacks is None else []
         used = [Identity.of(each, self.directory) for each in made if each.is_used]  # and have their results
         given = self._made_near(state) if callbacks is None else callbacks
-        left = self._hand_out(state, _stateful(given), is_over=True)
+        left = self._load_callback_states(state, _stateful(given), is_over=True)
         missing = [str(each) for each in left if each not in used and callbacks is None]
         decided = content["finished_by"] != _LAST_EPOCH and content["finished_by"]
         self.say(
@@ -483,7 +483,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         if self._writing is not None and self._writing.done() and distributed.count() == 1:
             self._finish_write()  # several processes fail together, when the next is due
 
-    def on_exit(self) -> None:
+    def teardown(self) -> None:
         """Waits until all is written, and lets the dataset begin at its beginning again."""
         try:
             self._finish_write()
@@ -495,7 +495,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
 
     # What the run asks for
 
-    def hand_out(self, run: Run) -> None:
+    def load_run_state(self, run: Run) -> None:
         """Gives the run and its callbacks the state that `resume` has found, before any of them begins."""
         try:
             os.makedirs(self.directory, exist_ok=True)
@@ -513,13 +513,13 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             raise ValueError(f"{_OWNER}: the run trains on another dataset than resume was given; pass the same one")
         self._run_id, self._states.good = state.content["run"], [state.path]
         self.place(run)
-        self._hand_out(state, _stateful(run.callbacks), is_over=False)
+        self._load_callback_states(state, _stateful(run.callbacks), is_over=False)
         self._began, self._learnt = state.content["began"], state.content["learnt"]
         for name, callback in numbered(run.callbacks):
             if name in self._learnt and (method := missing_method(callback)):
                 self.say(f"{name} has no {method}; what it has learnt is not resumed")
 
-    def _hand_out(self, state: State, callbacks: list[tuple[str, Any]], *, is_over: bool) -> list[Identity]:
+    def _load_callback_states(self, state: State, callbacks: list[tuple[str, Any]], *, is_over: bool) -> list[Identity]:
         """Gives callbacks their states; of a run that is over, to those that are there, without a word.
 
         Returns:
@@ -568,7 +568,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             content = self._taken_up.content
             run.go_on(content["step_in_epoch"], content["epoch_so_far"])
 
-    def keep_state(self, run: Run, epochs: int, steps: int) -> None:
+    def save_run_state(self, run: Run, epochs: int, steps: int) -> None:
         """Saves at the end of an epoch that is to be saved, and where the run ends."""
         if steps and not CAN_BEGIN_WITHIN:
             self.say(
@@ -581,7 +581,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             distributed.do_once(_OWNER, self._finish_write)
             self.finished_ = bool(run.finished_by)
 
-    def finish_writing(self) -> None:
+    def flush(self) -> None:
         """Nothing: the last state is saved, and waited for, when all the others have written."""
 
     def _begin_new(self) -> None:
@@ -604,7 +604,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
 
     def _keep(self, run: Run, epoch: int, steps: int) -> None:
         run.is_state_asked = False
-        run.examine()
+        run.before_checkpoint()
         # What no gradient changes, such as BatchNorm's statistics, each process has its own of.
         own = (
             {name: one for name, one in run.weights.items() if not one.requires_grad} if distributed.count() > 1 else {}

@@ -12,7 +12,7 @@ from ..core.arguments import check_bool, check_choice, check_int, check_number
 from ..core.callback import TrainCallback
 from ..core.console import counted, emit, in_a_row
 from ..core.hooks import Restorer
-from ..core.monitor import Monitor, Tracker
+from ..core.monitor import BestTracker, Monitor
 from ..core.parameters import Snapshot, check_parameters, flaw_in
 from ..core.placement import Needs
 from ..core.run import Run
@@ -126,7 +126,7 @@ class EarlyStopping(TrainCallback, Restorer):
         super().on_train_begin(run_context)
         if self.begins_anew():
             self._reset()
-        self._tracker.monitor = self._settled(self._run)
+        self._best.monitor = self._resolve_mode(self._run)
         if self.restore_best_weights:
             kept = {} if self._snapshot is None else self._snapshot.arrays
             self._snapshot = Snapshot(self._run.weights, self._best_weights or kept)
@@ -136,7 +136,7 @@ class EarlyStopping(TrainCallback, Restorer):
     def check(self, run: Run) -> None:
         """Raises where the value is not there, or the weights could not be written back."""
         super().check(run)
-        self._settled(run)
+        self._resolve_mode(run)
         if self.restore_best_weights:
             check_parameters("EarlyStopping", run.weights)
 
@@ -146,7 +146,7 @@ class EarlyStopping(TrainCallback, Restorer):
         return super().needs(run) | weights | (Needs.LOSS if run.follows(self.monitor) else Needs.NOTHING)
 
     @property
-    def follows_losses(self) -> bool:
+    def needs_losses(self) -> bool:
         """Where the training loss is watched or printed."""
         return self._run.follows(self.monitor) or self.verbose == 2
 
@@ -170,14 +170,14 @@ class EarlyStopping(TrainCallback, Restorer):
             self.stopped_epoch_ = epoch
             run.request_stop("EarlyStopping")
 
-    def after_run(self, run: Run) -> None:
+    def after_train(self, run: Run) -> None:
         """Says why it stopped, and restores."""
         if self.stop_reason_ and self.verbose:
             self.say(f"stopped after epoch {self.stopped_epoch_}: {self.stop_reason_}")
         self.restore()
         self._has_ended = True
 
-    def on_exit(self) -> None:
+    def teardown(self) -> None:
         """Restores where an exception ended the run."""
         if not self._has_ended:
             self._restore(together=False)
@@ -185,17 +185,17 @@ class EarlyStopping(TrainCallback, Restorer):
     @property
     def best_(self) -> Optional[float]:
         """The best value observed; `None` before the first."""
-        return self._tracker.best
+        return self._best.best
 
     @property
     def best_epoch_(self) -> int:
         """The epoch of the best value; 0 before the first."""
-        return self._tracker.best_epoch
+        return self._best.best_epoch
 
     def state_dict(self) -> dict[str, Any]:
         """The best so far, the wait, and why it stopped."""
         return {
-            **self._tracker.state_dict(),
+            **self._best.state_dict(),
             "wait": self.wait_,
             "stopped_epoch": self.stopped_epoch_,
             "stop_reason": self.stop_reason_,
@@ -204,7 +204,7 @@ class EarlyStopping(TrainCallback, Restorer):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Lets the next run go on from a state that `state_dict` returned."""
         super().load_state_dict(state)
-        self._tracker.load_state_dict(state)
+        self._best.load_state_dict(state)
         self.wait_ = state["wait"]
         self.stopped_epoch_ = state["stopped_epoch"]
         self.stop_reason_ = state["stop_reason"]
@@ -217,11 +217,11 @@ class EarlyStopping(TrainCallback, Restorer):
         """Takes the best weights."""
         self._best_weights = dict(arrays)
 
-    def _settled(self, run: Run) -> Monitor:
-        return self._monitor.settled("EarlyStopping", run.metric("EarlyStopping", self.monitor))
+    def _resolve_mode(self, run: Run) -> Monitor:
+        return self._monitor.resolve_mode("EarlyStopping", run.metric("EarlyStopping", self.monitor))
 
     def _reset(self) -> None:
-        self._tracker = Tracker(self._monitor)
+        self._best = BestTracker(self._monitor)
         self._snapshot = None
         self._best_weights = {}
         self.wait_ = 0
@@ -229,16 +229,16 @@ class EarlyStopping(TrainCallback, Restorer):
         self.stop_reason_ = ""
 
     def _observe(self, value: float, epoch: int) -> bool:
-        self._is_best = self._tracker.observe(value, epoch)
+        self._is_best = self._best.observe(value, epoch)
         self.wait_ += 1
         # Better than before but not than the baseline: the best, and yet patience goes on running.
-        if self._is_best and (self.baseline is None or self._tracker.monitor.is_better(value, self.baseline)):
+        if self._is_best and (self.baseline is None or self._best.monitor.is_better(value, self.baseline)):
             self.wait_ = 0
         return self._is_best
 
     def _flaw(self, run: Run, value: float) -> Optional[str]:
         """What makes the epoch's weights none to come back to, where its value would make them the best."""
-        if self._snapshot is None or not self._tracker.monitor.is_better(value, self.best_):
+        if self._snapshot is None or not self._best.monitor.is_better(value, self.best_):
             return None
         flaw = flaw_in(run.weights)
         if any(distributed.total([flaw is not None])):  # for all ranks, whichever found it
@@ -256,7 +256,7 @@ class EarlyStopping(TrainCallback, Restorer):
         )
 
     def _reason(self, value: float, epoch: int) -> str:
-        monitor, name = self._tracker.monitor, self.monitor
+        monitor, name = self._best.monitor, self.monitor
         if self.check_finite and not math.isfinite(value):
             return f"{name} is {value}"
         if self.stopping_threshold is not None and monitor.is_beyond(value, self.stopping_threshold):

@@ -125,7 +125,7 @@ class GracefulStop(TrainCallback):
         """Stops, where a signal has come during the evaluation."""
         self._act(run)
 
-    def after_run(self, run: Run) -> None:
+    def after_train(self, run: Run) -> None:
         """Says what stopped the run."""
         if self.signal_ and run.is_interrupted:
             self.say(f"stopped by {signal.Signals(self.signal_).name} in epoch {run.epoch}, step {run.step_in_epoch}")
@@ -141,7 +141,7 @@ class GracefulStop(TrainCallback):
         if exits_with:
             raise SystemExit(0 if self.exit_with == 0 else 128 + exits_with)
 
-    def on_exit(self) -> None:
+    def teardown(self) -> None:
         """Lets the earlier handlers come back."""
         for each, handler in self._earlier.items():
             # A handler that was not set from Python cannot be told, and so not set again.

@@ -112,7 +112,7 @@ class TrainCallback(Callback):
             if error and error[0] is not None:
                 stop_recording()
             try:
-                self.on_exit()
+                self.teardown()
             finally:
                 if self._unguard is not None:
                     self._unguard()
@@ -124,15 +124,15 @@ class TrainCallback(Callback):
         self._run = Run.of(run_context)
         if self._run.is_first_to_begin(self):
             check_agreement(_ours(self._run), self._run.steps_per_epoch, self._run.epochs)
-            self._run.hand_out()
+            self._run.load_run_state()
         self.check(self._run)
         self.is_used = True
         self._is_planned = False
         self._epochs_before = 0 if self.reset_on_train_begin else self._last_epoch
         self._handing_over = self._finding_place = ()
         # The first in the list that needs losses hands them over for all.
-        if self.follows_losses and self._run.is_first_to_follow(self):
-            if any(callback.follows_samples for callback in _ours(self._run)):
+        if self.needs_losses and self._run.is_first_to_need_losses(self):
+            if any(callback.needs_samples for callback in _ours(self._run)):
                 self._run.samples = Samples()
             self._handing_over = (self._run.step_end.hook(self._run.samples),)
         if self._run.is_first_to_begin(self):
@@ -178,13 +178,13 @@ class TrainCallback(Callback):
             find_place(run_context)
         self._run.end_epoch()
         self._last_epoch = self.epoch_of(self._run)
-        if not self._run.is_cut_short:
+        if not self._run.stopped_mid_epoch:
             self.after_epoch(self._run)
 
     def on_train_end(self, run_context: Any) -> None:
-        """Takes note that the run has ended, and leaves it to `after_run`."""
+        """Takes note that the run has ended, and leaves it to `after_train`."""
         self._run.end()
-        self.after_run(self._run)
+        self.after_train(self._run)
 
     def check(self, run: Run) -> None:
         """Raises where the run could not go well; changes nothing, so that it can be asked without a run."""
@@ -208,17 +208,17 @@ class TrainCallback(Callback):
         return {}
 
     @property
-    def follows_losses(self) -> bool:
+    def needs_losses(self) -> bool:
         """Whether it needs the loss of every step; asked once, when the run begins."""
         return False
 
     @property
-    def follows_samples(self) -> bool:
-        """Whether it needs the number of samples that an epoch has seen; asked once, as `follows_losses`."""
+    def needs_samples(self) -> bool:
+        """Whether it needs the number of samples that an epoch has seen; asked once, as `needs_losses`."""
         return False
 
     def tells_of(self, name: str) -> bool:
-        """Whether it watches, records or prints a validation value of every epoch; asked once, as `follows_losses`."""
+        """Whether it watches, records or prints a validation value of every epoch; asked once, as `needs_losses`."""
         return key_among(getattr(self, "monitor", ""), (name,)) is not None
 
     def before_epoch(self, run: Run) -> None:
@@ -227,10 +227,10 @@ class TrainCallback(Callback):
     def after_epoch(self, run: Run) -> None:
         """Called at the end of an epoch, unless the run is interrupted in its middle."""
 
-    def after_run(self, run: Run) -> None:
+    def after_train(self, run: Run) -> None:
         """Called at the end of a run, unless an exception ended it."""
 
-    def on_exit(self) -> None:
+    def teardown(self) -> None:
         """Called once when the run is over, however it ended."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -294,7 +294,7 @@ class TrainCallback(Callback):
             acts = (*acts, functools.partial(of_class, self))
         if acts:
             act = acts[0] if len(acts) == 1 else _one_after_another(acts)
-            setattr(self, hook, self._run.clocked(self, hook, act))
+            setattr(self, hook, self._run.wrap_handler(self, hook, act))
         else:
             _take_away(self, hook)
 

@@ -31,7 +31,7 @@ class Examiner(ABC):
     """Who looks at steps only now and then, and must have seen them before what they led to is kept."""
 
     @abstractmethod
-    def examine(self, run: Run) -> None:
+    def before_checkpoint(self, run: Run) -> None:
         """Looks at the steps that are over; raises, or gives the network better weights, where they are no good."""
 
 
@@ -71,11 +71,11 @@ class StateKeeper(ABC):
         """Tells the run where it continues, if it does."""
 
     @abstractmethod
-    def hand_out(self, run: Run) -> None:
+    def load_run_state(self, run: Run) -> None:
         """Gives the run and its callbacks the state that they go on from, before any of them begins."""
 
     @abstractmethod
-    def keep_state(self, run: Run, epochs: int, steps: int) -> None:
+    def save_run_state(self, run: Run, epochs: int, steps: int) -> None:
         """Keeps the state now that `epochs` epochs are over for all, and `steps` steps of the next."""
 
 
@@ -83,5 +83,5 @@ class Writer(ABC):
     """Who writes files behind the run's back."""
 
     @abstractmethod
-    def finish_writing(self) -> None:
+    def flush(self) -> None:
         """Waits until all is written, before the run counts as finished; raises where that failed."""

@@ -78,11 +78,11 @@ class RateSetter(TrainCallback):
         return False
 
     @property
-    def follows_losses(self) -> bool:
+    def needs_losses(self) -> bool:
         """Where it decides by one of them."""
         return self.watches_loss(self._run)
 
-    def on_exit(self) -> None:
+    def teardown(self) -> None:
         """Lets the optimizers go."""
         self._rates = None
 
@@ -221,12 +221,12 @@ class Schedule(RateSetter, ABC):
         if is_first:
             remember(self._rates, self._bases)
 
-    def on_exit(self) -> None:
+    def teardown(self) -> None:
         """Remembers where it left the rates, so that a second run can tell whether they were changed since."""
         if self._rates is not None and self._bases is not None:
             remember(self._rates, self._bases)
         self._resumed = None
-        super().on_exit()
+        super().teardown()
 
     def state_dict(self) -> dict[str, Any]:
         """The rate that each parameter group began at, the last that was set, and the place in a list by step."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Optional
 
 from .arguments import check_choice, check_number, check_text
 
-__all__ = ["Monitor", "Tracker"]
+__all__ = ["BestTracker", "Monitor"]
 
 _MODES = ("auto", "min", "max")
 
@@ -60,7 +60,7 @@ class Monitor(NamedTuple):
             check_number(owner, "min_delta", min_delta, minimum=0),
         )
 
-    def settled(self, owner: str, metric: object = None) -> Monitor:
+    def resolve_mode(self, owner: str, metric: object = None) -> Monitor:
         """The same monitor with `mode` `"min"` or `"max"`: by the metric's class, else by the words of its name."""
         own = type(metric)
         if self.mode != "auto":
@@ -105,7 +105,7 @@ def _single(value: float) -> float:
     return ctypes.c_float(value).value
 
 
-class Tracker:
+class BestTracker:
     """The best value of one run, the epoch it came from, and how many observations have passed since."""
 
     def __init__(self, monitor: Monitor) -> None:

@@ -46,7 +46,7 @@ def tell_of_eval_loss(run: Run) -> None:
 
 def tell_of_sunk_losses(run: Run) -> None:
     """Says what the losses of a run in sink mode are, where one of the callbacks makes use of them."""
-    if not run.sees_each_loss and any(getattr(callback, "follows_losses", False) for callback in run.callbacks):
+    if not run.sees_each_loss and any(getattr(callback, "needs_losses", False) for callback in run.callbacks):
         emit(
             f"Model: in sink mode the device gives back the loss of the last of each {run.steps_per_epoch} steps "
             f"alone: where 'loss' is printed, recorded or watched, it is that one, and no mean"

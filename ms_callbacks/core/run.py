@@ -77,9 +77,9 @@ class Run(Progress):
         self._follower: Any = None
         self._first: Any = None
         self.is_place_known = True  # whether nobody is left who may move the run to another epoch
-        self.clocked: Clock = _as_it_is
+        self.wrap_handler: Clock = _as_it_is
         self.is_interrupted = False
-        self.is_cut_short = False  # whether that was in the middle of an epoch, which was not learnt to its end
+        self.stopped_mid_epoch = False  # whether that was in the middle of an epoch, which was not learnt to its end
         self._trial: Optional[Trial] = None
         self.is_state_asked = False  # whether the state is to be kept as soon as it can be
         self._caller = caller or _caller()
@@ -96,10 +96,10 @@ class Run(Progress):
 
     # What it goes through
 
-    def hand_out(self) -> None:
+    def load_run_state(self) -> None:
         """Gives the callbacks the state that they go on from, before any of them begins."""
         for keeper in self._keepers:
-            keeper.hand_out(self)
+            keeper.load_run_state(self)
 
     def begin_epoch(self) -> None:
         """Takes note that an epoch begins; the first callback to say so counts."""
@@ -107,7 +107,7 @@ class Run(Progress):
             return
         if self.epoch > self.initial_epoch + 1:
             for keeper in self._keepers:
-                keeper.keep_state(self, self.epoch - 1, 0)
+                keeper.save_run_state(self, self.epoch - 1, 0)
         self.losses.begin_epoch()
         if self._resumed_losses and self.steps_skipped:
             self.losses.load_state_dict(self._resumed_losses)
@@ -120,9 +120,9 @@ class Run(Progress):
         # An epoch whose steps are not known ahead may have had another, had it not been interrupted. A stop that none
         # of ours has decided on is an interruption too, where the state is kept to continue from.
         is_interrupted = self.is_interrupted or bool(self.is_stopping and self._keepers and not self._decided_by)
-        is_cut_short = is_interrupted and self.step_in_epoch != self.known_steps
-        if self.close_epoch(began, time.perf_counter() - began, self.is_stopping) and is_cut_short:
-            self.is_cut_short = True
+        stopped_mid_epoch = is_interrupted and self.step_in_epoch != self.known_steps
+        if self.close_epoch(began, time.perf_counter() - began, self.is_stopping) and stopped_mid_epoch:
+            self.stopped_mid_epoch = True
             self._end(self.epoch - 1, self.step_in_epoch)
 
     def end(self) -> None:
@@ -135,14 +135,14 @@ class Run(Progress):
         self._has_ended = self.is_over = True
         for callback in self.callbacks:
             if isinstance(callback, Writer):
-                callback.finish_writing()
+                callback.flush()
         for keeper in self._keepers:
-            keeper.keep_state(self, epochs, steps)
+            keeper.save_run_state(self, epochs, steps)
 
     @property
     def finished_by(self) -> str:
         """What has finished the run: a callback's name, or that its last epoch is over; empty where nothing has."""
-        is_complete = self.is_over and not self.is_cut_short and self.epoch >= self.epochs
+        is_complete = self.is_over and not self.stopped_mid_epoch and self.epoch >= self.epochs
         return self._decided_by or ("its last epoch" if is_complete else "")
 
     def interrupt(self) -> None:
@@ -174,17 +174,17 @@ class Run(Progress):
         self._decided_by = self._decided_by or by
         self._context.request_stop()
 
-    def settle(self) -> None:
+    def restore_weights(self) -> None:
         """Lets the network have the weights that it is to end with; for whoever looks at it at the end of the run."""
         for callback in self.callbacks:
             if isinstance(callback, Restorer):
                 callback.restore()
 
-    def examine(self) -> None:
+    def before_checkpoint(self) -> None:
         """Lets whoever looks at steps only now and then look now; for whoever keeps the weights."""
         for callback in self.callbacks:
             if isinstance(callback, Examiner):
-                callback.examine(self)
+                callback.before_checkpoint(self)
 
     # What takes part in it
 
@@ -298,7 +298,7 @@ class Run(Progress):
         """What the step's train network gave: a loss, or a tuple that begins with one."""
         return self._args.get("net_outputs")
 
-    def is_first_to_follow(self, callback: Any) -> bool:
+    def is_first_to_need_losses(self, callback: Any) -> bool:
         """Whether this is the first callback that needs the loss of every step, and hands it over for the others."""
         if self._follower is None:
             self._follower = callback
@@ -449,7 +449,7 @@ class Run(Progress):
         def evaluate_and_end_epoch(run_context: Any) -> None:
             if self.is_place_known:  # else the epoch had no step, and the callbacks are still to begin it
                 self.end_epoch()
-                if evaluates and not self.is_cut_short:
+                if evaluates and not self.stopped_mid_epoch:
                     self.results  # noqa: B018
             end_epoch(run_context)
 

@@ -101,7 +101,7 @@ class CallbackProfiler(TrainCallback):
         for name, callback in labelled(self._run.callbacks):
             if callback is not self:
                 self._clock(name, callback)
-        self._run.clocked = self._clocked
+        self._run.wrap_handler = self._clocked
         self.at_step(STEP_END, self._count)
         self._began = time.perf_counter()
 
@@ -113,7 +113,7 @@ class CallbackProfiler(TrainCallback):
     def _count(self, run_context: Any) -> None:
         self.steps_ += 1
 
-    def on_exit(self) -> None:
+    def teardown(self) -> None:
         """Takes the clocks away, and prints."""
         self._undo.close()
         if self._began:

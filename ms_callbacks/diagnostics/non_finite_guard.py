@@ -153,7 +153,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
         self._steps.append(_Step(run.step_in_epoch, [np.array(column.asnumpy()) for column in run.batch]))
 
     @property
-    def follows_losses(self) -> bool:
+    def needs_losses(self) -> bool:
         """Always."""
         return True
 
@@ -167,10 +167,10 @@ class NonFiniteGuard(TrainCallback, Examiner):
 
     def on_train_epoch_end(self, run_context: Any) -> None:
         """Looks at the steps of an epoch that ended early."""
-        self.examine(self._run)
+        self.before_checkpoint(self._run)
         super().on_train_epoch_end(run_context)
 
-    def examine(self, run: Run) -> None:
+    def before_checkpoint(self, run: Run) -> None:
         """Looks before the run's state is kept."""
         waiting = [step for step in self._steps if step.output is None]  # the one that is to be run next
         self._steps = [step for step in self._steps if step.output is not None]
@@ -180,7 +180,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
             self._before.take()
             self._steps = waiting
 
-    def on_exit(self) -> None:
+    def teardown(self) -> None:
         """Looks at the last steps where an exception ended the run, and lets all go."""
         if "_before" not in vars(self):  # the run was refused
             return

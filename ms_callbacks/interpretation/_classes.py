@@ -109,7 +109,7 @@ class ClassReport(EvalObserver):
         if self._depth <= 1:  # within a training run, this is the inner of two contexts
             self._report("")
 
-    def after_run(self, run: Run) -> None:
+    def after_train(self, run: Run) -> None:
         """Reports."""
         self._report("")
 

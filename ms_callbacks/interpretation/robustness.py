@@ -133,9 +133,9 @@ class Robustness(TrainCallback):
             self._reader.forget()
             self._moved(run.network, run.loss_fn, inputs, labels)
 
-    def after_run(self, run: Run) -> None:
+    def after_train(self, run: Run) -> None:
         """Measures the network that the run ends with."""
-        run.settle()
+        run.restore_weights()
         self.evaluate(run.network, run.loss_fn)
 
     def evaluate(self, network: nn.Cell, loss_fn: Any) -> dict[float, float]:

@@ -139,11 +139,11 @@ class LRWarmup(Schedule):
         if self._plateau is not None and run.epoch > self.epochs:
             self._plateau.after_epoch(run)
 
-    def on_exit(self) -> None:
+    def teardown(self) -> None:
         """Remembers where the rates began and were left."""
         if self._plateau is not None:
-            self._plateau.on_exit()
-        super().on_exit()
+            self._plateau.teardown()
+        super().teardown()
 
     def state_dict(self) -> dict[str, Any]:
         """The rate that each parameter group began at, and the state of a plateau that comes after."""

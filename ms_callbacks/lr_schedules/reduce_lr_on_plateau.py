@@ -9,7 +9,7 @@ from ..core.arguments import check_bool, check_choice, check_int, check_number
 from ..core.console import in_a_row
 from ..core.learning_rates import Rates, shortest
 from ..core.lr_callback import RateSetter, check_per_group, checked_per_group, for_group, remember
-from ..core.monitor import Monitor, Tracker
+from ..core.monitor import BestTracker, Monitor
 from ..core.placement import Needs
 from ..core.run import Run
 
@@ -88,12 +88,12 @@ class ReduceLROnPlateau(RateSetter):
         super().on_train_begin(run_context)
         if self.begins_anew():
             self._reset()
-        self._tracker.monitor = self._settled(self._run)
+        self._best.monitor = self._resolve_mode(self._run)
 
     def check(self, run: Run) -> None:
         """Raises where the value is not there."""
         super().check(run)
-        self._settled(run)
+        self._resolve_mode(run)
 
     def check_groups(self, rates: Rates) -> None:
         """Raises where `min_lr` does not have one entry for each parameter group."""
@@ -112,46 +112,46 @@ class ReduceLROnPlateau(RateSetter):
         value = run.value("ReduceLROnPlateau", self.monitor)
         if value is not None and self._observe(value, self.epoch_of(run)) and self._lower(run):
             self._cooling = self.cooldown
-            self._tracker.wait = 0
+            self._best.wait = 0
 
     @property
     def best_(self) -> Any:
         """The best value observed; `None` before the first."""
-        return self._tracker.best
+        return self._best.best
 
     @property
     def wait_(self) -> int:
         """How many observations have passed since the best, or since the rate was lowered."""
-        return self._tracker.wait
+        return self._best.wait
 
     def state_dict(self) -> dict[str, Any]:
         """The best so far, the wait and the cooldown."""
-        return {**self._tracker.state_dict(), "cooling": self._cooling}
+        return {**self._best.state_dict(), "cooling": self._cooling}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Lets the next run go on from a state that `state_dict` returned."""
         super().load_state_dict(state)
-        self._tracker.load_state_dict(state)
+        self._best.load_state_dict(state)
         self._cooling = state["cooling"]
 
-    def _settled(self, run: Run) -> Monitor:
-        return self._monitor.settled("ReduceLROnPlateau", run.metric("ReduceLROnPlateau", self.monitor))
+    def _resolve_mode(self, run: Run) -> Monitor:
+        return self._monitor.resolve_mode("ReduceLROnPlateau", run.metric("ReduceLROnPlateau", self.monitor))
 
     def _reset(self) -> None:
-        self._tracker = Tracker(self._monitor)
+        self._best = BestTracker(self._monitor)
         self._cooling = 0
 
     def _observe(self, value: float, epoch: int) -> bool:
         """Takes one value in; returns whether patience is at its end."""
         if self._cooling > 0:
             self._cooling -= 1
-            self._tracker.wait = 0
-        if self._tracker.observe(value, epoch):
+            self._best.wait = 0
+        if self._best.observe(value, epoch):
             return False
         if self._cooling > 0:
-            self._tracker.wait = 0
+            self._best.wait = 0
             return False
-        return self._tracker.wait >= self.patience
+        return self._best.wait >= self.patience
 
     def _lower(self, run: Run) -> bool:
         assert self._rates is not None
@@ -166,6 +166,6 @@ class ReduceLROnPlateau(RateSetter):
             rates = "/".join(f"{rate:.6g}" for rate in new)
             self.say(
                 f"learning rate {rates} from epoch {self.epoch_of(run) + 1} on: {self.monitor} was not better than "
-                f"{'any' if self.best_ is None else format(self.best_, '.6g')} {in_a_row(self._tracker.wait)}"
+                f"{'any' if self.best_ is None else format(self.best_, '.6g')} {in_a_row(self._best.wait)}"
             )
         return True

@@ -139,7 +139,7 @@ class BatchAccuracy(TrainCallback):
             self._reader.read(output, run.batch[-1], loss_kind(run.loss_fn))
 
     @property
-    def follows_losses(self) -> bool:
+    def needs_losses(self) -> bool:
         """Always."""
         return True
 

@@ -99,12 +99,12 @@ class CSVLogger(TrainCallback):
             self._check_own()
 
     @property
-    def follows_losses(self) -> bool:
+    def needs_losses(self) -> bool:
         """Always: their mean is part of a row."""
         return True
 
     @property
-    def follows_samples(self) -> bool:
+    def needs_samples(self) -> bool:
         """Always: for those of a second."""
         return True
 
@@ -136,7 +136,7 @@ class CSVLogger(TrainCallback):
         with open(self.filename, "rb") as file:
             return file.read(size).count(b"\n")
 
-    def on_exit(self) -> None:
+    def teardown(self) -> None:
         """Closes the file."""
         if self._descriptor is not None:
             os.close(self._descriptor)

@@ -58,12 +58,12 @@ class History(TrainCallback):
             self._reset()
 
     @property
-    def follows_losses(self) -> bool:
+    def needs_losses(self) -> bool:
         """Always: their mean is part of an epoch."""
         return True
 
     @property
-    def follows_samples(self) -> bool:
+    def needs_samples(self) -> bool:
         """Always: for those of a second."""
         return True
 

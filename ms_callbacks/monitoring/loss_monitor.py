@@ -108,7 +108,7 @@ class LossMonitor(TrainCallback, Reporter):
         return Needs.NOTHING
 
     @property
-    def follows_losses(self) -> bool:
+    def needs_losses(self) -> bool:
         """Always."""
         return True
 
@@ -137,7 +137,7 @@ class LossMonitor(TrainCallback, Reporter):
         total, count = state["total_at_line"]
         self._total_at_line = (total, count)
 
-    def on_exit(self) -> None:
+    def teardown(self) -> None:
         """Lets the optimizer go."""
         self._rates = None
 

@@ -95,7 +95,7 @@ class ProgressBar(TrainCallback):
                 self._bar = Bar(self._stream, self._epoch, run.steps_before, run.steps_expected, self.refresh)
 
     @property
-    def follows_losses(self) -> bool:
+    def needs_losses(self) -> bool:
         """Always."""
         return True
 
@@ -107,7 +107,7 @@ class ProgressBar(TrainCallback):
         if distributed.is_first():
             self._show(run)
 
-    def on_exit(self) -> None:
+    def teardown(self) -> None:
         """Closes the bar."""
         if self._clock is not None:
             self._clock.stop()
