@@ -191,14 +191,12 @@ class BestCheckpoint(TrainCallback, Writer):
         self._run_id, self._runs_before = "", 0
         self._is_anew = True
 
-    def on_train_begin(self, run_context: Any) -> None:
+    def before_train(self, run: Run) -> None:
         """Settles which way is better, and begins anew."""
-        super().on_train_begin(run_context)
-        run = self._run
         self._resolved = self._monitor.resolve_mode(_OWNER, run.metric(_OWNER, self.monitor))
         for folder in {os.path.dirname(path) for path in (self.filepath, os.path.realpath(self.filepath))}:
             atomic_files.remove_orphans(folder)
-        self._is_anew = self.begins_anew()
+        self._is_anew = not self.continues
         if self._is_anew:
             self._run_id, self._runs_before = uuid.uuid4().hex, runs_before(self.filepath)
             self._kept = []
@@ -232,7 +230,7 @@ class BestCheckpoint(TrainCallback, Writer):
     def check_plan(self, run: Run) -> None:
         """Raises where the weights of another network are to be replaced."""
         super().check_plan(run)
-        if self._is_anew and not self._goes_on and not run.initial_epoch and not self.overwrite:
+        if self._is_anew and not self._was_given_state and not run.initial_epoch and not self.overwrite:
             earlier = self._earlier()[:1] if self.save_top_k else []  # of a run, all are of one network
             for kept in [*earlier, *(_standing(self._last_path) if self.save_last else [])]:
                 self._check_network(run, kept)

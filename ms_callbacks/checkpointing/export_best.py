@@ -111,14 +111,10 @@ class ExportBest(TrainCallback, Writer):
         self._given = None if inputs is None else _as_tensors(inputs)
         self.network = check_cell(_OWNER, "network", network)
         self.verbose = check_choice(_OWNER, "verbose", verbose, (0, 1))
-        self._reset()
+        self.reset_state()
 
-    def on_train_begin(self, run_context: Any) -> None:
+    def before_train(self, run: Run) -> None:
         """Settles which way is better, and tries the export where the inputs are known already."""
-        super().on_train_begin(run_context)
-        run = self._run
-        if self.begins_anew():
-            self._reset()
         self._best.monitor = self._monitor.resolve_mode(_OWNER, run.metric(_OWNER, self.monitor))
         self._examples = None
         atomic_files.remove_orphans(os.path.dirname(os.path.realpath(self.filepath)))
@@ -224,7 +220,8 @@ class ExportBest(TrainCallback, Writer):
         """Where it exports to, by whatever links that was given."""
         return os.path.realpath(self.filepath)
 
-    def _reset(self) -> None:
+    def reset_state(self) -> None:
+        """Forgets what earlier runs have taught it."""
         self._best = BestTracker(self._monitor)
         self._snapshot = None
         self._best_weights = {}

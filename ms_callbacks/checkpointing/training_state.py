@@ -422,12 +422,11 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         folder = self.directory if os.path.isdir(self.directory) else os.path.dirname(self.directory)
         return {folder: (self.keep + 1) * size_of(named_parameters(run.train_network))}
 
-    def on_train_begin(self, run_context: Any) -> None:
+    def before_train(self, run: Run) -> None:
         """Looks before each step whether a state is due."""
-        super().on_train_begin(run_context)
         self._is_begun = self.finished_ = False
         self.at_step(STEP_BEGIN, self._begin_draws_of_run, self._save_if_due)
-        self._say_what_differs(self._run)
+        self._say_what_differs(run)
 
     def before_epoch(self, run: Run) -> None:
         """Counts steps from the beginning of the epoch; before the first, begins what is drawn."""

@@ -119,17 +119,14 @@ class EarlyStopping(TrainCallback, Restorer):
             ("divergence_threshold", divergence_threshold),
         ):
             setattr(self, name, None if value is None else check_number(owner, name, value))
-        self._reset()
+        self.reset_state()
 
-    def on_train_begin(self, run_context: Any) -> None:
+    def before_train(self, run: Run) -> None:
         """Settles which way is better, and begins anew."""
-        super().on_train_begin(run_context)
-        if self.begins_anew():
-            self._reset()
-        self._best.monitor = self._resolve_mode(self._run)
+        self._best.monitor = self._resolve_mode(run)
         if self.restore_best_weights:
             kept = {} if self._snapshot is None else self._snapshot.arrays
-            self._snapshot = Snapshot(self._run.weights, self._best_weights or kept)
+            self._snapshot = Snapshot(run.weights, self._best_weights or kept)
         self._best_weights = {}
         self._has_ended = False
 
@@ -220,7 +217,8 @@ class EarlyStopping(TrainCallback, Restorer):
     def _resolve_mode(self, run: Run) -> Monitor:
         return self._monitor.resolve_mode("EarlyStopping", run.metric("EarlyStopping", self.monitor))
 
-    def _reset(self) -> None:
+    def reset_state(self) -> None:
+        """Forgets what earlier runs have taught it."""
         self._best = BestTracker(self._monitor)
         self._snapshot = None
         self._best_weights = {}

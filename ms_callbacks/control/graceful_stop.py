@@ -90,9 +90,8 @@ class GracefulStop(TrainCallback):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_earlier": {}}  # those of a run under way are its own to put back
 
-    def on_train_begin(self, run_context: Any) -> None:
+    def before_train(self, run: Run) -> None:
         """Sets the handlers."""
-        super().on_train_begin(run_context)
         self.signal_ = self._agreed_on = 0
         self._is_asked = False
         self._is_alone = distributed.count() == 1

@@ -107,9 +107,8 @@ class Validate(TrainCallback, Evaluator):
         self._losses: list[float] = []
         self._samples: list[int] = []
 
-    def on_train_begin(self, run_context: Any) -> None:
+    def before_train(self, run: Run) -> None:
         """Begins anew."""
-        super().on_train_begin(run_context)
         self.results_ = {}
         self._written: Optional[dict[str, Parameter]] = None
         self.at_step(STEP_BEGIN, self._look_at_first)

@@ -56,11 +56,13 @@ class TrainCallback(Callback):
     _depth = 0
     _is_planned = False
     is_used = False  # in a run
-    _goes_on = False
+    _was_given_state = False
+    continues = False  # whether the run that lasts goes on from an earlier one
     reset_on_train_begin = True  # an argument of those that may learn over several runs
     _has_learnt = False  # in a run before this one
     _epochs_before = _last_epoch = 0  # of those runs, where it is not reset
     _run: Run  # while it lasts; a step asks for nothing that could be known before
+    inner: tuple[TrainCallback, ...] = ()  # callbacks that this one runs, and that stand in no list
     _handing_over: tuple[Act, ...] = ()
     _finding_place: tuple[Act, ...] = ()
     _own_acts: tuple[Act, ...] = ()
@@ -127,6 +129,10 @@ class TrainCallback(Callback):
             self._run.load_run_state()
         self.check(self._run)
         self.is_used = True
+        self.continues = self._was_given_state or (self._has_learnt and not self.reset_on_train_begin)
+        self._was_given_state, self._has_learnt = False, True
+        if not self.continues:
+            self.reset_state()
         self._is_planned = False
         self._epochs_before = 0 if self.reset_on_train_begin else self._last_epoch
         self._handing_over = self._finding_place = ()
@@ -143,6 +149,15 @@ class TrainCallback(Callback):
                 self._finding_place = (self._find_place,)
         self.at_step(STEP_BEGIN)
         self.at_step(STEP_END)
+        self.before_train(self._run)
+        for each in self.inner:
+            each.on_train_begin(run_context)
+
+    def reset_state(self) -> None:
+        """Called when a run begins that knows of none before it: forgets what earlier ones have taught."""
+
+    def before_train(self, run: Run) -> None:
+        """Called when a run begins, once all is checked that can be told by then."""
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
         """Takes note that an epoch begins, and leaves it to `before_epoch` once it is known which epoch it is."""
@@ -244,7 +259,7 @@ class TrainCallback(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Lets the next run go on from a state that `state_dict` returned, instead of beginning anew."""
-        self._goes_on = True
+        self._was_given_state = True
 
     def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """What of the state is arrays, such as the best weights; to be copied before the run goes on."""
@@ -253,16 +268,10 @@ class TrainCallback(Callback):
     def load_state_arrays(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
         """Takes what `state_arrays` returned, after `load_state_dict`."""
 
-    def begins_anew(self) -> bool:
-        """Whether the run that begins now knows of none before it; asked once, at its beginning."""
-        goes_on = self._goes_on or (self._has_learnt and not self.reset_on_train_begin)
-        self._goes_on, self._has_learnt = False, True
-        return not goes_on
-
     def take_results(self, epochs: int) -> None:
         """Called where it was given what it came to in a run of so many epochs that is over: it is as after that."""
         self.is_used = self._has_learnt = True
-        self._goes_on = False
+        self._was_given_state = False
         self._last_epoch = epochs
 
     def epoch_of(self, run: Run) -> int:

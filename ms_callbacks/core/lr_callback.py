@@ -42,10 +42,9 @@ class RateSetter(TrainCallback):
     _run_only = ("_rates",)
     _rates: Optional[Rates] = None
 
-    def on_train_begin(self, run_context: Any) -> None:
+    def before_train(self, run: Run) -> None:
         """Finds the optimizers."""
-        super().on_train_begin(run_context)
-        self._rates = Rates(self._run.optimizers)
+        self._rates = Rates(run.optimizers)
 
     def check(self, run: Run) -> None:
         """Raises where a rate cannot be set, or where another callback sets it too."""
@@ -164,12 +163,14 @@ class Schedule(RateSetter, ABC):
         """Whether, in a list by step, an epoch has its own part, however many steps it turns out to have."""
         return False
 
-    def on_train_begin(self, run_context: Any) -> None:
-        """Forgets the run before, unless a state was loaded."""
-        super().on_train_begin(run_context)
-        if self.begins_anew():
-            self._resumed = self._bases = self._applied = None
-            self._index = 0
+    def reset_state(self) -> None:
+        """Forgets the run before."""
+        self._resumed = self._bases = self._applied = None
+        self._index = 0
+
+    def before_train(self, run: Run) -> None:
+        """Asks for a rate before each step, where it has one for each."""
+        super().before_train(run)
         self._lists: list[list[float]] = []
         if self.by_step:
             self.at_step(STEP_BEGIN, self._apply_next)

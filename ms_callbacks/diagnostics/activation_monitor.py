@@ -57,11 +57,9 @@ class ActivationMonitor(TrainCallback):
         self.dead_: dict[str, int] = {}
         self.saturated_: dict[str, int] = {}
 
-    def on_train_begin(self, run_context: Any) -> None:
-        """Begins anew."""
-        super().on_train_begin(run_context)
-        if self.begins_anew():
-            self.dead_, self.saturated_ = {}, {}
+    def reset_state(self) -> None:
+        """Forgets what earlier runs have taught it."""
+        self.dead_, self.saturated_ = {}, {}
 
     def needs(self, run: Run) -> Needs:
         """What the network gives for a batch."""

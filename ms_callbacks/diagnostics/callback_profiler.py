@@ -93,15 +93,14 @@ class CallbackProfiler(TrainCallback):
         # The clocks of a run are its own to take away.
         return {**super().__getstate__(), "_undo": contextlib.ExitStack()}
 
-    def on_train_begin(self, run_context: Any) -> None:
+    def before_train(self, run: Run) -> None:
         """Puts a clock before every hook."""
-        super().on_train_begin(run_context)
         self._reset()
         self._undo.enter_context(noticed(self._notice_read))
-        for name, callback in labelled(self._run.callbacks):
+        for name, callback in labelled(run.callbacks):
             if callback is not self:
                 self._clock(name, callback)
-        self._run.wrap_handler = self._clocked
+        run.wrap_handler = self._clocked
         self.at_step(STEP_END, self._count)
         self._began = time.perf_counter()
 

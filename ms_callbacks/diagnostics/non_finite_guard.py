@@ -124,10 +124,8 @@ class NonFiniteGuard(TrainCallback, Examiner):
             )
         check_parameters(_OWNER, named_parameters(run.train_network))
 
-    def on_train_begin(self, run_context: Any) -> None:
+    def before_train(self, run: Run) -> None:
         """Makes the folder, and begins anew."""
-        super().on_train_begin(run_context)
-        run = self._run
         try:
             os.makedirs(self.dump_dir, exist_ok=True)
         except OSError as error:

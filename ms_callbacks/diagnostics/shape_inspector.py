@@ -115,12 +115,11 @@ class ShapeInspector(TrainCallback):
         self._layers: dict[str, nn.Cell] = {}  # that the rows are of
         self._totals = ""
 
-    def on_train_begin(self, run_context: Any) -> None:
+    def before_train(self, run: Run) -> None:
         """Shows the table where the inputs are known already."""
-        super().on_train_begin(run_context)
         self.rows_, self.values_ = [], {}
         if self._given is not None:
-            self._show_table(self._run.network_for("ShapeInspector", self.network), *self._given)
+            self._show_table(run.network_for("ShapeInspector", self.network), *self._given)
         if self._given is None or self.show_values_at:
             self.at_step(STEP_BEGIN, self._look)
 

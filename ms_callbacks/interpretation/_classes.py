@@ -50,9 +50,9 @@ class ClassReport(EvalObserver):
         self._is_new = False
         self._forget()
 
-    def on_train_begin(self, run_context: Any) -> None:
+    def before_train(self, run: Run) -> None:
         """Resets what an earlier run has shown."""
-        super().on_train_begin(run_context)
+        super().before_train(run)
         self._is_new = False
         self._reader.forget()
         self._forget()

@@ -111,9 +111,8 @@ class Robustness(TrainCallback):
         self.verbose = check_choice(owner, "verbose", verbose, (0, 1))
         self.accuracies_: dict[float, float] = {}
 
-    def on_train_begin(self, run_context: Any) -> None:
+    def before_train(self, run: Run) -> None:
         """Resets the accuracies."""
-        super().on_train_begin(run_context)
         self.accuracies_ = {}
 
     def needs(self, run: Run) -> Needs:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Optional, Union
 
 from ..core.arguments import check_int, check_number
+from ..core.callback import TrainCallback
 from ..core.console import counted
 from ..core.learning_rates import Rates
 from ..core.lr_callback import PerGroup, Plan, RateSetter, Schedule, checked_first_rate
@@ -118,12 +119,6 @@ class LRWarmup(Schedule):
         rates = self.after.rates_for(base, rest)
         return ramp + (rates if self.after.by_step else [rate for rate in rates for _ in range(plan.steps_per_epoch)])
 
-    def on_train_begin(self, run_context: Any) -> None:
-        """Begins, and has a plateau that comes after begin too."""
-        super().on_train_begin(run_context)
-        if self._plateau is not None:
-            self._plateau.on_train_begin(run_context)
-
     def check(self, run: Run) -> None:
         """Raises where it, or a plateau that comes after, could not do its work."""
         super().check(run)
@@ -160,6 +155,11 @@ class LRWarmup(Schedule):
         super().take_results(epochs)
         if self._plateau is not None:
             self._plateau.take_results(epochs)
+
+    @property
+    def inner(self) -> tuple[TrainCallback, ...]:  # type: ignore[override]
+        """A plateau that comes after."""
+        return () if self._plateau is None else (self._plateau,)
 
     @property
     def _plateau(self) -> Optional[RateSetter]:

@@ -81,14 +81,12 @@ class ReduceLROnPlateau(RateSetter):
         self.min_lr = checked_per_group(owner, "min_lr", min_lr, minimum=0)
         self.reset_on_train_begin = check_bool(owner, "reset_on_train_begin", reset_on_train_begin)
         self.verbose = check_choice(owner, "verbose", verbose, (0, 1))
-        self._reset()
+        self.reset_state()
 
-    def on_train_begin(self, run_context: Any) -> None:
+    def before_train(self, run: Run) -> None:
         """Settles which way is better, and begins anew."""
-        super().on_train_begin(run_context)
-        if self.begins_anew():
-            self._reset()
-        self._best.monitor = self._resolve_mode(self._run)
+        super().before_train(run)
+        self._best.monitor = self._resolve_mode(run)
 
     def check(self, run: Run) -> None:
         """Raises where the value is not there."""
@@ -137,7 +135,8 @@ class ReduceLROnPlateau(RateSetter):
     def _resolve_mode(self, run: Run) -> Monitor:
         return self._monitor.resolve_mode("ReduceLROnPlateau", run.metric("ReduceLROnPlateau", self.monitor))
 
-    def _reset(self) -> None:
+    def reset_state(self) -> None:
+        """Forgets what earlier runs have taught it."""
         self._best = BestTracker(self._monitor)
         self._cooling = 0
 

@@ -89,12 +89,13 @@ class BatchAccuracy(TrainCallback):
         self._counters.append(counter)
         return counter
 
-    def on_train_begin(self, run_context: Any) -> None:
+    def reset_state(self) -> None:
+        """Forgets what earlier runs have taught it."""
+        self.accuracies_ = []
+
+    def before_train(self, run: Run) -> None:
         """Finds the counter of the Model that trains."""
-        super().on_train_begin(run_context)
-        self._counter: _CountingLoss = self._run.loss_fn
-        if self.begins_anew():
-            self.accuracies_ = []
+        self._counter: _CountingLoss = run.loss_fn
         self._reader.forget()
         self.at_step(STEP_BEGIN, self._look_at_first)
         self.at_step(STEP_END, self._note)

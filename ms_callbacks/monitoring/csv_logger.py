@@ -69,13 +69,14 @@ class CSVLogger(TrainCallback):
         self._lines: Optional[int] = None  # of the file, its header too; `None` before there is one
         self._mark, self._line_end = b"", "\n"
 
-    def on_train_begin(self, run_context: Any) -> None:
+    def reset_state(self) -> None:
+        """Forgets what earlier runs have taught it."""
+        self._lines = None
+
+    def before_train(self, run: Run) -> None:
         """Opens the file and writes or checks its header."""
-        super().on_train_begin(run_context)
-        if self.begins_anew():
-            self._lines = None
-        kept = self._kept(self._run) if self.append or self._lines is not None else b""
-        self._columns = self._cells(kept)[0] if kept else _columns(self._run, self._run.result_names)
+        kept = self._kept(run) if self.append or self._lines is not None else b""
+        self._columns = self._cells(kept)[0] if kept else _columns(run, run.result_names)
         self._mark = codecs.BOM_UTF8 if kept.startswith(codecs.BOM_UTF8) else b""
         self._line_end = "\r\n" if kept.partition(b"\n")[0].endswith(b"\r") else "\n"
         self._lines = kept.count(b"\n")

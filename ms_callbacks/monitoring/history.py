@@ -49,13 +49,7 @@ class History(TrainCallback):
     def __init__(self, *, reset_on_train_begin: bool = True) -> None:
         super().__init__()
         self.reset_on_train_begin = check_bool("History", "reset_on_train_begin", reset_on_train_begin)
-        self._reset()
-
-    def on_train_begin(self, run_context: Any) -> None:
-        """Begins anew."""
-        super().on_train_begin(run_context)
-        if self.begins_anew():
-            self._reset()
+        self.reset_state()
 
     @property
     def needs_losses(self) -> bool:
@@ -89,5 +83,6 @@ class History(TrainCallback):
         self.epoch = list(state["epoch"])
         self.history = {key: list(values) for key, values in state["history"].items()}
 
-    def _reset(self) -> None:
+    def reset_state(self) -> None:
+        """Forgets what earlier runs have taught it."""
         self.epoch, self.history = [], {}

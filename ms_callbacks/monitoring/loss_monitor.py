@@ -84,13 +84,14 @@ class LossMonitor(TrainCallback, Reporter):
         self.on_nonfinite = check_choice("LossMonitor", "on_nonfinite", on_nonfinite, ("raise", "stop", "warn"))
         self._total_at_line = (0.0, 0)
 
-    def on_train_begin(self, run_context: Any) -> None:
+    def reset_state(self) -> None:
+        """Forgets what earlier runs have taught it."""
+        self._total_at_line = (0.0, 0)
+
+    def before_train(self, run: Run) -> None:
         """Finds the optimizer."""
-        super().on_train_begin(run_context)
         # A Model without an optimizer of MindSpore's trains by means of its own, and no rate is printed.
-        self._rates = self._run.all_rates()
-        if self.begins_anew():
-            self._total_at_line = (0.0, 0)
+        self._rates = run.all_rates()
         if self._given is not None:
             self.at_step(STEP_BEGIN, self._check_given)  # a schedule has set its first rate by then
 

@@ -63,10 +63,9 @@ class ProgressBar(TrainCallback):
         self._clock: Optional[Clock] = None
         self._rates: Optional[Rates] = None
 
-    def on_train_begin(self, run_context: Any) -> None:
+    def before_train(self, run: Run) -> None:
         """Resets what belongs to one run."""
-        super().on_train_begin(run_context)
-        self._rates = self._run.all_rates()
+        self._rates = run.all_rates()
         self._validation = ""
         stream = sys.stderr if self.file is None else self.file
         if self.file is None and is_notebook(SafeStream(sys.stdout)):
@@ -76,7 +75,7 @@ class ProgressBar(TrainCallback):
         self._began = self._looked = time.monotonic()
         self._counted_from: Optional[int] = None
         # MindSpore keeps there what it has compiled.
-        is_compiled = ms.get_context("mode") != ms.GRAPH_MODE or getattr(self._run.train_network, "compile_cache", None)
+        is_compiled = ms.get_context("mode") != ms.GRAPH_MODE or getattr(run.train_network, "compile_cache", None)
         if distributed.is_first():
             self.at_step(STEP_END, self._move_on)
             if not is_compiled:
