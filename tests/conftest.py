@@ -23,6 +23,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--matrix", action="store_true", help="print which callback works in which setting of a large run")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: some tests do nothing but wait for processes of their own."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(autouse=True)
 def _fresh(request: pytest.FixtureRequest) -> None:
     """Every test begins fast and seeded, and in PYNATIVE mode, where nothing is compiled."""
