@@ -38,7 +38,7 @@ def fast_cpu() -> dict[str, str]:
     GPU or Ascend it does nothing.
 
     Returns:
-        What was done and why, by the name of the setting; empty where there was nothing to mend. Where it comes too
+        What was done and why, by the name of the setting; empty where there was nothing to do. Where it comes too
         late, because an operation has run already, it says that instead. Each is logged under `ms_callbacks.cpu`, at
         level INFO, or WARNING where it is too late.
 

@@ -1,4 +1,4 @@
-"""Files that are written behind a run: it goes on as soon as the weights are copied."""
+"""Files that are written behind a run, which continues as soon as the weights are copied."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class BackgroundWriter(Generic[_What]):
         return not self._jobs
 
     def try_reserve(self, is_outdone: Callable[[_What], bool]) -> bool:
-        """Lets go of what still waits, where it is outdone; whether there is room for another now."""
+        """Drops what still waits and is superseded; returns whether there is room for another now."""
         if len(self._jobs) == 2 and is_outdone(self._jobs[1].what) and self._jobs[1].future.cancel():
             self._jobs.pop().snapshot = None
         return len(self._jobs) < 2

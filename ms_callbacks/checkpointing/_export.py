@@ -129,7 +129,7 @@ def _export_as_mindspore_does(network: nn.Cell, inputs: _Inputs, path: str) -> N
     if path.endswith(".mindir"):
         ms.export(network, *inputs, file_name=path, file_format="MINDIR")
         return
-    # Graphs that an earlier export has altered are compiled anew; needless when MindSpore leaves them as they are.
+    # Graphs that an earlier export has altered are compiled again; needless when MindSpore leaves them as they are.
     network.compile_cache.difference_update({phase for phase in network.compile_cache if "export.onnx" in phase})
     export_onnx(network, inputs, path)
 

@@ -64,9 +64,9 @@ class BestCheckpoint(TrainCallback, Writer):
     an infinity, are never the best, however good the value: a line says so. Saved are the parameters of the network, of
     its loss, and of what a training cell keeps beside it, such as averaged weights.
 
-    Training goes on as soon as the weights are copied; the file is written behind it, in a thread. Where writing fails,
-    the next step or epoch raises, and so does the end of the run, which waits for what is not yet written. Two best
-    epochs in quick succession: an older one that still waits when it is outdone is not written at all.
+    Training continues as soon as the weights are copied; the file is written behind it, in a thread. Where writing
+    fails, the next step or epoch raises, and so does the end of the run, which waits for what is not yet written. Two
+    best epochs in quick succession: an older one that still waits when it is outdone is not written at all.
 
     A file that an earlier run has saved to `filepath` with a value of the same `monitor` and `mode` stays until it is
     beaten, and counts as the best so far; the run says so at its start. With `overwrite=True` the run replaces it by
@@ -192,7 +192,7 @@ class BestCheckpoint(TrainCallback, Writer):
         self._is_anew = True
 
     def before_train(self, run: Run) -> None:
-        """Settles which way is better, and begins anew."""
+        """Resolves the mode, and starts the run's files or continues with those of an earlier one."""
         self._resolved = self._monitor.resolve_mode(_OWNER, run.metric(_OWNER, self.monitor))
         for folder in {os.path.dirname(path) for path in (self.filepath, os.path.realpath(self.filepath))}:
             atomic_files.remove_orphans(folder)
@@ -201,7 +201,7 @@ class BestCheckpoint(TrainCallback, Writer):
             self._run_id, self._runs_before = uuid.uuid4().hex, runs_before(self.filepath)
             self._kept = []
         else:
-            # What was saved after the state that it goes on from is as good as what the state tells of.
+            # What was saved after the state that it continues from is as good as what the state tells of.
             known = {kept.path: kept for kept in [*self._kept, *self._of_run()] if os.path.exists(kept.path)}
             self._kept, outdone = self._trimmed(self._ranked(known.values()))
             if distributed.is_first():
@@ -242,7 +242,7 @@ class BestCheckpoint(TrainCallback, Writer):
         return {folder: (most + self.save_last + 1) * size_of(self._saved(run))}
 
     def before_epoch(self, run: Run) -> None:
-        """Where the run goes on from an earlier one, takes up what that left on disk."""
+        """Continues with what an earlier run has left on disk, where this one continues that."""
         if self._is_anew and run.initial_epoch:
             # Only values of the same kind can be compared.
             self._kept = [
@@ -252,7 +252,7 @@ class BestCheckpoint(TrainCallback, Writer):
                 and isinstance(kept.record.get("value"), float)
                 and os.path.exists(kept.path)
             ]
-            if self._kept:  # and they are one run's from now on, for whoever looks for the best of the latest run
+            if self._kept:  # and they are one run's from now on, for a later search for the best of the latest run
                 self._run_id = self._kept[0].record.get("run", self._run_id)
                 self._runs_before = self._kept[0].record.get("runs_before", self._runs_before)
             self._decided = self._kept
@@ -553,7 +553,7 @@ class BestCheckpoint(TrainCallback, Writer):
         return not any(saves.best is kept for kept in self._decided)
 
     def _take_note(self, wait: bool = False) -> None:
-        """Takes note of what has been written behind the run; raises where that failed."""
+        """Registers what has been written behind the run; raises where that failed."""
         if self._behind is not None:
             for saves in self._behind.written(to_the_end=wait):
                 self._keep(saves)

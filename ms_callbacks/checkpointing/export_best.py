@@ -114,7 +114,7 @@ class ExportBest(TrainCallback, Writer):
         self.reset_state()
 
     def before_train(self, run: Run) -> None:
-        """Settles which way is better, and tries the export where the inputs are known already."""
+        """Resolves the mode, and tries the export where the inputs are known already."""
         self._best.monitor = self._monitor.resolve_mode(_OWNER, run.metric(_OWNER, self.monitor))
         self._examples = None
         atomic_files.remove_orphans(os.path.dirname(os.path.realpath(self.filepath)))
@@ -201,7 +201,7 @@ class ExportBest(TrainCallback, Writer):
         return {**self._best.state_dict(), "path": self.path_, "difference": self.difference_}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Lets the next run go on from a state that `state_dict` returned."""
+        """Restores a state that `state_dict` returned."""
         super().load_state_dict(state)
         self._best.load_state_dict(state)
         self.path_ = None if state["path"] is None else self.filepath  # the folder may have been moved

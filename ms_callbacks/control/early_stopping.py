@@ -42,7 +42,7 @@ class EarlyStopping(TrainCallback, Restorer):
             The first epoch never stops a run. Default: 3.
         mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
         min_delta: by how much a value must be better to count, at least 0. Default: 0.0.
-        baseline: patience starts anew only with values better than this too. Default: None.
+        baseline: patience is reset only by values better than this too. Default: None.
         start_from_epoch: how many epochs to leave out at the start. Default: 0.
         restore_best_weights: writes the best epoch's weights back when the run is over, however it ends: stopped,
             finished, or broken off by an exception. What is learnt comes back: the parameters of the network, of its
@@ -122,7 +122,7 @@ class EarlyStopping(TrainCallback, Restorer):
         self.reset_state()
 
     def before_train(self, run: Run) -> None:
-        """Settles which way is better, and begins anew."""
+        """Resolves the mode, and makes room for the best weights."""
         self._best.monitor = self._resolve_mode(run)
         if self.restore_best_weights:
             kept = {} if self._snapshot is None else self._snapshot.arrays
@@ -199,7 +199,7 @@ class EarlyStopping(TrainCallback, Restorer):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Lets the next run go on from a state that `state_dict` returned."""
+        """Restores a state that `state_dict` returned."""
         super().load_state_dict(state)
         self._best.load_state_dict(state)
         self.wait_ = state["wait"]
@@ -229,7 +229,7 @@ class EarlyStopping(TrainCallback, Restorer):
     def _observe(self, value: float, epoch: int) -> bool:
         self._is_best = self._best.observe(value, epoch)
         self.wait_ += 1
-        # Better than before but not than the baseline: the best, and yet patience goes on running.
+        # Better than before but not than the baseline: the best, and yet patience keeps running.
         if self._is_best and (self.baseline is None or self._best.monitor.is_better(value, self.baseline)):
             self.wait_ = 0
         return self._is_best

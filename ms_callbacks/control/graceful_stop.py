@@ -32,7 +32,7 @@ class GracefulStop(TrainCallback):
     list, saves the state, in the middle of an epoch too; every callback's `on_train_end` runs and the earlier handlers
     come back. No evaluation is made for an epoch that was not learnt to its end, and no other callback of this package
     counts it. Under `Model.fit` MindSpore itself still makes the evaluation that is due. On SIGUSR1 `TrainingState`
-    saves, and training goes on.
+    saves, and training continues.
 
     A second SIGINT ends the process at once; what is on disk is whole all the same. Python cannot handle signals while
     MindSpore compiles or runs a long step; at a terminal a second Ctrl-C ends the process even then, and elsewhere (a

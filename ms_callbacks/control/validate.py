@@ -108,7 +108,7 @@ class Validate(TrainCallback, Evaluator):
         self._samples: list[int] = []
 
     def before_train(self, run: Run) -> None:
-        """Begins anew."""
+        """Clears the results, and looks at the first training batch before its step."""
         self.results_ = {}
         self._written: Optional[dict[str, Parameter]] = None
         self.at_step(STEP_BEGIN, self._look_at_first)
@@ -203,7 +203,7 @@ class Validate(TrainCallback, Evaluator):
         return Snapshot(self._written)
 
     def on_eval_begin(self, run_context: Any) -> None:
-        """Begins the mean loss anew."""
+        """Resets the mean loss."""
         self._losses, self._samples = [], []
 
     def on_eval_step_end(self, run_context: Any) -> None:

@@ -1,6 +1,6 @@
 """Checks of arguments, so that a wrong one is found when a callback is made and every error reads alike.
 
-Each message says what was received, what was expected and, where it can, how to mend it.
+Each message says what was received, what was expected and, where it can, how to fix it.
 """
 
 from __future__ import annotations

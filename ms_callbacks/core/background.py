@@ -1,4 +1,4 @@
-"""The thread of a run that writes files while training goes on; what is handed to it is written in order."""
+"""The thread of a run that writes files while training continues; what is handed to it is written in order."""
 
 from __future__ import annotations
 

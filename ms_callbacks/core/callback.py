@@ -57,7 +57,7 @@ class TrainCallback(Callback):
     _is_planned = False
     is_used = False  # in a run
     _was_given_state = False
-    continues = False  # whether the run that lasts goes on from an earlier one
+    continues = False  # whether the run continues an earlier one
     reset_on_train_begin = True  # an argument of those that may learn over several runs
     _has_learnt = False  # in a run before this one
     _epochs_before = _last_epoch = 0  # of those runs, where it is not reset
@@ -160,7 +160,7 @@ class TrainCallback(Callback):
         """Called when a run begins, once all is checked that can be told by then."""
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
-        """Takes note that an epoch begins, and leaves it to `before_epoch` once it is known which epoch it is."""
+        """Calls `before_epoch`, once it is known which epoch it is."""
         self._run.begin_epoch()
         if self._run.is_place_known:
             self.begin_epoch()
@@ -188,7 +188,7 @@ class TrainCallback(Callback):
             callback.begin_epoch()
 
     def on_train_epoch_end(self, run_context: Any) -> None:
-        """Takes note that an epoch has ended, and leaves it to `after_epoch` where it ran to its end."""
+        """Calls `after_epoch`, where the epoch ran to its end."""
         for find_place in self._finding_place:  # of an epoch without a step
             find_place(run_context)
         self._run.end_epoch()
@@ -197,7 +197,7 @@ class TrainCallback(Callback):
             self.after_epoch(self._run)
 
     def on_train_end(self, run_context: Any) -> None:
-        """Takes note that the run has ended, and leaves it to `after_train`."""
+        """Calls `after_train`."""
         self._run.end()
         self.after_train(self._run)
 
@@ -258,11 +258,11 @@ class TrainCallback(Callback):
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Lets the next run go on from a state that `state_dict` returned, instead of beginning anew."""
+        """Has the next run continue from a state that `state_dict` returned."""
         self._was_given_state = True
 
     def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        """What of the state is arrays, such as the best weights; to be copied before the run goes on."""
+        """What of the state is arrays, such as the best weights; to be copied before the run continues."""
         return {}
 
     def load_state_arrays(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:

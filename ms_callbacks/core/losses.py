@@ -41,7 +41,7 @@ class Losses:
             self._unread[-1] = taken
 
     def begin_epoch(self) -> None:
-        """Begins anew."""
+        """Resets the losses."""
         self._unread.clear()
         self._number: Optional[Callable[[Any], Optional[float]]] = None  # what reads one
         self._step = 0  # the last that was read
@@ -65,7 +65,7 @@ class Losses:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a state that `state_dict` returned."""
+        """Restores a state that `state_dict` returned."""
         self._step, self._last, self._nonfinite_step = state["step"], state["last"], state["nonfinite_step"]
         self._sum, self._count = state["sum"], state["count"]
         self.dropped_in_row = state.get("dropped_in_row", 0)

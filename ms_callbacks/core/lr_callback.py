@@ -242,7 +242,7 @@ class Schedule(RateSetter, ABC):
         self.lr_list_ = arrays["lr_list"].tolist()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Lets the next run begin at the rates of a state that `state_dict` returned."""
+        """Restores a state that `state_dict` returned."""
         super().load_state_dict(state)
         self._resumed = state if state["bases"] is not None else None
         self._bases, self._applied = state["bases"], state["applied"]

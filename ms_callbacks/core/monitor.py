@@ -127,5 +127,5 @@ class BestTracker:
         return {"best": self.best, "best_epoch": self.best_epoch, "wait": self.wait}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from a state that `state_dict` returned."""
+        """Restores a state that `state_dict` returned."""
         self.best, self.best_epoch, self.wait = state["best"], state["best_epoch"], state["wait"]

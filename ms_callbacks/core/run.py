@@ -1,7 +1,7 @@
 """The only reader of MindSpore's `RunContext`: what a training run is made of and what it yields, in plain values.
 
 All callbacks of one run share one `Run`, kept in the run's own parameters, so that whatever costs anything (an
-evaluation, a read from the device) happens once an epoch, whoever asks first. That is why the order of our callbacks
+evaluation, a read from the device) happens once an epoch, at the first request. That is why the order of our callbacks
 in the list does not matter.
 """
 
@@ -102,7 +102,7 @@ class Run(Progress):
             keeper.load_run_state(self)
 
     def begin_epoch(self) -> None:
-        """Takes note that an epoch begins; the first callback to say so counts."""
+        """Begins an epoch, when the first callback reports it."""
         if not self.open_epoch():
             return
         if self.epoch > self.initial_epoch + 1:
@@ -114,7 +114,7 @@ class Run(Progress):
         self.step_end.begin_epoch(self._args["cur_step_num"] + 1, self.last_step)
 
     def end_epoch(self) -> None:
-        """Takes note that an epoch has ended; the first callback to say so counts."""
+        """Ends an epoch, when the first callback reports it."""
         began = time.perf_counter()
         self.losses.read()  # which waits for the device
         # An epoch whose steps are not known ahead may have had another, had it not been interrupted. A stop that none
@@ -126,7 +126,7 @@ class Run(Progress):
             self._end(self.epoch - 1, self.step_in_epoch)
 
     def end(self) -> None:
-        """Takes note that the run has ended; the first callback to say so counts."""
+        """Ends the run, when the first callback reports it."""
         self._end(self.epoch, 0)
 
     def _end(self, epochs: int, steps: int) -> None:
@@ -175,13 +175,13 @@ class Run(Progress):
         self._context.request_stop()
 
     def restore_weights(self) -> None:
-        """Lets the network have the weights that it is to end with; for whoever looks at it at the end of the run."""
+        """Gives the network the weights that it ends with, for what looks at it at the end of the run."""
         for callback in self.callbacks:
             if isinstance(callback, Restorer):
                 callback.restore()
 
     def before_checkpoint(self) -> None:
-        """Lets whoever looks at steps only now and then look now; for whoever keeps the weights."""
+        """Has the steps checked that are still unchecked, before weights are kept."""
         for callback in self.callbacks:
             if isinstance(callback, Examiner):
                 callback.before_checkpoint(self)

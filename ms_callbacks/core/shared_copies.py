@@ -27,7 +27,7 @@ class Copies:
         self._of: dict[int, list[_Array]] = {}
 
     def take(self, parameters: Mapping[str, Parameter]) -> Snapshot:
-        """The parameters as they are now; whoever holds an older copy and needs it no more drops it before."""
+        """The parameters as they are now; an older copy that is no longer needed should be dropped before."""
         now = views(parameters)
         held = [self._of.setdefault(id(one), []) for one in parameters.values()]
         if sum(array.nbytes for array in now.values()) < MUCH:

@@ -47,7 +47,7 @@ class StepEnd:
         self._due_at: list[float] = [0]  # the next step at which something is due, where the hook sees it
 
     def begin_epoch(self, first_step: int, last_step: Optional[int]) -> None:
-        """Takes note which steps are the epoch's; `None` where its last step is not known ahead."""
+        """Sets which steps are the epoch's; `None` where its last step is not known ahead."""
         self._last_step = math.inf if last_step is None else last_step
         self._read_at = min(first_step + _MOST_UNREAD, self._last_step)
         self._due_at[0] = self._read_at if self._is_checked else first_step

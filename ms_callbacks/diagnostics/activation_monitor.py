@@ -94,7 +94,7 @@ class ActivationMonitor(TrainCallback):
         return {"dead": dict(self.dead_), "saturated": dict(self.saturated_)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Lets the next run go on from a state that `state_dict` returned."""
+        """Restores a state that `state_dict` returned."""
         super().load_state_dict(state)
         self.dead_, self.saturated_ = dict(state["dead"]), dict(state["saturated"])
 

@@ -56,7 +56,7 @@ class CallbackProfiler(TrainCallback):
     A column a hook, in milliseconds a call; then the callback's milliseconds in all, their share of the run's time,
     which for what happens in every step is the share of a step, and how often the callback made Python wait for the
     device by reading a tensor. `evaluate` is the evaluation of `Validate`, and `report` a line of `LossMonitor`,
-    whoever was the first to ask for them.
+    the first callback that asked for them.
 
     Hooks that a callback does not have are not measured. Each of the others is called through a clock, which costs
     about a microsecond. While the run lasts, the methods by which `mindspore.Tensor` gives its values to Python are

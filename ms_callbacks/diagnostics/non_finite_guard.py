@@ -37,7 +37,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
     """Ends a run whose loss or weights are no longer finite, names the step, and keeps it for `replay`.
 
     Every few steps, and at the end of an epoch, it looks at the losses since it last looked and at all parameters, the
-    optimizer's moments too. Where all are finite it goes on from there: it keeps a copy of them, and of each step's
+    optimizer's moments too. Where all are finite it continues from there: it keeps a copy of them, and of each step's
     batch and learning rate. Where they are not, it goes back to that copy and repeats the steps one by one until the
     first after which the loss or a parameter is not finite. That step's batch, the weights before it, the rate, the
     norm of each gradient and the first cell whose output is not finite go to a folder of their own, such as
@@ -125,7 +125,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
         check_parameters(_OWNER, named_parameters(run.train_network))
 
     def before_train(self, run: Run) -> None:
-        """Makes the folder, and begins anew."""
+        """Makes the folder, and starts to keep steps."""
         try:
             os.makedirs(self.dump_dir, exist_ok=True)
         except OSError as error:
@@ -392,7 +392,7 @@ def _told(
     dump: str,
     unfit: list[str],
 ) -> str:
-    """One sentence: what, where, how to mend it, and where the dump is."""
+    """One sentence: what, where, how to fix it, and where the dump is."""
     what = "a parameter is not finite after" if _is_finite(found.loss) else f"the loss is {found.loss} in"
     parts = [f"{what} epoch {epoch}, step {found.step.number}"]
     if found.parameter is not None:

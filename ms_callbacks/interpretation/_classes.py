@@ -163,7 +163,7 @@ class ClassReport(EvalObserver):
 
     @abstractmethod
     def _forget(self) -> None:
-        """Begins the attributes anew."""
+        """Resets the attributes."""
 
     @abstractmethod
     def _take(self, task: Task, scores: Array, labels: Array, inputs: Any) -> None:

@@ -179,8 +179,8 @@ def _convolution(network: Any, layer: Any) -> nn.Cell:
     if not convolutions:
         raise ValueError(f"{_OWNER}: network must have a 2-D convolution, but {type(network).__name__} has none")
     if layer not in cells or not layer:
-        mend = nearest(layer, convolutions) or f"; its convolutions are {quoted(convolutions)}"
-        raise ValueError(f"{_OWNER}: layer must be in the network, but got {layer!r}{mend}")
+        advice = nearest(layer, convolutions) or f"; its convolutions are {quoted(convolutions)}"
+        raise ValueError(f"{_OWNER}: layer must be in the network, but got {layer!r}{advice}")
     if layer not in convolutions:
         raise ValueError(
             f"{_OWNER}: layer must be a 2-D convolution, but {layer!r} is a {type(cells[layer]).__name__}; the "

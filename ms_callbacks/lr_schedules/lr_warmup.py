@@ -145,7 +145,7 @@ class LRWarmup(Schedule):
         return {**super().state_dict(), "after": self._plateau.state_dict() if self._plateau is not None else None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Lets the next run go on from a state that `state_dict` returned."""
+        """Restores a state that `state_dict` returned."""
         super().load_state_dict(state)
         if self._plateau is not None:
             self._plateau.load_state_dict(state["after"])

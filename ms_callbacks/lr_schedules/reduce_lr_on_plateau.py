@@ -84,7 +84,7 @@ class ReduceLROnPlateau(RateSetter):
         self.reset_state()
 
     def before_train(self, run: Run) -> None:
-        """Settles which way is better, and begins anew."""
+        """Resolves the mode, and finds the optimizers."""
         super().before_train(run)
         self._best.monitor = self._resolve_mode(run)
 
@@ -127,7 +127,7 @@ class ReduceLROnPlateau(RateSetter):
         return {**self._best.state_dict(), "cooling": self._cooling}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Lets the next run go on from a state that `state_dict` returned."""
+        """Restores a state that `state_dict` returned."""
         super().load_state_dict(state)
         self._best.load_state_dict(state)
         self._cooling = state["cooling"]

@@ -94,7 +94,7 @@ class BatchAccuracy(TrainCallback):
         self.accuracies_ = []
 
     def before_train(self, run: Run) -> None:
-        """Finds the counter of the Model that trains."""
+        """Find the counter of the Model that trains."""
         self._counter: _CountingLoss = run.loss_fn
         self._reader.forget()
         self.at_step(STEP_BEGIN, self._look_at_first)
@@ -119,8 +119,8 @@ class BatchAccuracy(TrainCallback):
             )
 
     def before_epoch(self, run: Run) -> None:
-        """Begins the epoch's mean anew."""
-        if not run.steps_skipped:  # an epoch that goes on in its middle has its counts
+        """Resets the epoch's mean."""
+        if not run.steps_skipped:  # an epoch that is resumed in its middle has its counts
             self._counter.reset()
 
     def _look_at_first(self, run_context: Any) -> None:
@@ -163,7 +163,7 @@ class BatchAccuracy(TrainCallback):
         return {"accuracies": list(self.accuracies_)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Lets the next run go on from a state that `state_dict` returned."""
+        """Restores a state that `state_dict` returned."""
         super().load_state_dict(state)
         self.accuracies_ = list(state["accuracies"])
 

@@ -128,7 +128,7 @@ class CSVLogger(TrainCallback):
         return {"lines": self._lines}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Lets the next run go on with the rows that were there when `state_dict` returned the state."""
+        """Restores a state: the file continues with the rows that were there when `state_dict` returned the state."""
         super().load_state_dict(state)
         self._lines = state["lines"] if "lines" in state else self._lines_in(state["size"])
 

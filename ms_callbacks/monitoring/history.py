@@ -78,7 +78,7 @@ class History(TrainCallback):
         return {"epoch": list(self.epoch), "history": {key: list(values) for key, values in self.history.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Lets the next run go on from a state that `state_dict` returned."""
+        """Restores a state that `state_dict` returned."""
         super().load_state_dict(state)
         self.epoch = list(state["epoch"])
         self.history = {key: list(values) for key, values in state["history"].items()}

@@ -99,7 +99,7 @@ class LossMonitor(TrainCallback, Reporter):
         """Starts the clock of the lines."""
         self._has_warned = False
         self._line_printed, self._steps_at_line = time.perf_counter(), run.steps_skipped
-        if not run.steps_skipped:  # not an epoch that goes on in its middle
+        if not run.steps_skipped:  # not an epoch that is resumed in its middle
             self._total_at_line = (0.0, 0)
         self._steps_before = run.step - run.step_in_epoch
         self._ask_for_line(run, self._steps_at_line)
@@ -133,7 +133,7 @@ class LossMonitor(TrainCallback, Reporter):
         return {"total_at_line": list(self._total_at_line)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Lets the next run go on from a state that `state_dict` returned."""
+        """Restores a state that `state_dict` returned."""
         super().load_state_dict(state)
         total, count = state["total_at_line"]
         self._total_at_line = (total, count)

@@ -117,7 +117,7 @@ def _fetch(url: str, part: Path, md5: str) -> None:
 
 
 def _request(url: str, part: Path) -> None:
-    """Appends to `part` what it lacks; a server that cannot resume begins anew."""
+    """Appends to `part` what it lacks; a server that cannot resume starts over."""
     start = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "ms-callbacks"}
     if start:
