@@ -67,8 +67,8 @@ class Progress:
     def find_place(self) -> None:
         """Learns which epoch the first is; MindSpore tells that to nobody before it begins.
 
-        Later epochs are counted from there: each is numbered again by MindSpore, and moved on by the callback that moves
-        it, with callbacks that see the one number and callbacks that see the other.
+        Later epochs are counted from there: each is numbered again by MindSpore, and moved on by the callback that
+        moves it, with callbacks that see the one number and callbacks that see the other.
         """
         self.initial_epoch = int(self._args["cur_epoch_num"]) - 1
 
