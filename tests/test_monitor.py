@@ -80,14 +80,14 @@ def test_is_better(mode, min_delta, value, best, better):
 )
 def test_auto_goes_by_the_words_of_a_name(name, mode):
     """Whatever its case and its prefix, a known word in the name tells which way is better."""
-    assert Monitor(name).settled("T").mode == mode
+    assert Monitor(name).resolve_mode("T").mode == mode
 
 
 @pytest.mark.parametrize("name", ["my_metric", "score", "accuracy_loss", "lossy"])
 def test_auto_that_cannot_tell_asks_for_the_mode(name):
     """A name with no known word, or with two that disagree, is an error."""
     with pytest.raises(ValueError, match=f"T: mode='auto' cannot tell .*{name!r}.*pass mode='min' or mode='max'"):
-        Monitor(name).settled("T")
+        Monitor(name).resolve_mode("T")
 
 
 def test_auto_goes_by_the_metrics_class_before_its_name():
@@ -96,10 +96,10 @@ def test_auto_goes_by_the_metrics_class_before_its_name():
     class Mine(Accuracy):
         pass
 
-    assert Monitor("my_error", "auto").settled("T", Mine()).mode == "max"
-    assert Monitor("quality", "auto").settled("T", MAE()).mode == "min"
-    assert Monitor("acc", "auto").settled("T", Loss()).mode == "min"
-    assert Monitor("mine", "min").settled("T", Mine()).mode == "min"  # which may turn it round
+    assert Monitor("my_error", "auto").resolve_mode("T", Mine()).mode == "max"
+    assert Monitor("quality", "auto").resolve_mode("T", MAE()).mode == "min"
+    assert Monitor("acc", "auto").resolve_mode("T", Loss()).mode == "min"
+    assert Monitor("mine", "min").resolve_mode("T", Mine()).mode == "min"  # which may turn it round
 
 
 @pytest.mark.parametrize(("mode", "metric"), [("max", Loss()), ("max", MAE()), ("min", Accuracy())])
@@ -108,7 +108,7 @@ def test_a_mode_against_a_metric_of_mindspores_is_refused(mode, metric):
     with pytest.raises(
         ValueError, match=f"T: mode='{mode}' .*but it is MindSpore's {type(metric).__name__}; leave mode"
     ):
-        Monitor("x", mode).settled("T", metric)
+        Monitor("x", mode).resolve_mode("T", metric)
 
 
 def test_tracker_counts_observations_since_the_best():

@@ -13,6 +13,7 @@ from mindspore.dataset import transforms
 from training import dataset, make_model
 
 from ms_callbacks import EarlyStopping, Validate, check_callbacks
+from ms_callbacks.core import mindspore_compat
 from ms_callbacks.core.mindspore_compat import numpy_mismatch
 
 IMAGES = np.ones((8, 1, 4, 4), np.float32)
@@ -108,7 +109,7 @@ def test_it_is_known_by_the_versions_and_by_what_the_error_says(
     monkeypatch: pytest.MonkeyPatch, mindspore: str, numpy: str, error: Optional[Exception], is_named: bool
 ) -> None:
     """Both versions are told."""
-    monkeypatch.setattr(ms, "__version__", mindspore)
+    monkeypatch.setattr(mindspore_compat, "VERSION", mindspore)
     monkeypatch.setattr(np, "__version__", numpy)
     said = numpy_mismatch(error)
     assert (said is not None) == is_named

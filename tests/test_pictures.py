@@ -62,7 +62,7 @@ def titled(*titles):
 
 
 @pytest.mark.parametrize(
-    ("fonts", "titles", "families"),
+    ("present", "titles", "families"),
     [
         ({"Some CJK": "猫狗"}, ["猫", "dog 狗"], [["Some CJK"], ["Some CJK"]]),
         ({"Other": "猫狗", "Some CJK": "猫狗"}, ["猫"], [["Some CJK"]]),  # the likely one
@@ -71,9 +71,9 @@ def titled(*titles):
         ({}, ["Ελληνικά", "Кошка", "naïve café\n≤ µ"], [[], [], []]),  # which matplotlib's own font has
     ],
 )
-def test_a_font_that_has_the_characters_is_chosen(install, capsys, fonts, titles, families):
+def test_a_font_that_has_the_characters_is_chosen(install, capsys, present, titles, families):
     """For each text, among those that are installed, one beside the other where no font has all; nothing is said."""
-    for family, characters in fonts.items():
+    for family, characters in present.items():
         install(family, characters)
     before = dict(matplotlib.rcParams)
     drawn = titled(*titles)
