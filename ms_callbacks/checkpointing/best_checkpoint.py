@@ -20,7 +20,7 @@ from ..core.callback import STEP_END, TrainCallback
 from ..core.hooks import Writer
 from ..core.mindspore_compat import VERSION
 from ..core.model_parts import optimizers_of, placed_parameters, take_apart
-from ..core.monitor import Monitor
+from ..core.monitor_callback import MonitorCallback
 from ..core.names import key_among
 from ..core.parameters import (
     Arrays,
@@ -53,7 +53,7 @@ class _Saves:
     last: Optional[CheckpointRecord]
 
 
-class BestCheckpoint(TrainCallback, Writer):
+class BestCheckpoint(MonitorCallback, Writer):
     """Saves the weights whenever a monitored value is the best so far.
 
     A file on disk is always whole, whatever is killed and whenever: it is written beside its place, flushed to the
@@ -147,14 +147,10 @@ class BestCheckpoint(TrainCallback, Writer):
         reset_on_train_begin: bool = True,
         verbose: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(monitor, mode, min_delta)
         self.filepath = check_path(_OWNER, "filepath", filepath)
         self._template = PathTemplate(_OWNER, os.fspath(filepath))
         checkpoint_io.check_format(_OWNER, os.fspath(filepath))
-        self._monitor = Monitor.checked(_OWNER, monitor, mode, min_delta)
-        self.monitor = monitor
-        self.mode = mode
-        self.min_delta = min_delta
         self.save_top_k = check_int(_OWNER, "save_top_k", save_top_k, -1)
         if self.save_top_k not in (0, 1) and not self._template.fields & {"epoch", "step"}:
             raise ValueError(
@@ -181,7 +177,6 @@ class BestCheckpoint(TrainCallback, Writer):
             raise ValueError(
                 f"{_OWNER}: with save_last=True, {self.filepath!r} is for the last; name the best otherwise"
             )
-        self._resolved = self._monitor
         self._kept: list[CheckpointRecord] = []  # on disk
         self._saved_paths: set[str] = set()  # of all that it has saved in its run, which no other may take
         self._decided: list[
@@ -193,7 +188,7 @@ class BestCheckpoint(TrainCallback, Writer):
 
     def before_train(self, run: Run) -> None:
         """Resolves the mode, and starts the run's files or continues with those of an earlier one."""
-        self._resolved = self._monitor.resolve_mode(_OWNER, run.metric(_OWNER, self.monitor))
+        super().before_train(run)
         for folder in {os.path.dirname(path) for path in (self.filepath, os.path.realpath(self.filepath))}:
             atomic_files.remove_orphans(folder)
         self._is_anew = not self.continues
@@ -216,7 +211,6 @@ class BestCheckpoint(TrainCallback, Writer):
     def check(self, run: Run) -> None:
         """Raises where the value is not there, or files could not be written under their names."""
         super().check(run)
-        self._monitor.resolve_mode(_OWNER, run.metric(_OWNER, self.monitor))
         if run.result_names is not None:
             self._template.check([*run.train_names, *run.result_names], more_may_come=run.may_have_others)
         for other in run.callbacks:
@@ -264,8 +258,8 @@ class BestCheckpoint(TrainCallback, Writer):
     def needs(self, run: Run) -> Needs:
         """The weights, the optimizer where it is saved too, and the loss where that decides or is part of a name."""
         optimizer = Needs.OPTIMIZER if self.save_optimizer else Needs.NOTHING
-        follows_loss = any(map(run.follows, (self.monitor, *self._template.fields)))
-        return super().needs(run) | Needs.WEIGHTS | optimizer | (Needs.LOSS if follows_loss else Needs.NOTHING)
+        loss = Needs.LOSS if any(map(run.follows, self._template.fields)) else Needs.NOTHING
+        return super().needs(run) | Needs.WEIGHTS | optimizer | loss
 
     @property
     def needs_losses(self) -> bool:
@@ -376,7 +370,7 @@ class BestCheckpoint(TrainCallback, Writer):
         `filepath`, which may have been moved: it is from there that they are loaded, and removed once they are outdone,
         and a state may come from anywhere.
         """
-        super().load_state_dict(state)
+        TrainCallback.load_state_dict(self, state)  # its best is what is on disk
         self._run_id, self._runs_before = state["run"], state["runs_before"]
         kept = [(os.path.basename(each["path"]), each["record"]) for each in state["kept"]]
         self._kept = self._decided = [
@@ -413,11 +407,11 @@ class BestCheckpoint(TrainCallback, Writer):
         return with_optimizer(run.train_network, run.weights) if self.save_optimizer else run.weights
 
     def _is_kept(self, value: float) -> bool:
-        if self.save_top_k == 0 or not self._resolved.is_better(value, self.initial_value_threshold):
+        if self.save_top_k == 0 or not self.best.monitor.is_better(value, self.initial_value_threshold):
             return False
         if self.save_top_k == -1 or len(self._decided) < self.save_top_k:
             return True
-        return self._resolved.is_better(value, self._decided[-1].value)
+        return self.best.monitor.is_better(value, self._decided[-1].value)
 
     def _decide(self, run: Run, value: float) -> Optional[CheckpointRecord]:
         """What the epoch leaves behind, ranked among the others; `None` where that is nothing."""
@@ -447,7 +441,7 @@ class BestCheckpoint(TrainCallback, Writer):
         if self._template.fields and not self.overwrite and self.initial_value_threshold is None:
             with contextlib.suppress(ValueError):
                 there = self._comparable(at(new.path)) if os.path.exists(new.path) else new
-                if there.record.get("run") != self._run_id and not self._resolved.is_better(new.value, there.value):
+                if there.record.get("run") != self._run_id and not self.best.monitor.is_better(new.value, there.value):
                     return f"{new.path!r} of an earlier run has {there.value:.6g}"
         return None
 
@@ -496,7 +490,7 @@ class BestCheckpoint(TrainCallback, Writer):
             record = verified(kept)
         except (OSError, ValueError):
             raise ValueError("it is damaged or incomplete") from None
-        if (record.get("monitor"), record.get("mode")) != (self.monitor, self._resolved.mode):
+        if (record.get("monitor"), record.get("mode")) != (self.monitor, self.best.monitor.mode):
             raise ValueError(f"it is the best by {record.get('monitor')!r} ({record.get('mode')!r})")
         if not isinstance(record.get("value"), float):
             raise ValueError("its record has no value")
@@ -589,7 +583,7 @@ class BestCheckpoint(TrainCallback, Writer):
 
     def _ranked(self, kept: Iterable[CheckpointRecord]) -> list[CheckpointRecord]:
         # Sorting is stable: of equal values the earlier stays before the later.
-        return sorted(kept, key=lambda each: each.value, reverse=self._resolved.mode == "max")
+        return sorted(kept, key=lambda each: each.value, reverse=self.best.monitor.mode == "max")
 
     def _record(self, run: Run, value: Optional[float]) -> dict[str, Any]:
         return {
@@ -598,7 +592,7 @@ class BestCheckpoint(TrainCallback, Writer):
             "runs_before": self._runs_before,
             "filepath": os.path.basename(self.filepath),
             "monitor": self.monitor,
-            "mode": self._resolved.mode,
+            "mode": self.best.monitor.mode,
             "value": value if value is not None and np.isfinite(value) else None,
             "epoch": self.epoch_of(run),
             "step": run.step,

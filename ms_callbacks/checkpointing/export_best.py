@@ -12,9 +12,9 @@ from mindspore import Tensor, nn
 
 from ..core import atomic_files, distributed
 from ..core.arguments import check_cell, check_choice, check_path
-from ..core.callback import STEP_BEGIN, TrainCallback
+from ..core.callback import STEP_BEGIN
 from ..core.hooks import Writer
-from ..core.monitor import BestTracker, Monitor
+from ..core.monitor_callback import MonitorCallback
 from ..core.parameters import Snapshot, check_parameters, flaw_in
 from ..core.placement import Needs
 from ..core.run import Run
@@ -25,7 +25,7 @@ __all__ = ["ExportBest"]
 _OWNER = "ExportBest"
 
 
-class ExportBest(TrainCallback, Writer):
+class ExportBest(MonitorCallback, Writer):
     """Exports the network with its best weights when training ends, also where it was stopped early.
 
     The best weights are kept in memory, one copy of the parameters. At the end they are written into the network,
@@ -101,12 +101,9 @@ class ExportBest(TrainCallback, Writer):
         network: Optional[nn.Cell] = None,
         verbose: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(monitor, mode)
         self.filepath = check_path(_OWNER, "filepath", filepath)
         check_format(_OWNER, os.fspath(filepath))
-        self._monitor = Monitor.checked(_OWNER, monitor, mode, 0.0)
-        self.monitor = monitor
-        self.mode = mode
         self.inputs = inputs
         self._given = None if inputs is None else _as_tensors(inputs)
         self.network = check_cell(_OWNER, "network", network)
@@ -115,7 +112,7 @@ class ExportBest(TrainCallback, Writer):
 
     def before_train(self, run: Run) -> None:
         """Resolves the mode, and tries the export where the inputs are known already."""
-        self._best.monitor = self._monitor.resolve_mode(_OWNER, run.metric(_OWNER, self.monitor))
+        super().before_train(run)
         self._examples = None
         atomic_files.remove_orphans(os.path.dirname(os.path.realpath(self.filepath)))
         self._snapshot, self._best_weights = Snapshot(run.weights, self._best_weights), {}
@@ -127,7 +124,6 @@ class ExportBest(TrainCallback, Writer):
     def check(self, run: Run) -> None:
         """Raises where the value is not there, or the file could not be written."""
         super().check(run)
-        self._monitor.resolve_mode(_OWNER, run.metric(_OWNER, self.monitor))
         twins = [one for one in run.callbacks if isinstance(one, ExportBest) and one.target_path == self.target_path]
         if len(twins) > 1:
             raise ValueError(f"{_OWNER}: two callbacks export to {self.filepath!r}; give each a filepath of its own")
@@ -148,23 +144,17 @@ class ExportBest(TrainCallback, Writer):
 
     def needs(self, run: Run) -> Needs:
         """The weights, the network, and the loss where it decides by it."""
-        loss = Needs.LOSS if run.follows(self.monitor) else Needs.NOTHING
-        return super().needs(run) | Needs.WEIGHTS | Needs.OUTPUTS | loss
-
-    @property
-    def needs_losses(self) -> bool:
-        """Where the training loss is watched."""
-        return self._run.follows(self.monitor)
+        return super().needs(run) | Needs.WEIGHTS | Needs.OUTPUTS
 
     def after_epoch(self, run: Run) -> None:
         """Keeps the weights where the epoch's value is the best."""
         value = run.value(_OWNER, self.monitor)
         if value is None or self._snapshot is None:
             return
-        is_flawed = self._best.monitor.is_better(value, self.best_) and flaw_in(run.weights) is not None
+        is_flawed = self.best.monitor.is_better(value, self.best_) and flaw_in(run.weights) is not None
         if any(distributed.total([is_flawed])):  # for all ranks, whichever found it
             value = math.nan
-        if self._best.observe(value, run.epoch):
+        if self.best.observe(value, run.epoch):
             self._snapshot = Snapshot(run.weights)  # the memory of the copy before is for the next
             self._snapshot = run.copies.take(run.weights)
 
@@ -186,24 +176,13 @@ class ExportBest(TrainCallback, Writer):
         if is_over and best is not None and distributed.count() > 1 and distributed.is_first():
             self._export_best(self._run, best)
 
-    @property
-    def best_(self) -> Optional[float]:
-        """The best value observed; `None` before the first."""
-        return self._best.best
-
-    @property
-    def best_epoch_(self) -> int:
-        """The epoch of the best value; 0 before the first."""
-        return self._best.best_epoch
-
     def state_dict(self) -> dict[str, Any]:
         """The best so far, and what was exported."""
-        return {**self._best.state_dict(), "path": self.path_, "difference": self.difference_}
+        return {**super().state_dict(), "path": self.path_, "difference": self.difference_}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a state that `state_dict` returned."""
         super().load_state_dict(state)
-        self._best.load_state_dict(state)
         self.path_ = None if state["path"] is None else self.filepath  # the folder may have been moved
         self.difference_ = state["difference"]
 
@@ -222,7 +201,7 @@ class ExportBest(TrainCallback, Writer):
 
     def reset_state(self) -> None:
         """Forgets what earlier runs have taught it."""
-        self._best = BestTracker(self._monitor)
+        super().reset_state()
         self._snapshot = None
         self._best_weights = {}
         self._examples = None

@@ -9,10 +9,9 @@ import numpy as np
 
 from ..core import distributed
 from ..core.arguments import check_bool, check_choice, check_int, check_number
-from ..core.callback import TrainCallback
 from ..core.console import counted, emit, in_a_row
 from ..core.hooks import Restorer
-from ..core.monitor import BestTracker, Monitor
+from ..core.monitor_callback import MonitorCallback
 from ..core.parameters import Snapshot, check_parameters, flaw_in
 from ..core.placement import Needs
 from ..core.run import Run
@@ -20,7 +19,7 @@ from ..core.run import Run
 __all__ = ["EarlyStopping"]
 
 
-class EarlyStopping(TrainCallback, Restorer):
+class EarlyStopping(MonitorCallback, Restorer):
     """Stops training when a monitored value has not become better for `patience` observations.
 
     The decisions are those of Keras 3 for every argument shared with its `EarlyStopping`, and those of Lightning for
@@ -101,12 +100,8 @@ class EarlyStopping(TrainCallback, Restorer):
         reset_on_train_begin: bool = True,
         verbose: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(monitor, mode, min_delta)
         owner = "EarlyStopping"
-        self._monitor = Monitor.checked(owner, monitor, mode, min_delta)
-        self.monitor = monitor
-        self.mode = mode
-        self.min_delta = min_delta
         self.patience = check_int(owner, "patience", patience, 0)
         self.start_from_epoch = check_int(owner, "start_from_epoch", start_from_epoch, 0)
         self.restore_best_weights = check_bool(owner, "restore_best_weights", restore_best_weights)
@@ -123,7 +118,7 @@ class EarlyStopping(TrainCallback, Restorer):
 
     def before_train(self, run: Run) -> None:
         """Resolves the mode, and makes room for the best weights."""
-        self._best.monitor = self._resolve_mode(run)
+        super().before_train(run)
         if self.restore_best_weights:
             kept = {} if self._snapshot is None else self._snapshot.arrays
             self._snapshot = Snapshot(run.weights, self._best_weights or kept)
@@ -133,19 +128,17 @@ class EarlyStopping(TrainCallback, Restorer):
     def check(self, run: Run) -> None:
         """Raises where the value is not there, or the weights could not be written back."""
         super().check(run)
-        self._resolve_mode(run)
         if self.restore_best_weights:
             check_parameters("EarlyStopping", run.weights)
 
     def needs(self, run: Run) -> Needs:
         """The loss, where it decides by it, and the weights that it restores."""
-        weights = Needs.WEIGHTS if self.restore_best_weights else Needs.NOTHING
-        return super().needs(run) | weights | (Needs.LOSS if run.follows(self.monitor) else Needs.NOTHING)
+        return super().needs(run) | (Needs.WEIGHTS if self.restore_best_weights else Needs.NOTHING)
 
     @property
     def needs_losses(self) -> bool:
         """Where the training loss is watched or printed."""
-        return self._run.follows(self.monitor) or self.verbose == 2
+        return super().needs_losses or self.verbose == 2
 
     def tells_of(self, name: str) -> bool:
         """What it watches; with `verbose=2`, whatever there is."""
@@ -179,20 +172,10 @@ class EarlyStopping(TrainCallback, Restorer):
         if not self._has_ended:
             self._restore(together=False)
 
-    @property
-    def best_(self) -> Optional[float]:
-        """The best value observed; `None` before the first."""
-        return self._best.best
-
-    @property
-    def best_epoch_(self) -> int:
-        """The epoch of the best value; 0 before the first."""
-        return self._best.best_epoch
-
     def state_dict(self) -> dict[str, Any]:
         """The best so far, the wait, and why it stopped."""
         return {
-            **self._best.state_dict(),
+            **super().state_dict(),
             "wait": self.wait_,
             "stopped_epoch": self.stopped_epoch_,
             "stop_reason": self.stop_reason_,
@@ -201,7 +184,6 @@ class EarlyStopping(TrainCallback, Restorer):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a state that `state_dict` returned."""
         super().load_state_dict(state)
-        self._best.load_state_dict(state)
         self.wait_ = state["wait"]
         self.stopped_epoch_ = state["stopped_epoch"]
         self.stop_reason_ = state["stop_reason"]
@@ -214,12 +196,9 @@ class EarlyStopping(TrainCallback, Restorer):
         """Takes the best weights."""
         self._best_weights = dict(arrays)
 
-    def _resolve_mode(self, run: Run) -> Monitor:
-        return self._monitor.resolve_mode("EarlyStopping", run.metric("EarlyStopping", self.monitor))
-
     def reset_state(self) -> None:
         """Forgets what earlier runs have taught it."""
-        self._best = BestTracker(self._monitor)
+        super().reset_state()
         self._snapshot = None
         self._best_weights = {}
         self.wait_ = 0
@@ -227,16 +206,16 @@ class EarlyStopping(TrainCallback, Restorer):
         self.stop_reason_ = ""
 
     def _observe(self, value: float, epoch: int) -> bool:
-        self._is_best = self._best.observe(value, epoch)
+        self._is_best = self.best.observe(value, epoch)
         self.wait_ += 1
         # Better than before but not than the baseline: the best, and yet patience keeps running.
-        if self._is_best and (self.baseline is None or self._best.monitor.is_better(value, self.baseline)):
+        if self._is_best and (self.baseline is None or self.best.monitor.is_better(value, self.baseline)):
             self.wait_ = 0
         return self._is_best
 
     def _flaw(self, run: Run, value: float) -> Optional[str]:
         """What makes the epoch's weights none to come back to, where its value would make them the best."""
-        if self._snapshot is None or not self._best.monitor.is_better(value, self.best_):
+        if self._snapshot is None or not self.best.monitor.is_better(value, self.best_):
             return None
         flaw = flaw_in(run.weights)
         if any(distributed.total([flaw is not None])):  # for all ranks, whichever found it
@@ -254,7 +233,7 @@ class EarlyStopping(TrainCallback, Restorer):
         )
 
     def _reason(self, value: float, epoch: int) -> str:
-        monitor, name = self._best.monitor, self.monitor
+        monitor, name = self.best.monitor, self.monitor
         if self.check_finite and not math.isfinite(value):
             return f"{name} is {value}"
         if self.stopping_threshold is not None and monitor.is_beyond(value, self.stopping_threshold):

@@ -9,14 +9,13 @@ from ..core.arguments import check_bool, check_choice, check_int, check_number
 from ..core.console import in_a_row
 from ..core.learning_rates import Rates, shortest
 from ..core.lr_callback import RateSetter, check_per_group, checked_per_group, for_group, remember
-from ..core.monitor import BestTracker, Monitor
-from ..core.placement import Needs
+from ..core.monitor_callback import MonitorCallback
 from ..core.run import Run
 
 __all__ = ["ReduceLROnPlateau"]
 
 
-class ReduceLROnPlateau(RateSetter):
+class ReduceLROnPlateau(MonitorCallback, RateSetter):
     """Multiplies the learning rate by `factor` when a monitored value has stopped getting better.
 
     That is when `patience` observations in a row were not better than the best before them. The decisions are those
@@ -69,37 +68,24 @@ class ReduceLROnPlateau(RateSetter):
         reset_on_train_begin: bool = True,
         verbose: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(monitor, mode, min_delta)
         owner = "ReduceLROnPlateau"
-        self._monitor = Monitor.checked(owner, monitor, mode, min_delta)
-        self.monitor = monitor
-        self.mode = mode
-        self.min_delta = min_delta
         self.factor = check_number(owner, "factor", factor, above=0, below=1)
         self.patience = check_int(owner, "patience", patience, 0)
         self.cooldown = check_int(owner, "cooldown", cooldown, 0)
         self.min_lr = checked_per_group(owner, "min_lr", min_lr, minimum=0)
         self.reset_on_train_begin = check_bool(owner, "reset_on_train_begin", reset_on_train_begin)
         self.verbose = check_choice(owner, "verbose", verbose, (0, 1))
-        self.reset_state()
+        self._cooling = 0
 
-    def before_train(self, run: Run) -> None:
-        """Resolves the mode, and finds the optimizers."""
-        super().before_train(run)
-        self._best.monitor = self._resolve_mode(run)
-
-    def check(self, run: Run) -> None:
-        """Raises where the value is not there."""
-        super().check(run)
-        self._resolve_mode(run)
+    def reset_state(self) -> None:
+        """Forgets what earlier runs have taught it."""
+        super().reset_state()
+        self._cooling = 0
 
     def check_groups(self, rates: Rates) -> None:
         """Raises where `min_lr` does not have one entry for each parameter group."""
         check_per_group("ReduceLROnPlateau", "min_lr", self.min_lr, rates)
-
-    def needs(self, run: Run) -> Needs:
-        """The loss, where it decides by it."""
-        return super().needs(run) | (Needs.LOSS if self.watches_loss(run) else Needs.NOTHING)
 
     def watches_loss(self, run: Run) -> bool:
         """Where `monitor` is the training loss, or another value of the training steps."""
@@ -110,47 +96,33 @@ class ReduceLROnPlateau(RateSetter):
         value = run.value("ReduceLROnPlateau", self.monitor)
         if value is not None and self._observe(value, self.epoch_of(run)) and self._lower(run):
             self._cooling = self.cooldown
-            self._best.wait = 0
-
-    @property
-    def best_(self) -> Any:
-        """The best value observed; `None` before the first."""
-        return self._best.best
+            self.best.wait = 0
 
     @property
     def wait_(self) -> int:
         """How many observations have passed since the best, or since the rate was lowered."""
-        return self._best.wait
+        return self.best.wait
 
     def state_dict(self) -> dict[str, Any]:
         """The best so far, the wait and the cooldown."""
-        return {**self._best.state_dict(), "cooling": self._cooling}
+        return {**super().state_dict(), "cooling": self._cooling}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a state that `state_dict` returned."""
         super().load_state_dict(state)
-        self._best.load_state_dict(state)
         self._cooling = state["cooling"]
-
-    def _resolve_mode(self, run: Run) -> Monitor:
-        return self._monitor.resolve_mode("ReduceLROnPlateau", run.metric("ReduceLROnPlateau", self.monitor))
-
-    def reset_state(self) -> None:
-        """Forgets what earlier runs have taught it."""
-        self._best = BestTracker(self._monitor)
-        self._cooling = 0
 
     def _observe(self, value: float, epoch: int) -> bool:
         """Takes one value in; returns whether patience is at its end."""
         if self._cooling > 0:
             self._cooling -= 1
-            self._best.wait = 0
-        if self._best.observe(value, epoch):
+            self.best.wait = 0
+        if self.best.observe(value, epoch):
             return False
         if self._cooling > 0:
-            self._best.wait = 0
+            self.best.wait = 0
             return False
-        return self._best.wait >= self.patience
+        return self.best.wait >= self.patience
 
     def _lower(self, run: Run) -> bool:
         assert self._rates is not None
@@ -165,6 +137,6 @@ class ReduceLROnPlateau(RateSetter):
             rates = "/".join(f"{rate:.6g}" for rate in new)
             self.say(
                 f"learning rate {rates} from epoch {self.epoch_of(run) + 1} on: {self.monitor} was not better than "
-                f"{'any' if self.best_ is None else format(self.best_, '.6g')} {in_a_row(self._best.wait)}"
+                f"{'any' if self.best_ is None else format(self.best_, '.6g')} {in_a_row(self.best.wait)}"
             )
         return True
