@@ -34,7 +34,18 @@ STEP_BEGIN, STEP_END = "on_train_step_begin", "on_train_step_end"
 _HANDED_OUT = ("_handing_over", "_finding_place", "_own_acts", "_run", "_unguard")  # by a run, and gone with it
 _WHILE_IT_LASTS = (*_HANDED_OUT, "_depth", "is_used")
 _MADE: list[weakref.ref[TrainCallback]] = []
+# What to override, where MindSpore's hook runs a phase of the callback.
+_PHASES = {
+    "on_train_begin": "before_train",
+    "on_train_epoch_begin": "before_epoch",
+    "on_train_epoch_end": "after_epoch",
+    "on_train_end": "after_train",
+}
 _EPOCH_BEGIN = ("on_train_epoch_begin", "epoch_begin")  # and its name before MindSpore 2.0
+
+
+def _nothing() -> None:
+    """Where a class does not have a hook of its own."""
 
 
 class TrainCallback(Callback):
@@ -67,6 +78,16 @@ class TrainCallback(Callback):
     _finding_place: tuple[Act, ...] = ()
     _own_acts: tuple[Act, ...] = ()
     _unguard: Optional[Callable[[], None]] = None  # of the first callback of a run, which guards for all
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for hook, phase in _PHASES.items():
+            method = inspect.unwrap(vars(cls).get(hook, _nothing))
+            if inspect.isfunction(method) and method is not _nothing and hook not in method.__code__.co_names:
+                raise TypeError(
+                    f"{cls.__name__}: {hook} is overridden without a call of super().{hook}(run_context), and what its "
+                    f"base class does there would be lost; override {phase}(run) instead"
+                )
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,7 +170,8 @@ class TrainCallback(Callback):
                 self._finding_place = (self._find_place,)
         self.at_step(STEP_BEGIN)
         self.at_step(STEP_END)
-        self.before_train(self._run)
+        with self._noted("before_train"):
+            self.before_train(self._run)
         for each in self.inner:
             each.on_train_begin(run_context)
 
@@ -176,7 +198,8 @@ class TrainCallback(Callback):
                 tell_of_eval_loss(run)
                 tell_of_sunk_losses(run)
             self.check_plan(run)
-        self.before_epoch(run)
+        with self._noted("before_epoch"):
+            self.before_epoch(run)
 
     def _find_place(self, run_context: Any) -> None:
         """Begins the first epoch for all of ours, now that every callback after them has had its say on its number."""
@@ -194,12 +217,25 @@ class TrainCallback(Callback):
         self._run.end_epoch()
         self._last_epoch = self.epoch_of(self._run)
         if not self._run.stopped_mid_epoch:
-            self.after_epoch(self._run)
+            with self._noted("after_epoch"):
+                self.after_epoch(self._run)
 
     def on_train_end(self, run_context: Any) -> None:
         """Calls `after_train`."""
         self._run.end()
-        self.after_train(self._run)
+        with self._noted("after_train"):
+            self.after_train(self._run)
+
+    @contextlib.contextmanager
+    def _noted(self, phase: str) -> Iterator[None]:
+        """Notes at an exception where it was raised; Python before 3.11 keeps the note and does not print it."""
+        try:
+            yield
+        except Exception as error:
+            run = self._run
+            note = f"raised in {type(self).__name__}.{phase}, epoch {run.epoch}, step {run.step_in_epoch}"
+            error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
+            raise
 
     def check(self, run: Run) -> None:
         """Raises where the run could not go well; changes nothing, so that it can be asked without a run."""
