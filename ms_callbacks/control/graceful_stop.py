@@ -166,7 +166,9 @@ class GracefulStop(TrainCallback):
         stopping, asked, seconds = distributed.gathered(own).max(0).tolist()
         if self._steps:  # since they last asked each other, which may just have been
             steps = _SECONDS_BETWEEN_TALKS * self._steps / max(seconds, 1e-6)
-            self._steps_between_talks = int(min(max(steps, 1), _MOST_STEPS_BETWEEN_TALKS))
+            # The first steps of an epoch may seem fast, such as those that the device has only been handed.
+            most = min(2 * self._steps_between_talks, _MOST_STEPS_BETWEEN_TALKS)
+            self._steps_between_talks = int(min(max(steps, 1), most))
         self._steps, self._talked_at = 0, now
         return int(stopping), bool(asked)
 
