@@ -15,6 +15,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
+from mindspore.parallel import _auto_parallel_context
 from mindspore.train import Callback
 from sinking import sinking_model
 from test_contract import MAKE, watched
@@ -259,7 +260,7 @@ def context():
 
 
 @pytest.mark.skipif(not HAS_AUTO_PARALLEL, reason="this MindSpore has no AutoParallel")
-def test_an_evaluation_leaves_the_auto_parallel_context_as_it_was(graph):
+def test_an_evaluation_leaves_the_auto_parallel_context_as_it_was(graph, monkeypatch):
     """`Model.eval` resets it, and gradients were no longer averaged from then on."""
     from mindspore.parallel.auto_parallel import AutoParallel
 
@@ -275,6 +276,8 @@ def test_an_evaluation_leaves_the_auto_parallel_context_as_it_was(graph):
         def on_train_epoch_end(self, run_context):
             seen.append(context())
 
+    for level in ("warning", "error"):
+        monkeypatch.setattr(_auto_parallel_context.logger, level, lambda *given: pytest.fail(f"said: {given}"))
     model.train(3, dataset(), callbacks=[Validate(model, valid_dataset()), Look()])
     assert len(seen) == 6
     assert all(each == seen[0] for each in seen)

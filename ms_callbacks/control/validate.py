@@ -180,7 +180,7 @@ class Validate(TrainCallback, Evaluator):
             self._losses, self._samples = [], []
             before = self._written_by_evaluation(run)
             before.take()
-            with parallel_context_kept():
+            with parallel_context_kept(self.model.predict_network):
                 metrics = self.model.eval(self.dataset, callbacks=[hooks])
             self._written = before.changed()
             Snapshot(self._written, before.arrays).restore(together=False)

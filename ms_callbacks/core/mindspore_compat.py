@@ -104,29 +104,44 @@ class MadeWith(NamedTuple):
 
 
 def made_with(model: Model) -> MadeWith:
-    """The network, the loss function and the optimizer that a Model was made with, of which it tells none."""
+    """The network, the loss function and the optimizer that a Model was made with, of which it tells none.
+
+    MindSpore 2.0 to 2.10 keep them private. Goes when a Model has them as attributes.
+    """
     return MadeWith(model._network, model._loss_fn, model._optimizer)
 
 
 def parallel_mode_of(model: Model) -> str:
-    """How a Model shares its work out; MindSpore's context no longer tells it once the Model is made."""
+    """How a Model shares its work out; MindSpore's context no longer tells it once the Model is made.
+
+    MindSpore 2.0 to 2.10 keep it private. Goes when a Model tells it.
+    """
     return str(model._parallel_mode)
 
 
 def eval_indexes_of(model: Model) -> Optional[list[int]]:
-    """Where loss, prediction and label are among what a Model's evaluation gives; `None` where nobody has said."""
+    """Where loss, prediction and label are among what a Model's evaluation gives; `None` where nobody has said.
+
+    MindSpore 2.0 to 2.10 keep them private. Goes when a Model tells them.
+    """
     indexes: Optional[list[int]] = getattr(model, "_eval_indexes", None)
     return indexes
 
 
 def metrics_of(model: Model) -> dict[str, Any]:
-    """The metrics that a Model was made with, by name."""
+    """The metrics that a Model was made with, by name.
+
+    MindSpore 2.0 to 2.10 keep them private. Goes when a Model tells them.
+    """
     return dict(getattr(model, "_metric_fns", None) or {})
 
 
 @contextlib.contextmanager
 def copied_metrics(model: Model) -> Iterator[dict[str, Any]]:
-    """Copies of a Model's metrics in their place."""
+    """Copies of a Model's metrics in their place.
+
+    MindSpore 2.0 to 2.10 evaluate into the Model's own metrics alone. Goes when `Model.eval` takes others.
+    """
     metrics = model._metric_fns
     model._metric_fns = copy.deepcopy(metrics)
     try:
@@ -136,19 +151,29 @@ def copied_metrics(model: Model) -> Iterator[dict[str, Any]]:
 
 
 def update_metrics(model: Model, outputs: Any) -> None:
-    """Gives the metrics the outputs of a first batch, as an evaluation does."""
+    """Gives the metrics the outputs of a first batch, as an evaluation does.
+
+    MindSpore 2.0 to 2.10 do it within `Model.eval` alone. Goes when a batch can be given to a Model's metrics.
+    """
     model._clear_metrics()
     model._update_metrics(outputs)
 
 
 def set_training(model: Model, network: nn.Cell) -> None:
-    """Sets the cells to training, where the Model would do so at its next step."""
+    """Sets the cells to training, where the Model would do so at its next step.
+
+    MindSpore 2.0 to 2.10 remember in the Model whether they have done so. Goes when a step sets nothing.
+    """
     model._check_network_mode(network, True)
 
 
 @contextlib.contextmanager
 def flags_kept(cell: nn.Cell) -> Iterator[None]:
-    """Gives back the `training` flag of each cell, and the phase that the next call would be compiled for."""
+    """Gives back the `training` flag of each cell, and the phase that the next call would be compiled for.
+
+    MindSpore 2.0 to 2.10 compile by the phase that a cell was called in last. Goes when a cell is asked without being
+    changed.
+    """
     phase, flags = cell._phase, [(each, each.training) for _, each in cell.cells_and_names()]
     try:
         yield
@@ -174,7 +199,8 @@ class TrainingCall(NamedTuple):
 def training_call() -> Optional[TrainingCall]:
     """The call that is under way; `None` where that is not MindSpore's own loop.
 
-    MindSpore 2.0 to 2.10 tell a callback none of it, so the calling frames are asked.
+    MindSpore 2.0 to 2.10 tell a callback none of it, so the calling frames are asked. Goes when a callback is given its
+    Model and what `fit` evaluates.
     """
     frame = _calling_frame(lambda values: "valid_infos" in values)
     if frame is None:
@@ -186,7 +212,10 @@ def training_call() -> Optional[TrainingCall]:
 
 
 def evaluating_model() -> Optional[Model]:
-    """The Model whose evaluation is under way, which MindSpore 2.0 to 2.10 keep from a callback; `None` for none."""
+    """The Model whose evaluation is under way, which MindSpore 2.0 to 2.10 keep from a callback; `None` for none.
+
+    Goes when a callback is given its Model.
+    """
     frame = _calling_frame(lambda values: True)
     return None if frame is None else frame.f_locals["self"]  # type: ignore[no-any-return]
 
@@ -204,33 +233,51 @@ def _calling_frame(is_it: Callable[[Mapping[str, Any]], bool]) -> Optional[Frame
 
 
 def own_parameters(cell: nn.Cell) -> dict[str, Parameter]:
-    """The parameters that a cell holds itself, and not by a cell of its own, by attribute."""
+    """The parameters that a cell holds itself, and not by a cell of its own, by attribute.
+
+    MindSpore 2.0 to 2.10 list those of all cells within too. Goes when `Cell` lists its own.
+    """
     held: dict[str, Parameter] = cell._params
     return held
 
 
 def own_tensors(cell: nn.Cell) -> dict[str, Tensor]:
-    """The same, and its buffers, which 2.7 and newer have."""
+    """The same, and its buffers, which 2.7 and newer have.
+
+    Goes with `own_parameters`.
+    """
     return {**own_parameters(cell), **vars(cell).get("_buffers", {})}
 
 
 def within_loss_cell(cell: nn.Cell) -> tuple[nn.Cell, Any]:
-    """The network and the loss in a `WithLossCell`."""
+    """The network and the loss in a `WithLossCell`.
+
+    MindSpore 2.0 to 2.10 keep both private. Goes when the cell has them as attributes.
+    """
     return cell._backbone, cell._loss_fn
 
 
 def backbone_of(cell: nn.Cell) -> nn.Cell:
-    """The network in a cell that MindSpore has put around it."""
+    """The network in a cell that MindSpore has put around it.
+
+    MindSpore 2.0 to 2.10 keep it private. Goes with `within_loss_cell`.
+    """
     return cell._backbone  # type: ignore[no-any-return]
 
 
 def classes_of_nn(names: Iterable[str]) -> list[type]:
-    """The classes of `mindspore.nn` by these names, those that this version has."""
+    """The classes of `mindspore.nn` by these names, those that this version has.
+
+    2.0 has fewer than 2.10. Goes with MindSpore 2.0.
+    """
     return [getattr(nn, name) for name in names if hasattr(nn, name)]
 
 
 def convolutions_2d() -> tuple[type, ...]:
-    """The classes of 2-D convolutions; those of `mindspore.mint` too, which 2.3 and newer have."""
+    """The classes of 2-D convolutions; those of `mindspore.mint` too, which 2.3 and newer have.
+
+    Goes with MindSpore 2.0.
+    """
     try:
         mint = importlib.import_module("mindspore.mint.nn")
     except ImportError:
@@ -240,13 +287,19 @@ def convolutions_2d() -> tuple[type, ...]:
 
 
 def is_lars(optimizer: Any) -> bool:
-    """Whether an optimizer is `nn.LARS`, which wraps another; MindSpore 2.10 has none."""
+    """Whether an optimizer is `nn.LARS`, which wraps another; MindSpore 2.10 has none.
+
+    Goes with the last MindSpore that has it, 2.9.
+    """
     lars = getattr(nn, "LARS", None)
     return lars is not None and isinstance(optimizer, lars)
 
 
 def write_into(parameter: Parameter, tensor: Tensor) -> None:
-    """Writes into the memory that a parameter has; `copy_`, absent in 2.0, does not copy twice."""
+    """Writes into the memory that a parameter has; `copy_`, absent in 2.0, does not copy twice.
+
+    Goes with MindSpore 2.0.
+    """
     (getattr(parameter, "copy_", None) or functools.partial(ops.assign, parameter))(tensor)
 
 
@@ -254,25 +307,34 @@ def detached(value: Any) -> Any:
     """The tensor without what it was computed from; anything else as it is.
 
     In PYNATIVE mode of MindSpore 2.8 and newer, an output holds on to the graph that gradients would go back through;
-    older ones have no such graph, and a `Tensor` of 2.0 no `data`.
+    older ones have no such graph, and a `Tensor` of 2.0 no `data`. Goes with MindSpore 2.0, and is `value.data` then.
     """
     return getattr(value, "data", value) if isinstance(value, Tensor) else value
 
 
 def holds_its_graph() -> bool:
-    """Whether an output holds on to the graph behind it, and `detached` lets it go: in PYNATIVE mode, not on 2.0."""
+    """Whether an output holds on to the graph behind it, and `detached` lets it go: in PYNATIVE mode, not on 2.0.
+
+    Goes with `detached`.
+    """
     return ms.get_context("mode") == ms.PYNATIVE_MODE and hasattr(Tensor, "data")
 
 
 def tensor_classes() -> list[type]:
-    """The classes of tensors: 2.0 to 2.7 have another for results that are still being computed."""
+    """The classes of tensors: 2.0 to 2.7 have another for results that are still being computed.
+
+    Goes with MindSpore 2.7.
+    """
     with contextlib.suppress(ImportError):
         return [Tensor, importlib.import_module("mindspore.common._stub_tensor").StubTensor]
     return [Tensor]
 
 
 def random_state() -> Callable[[], None]:
-    """What gives back the state of MindSpore's random numbers, as it is now; 2.0 has no generator."""
+    """What gives back the state of MindSpore's random numbers, as it is now; 2.0 has no generator.
+
+    MindSpore 2.0 to 2.10 count their draws in a private table. Goes when `set_rng_state` gives that back too.
+    """
     kernels = dict(_KERNEL_SEEDS)
     generator = ms.get_rng_state() if hasattr(ms, "get_rng_state") else None
 
@@ -287,7 +349,10 @@ def random_state() -> Callable[[], None]:
 
 
 def export_onnx(network: nn.Cell, inputs: tuple[Any, ...], path: str) -> None:
-    """Writes ONNX, by a module of its own since 2.8."""
+    """Writes ONNX, by a module of its own since 2.8.
+
+    Goes with MindSpore 2.7.
+    """
     if hasattr(ms, "onnx"):
         ms.onnx.export(network, *inputs, file_name=path)
     else:
@@ -297,7 +362,8 @@ def export_onnx(network: nn.Cell, inputs: tuple[Any, ...], path: str) -> None:
 def launches_block() -> bool:
     """Whether each operator of PYNATIVE mode is waited for.
 
-    MindSpore tells of its old setting for this to anyone, of the new one (2.6 and newer) to itself alone.
+    MindSpore tells of its old setting for this to anyone, of the new one (2.6 and newer) to itself alone. Goes when
+    `mindspore.runtime` tells it.
     """
     settings = getattr(getattr(ms, "_c_expression", None), "RuntimeConf", None)
     return bool(ms.get_context("pynative_synchronize") or (settings and settings.get_instance().is_launch_blocking()))
@@ -318,7 +384,10 @@ def stop_recording() -> None:
 
 
 def recording_cells(cell: nn.Cell) -> list[str]:
-    """The names of the cells that were told by `set_grad` to record their forward pass for a gradient."""
+    """The names of the cells that were told by `set_grad` to record their forward pass for a gradient.
+
+    MindSpore 2.0 alone changes which ones do. Goes with it.
+    """
     return [name for name, each in cell.cells_and_names() if each.requires_grad]
 
 
@@ -335,14 +404,19 @@ def set_recording_cells(cell: nn.Cell, names: Optional[Collection[str]]) -> None
 
 
 def finish_pending() -> None:
-    """Waits for the operators that PYNATIVE mode runs behind Python, so that what fails in them fails here."""
+    """Waits for the operators that PYNATIVE mode runs behind Python, so that what fails in them fails here.
+
+    MindSpore 2.0 to 2.10 have it for all of a device only, as `runtime.synchronize`. Goes when operators can be waited
+    for.
+    """
     _pynative_executor.sync()
 
 
 def init_step_of(dataset: Any) -> Optional[int]:
     """The step that a dataset itself was told to begin at; `None` where it was not, and on MindSpore 2.0.
 
-    `get_init_step`, of 2.8 and newer, asks the datasets below too, from where it cannot be put back.
+    `get_init_step`, of 2.8 and newer, asks the datasets below too, from where it cannot be put back. Goes when a
+    dataset tells its own.
     """
     step: Optional[int] = getattr(dataset, "_global_step", None)
     return step
@@ -351,20 +425,25 @@ def init_step_of(dataset: Any) -> Optional[int]:
 def is_queued(dataset: Any) -> bool:
     """Whether sink mode has made a queue of a dataset already, in `Model.build` or an earlier `Model.train`.
 
-    It is used again, and `set_init_step` has no effect on it any more (MindSpore 2.8 to 2.10).
+    It is used again, and `set_init_step` has no effect on it any more (MindSpore 2.8 to 2.10). Goes when a dataset that
+    is used again begins where it is told.
     """
     return hasattr(dataset, "__transfer_dataset__")
 
 
 def devices_of_auto_parallel(cell: nn.Cell) -> int:
-    """How many devices an `AutoParallel` (2.6 and newer) around a network, or in it, splits it over; else 1."""
+    """How many devices an `AutoParallel` (2.6 and newer) around a network, or in it, splits it over; else 1.
+
+    Goes when an `AutoParallel` tells them.
+    """
     return max([1, *(one._device_num for one in _auto_parallels(cell))])
 
 
 def pipeline_stages(cell: Optional[nn.Cell] = None) -> int:
     """Into how many stages the network is cut, each on processes of its own; 1 for a network that is not.
 
-    An `AutoParallel` tells it at any time; else MindSpore's context does, which holds it while a Model trains.
+    An `AutoParallel` tells it at any time; else MindSpore's context does, which holds it while a Model trains. Goes
+    when a Model tells them.
     """
     given = [one._pipeline_stages for one in _auto_parallels(cell)] if cell is not None else []
     return max(int(ms.get_auto_parallel_context("pipeline_stages")), *given, 1)
@@ -379,6 +458,7 @@ def kind_of_storage(parameter: Parameter) -> Optional[str]:
     """By which setting a parameter is not whole in this process; `None` where it is.
 
     `sliced` is known once MindSpore has compiled the network; `init_in_server` went with the parameter server, in 2.8.
+    Goes when a parameter tells whether it is whole.
     """
     for name in ("layerwise_parallel", "cache_enable", "init_in_server"):
         if getattr(parameter, name, False):
@@ -389,7 +469,8 @@ def kind_of_storage(parameter: Parameter) -> Optional[str]:
 def is_uninitialised(parameter: Parameter) -> bool:
     """Whether a parameter has no values yet: MindSpore gives it some when the network first runs, or it is read.
 
-    So it is in `nn.utils.no_init_parameters`, and where a pipeline has the parameter on another process.
+    So it is in `nn.utils.no_init_parameters`, and where a pipeline has the parameter on another process. Goes when all
+    parameters have values.
     """
     return bool(getattr(parameter, "has_init", False))  # which is to be removed after 2.9
 
@@ -398,7 +479,8 @@ def repair_among(callbacks: Iterable[Any]) -> Optional[str]:
     """How MindSpore (2.6 and newer) is set to repair a fault and go on training; `None` where it is not.
 
     It catches the exception outside of `Model.train`'s callbacks, which are left and entered again, with a run that
-    begins at the step that was repaired. With `TTP` or `TSP` alone it saves or pauses, and does not begin again.
+    begins at the step that was repaired. With `TTP` or `TSP` alone it saves or pauses, and does not begin again. Goes
+    when a callback is told that a run is repaired.
     """
     setting = os.environ.get("MS_ENABLE_TFT", "")
     is_there = any(kind.__name__ == "TrainFaultTolerance" for each in callbacks for kind in type(each).__mro__)
@@ -407,17 +489,21 @@ def repair_among(callbacks: Iterable[Any]) -> Optional[str]:
 
 
 @contextlib.contextmanager
-def parallel_context_kept() -> Iterator[None]:
+def parallel_context_kept(network: nn.Cell) -> Iterator[None]:
     """Gives back what an evaluation resets of MindSpore's auto-parallel context.
 
     `Model.eval` of a network in an `AutoParallel` ends with a context as at the start of the process (2.8 to 2.10), and
     training that continues then no longer averages its gradients. Goes when `eval` puts back what it found.
     """
+    if not _auto_parallels(network):
+        yield
+        return
     getters, setters = (
         _auto_parallel_context._get_auto_parallel_context_func_map,
         _auto_parallel_context._set_auto_parallel_context_func_map,
     )
-    names = [name for name in setters if name in getters]
+    # Of the other names for one setting, MindSpore warns.
+    names = [name for name in setters if name in getters and name != "auto_parallel_search_mode"]
     before = {name: getters[name]() for name in names}
     try:
         yield
@@ -430,7 +516,8 @@ def parallel_context_kept() -> Iterator[None]:
 def give_unique_names(cell: nn.Cell) -> None:
     """Tells parameters of one name apart by their place, as MindSpore 2.8 and newer do when a cell first runs.
 
-    Done before, so that a parameter is known by one name from the beginning. MindSpore 2.0 refuses such a network.
+    Done before, so that a parameter is known by one name from the beginning. MindSpore 2.0 refuses such a network. Goes
+    with MindSpore 2.7.
     """
     with contextlib.suppress(ValueError):  # MindSpore says it better, as soon as the cell runs
         rename: Any = getattr(cell, "check_names_and_refresh_name", None)
@@ -460,7 +547,10 @@ def numpy_mismatch(error: Optional[BaseException] = None) -> Optional[str]:
 
 @contextlib.contextmanager
 def naming_numpy() -> Iterator[None]:
-    """Raises what `numpy_mismatch` says where a dataset fails for that reason."""
+    """Raises what `numpy_mismatch` says where a dataset fails for that reason.
+
+    Goes with `numpy_mismatch`.
+    """
     try:
         yield
     except RuntimeError as error:
