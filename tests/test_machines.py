@@ -114,10 +114,10 @@ def raised_in(folder: Path) -> bool:
 
 
 def check_end(job: Job, began: float) -> None:
-    """The machine that is left has an error within the time that was set, and nothing runs on it any more."""
+    """The machine that is left has an error within a minute, and nothing runs on it any more."""
     job.until(lambda: not job.workers())
-    # What is set, 3 seconds that MindSpore adds, and those of a loaded machine; 33 by default.
-    assert time.monotonic() - began < SECONDS + 13
+    # What is set and 3 seconds that MindSpore adds; on a loaded machine, three times as long was seen.
+    assert time.monotonic() - began < 60
     assert job.wait() == 1, logs(job.folder)
     assert raised_in(job.folder)
     assert not job.left()
