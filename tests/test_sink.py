@@ -258,6 +258,24 @@ def test_an_export_knows_its_inputs_from_an_argument(tmp_path):
     assert export.path_ is not None
 
 
+@pytest.mark.skipif(not hasattr(ms.dataset.Dataset, "set_init_step"), reason="MindSpore begins no dataset elsewhere")
+def test_check_callbacks_is_told_the_size_of_a_sink(sunk, monkeypatch):
+    """A run that continues has as many steps an epoch as before; asked on a machine that sinks."""
+    model, state, data = sinking_model(), TrainingState(sunk), dataset()
+    begun = state.resume(model, data, epochs=3)
+    get = ms.get_context
+    monkeypatch.setattr(ms, "get_context", lambda name: "Ascend" if name == "device_target" else get(name))
+    arguments = {"epochs": 3, "initial_epoch": begun, "dataset_sink_mode": True}
+    check_callbacks(model, data, [state], sink_size=3, **arguments)
+    with pytest.raises(
+        ValueError, match="was saved with 3 steps an epoch, but this run has 4; pass the same sink_size"
+    ):
+        check_callbacks(model, data, [state], **arguments)
+    for wrong, error in ((0, ValueError), (-2, ValueError), ("3", TypeError)):
+        with pytest.raises(error, match="check_callbacks: sink_size must be"):
+            check_callbacks(model, data, [state], sink_size=wrong, **arguments)
+
+
 def test_check_callbacks_says_the_same(monkeypatch):
     """Asked on a machine that sinks."""
     get = ms.get_context

@@ -184,15 +184,15 @@ class BestCheckpoint(MonitorCallback, Writer):
         ] = []  # those too that are still to be written, and not those that they will outdo
         self._behind: Optional[BackgroundWriter[_Saves]] = None
         self._run_id, self._runs_before = "", 0
-        self._is_anew = True
+        self._is_new_run = True
 
     def before_train(self, run: Run) -> None:
         """Resolves the mode, and starts the run's files or continues with those of an earlier one."""
         super().before_train(run)
         for folder in {os.path.dirname(path) for path in (self.filepath, os.path.realpath(self.filepath))}:
             atomic_files.remove_orphans(folder)
-        self._is_anew = not self.continues
-        if self._is_anew:
+        self._is_new_run = not self.continues
+        if self._is_new_run:
             self._run_id, self._runs_before = uuid.uuid4().hex, runs_before(self.filepath)
             self._kept = []
         else:
@@ -224,7 +224,7 @@ class BestCheckpoint(MonitorCallback, Writer):
     def check_plan(self, run: Run) -> None:
         """Raises where the weights of another network are to be replaced."""
         super().check_plan(run)
-        if self._is_anew and not self._was_given_state and not run.initial_epoch and not self.overwrite:
+        if self._is_new_run and not self._was_given_state and not run.initial_epoch and not self.overwrite:
             earlier = self._earlier()[:1] if self.save_top_k else []  # of a run, all are of one network
             for kept in [*earlier, *(_standing(self._last_path) if self.save_last else [])]:
                 self._check_network(run, kept)
@@ -237,7 +237,7 @@ class BestCheckpoint(MonitorCallback, Writer):
 
     def before_epoch(self, run: Run) -> None:
         """Continues with what an earlier run has left on disk, where this one continues that."""
-        if self._is_anew and run.initial_epoch:
+        if self._is_new_run and run.initial_epoch:
             # Only values of the same kind can be compared.
             self._kept = [
                 kept
@@ -251,9 +251,9 @@ class BestCheckpoint(MonitorCallback, Writer):
                 self._runs_before = self._kept[0].record.get("runs_before", self._runs_before)
             self._decided = self._kept
             self._saved_paths = {os.path.realpath(kept.path) for kept in self._kept}
-        elif self._is_anew and self.save_top_k and not self.overwrite:
+        elif self._is_new_run and self.save_top_k and not self.overwrite:
             self._stand_by_earlier()
-        self._is_anew = False
+        self._is_new_run = False
 
     def needs(self, run: Run) -> Needs:
         """The weights, the optimizer where it is saved too, and the loss where that decides or is part of a name."""
@@ -290,7 +290,7 @@ class BestCheckpoint(MonitorCallback, Writer):
         finally:
             self._behind = None
             self._decided = self._kept
-            self._is_anew = True
+            self._is_new_run = True
 
     @property
     def best_path_(self) -> Optional[str]:

@@ -208,7 +208,7 @@ def _from_bytes(path: str, content: bytes) -> list[_Stored]:
     if hashlib.sha256(kept).digest() != digest:
         raise ValueError(
             f"{_LOAD}: {path!r} is damaged or incomplete, its SHA-256 is not the one that it carries; "
-            f"nothing was loaded, save it anew"
+            f"nothing was loaded, save it again"
         )
     start = len(_MAGIC) + _LENGTH
     end = start + int.from_bytes(kept[len(_MAGIC) : start], "little")

@@ -232,7 +232,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         given = None if callbacks is None else _listed(callbacks)
         self._epochs_asked = None if epochs is None else check_int(_OWNER, "epochs", epochs, 1)
         check_whole(_OWNER, _NEEDS, model.train_network, parallel_mode_of(model))
-        self._begin_dataset_anew()
+        self._reset_dataset()
         self._taken_up = None
         self.finished_ = False
         state = self._newest()
@@ -352,7 +352,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
                 f"for {', '.join(order.drawn + order.python)}; replay=False skips them instead"
             )
 
-    def _begin_dataset_anew(self) -> None:
+    def _reset_dataset(self) -> None:
         """Lets a dataset that `resume` was given begin at its beginning again."""
         if self._dataset is not None and CAN_BEGIN_WITHIN:
             self._dataset.set_init_step(0)
@@ -489,7 +489,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         finally:
             self._taken_up = self._order = self._learners = None
             self._rates_taken = []
-            self._begin_dataset_anew()
+            self._reset_dataset()
             self._epochs_asked = None
 
     # What the run asks for

@@ -31,6 +31,7 @@ def check_callbacks(
     valid_dataset: Any = None,
     initial_epoch: int = 0,
     dataset_sink_mode: bool = False,
+    sink_size: int = -1,
 ) -> None:
     """Raise one error that tells everything that can be known to go wrong in a run; change nothing.
 
@@ -56,6 +57,7 @@ def check_callbacks(
         valid_dataset: where `Model.fit` is to be called, its validation dataset. Default: None.
         initial_epoch: as in `Model.train`. Default: 0.
         dataset_sink_mode: as in `Model.train`. Default: False.
+        sink_size: as in `Model.train`: the steps of a sink, which is an epoch; -1 for the whole dataset. Default: -1.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
@@ -75,6 +77,8 @@ def check_callbacks(
             raise TypeError(f"{_OWNER}: {name} must be a MindSpore dataset, but got {type(dataset).__name__}")
     check_int(_OWNER, "initial_epoch", initial_epoch, 0)
     check_int(_OWNER, "epochs", epochs, initial_epoch + 1)
+    if check_int(_OWNER, "sink_size", sink_size, -1) == 0:
+        raise ValueError(f"{_OWNER}: sink_size must be -1 or positive, but got 0")
     listed = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
     for each in listed:
         if isinstance(each, type) and issubclass(each, Callback):
@@ -93,7 +97,7 @@ def check_callbacks(
         loss_fn=made.loss_fn,
         parallel_mode=parallel_mode_of(model),
         train_dataset=train_dataset,
-        batch_num=batch_num,
+        batch_num=sink_size if dataset_sink_mode and sink_size > 0 else batch_num,
         dataset_sink_mode=dataset_sink_mode and ms.get_context("device_target") != "CPU",  # where it never sinks
         epoch_num=epochs - initial_epoch,
         cur_epoch_num=initial_epoch + 1,
