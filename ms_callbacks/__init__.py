@@ -21,6 +21,8 @@ __all__ = [
     "ConfusionMatrix",
     "DynamicLR",
     "EarlyStopping",
+    "EpochSummary",
+    "Evaluation",
     "ExportBest",
     "GracefulStop",
     "HardExamples",
@@ -29,12 +31,15 @@ __all__ = [
     "LRStepDecay",
     "LRWarmup",
     "LossMonitor",
+    "MonitorCallback",
     "NonFiniteGuard",
     "ProgressBar",
     "ReduceLROnPlateau",
     "Robustness",
+    "Run",
     "ShapeInspector",
     "StepOutputs",
+    "TrainCallback",
     "TrainingState",
     "Validate",
     "check_callbacks",
@@ -48,10 +53,11 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_MODULES = ("cpu", "vision")
+_MODULES = ("cpu", "testing", "vision")
 
 if TYPE_CHECKING:
     from . import cpu as cpu
+    from . import testing as testing
     from . import vision as vision
     from ._api import *
 else:  # a type checker that saw this would take any name for one of the package

@@ -13,6 +13,11 @@ from .control.early_stopping import EarlyStopping as EarlyStopping
 from .control.freeze import freeze as freeze
 from .control.graceful_stop import GracefulStop as GracefulStop
 from .control.validate import Validate as Validate
+from .core.callback import TrainCallback as TrainCallback
+from .core.monitor_callback import MonitorCallback as MonitorCallback
+from .core.observations import EpochSummary as EpochSummary
+from .core.observations import Evaluation as Evaluation
+from .core.run import Run as Run
 from .diagnostics.activation_monitor import ActivationMonitor as ActivationMonitor
 from .diagnostics.callback_profiler import CallbackProfiler as CallbackProfiler
 from .diagnostics.non_finite_guard import NonFiniteGuard as NonFiniteGuard

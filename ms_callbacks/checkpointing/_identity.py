@@ -16,7 +16,7 @@ from mindspore.train import Callback
 from ..core.callback import TrainCallback
 from ..core.configuration import parameters_of
 
-__all__ = ["Identity", "check_left", "matched", "twins"]
+__all__ = ["Identity", "check_left", "matched", "twins", "with_later_arguments"]
 
 # Arguments that say what a callback is for; the others say how it does that.
 _PATHS = ("filepath", "filename", "directory", "path", "picture", "dump_dir")
@@ -64,6 +64,19 @@ class Identity(NamedTuple):
             for name in names
             if self.arguments.get(name) != other.arguments.get(name)
         )
+
+
+def with_later_arguments(saved: Iterable[Identity], callbacks: Iterable[Any]) -> list[Identity]:
+    """Saved identities with the defaults of the arguments that their class did not have yet when they were saved."""
+    defaults = {
+        type(callback).__name__: {
+            one.name: _plain(one.default, "", 0)
+            for one in parameters_of(type(callback))
+            if one.default is not one.empty
+        }
+        for callback in callbacks
+    }
+    return [one._replace(arguments={**defaults.get(one.kind, {}), **one.arguments}) for one in saved]
 
 
 def matched(saved: list[Identity], present: list[Identity]) -> tuple[dict[int, int], list[int], list[int]]:

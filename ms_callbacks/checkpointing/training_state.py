@@ -40,7 +40,7 @@ from ..core.placement import Needs, check_whole
 from ..core.run import Run
 from ._dataset_order import Order
 from ._exactness import differing
-from ._identity import Identity, check_left, matched, twins
+from ._identity import Identity, check_left, matched, twins, with_later_arguments
 from ._learnt import Learners, missing_method
 from ._random import draw_from, drawn_from, restore_seeds, seeds
 from ._states import NETWORK, RANKS, State, States
@@ -535,7 +535,7 @@ class TrainingState(TrainCallback):
             Those that have learnt something, and are not there.
         """
         saved = state.content["callbacks"]
-        known = state.identities
+        known = with_later_arguments(state.identities, (callback for _, callback in callbacks))
         present = [Identity.of(callback, self.directory) for _, callback in callbacks]
         pairs, gone, new = matched(known, present)
         if not is_over:

@@ -13,7 +13,7 @@ from ..core.arguments import check_int
 from ..core.callback import TrainCallback
 from ..core.lifecycle import Lifecycle
 from ..core.metrics import Caller
-from ..core.mindspore_compat import made_with, naming_numpy, parallel_mode_of
+from ..core.mindspore_compat import RunArguments, made_with, naming_numpy, parallel_mode_of
 from ..core.phases import Phases
 from ..core.preflight import CHECKS
 from ..core.run import Run
@@ -91,7 +91,7 @@ def check_callbacks(
     with naming_numpy():  # the size of a generator is known when it has run
         batch_num = train_dataset.get_dataset_size()
     made = made_with(model)
-    arguments = _Arguments(
+    arguments = RunArguments(
         list_callback=listed,
         network=made.network,
         train_network=model.train_network,
@@ -148,9 +148,3 @@ def check_callbacks(
     if problems:
         lines = "\n".join(f"- {problem}" for problem in problems)
         raise ValueError(f"{_OWNER}: {len(problems)} problem{'s' if len(problems) > 1 else ''}:\n{lines}")
-
-
-class _Arguments(dict[str, Any]):
-    """A run's parameters, as MindSpore hands them to a callback."""
-
-    __getattr__ = dict.__getitem__

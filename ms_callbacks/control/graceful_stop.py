@@ -134,7 +134,7 @@ class GracefulStop(TrainCallback):
             self.log(f"stopped by {signal.Signals(self.signal_).name} in epoch {run.epoch}, step {run.step_in_epoch}")
 
     def teardown(self) -> None:
-        """Restore the earlier handlers, and end the process where that was asked for and the run ended in good order."""
+        """Restore the earlier handlers; end the process where that was asked for and the run ended in good order."""
         exits_with = 0
         if self._earlier and self.exit_with is not None and self.run.progress.is_over:
             exits_with = self.signal_ if self._is_alone else self._agreed_on

@@ -171,7 +171,7 @@ class Lifecycle:
             return
         so_far = self._so_far()
         samples = self._all_samples()
-        if self._evaluated_step != self._args["cur_step_num"]:
+        if self._evaluated_step != self._args["cur_step_num"] or run.metrics.is_published:
             self._evaluate(so_far, at_epoch_end=True)
         results = run.metrics.results
         self._summary = EpochSummary(

@@ -281,7 +281,7 @@ class Schedule(RateSetter, ABC):
             is_seen = is_seen and known is not None
         bases = [base for base in begun if base is not None]
         is_known = len(bases) == len(now)
-        if is_known and (now == left or (goes_on and self._had_led_to(now, bases, run))):
+        if is_known and (now in (left, bases) or (goes_on and self._had_led_to(now, bases, run))):
             return bases
         # An optimizer that has done no step since has not been loaded with what its steps had made of it.
         is_untouched = rates.steps == steps and (is_seen or not goes_on or COUNTS_STEPS)

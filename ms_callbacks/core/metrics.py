@@ -22,7 +22,7 @@ __all__ = ["Caller", "EvaluationSource", "Metrics", "check_columns", "find_calle
 class EvaluationSource(NamedTuple):
     """The Model that a callback evaluates, on which dataset, and after how many steps besides at the ends of epochs."""
 
-    model: Model
+    model: Optional[Model]
     dataset: Any
     every_n_steps: Optional[int] = None
 
@@ -194,10 +194,16 @@ class Metrics:
         # `fit` puts an `eval_loss` of its own, from the last batch, over a metric of that name.
         return None if results is None else {**results, **self._args.get("metrics", {})}
 
+    @property
+    def is_published(self) -> bool:
+        """Whether something is published that is not of an evaluation between two steps."""
+        results = self._args.get("eval_results")
+        return results is not None and results is not self._between_steps
+
     def remove_earlier(self) -> None:
         """Remove what an evaluation between two steps has published, so that it does not pass for one of now."""
-        if self._between_steps is not None and self._args.get("eval_results") is self._between_steps:
-            del self._args["eval_results"]
+        if self._between_steps is not None and not self.is_published:
+            self._args.pop("eval_results", None)
             self._args.pop("metrics", None)
         self._between_steps = None
         self.results = {}

@@ -35,6 +35,7 @@ __all__ = [
     "SIGNAL_CALLBACKS",
     "VERSION",
     "MadeWith",
+    "RunArguments",
     "TrainingCall",
     "backbone_of",
     "copied_metrics",
@@ -194,6 +195,16 @@ class TrainingCall(NamedTuple):
     initial_epoch: int
     valid_infos: Any
     list_callback: Any
+
+
+class RunArguments(dict[str, Any]):
+    """The parameters of a run, as MindSpore passes them to callbacks: `args["epoch_num"]` and `args.epoch_num`.
+
+    MindSpore's own class for them is private. Goes when it has a public one.
+    """
+
+    __getattr__ = dict.__getitem__
+    __setattr__ = dict.__setitem__  # type: ignore[assignment]
 
 
 def training_call() -> Optional[TrainingCall]:

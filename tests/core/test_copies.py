@@ -11,8 +11,8 @@ from mindspore.train import Callback
 from training import dataset, make_model
 
 from ms_callbacks import BestCheckpoint, EarlyStopping, ExportBest, TrainingState
-from ms_callbacks.core.parameters import MUCH, Snapshot
 from ms_callbacks.core.lifecycle import Lifecycle
+from ms_callbacks.core.parameters import MUCH, Snapshot
 from ms_callbacks.core.shared_copies import Copies
 
 KINDS = [np.float32, np.float16, np.int32, np.bool_, np.complex64]

@@ -12,8 +12,8 @@ from mindspore.train import Callback
 from training import Script, dataset, make_model
 
 from ms_callbacks import History
-from ms_callbacks.core.losses import Losses
 from ms_callbacks.core.lifecycle import Lifecycle
+from ms_callbacks.core.losses import Losses
 from ms_callbacks.diagnostics._device_reads import noticed
 
 
