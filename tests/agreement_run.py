@@ -11,8 +11,8 @@ import sys
 from typing import Any
 
 import mindspore as ms
+from every_callback import MAKE, watched
 from mindspore.communication import get_rank, init
-from test_contract import MAKE, watched
 from training import dataset, make_model, valid_dataset
 
 from ms_callbacks import BatchAccuracy, CSVLogger, EarlyStopping, History, LossMonitor, TrainingState, Validate

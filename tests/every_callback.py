@@ -1,0 +1,68 @@
+"""How each public callback is made, for the tests that try all of them."""
+
+from __future__ import annotations
+
+from training import valid_dataset
+
+from ms_callbacks import (
+    ActivationMonitor,
+    BatchAccuracy,
+    BestCheckpoint,
+    CallbackProfiler,
+    ConfusionMatrix,
+    CSVLogger,
+    DynamicLR,
+    EarlyStopping,
+    ExportBest,
+    GracefulStop,
+    HardExamples,
+    History,
+    LossMonitor,
+    LRCosineAnnealing,
+    LRStepDecay,
+    LRWarmup,
+    NonFiniteGuard,
+    ProgressBar,
+    ReduceLROnPlateau,
+    Robustness,
+    ShapeInspector,
+    StepOutputs,
+    TrainingState,
+    Validate,
+)
+
+
+def watched(model):
+    """BatchAccuracy needs the Model's loss function wrapped: this one wraps the Model's own."""
+    accuracy = BatchAccuracy()
+    model._loss_fn = accuracy.watch(model._loss_fn)
+    model._train_network = model._build_train_network()
+    return accuracy
+
+
+MAKE = {
+    ActivationMonitor: lambda model, folder: ActivationMonitor(),
+    BatchAccuracy: lambda model, folder: watched(model),
+    CallbackProfiler: lambda model, folder: CallbackProfiler(),
+    CSVLogger: lambda model, folder: CSVLogger(str(folder / "log.csv")),
+    ConfusionMatrix: lambda model, folder: ConfusionMatrix(),
+    ExportBest: lambda model, folder: ExportBest(str(folder / "best.mindir"), monitor="acc"),
+    GracefulStop: lambda model, folder: GracefulStop(),
+    HardExamples: lambda model, folder: HardExamples(4),
+    History: lambda model, folder: History(),
+    Robustness: lambda model, folder: Robustness(valid_dataset(24), (0.0, 0.1)),
+    ProgressBar: lambda model, folder: ProgressBar(interval=0),
+    BestCheckpoint: lambda model, folder: BestCheckpoint(str(folder / "best.ckpt"), monitor="acc"),
+    DynamicLR: lambda model, folder: DynamicLR([0.1] * 12),
+    EarlyStopping: lambda model, folder: EarlyStopping("acc", restore_best_weights=True),
+    LossMonitor: lambda model, folder: LossMonitor(),
+    LRCosineAnnealing: lambda model, folder: LRCosineAnnealing(5),
+    LRStepDecay: lambda model, folder: LRStepDecay(1),
+    LRWarmup: lambda model, folder: LRWarmup(1, after=LRStepDecay(1)),
+    NonFiniteGuard: lambda model, folder: NonFiniteGuard(str(folder / "nonfinite"), every_n_steps=3),
+    ReduceLROnPlateau: lambda model, folder: ReduceLROnPlateau("acc"),
+    ShapeInspector: lambda model, folder: ShapeInspector(show_values_at=(2,)),
+    StepOutputs: lambda model, folder: StepOutputs(),
+    TrainingState: lambda model, folder: TrainingState(str(folder / "state"), overwrite=True),
+    Validate: lambda model, folder: Validate(model, valid_dataset(24)),
+}

@@ -1,0 +1,398 @@
+"""History, CSVLogger and plot_history: the record of a run."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+
+import mindspore as ms
+import numpy as np
+import pytest
+from training import Recorder, Script, dataset, make_model, valid_dataset
+
+from ms_callbacks import LRStepDecay, Validate, plot_history
+from ms_callbacks.monitoring.csv_logger import CSVLogger
+from ms_callbacks.monitoring.history import History
+
+COLUMNS = ["epoch", "loss", "acc", "eval_loss", "learning_rate", "seconds", "samples_per_second"]
+
+
+def test_one_value_per_epoch_and_key(mode):
+    """Means and rates are those of the run; what an epoch does not have is None, and the lists are of one length."""
+    model, history, recorder = make_model(learning_rate=0.1), History(), Recorder()
+    validate = Validate(model, valid_dataset(), every_n_epochs=2)
+    model.train(3, dataset(), callbacks=[history, validate, LRStepDecay(1, 0.5), recorder])
+    kept = history.history
+    assert history.epoch == [1, 2, 3]
+    assert sorted(kept) == sorted(COLUMNS[1:])
+    assert {len(values) for values in kept.values()} == {3}
+    assert kept["loss"] == pytest.approx([np.mean(recorder.losses[at : at + 4]) for at in (0, 4, 8)], rel=1e-6)
+    assert kept["learning_rate"] == [0.1, 0.05, 0.025]
+    assert [value is None for value in kept["acc"]] == [True, False, False]
+    assert (kept["acc"][2], kept["eval_loss"][2]) == (validate.results_["acc"], validate.results_["eval_loss"])
+    for seconds, rate in zip(kept["seconds"], kept["samples_per_second"]):
+        assert rate == pytest.approx(48 / seconds)
+
+
+def test_a_second_run_begins_anew():
+    """MindSpore's own keeps an earlier run's values."""
+    history, model = History(), make_model()
+    for epochs in (3, 2):
+        model.train(epochs, dataset(), callbacks=[history])
+        assert history.epoch == list(range(1, epochs + 1))
+        assert len(history.history["loss"]) == epochs
+
+
+def test_values_that_are_no_numbers_are_left_out():
+    """A matrix has no place in a list of numbers."""
+    history = History()
+    Script().run([history], [{"acc": np.float32(0.5), "matrix": np.eye(2)}])
+    assert history.history["acc"] == [0.5]
+    assert "matrix" not in history.history
+
+
+def test_a_key_that_comes_late_stands_where_its_epoch_stands():
+    """As where the names of an evaluation cannot be seen before it."""
+    history = History()
+    Script().run([history], [None, {"acc": 0.5}, None])
+    assert history.history["acc"] == [None, 0.5, None]
+
+
+def rows(path, separator=","):
+    with open(path, newline="") as file:
+        return list(csv.reader(file, delimiter=separator))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_row_an_epoch(tmp_path, separator):
+    """The values are those that History keeps; an epoch without evaluation has empty cells."""
+    path = tmp_path / "log.csv"
+    model, history = make_model(), History()
+    validate = Validate(model, valid_dataset(), every_n_epochs=2, on_last=False)
+    model.train(3, dataset(), callbacks=[CSVLogger(str(path), separator), validate, history])
+    header, *lines = rows(path, separator)
+    assert header == COLUMNS
+    assert [line[0] for line in lines] == ["1", "2", "3"]
+    for column, name in enumerate(COLUMNS[1:], 1):
+        assert [float(line[column]) if line[column] else None for line in lines] == history.history[name]
+
+
+def test_append_goes_on_and_otherwise_it_begins_anew(tmp_path):
+    """With the same columns; other columns are refused before the first step, and the file stays as it is."""
+    path = str(tmp_path / "log.csv")
+    model = make_model()
+    for append, expected in ((False, 2), (True, 4), (True, 6), (False, 2)):
+        model.train(2, dataset(), callbacks=[CSVLogger(path, append=append)])
+        assert len(rows(path)) == 1 + expected
+    before = rows(path)
+    with pytest.raises(ValueError, match=r"CSVLogger: .* has other columns \(epoch,loss,learning_rate,.*append=False"):
+        model.fit(1, dataset(), valid_dataset(), callbacks=[CSVLogger(path, append=True)])
+    assert rows(path) == before
+
+
+def test_a_torn_last_line_is_removed(tmp_path):
+    """What a crash left of a row is no row."""
+    path = tmp_path / "log.csv"
+    model = make_model()
+    model.train(2, dataset(), callbacks=[CSVLogger(str(path))])
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"3,0.5,")
+    model.train(1, dataset(), callbacks=[CSVLogger(str(path), append=True)])
+    assert path.read_bytes().startswith(whole)
+    assert [len(row) for row in rows(path)] == [5] * 4
+
+
+BOM = b"\xef\xbb\xbf"
+ROWS = b"epoch,loss,learning_rate,seconds,samples_per_second\n1,1.5,0.1,2.0,3.0\n2,1.25,0.1,2.0,\n"
+
+
+@pytest.mark.parametrize(
+    ("found", "kept"),
+    [
+        (ROWS, ROWS),
+        (ROWS.replace(b"\n", b"\r\n"), ROWS.replace(b"\n", b"\r\n")),  # as Windows has it
+        (BOM + ROWS, BOM + ROWS),  # as Excel saves it
+        (BOM + ROWS.replace(b"\n", b"\r\n"), BOM + ROWS.replace(b"\n", b"\r\n")),
+        (ROWS[:-1], ROWS),  # as some editors leave it: all cells are there, the last one empty
+        (ROWS.replace(b"\n", b"\r\n")[:-2], ROWS.replace(b"\n", b"\r\n")),
+        (ROWS.replace(b"\n", b"\r\n")[:-1], ROWS.replace(b"\n", b"\r\n")),
+        (ROWS[: ROWS.index(b"2,1.25") - 1], ROWS[: ROWS.index(b"2,1.25")]),
+        (ROWS[:-2], ROWS[: ROWS.index(b"2,1.25")]),  # torn before the last cell
+        (ROWS + b"3", ROWS),
+        (ROWS + b'"3', ROWS),  # within quotes
+        (ROWS.replace(b"\n", b"\r\n") + b"3,1.0", ROWS.replace(b"\n", b"\r\n")),
+        (ROWS.partition(b"\n")[0], ROWS.partition(b"\n")[0] + b"\n"),  # a header alone
+        (ROWS.partition(b"\n")[0] + b"\r", ROWS.partition(b"\n")[0] + b"\r\n"),
+        (ROWS[:20], ROWS.partition(b"\n")[0] + b"\n"),  # the header itself torn
+        (b"", ROWS.partition(b"\n")[0] + b"\n"),
+        (BOM, ROWS.partition(b"\n")[0] + b"\n"),
+        (ROWS.replace(b"epoch,loss", b'"epoch","loss"'), ROWS.replace(b"epoch,loss", b'"epoch","loss"')),
+    ],
+)
+def test_what_is_appended_to_keeps_what_is_whole(tmp_path, found, kept):
+    """Line ends and the mark of Windows too; a row without a line end where it has all its cells."""
+    path = tmp_path / "log.csv"
+    path.write_bytes(found)
+    for _ in range(2):
+        Script().run([CSVLogger(path, append=True)], [None])
+    content = path.read_bytes()
+    assert content.startswith(kept)
+    line_end = b"\r\n" if b"\r\n" in kept else b"\n"
+    added = content[len(kept) :].splitlines(keepends=True)
+    assert [line.split(b",")[0] for line in added] == [b"1", b"1"]
+    assert all(line.endswith(b"," + line_end) for line in added)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        b"epoch,accuracy",
+        b"a\n1\n",
+        b"\n",
+        b"x" * 10,
+        ROWS.replace(b",", b";"),
+        ROWS.decode().encode("utf-16"),
+        b"a\0b\n",
+    ],
+)
+def test_another_file_is_not_appended_to(tmp_path, found):
+    """Nor replaced, whatever it lacks at its end."""
+    path = tmp_path / "log.csv"
+    path.write_bytes(found)
+    with pytest.raises(ValueError, match=r"CSVLogger: '.*log.csv' (has other columns|is no CSV file)"):
+        Script().run([CSVLogger(path, append=True)], [None])
+    assert path.read_bytes() == found
+
+
+def test_a_file_of_windows_keeps_its_ways_when_a_column_is_added(tmp_path):
+    """In all its rows; and one that is to be replaced is known as a log too."""
+    path = tmp_path / "log.csv"
+    path.write_bytes(BOM + ROWS.replace(b"\n", b"\r\n"))
+    Script().run([CSVLogger(path, append=True)], [{"a": 1}])
+    content = path.read_bytes()
+    assert content.startswith(BOM + b"epoch,loss,a,learning_rate,seconds,samples_per_second\r\n1,1.5,,0.1,2.0,3.0\r\n")
+    assert content.count(b"\n") == content.count(b"\r\n") == 4
+    Script().run([CSVLogger(path)], [None])
+    assert path.read_bytes().startswith(b"epoch,loss,")
+
+
+def test_a_value_that_comes_late_gets_a_column(tmp_path):
+    """The rows before have an empty cell; a column that has never had a value goes, and the file stays appendable."""
+    path = tmp_path / "log.csv"
+    results = [{"a": 1}, None, {"a": 2, "c": 3}, {"b": 4}]
+    Script().run([CSVLogger(str(path))], results)
+    header, *lines = rows(path)
+    assert header == ["epoch", "loss", "a", "b", "c", *COLUMNS[4:]]
+    assert [line[:5] for line in lines] == [
+        ["1", "1.0", "1.0", "", ""],
+        ["2", "1.0", "", "", ""],
+        ["3", "1.0", "2.0", "", "3.0"],
+        ["4", "1.0", "", "4.0", ""],
+    ]
+    Script().run([CSVLogger(str(path), append=True)], [{"d": 5}])
+    assert rows(path)[0] == ["epoch", "loss", "a", "b", "c", "d", *COLUMNS[4:]]
+    assert [line[:6] for line in rows(path)[4:]] == [["4", "1.0", "", "4.0", "", ""], ["1", "1.0", "", "", "", "5.0"]]
+    assert os.listdir(tmp_path) == ["log.csv"]
+
+
+def test_a_run_killed_while_a_column_is_added_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    """It is replaced in one piece; and the rows that a state knows of are those that a resumed run keeps."""
+    path = str(tmp_path / "log.csv")
+    logger, states = CSVLogger(path), []
+
+    class Keep(ms.train.Callback):
+        def on_train_epoch_end(self, run_context):
+            states.append(logger.state_dict())
+
+    def killed(*paths):
+        raise OSError("killed here")
+
+    Script().run([logger, Keep()], [{"a": 1}, {"a": 2}, {"a": 3}])
+    before = rows(path)
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(OSError, match="killed here"):
+        Script().run([CSVLogger(path, append=True)], [{"b": 1}])
+    monkeypatch.undo()
+    assert rows(path) == before
+    Script().run([CSVLogger(path, append=True)], [{"b": 1}])
+    resumed = CSVLogger(path)
+    resumed.load_state_dict(states[1])
+    Script().run([resumed], [{"a": 9}])
+    assert [line[:4] for line in rows(path)[1:]] == [
+        ["1", "1.0", "1.0", ""],
+        ["2", "1.0", "2.0", ""],
+        ["1", "1.0", "9.0", ""],
+    ]
+
+
+CHILD = """
+import sys
+sys.path[:0] = [{tests!r}]
+import conftest, mindspore as ms
+from training import Script
+from ms_callbacks.monitoring.csv_logger import CSVLogger
+
+class Tell(ms.train.Callback):
+    def on_train_epoch_begin(self, run_context):
+        print(run_context.original_args()["cur_epoch_num"], flush=True)
+
+Script().run([Tell(), CSVLogger({path!r})], [{{"x": 0.5}}] * 100_000)
+"""
+
+
+def test_a_killed_run_leaves_whole_rows(tmp_path):
+    """Every row that was written is there, and none in part."""
+    path = str(tmp_path / "log.csv")
+    code = CHILD.format(tests=os.path.dirname(os.path.dirname(__file__)), path=path).replace('[{"x": 0.5}]', "[None]")
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        for line in child.stdout:
+            if int(line) == 50:
+                break
+        child.kill()
+        begun = max([50, *(int(line) for line in child.stdout)])
+    with open(path, "rb") as file:
+        assert file.read().endswith(b"\n")
+    written = rows(path)[1:]
+    assert [int(row[0]) for row in written] == list(range(1, len(written) + 1))
+    assert begun - 1 <= len(written) <= begun
+
+
+def test_a_full_disk_raises_and_leaves_whole_rows(tmp_path, monkeypatch):
+    """A piece of a row is taken away again."""
+    path = str(tmp_path / "log.csv")
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, line: write(file, line if b"loss" in line else line[:5]))
+    with pytest.raises(OSError, match="could not write a row to .*: only a part of the row could be writ"):
+        Script().run([CSVLogger(path)], [None])
+    monkeypatch.undo()
+    assert len(rows(path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"filename": ""}, "filename must not be empty"),
+        ({"filename": "x.csv", "separator": ";;"}, "separator must be one character"),
+        ({"filename": "x.csv", "separator": "\n"}, "separator must be one character"),
+        ({"filename": "x.csv", "separator": ""}, "separator must not be empty"),
+        ({"filename": "x.csv", "append": 1}, "append must be True or False"),
+    ],
+)
+def test_wrong_arguments_are_refused_where_it_is_made(arguments, message):
+    """With what was received and what was expected."""
+    with pytest.raises((TypeError, ValueError), match=f"CSVLogger: {message}"):
+        CSVLogger(**arguments)
+
+
+def test_a_folder_that_is_not_there_is_refused_before_the_first_step(tmp_path):
+    """And nothing is made in its place."""
+    with pytest.raises(FileNotFoundError, match="CSVLogger: the folder .*missing' of .* does not exist"):
+        make_model().train(1, dataset(), callbacks=[CSVLogger(str(tmp_path / "missing" / "log.csv"))])
+    assert not os.listdir(tmp_path)
+
+
+# plot_history
+
+
+def test_the_picture_of_a_run(tmp_path, monkeypatch):
+    """A panel each for losses, metrics and rate; a key without a value is left out, and so is an epoch without one."""
+    from matplotlib.image import imread
+
+    drawn = []
+    save = plot_history.__globals__["save"]
+    monkeypatch.setitem(
+        plot_history.__globals__, "save", lambda figure, path: (drawn.append(figure), save(figure, path))
+    )
+    given = {"loss": [2.0, 1.0], "acc": [None, 0.5], "top5": [None, None], "learning_rate": [None, None]}
+    plot_history(given, tmp_path / "curves.png")
+    assert imread(tmp_path / "curves.png").shape[1] > 300
+    curves = {line.get_label(): line.get_xydata().tolist() for axes in drawn[0].axes for line in axes.lines}
+    assert curves == {"loss": [[1, 2], [2, 1]], "acc": [[2, 0.5]]}
+    plot_history({**given, "learning_rate": [0.1, 0.05]}, str(tmp_path / "curves.png"))
+    assert [axes.get_ylabel() for axes in drawn[1].axes] == ["loss", "metric", "learning rate"]
+    assert all(axes.get_legend() is not None for axes in drawn[1].axes)
+    # A rate holds until the next; a loss is on its way to it.
+    styles = [line.get_drawstyle() for axes in drawn[1].axes for line in axes.lines]
+    assert styles == ["default", "default", "steps-post"]
+    assert os.listdir(tmp_path) == ["curves.png"]
+
+
+@pytest.mark.parametrize("reader", [csv.DictReader, "pandas"])
+def test_the_picture_of_a_csv_file(tmp_path, monkeypatch, reader):
+    """Its epochs are the axis, its text is numbers, an empty cell is no value, and its times are no metrics."""
+    drawn = []
+    monkeypatch.setitem(plot_history.__globals__, "save", lambda figure, path: drawn.append(figure))
+    model, log = make_model(), CSVLogger(str(tmp_path / "log.csv"))
+    validate = Validate(model, valid_dataset(), every_n_epochs=2)
+    model.train(6, dataset(), callbacks=[validate, log], initial_epoch=3)
+    with open(tmp_path / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    given = {key: [row[key] for row in rows] for key in rows[0]}
+    if reader == "pandas":  # which reads numbers, and NaN for an empty cell
+        given = {key: [float(value or "nan") for value in values] for key, values in given.items()}
+    plot_history({**given, "step": [1] * len(rows), "val_loss": given["loss"]}, tmp_path / "curves.png")
+    lines = {line.get_label(): line.get_xdata() for axes in drawn[0].axes for line in axes.lines}
+    assert list(lines) == ["loss", "eval_loss", "val_loss", "acc", "learning_rate"]
+    assert list(lines["loss"]) == [float(row["epoch"]) for row in rows]
+    assert list(lines["acc"]) == [float(row["epoch"]) for row in rows if row["acc"]]
+
+
+@pytest.mark.parametrize(
+    ("history", "error", "message"),
+    [
+        (
+            {"loss": [1.0], "acc": ["high"]},
+            ValueError,
+            "the history needs numbers, or None, but has 'high' under 'acc'",
+        ),
+        ({"loss": [[1.0]]}, ValueError, r"the history needs numbers, or None, but has \[1.0\] under 'loss'"),
+        (History, ValueError, "the history holds no epoch; pass one of a run that has finished an epoch"),
+        ({}, ValueError, "the history holds no epoch"),
+        ({"loss": []}, ValueError, "the history holds no epoch"),
+        (
+            {"loss": [None], "acc": [None]},
+            ValueError,
+            "the history needs a value of a loss.*, but has none under 'loss', 'acc'",
+        ),
+        ({"seconds": [1.0]}, ValueError, "the history needs a value of a loss.*, but has none under 'seconds'"),
+        ([1.0], TypeError, "history must be a History, or a dictionary of lists .*, but got list"),
+        ({"loss": 1.0}, TypeError, "history must be a History, or a dictionary of lists"),
+    ],
+)
+def test_a_history_with_nothing_to_draw_is_refused(tmp_path, history, error, message):
+    """And no file is made."""
+    history = history() if history is History else history
+    with pytest.raises(error, match=f"plot_history: {message}"):
+        plot_history(history, str(tmp_path / "curves.png"))
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        ("missing/curves.png", FileNotFoundError, "the folder '.*missing' of .* does not exist; make it first"),
+        ("folder.png", IsADirectoryError, "'.*folder.png' is a folder; pass the path of a file"),
+        ("curves.jpg", ValueError, "path must end in '.png', but got 'curves.jpg'"),
+        ("", ValueError, "path must end in '.png', but got ''"),
+        (None, TypeError, "path must be the path of a PNG file, but got None"),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_refused(tmp_path, monkeypatch, path, error, message):
+    """With what to do."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(error, match=f"plot_history: {message}"):
+        plot_history({"loss": [1.0]}, path)
+
+
+def test_a_folder_that_takes_no_picture_is_refused(tmp_path, monkeypatch):
+    """Found by making a file there."""
+
+    def refuse(path, *rest):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(PermissionError, match="plot_history: cannot write in the folder"):
+        plot_history({"loss": [1.0]}, str(tmp_path / "curves.png"))
