@@ -1,8 +1,8 @@
 """LeNet on MNIST through `Model.train`: what callbacks add to a run, from the first step to the best weights.
 
 Train mindvision's LeNet on the 4,000 digits in `data/mnist` and validate on another 1,000, or use all of MNIST with
-`--data-dir` or `--download`. Look in the output for the layer table, the loss lines with the optimizer's actual learning
-rate, the drop of that rate every `--step-size` epochs, the validation after each epoch, the reason why the run stopped,
+`--data-dir` or `--download`. Look in the output for the layer table, the loss lines with the optimizer's actual
+learning rate, the drop of that rate every `--step-size` epochs, the validation after each epoch, the reason why the run stopped,
 and the last line: a fresh network with the best checkpoint has the same accuracy as the best epoch.
 """
 
@@ -71,7 +71,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=0.03)
-    parser.add_argument("--step-size", type=int, default=5, help="number of epochs after which the learning rate is halved")
+    parser.add_argument(
+        "--step-size", type=int, default=5, help="number of epochs after which the learning rate is halved"
+    )
     parser.add_argument("--patience", type=int, default=3, help="epochs without improvement before the run stops")
     parser.add_argument("--mode", choices=list(MODES), default="graph")
     parser.add_argument("--seed", type=int, default=1)

@@ -334,7 +334,9 @@ def test_a_picture_that_cannot_be_written_is_refused_before_the_first_step(tmp_p
     """Its folder is looked for when training begins."""
     model = make_model()
     confusion = ConfusionMatrix(picture=str(tmp_path / "none" / "confusion.png"))
-    with pytest.raises(FileNotFoundError, match="ConfusionMatrix: the folder .*none' .* does not exist; make it first"):
+    with pytest.raises(
+        FileNotFoundError, match="ConfusionMatrix: the folder .*none' .* does not exist; create it first"
+    ):
         model.train(1, dataset(), callbacks=[confusion, Validate(model, valid_dataset()), NoStep()])
 
 
