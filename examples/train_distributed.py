@@ -3,10 +3,10 @@
     msrun --worker_num=2 --local_worker_num=2 --join=True --log_dir=output/logs examples/train_distributed.py
 
 starts two processes on this machine; each trains and validates on its own half of the digits. `msrun` runs the first
-`python` on the PATH, so activate the virtual environment first. Look at the lines, which only the first process
-prints, and at the end: all processes stopped in the same epoch and have the same weights. Kill a process, or press Ctrl-C (which
-makes `msrun` kill all of them), and run the same command again: training continues from the latest saved state. With
-`bash examples/run_distributed.sh` instead of `msrun --join=True`, on Ctrl-C or a scheduler's SIGTERM the processes
+`python` on the PATH, so activate the virtual environment first. Look at the lines, which only the first process prints,
+and at the end: all processes stopped in the same epoch and have the same weights. Kill a process, or press Ctrl-C
+(which makes `msrun` kill all of them), and run the same command again: training continues from the latest saved state.
+With `bash examples/run_distributed.sh` instead of `msrun --join=True`, on Ctrl-C or a scheduler's SIGTERM the processes
 finish the current step and save the state before they exit. The logs are in output/logs. MindSpore's warnings are left
 out of them because a process that waits for the others writes dozens; `GLOG_v=2` brings them back.
 """

@@ -2,8 +2,8 @@
 
 Train mindvision's LeNet on the 4,000 digits in `data/mnist` and validate on another 1,000, or use all of MNIST with
 `--data-dir` or `--download`. Look in the output for the layer table, the loss lines with the optimizer's actual
-learning rate, the drop of that rate every `--step-size` epochs, the validation after each epoch, the reason why the run stopped,
-and the last line: a fresh network with the best checkpoint has the same accuracy as the best epoch.
+learning rate, the drop of that rate every `--step-size` epochs, the validation after each epoch, the reason why the run
+stopped, and the last line: a fresh network with the best checkpoint has the same accuracy as the best epoch.
 """
 
 from __future__ import annotations

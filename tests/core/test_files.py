@@ -434,7 +434,7 @@ def assert_loads(path, arrays):
 
 def test_what_a_format_cannot_hold_is_told(tmp_path):
     """With the format that can."""
-    with pytest.raises(OSError, match="'z' is of complex128, which a file of safetensors cannot hold; save a '.ckpt'"):
+    with pytest.raises(OSError, match="'z' is of complex128, which a safetensors file cannot hold; save a '.ckpt'"):
         atomic_files.written(
             str(tmp_path / "x"), lambda file: checkpoint_io.save(file, {"z": np.zeros(1, complex)}, ".safetensors")
         )
