@@ -1,7 +1,7 @@
 """Everything of MindSpore that is private or differs between versions, as functions that say which version and why.
 
 Nothing else in this package reads a private attribute of MindSpore or checks its version; a test enforces this. Names
-that a MindSpore version lacks are looked up here too.
+that a MindSpore version lacks are looked up here too. "Remove with MindSpore X" means: when support for X ends.
 """
 
 from __future__ import annotations
