@@ -114,7 +114,7 @@ def numbers_of(tensor: Tensor) -> Array:
 
 
 def values_table(values: list[LayerValues]) -> str:
-    """Return a table with a row for each."""
+    """Return a table with a row for each layer's values."""
     header = "Layer Type Minimum Maximum Mean Zeros Finding".split()
     cells = [
         [

@@ -135,7 +135,7 @@ def inside(
     afterwards.
     """
     if network is None:
-        raise ValueError("the training cell holds no network that could be told apart")
+        raise ValueError("the training cell holds no network that can be identified")
     inputs = batch[: positional_count(network)] if loss_fn is None else batch[:-1]
     calls: list[_Call] = []  # from the first call with such an output, and the cells around it
 

@@ -59,7 +59,7 @@ class ClassReport(EvalObserver):
         self.at_step(STEP_BEGIN, self._look_at_first)
 
     def needs(self, run: Run) -> Needs:
-        """Return the need for the network's output for each sample, complete in one process."""
+        """Require the network's output for each sample to be complete in this process."""
         return super().needs(run) | Needs.OUTPUTS
 
     def check(self, run: Run) -> None:

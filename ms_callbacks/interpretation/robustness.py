@@ -116,7 +116,7 @@ class Robustness(TrainCallback):
         self.accuracies_ = {}
 
     def needs(self, run: Run) -> Needs:
-        """Return the need for the network's output for a batch."""
+        """Require the network's output for a batch to be complete in this process."""
         return super().needs(run) | Needs.OUTPUTS
 
     def check(self, run: Run) -> None:
