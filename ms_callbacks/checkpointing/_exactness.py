@@ -27,20 +27,17 @@ def differing(run: Run, order: Order, *, replays: bool) -> Iterator[tuple[str, l
             yield "replay=False", order.drawn
         if not replays:
             yield "replay=False, if random numbers are drawn there", order.python
-        elif run.is_sinking:
+        elif run.progress.is_sinking:
             yield "if random numbers are drawn there, in sink mode", order.python
         elif unordered:
             yield "if random numbers are drawn there, in threads that share them: num_parallel_workers=1", unordered
-    yield "random numbers of the network cannot continue", _dropouts(run.train_network)
-    if (
-        isinstance(run.optimizer, nn.RMSProp)
-        and not run.optimizer.centered
-        and ms.get_context("device_target") == "CPU"
-    ):
+    yield "random numbers of the network cannot continue", _dropouts(run.parts.train_network)
+    first = next(iter(run.parts.optimizers), None)
+    if isinstance(first, nn.RMSProp) and not first.centered and ms.get_context("device_target") == "CPU":
         yield "MindSpore's kernel rounds differently in its first steps of a process", ["RMSProp"]
     yield (
         "optimizers in a Python list, whose moments MindSpore does not list",
-        _hidden_optimizers(run.train_network),
+        _hidden_optimizers(run.parts.train_network),
     )
 
 

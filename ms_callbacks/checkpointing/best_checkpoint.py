@@ -8,7 +8,6 @@ import os
 import time
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 import numpy as np
@@ -16,12 +15,13 @@ from mindspore import Parameter, nn
 
 from ..core import atomic_files, checkpoint_io, distributed
 from ..core.arguments import check_bool, check_choice, check_int, check_number, check_path
-from ..core.callback import STEP_END, TrainCallback
-from ..core.hooks import Writer
+from ..core.callback import TrainCallback
 from ..core.mindspore_compat import VERSION
 from ..core.model_parts import optimizers_of, placed_parameters, take_apart
+from ..core.monitor import place
 from ..core.monitor_callback import MonitorCallback
 from ..core.names import key_among
+from ..core.observations import EpochSummary, Evaluation, Observation
 from ..core.parameters import (
     Arrays,
     aligned,
@@ -45,15 +45,7 @@ _OWNER = "BestCheckpoint"
 _RECORD_VERSION = 1
 
 
-@dataclass(frozen=True)
-class _Saves:
-    """What an epoch leaves behind: a checkpoint among the best, the last one, or both."""
-
-    best: Optional[CheckpointRecord]
-    last: Optional[CheckpointRecord]
-
-
-class BestCheckpoint(MonitorCallback, Writer):
+class BestCheckpoint(MonitorCallback):
     """Saves the weights whenever a monitored value is the best so far.
 
     A file on disk is always whole, whatever is killed and whenever: it is written beside its place, flushed to the
@@ -129,7 +121,7 @@ class BestCheckpoint(MonitorCallback, Writer):
         'acc'
     """
 
-    _run_only = ("_behind", "_parameters")
+    transient = ("_behind", "_parameters")
 
     def __init__(
         self,
@@ -182,7 +174,7 @@ class BestCheckpoint(MonitorCallback, Writer):
         self._decided: list[
             CheckpointRecord
         ] = []  # those too that are still to be written, and not those that they will outdo
-        self._behind: Optional[BackgroundWriter[_Saves]] = None
+        self._behind: Optional[BackgroundWriter[CheckpointRecord]] = None
         self._run_id, self._runs_before = "", 0
         self._is_new_run = True
 
@@ -211,8 +203,15 @@ class BestCheckpoint(MonitorCallback, Writer):
     def check(self, run: Run) -> None:
         """Raises where the value is not there, or files could not be written under their names."""
         super().check(run)
-        if run.result_names is not None:
-            self._template.check([*run.train_names, *run.result_names], more_may_come=run.may_have_others)
+        metrics = run.metrics
+        if metrics.names is not None:
+            self._template.check([*metrics.train_names, *metrics.names], more_may_come=metrics.may_have_others)
+        has_no_step = self.save_top_k not in (0, 1) and "step" not in self._template.fields
+        if has_no_step and metrics.source is not None and metrics.source.every_n_steps is not None:
+            raise ValueError(
+                f"{_OWNER}: save_top_k={self.save_top_k} needs {{step}} in the filepath where the run evaluates "
+                f"between steps, such as '{{epoch:02d}}-{{step}}.ckpt', but got {self.filepath!r}"
+            )
         for other in run.callbacks:
             if isinstance(other, BestCheckpoint) and other is not self and other.target_paths & self.target_paths:
                 place = min(other.target_paths & self.target_paths)
@@ -224,20 +223,20 @@ class BestCheckpoint(MonitorCallback, Writer):
     def check_plan(self, run: Run) -> None:
         """Raises where the weights of another network are to be replaced."""
         super().check_plan(run)
-        if self._is_new_run and not self._was_given_state and not run.initial_epoch and not self.overwrite:
+        if self._is_new_run and not run.progress.initial_epoch and not self.overwrite:
             earlier = self._earlier()[:1] if self.save_top_k else []  # of a run, all are of one network
             for kept in [*earlier, *(_standing(self._last_path) if self.save_last else [])]:
                 self._check_network(run, kept)
 
     def disk_space(self, run: Run) -> dict[str, int]:
         """Those that are kept, and the one that is written before an older goes."""
-        most = run.epochs - run.initial_epoch if self.save_top_k == -1 else self.save_top_k
+        most = run.epochs - run.progress.initial_epoch if self.save_top_k == -1 else self.save_top_k
         folder = os.path.dirname(os.path.realpath(self.filepath))
         return {folder: (most + self.save_last + 1) * size_of(self._saved(run))}
 
     def before_epoch(self, run: Run) -> None:
         """Continues with what an earlier run has left on disk, where this one continues that."""
-        if self._is_new_run and run.initial_epoch:
+        if self._is_new_run and run.progress.initial_epoch:
             # Only values of the same kind can be compared.
             self._kept = [
                 kept
@@ -258,35 +257,45 @@ class BestCheckpoint(MonitorCallback, Writer):
     def needs(self, run: Run) -> Needs:
         """The weights, the optimizer where it is saved too, and the loss where that decides or is part of a name."""
         optimizer = Needs.OPTIMIZER if self.save_optimizer else Needs.NOTHING
-        loss = Needs.LOSS if any(map(run.follows, self._template.fields)) else Needs.NOTHING
+        loss = Needs.LOSS if any(map(run.metrics.follows, self._template.fields)) else Needs.NOTHING
         return super().needs(run) | Needs.WEIGHTS | optimizer | loss
 
     @property
     def needs_losses(self) -> bool:
         """Where the training loss is watched or part of the name."""
-        return any(map(self._run.follows, (self.monitor, *self._template.fields)))
+        return any(map(self.run.metrics.follows, (self.monitor, *self._template.fields)))
 
-    def tells_of(self, name: str) -> bool:
-        """What it watches, and what is part of the files' names."""
-        return super().tells_of(name) or any(key_among(field, (name,)) for field in self._template.fields)
+    def monitors(self, name: str) -> bool:
+        """Whether it watches the value, or the files' names hold it."""
+        return super().monitors(name) or any(key_among(field, (name,)) for field in self._template.fields)
 
-    def after_epoch(self, run: Run) -> None:
-        """Saves where the epoch's value is among the best."""
-        value = run.value(_OWNER, self.monitor)
-        best = self._decide(run, value) if value is not None else None
-        last = CheckpointRecord(self._last_path, self._record(run, value)) if self.save_last else None
-        distributed.do_once(_OWNER, lambda: self._save(_Saves(best, last)))
+    def observe(self, run: Run, value: float, observation: Union[Evaluation, EpochSummary]) -> None:
+        """Save the weights where the value is among the best."""
+        best = self._decide(run, value, observation)
+        if best is not None:
+            run.before_checkpoint()
+            distributed.do_once(_OWNER, lambda: self._save(best))
+
+    def after_epoch(self, run: Run, summary: EpochSummary) -> None:
+        """Observe a value of the training steps, and save the last checkpoint."""
+        super().after_epoch(run, summary)
+        last = None
+        if self.save_last:
+            run.before_checkpoint()
+            value = summary.value(self.monitor, _OWNER)
+            last = CheckpointRecord(self._last_path, self._record(run, value, summary))
+        distributed.do_once(_OWNER, lambda: self._save(last))
 
     def flush(self) -> None:
         """Waits until all is written."""
         if self.background:
-            distributed.do_once(_OWNER, lambda: self._take_note(wait=True))
+            distributed.do_once(_OWNER, lambda: self._register(wait=True))
         self._learn_from_first()
 
     def teardown(self) -> None:
         """Waits until all is written, where an exception ended the run too."""
         try:
-            self._take_note(wait=True)
+            self._register(wait=True)
         finally:
             self._behind = None
             self._decided = self._kept
@@ -335,9 +344,9 @@ class BestCheckpoint(MonitorCallback, Writer):
         if not isinstance(network, nn.Cell):
             raise TypeError(f"{_OWNER}: load_into takes a network (nn.Cell), but got {type(network).__name__}")
         check_whole(_OWNER, Needs.WEIGHTS, network)
-        self._take_note(wait=True)
+        self._register(wait=True)
         if not self._kept and is_without_record(self.filepath):
-            self.say(f"{self.filepath!r} has no record: MindSpore or another has saved it, and nothing can be verified")
+            self.log(f"{self.filepath!r} has no record: MindSpore or another has saved it, and nothing can be verified")
             self._load(network, {}, checkpoint_io.load(self.filepath), self.filepath)
             return {"path": self.filepath}
         candidates = self._kept or self._on_disk()
@@ -347,7 +356,7 @@ class BestCheckpoint(MonitorCallback, Writer):
                 record, arrays = _read(kept)
             except (OSError, ValueError) as error:
                 refused.append(str(error))
-                self.say(f"refused {error}")
+                self.log(f"refused {error}")
                 continue
             self._load(network, record, arrays, kept.path)
             return {**record, "path": kept.path}
@@ -371,6 +380,7 @@ class BestCheckpoint(MonitorCallback, Writer):
         and a state may come from anywhere.
         """
         TrainCallback.load_state_dict(self, state)  # its best is what is on disk
+        self._is_new_run = False
         self._run_id, self._runs_before = state["run"], state["runs_before"]
         kept = [(os.path.basename(each["path"]), each["record"]) for each in state["kept"]]
         self._kept = self._decided = [
@@ -397,14 +407,14 @@ class BestCheckpoint(MonitorCallback, Writer):
             if all(name in by_place for name in placed):
                 parameters, arrays, beside = placed, by_place, beside_places
         if beside and not has_optimizer:
-            self.say(f"{path!r} holds more than this network; left out: {', '.join(sorted(beside))}")
+            self.log(f"{path!r} holds more than this network; left out: {', '.join(sorted(beside))}")
         load_into(_OWNER, parameters, arrays, path, besides=None if has_optimizer else record.get("beside", ()))
 
     # Saving
 
     def _saved(self, run: Run) -> dict[str, Parameter]:
         """The parameters that a checkpoint holds."""
-        return with_optimizer(run.train_network, run.weights) if self.save_optimizer else run.weights
+        return with_optimizer(run.parts.train_network, run.weights) if self.save_optimizer else run.weights
 
     def _is_kept(self, value: float) -> bool:
         if self.save_top_k == 0 or not self.best.monitor.is_better(value, self.initial_value_threshold):
@@ -413,13 +423,14 @@ class BestCheckpoint(MonitorCallback, Writer):
             return True
         return self.best.monitor.is_better(value, self._decided[-1].value)
 
-    def _decide(self, run: Run, value: float) -> Optional[CheckpointRecord]:
+    def _decide(self, run: Run, value: float, observation: Observation) -> Optional[CheckpointRecord]:
         """What the epoch leaves behind, ranked among the others; `None` where that is nothing."""
-        new = self._candidate(run, value) if self._is_kept(value) else None
+        new = self._candidate(run, value, observation) if self._is_kept(value) else None
         reason = self._reason_against(new) if new is not None else None
         if any(distributed.total([reason is not None])):  # for all ranks, whichever found it
-            self.say(
-                f"{self.monitor} {value:.6g} in epoch {self.epoch_of(run)} is not saved: {reason or 'on another rank'}"
+            self.log(
+                f"{self.monitor} {value:.6g} in {place(self.epoch_of(run), observation.step_between)} is not saved: "
+                f"{reason or 'on another rank'}"
             )
             return None
         if new is not None:
@@ -427,11 +438,12 @@ class BestCheckpoint(MonitorCallback, Writer):
             self._saved_paths.add(os.path.realpath(new.path))
         return new
 
-    def _candidate(self, run: Run, value: float) -> CheckpointRecord:
-        fields = {**run.results, **run.train_means, "epoch": self.epoch_of(run), "step": run.step}
+    def _candidate(self, run: Run, value: float, observation: Observation) -> CheckpointRecord:
+        values = {**observation.results, **observation.train_means}
+        fields = {**values, "epoch": self.epoch_of(run), "step": observation.step}
         others = [each for each in run.callbacks if isinstance(each, BestCheckpoint) and each is not self]
         taken = {path for other in others for path in other.target_paths | other.saved_paths}
-        return CheckpointRecord(self._template.path(fields, taken), self._record(run, value))
+        return CheckpointRecord(self._template.path(fields, taken), self._record(run, value, observation))
 
     def _reason_against(self, new: CheckpointRecord) -> Optional[str]:
         """Why a checkpoint is not saved although its value is among the best."""
@@ -516,7 +528,7 @@ class BestCheckpoint(MonitorCallback, Writer):
                         self._kept = self._decided = [best]
             if self._template.fields:
                 fate += ", where a new one would take its name"
-            self.say(f"{kept.path!r} of an earlier run is {fate}")
+            self.log(f"{kept.path!r} of an earlier run is {fate}")
 
     def _best_of(
         self, others: list[CheckpointRecord], new: CheckpointRecord
@@ -528,45 +540,50 @@ class BestCheckpoint(MonitorCallback, Writer):
         most = len(ranked) if self.save_top_k == -1 else self.save_top_k
         return ranked[:most], ranked[most:]
 
-    def _save(self, saves: _Saves) -> None:
-        self._take_note()
-        if saves.best is None and saves.last is None:
-            return
-        if self._behind is None:
-            self._write(views(self._parameters), saves)
-            self._keep(saves)
-            return
-        if not self._behind.try_reserve(self._is_superseded):
-            self._take_note(wait=True)
-        self._behind.put(saves)
-        if distributed.count() == 1:  # several processes fail together, at the end of an epoch
-            self.at_step(STEP_END, lambda run_context: self._take_note())
-
-    def _is_superseded(self, saves: _Saves) -> bool:
-        """Whether nobody needs these any more, where others are to be written."""
-        return not any(saves.best is kept for kept in self._decided)
-
-    def _take_note(self, wait: bool = False) -> None:
-        """Registers what has been written behind the run; raises where that failed."""
-        if self._behind is not None:
-            for saves in self._behind.written(to_the_end=wait):
-                self._keep(saves)
-            if self._behind.is_idle:
-                self.at_step(STEP_END)
-
-    def _keep(self, saves: _Saves) -> None:
-        """Removes what the new best outdoes, now that it is on disk."""
-        new = saves.best
+    def _save(self, new: Optional[CheckpointRecord]) -> None:
+        self._register()
         if new is None:
             return
-        self._kept, outdone = self._best_of(self._kept, new)
-        for each in outdone:
+        if self._behind is None:
+            self._write(views(self._parameters), new)
+            self._keep(new)
+            return
+        if not self._behind.try_reserve(lambda waiting: self._is_superseded(waiting, new)):
+            self._register(wait=True)
+        self._behind.put(new)
+        if distributed.count() == 1:  # several processes fail together, at the end of an epoch
+            self.run.step_hooks.on_step_end(self, lambda run: self._register())
+
+    def _is_superseded(self, waiting: CheckpointRecord, new: CheckpointRecord) -> bool:
+        """Whether nobody needs a checkpoint that still waits to be written, now that there is a new one."""
+        if self._is_last(waiting):
+            return self._is_last(new)
+        return not any(waiting is kept for kept in self._decided)
+
+    def _is_last(self, saved: CheckpointRecord) -> bool:
+        return saved.path == self._last_path
+
+    def _register(self, wait: bool = False) -> None:
+        """Register what has been written in the background; raise where that failed."""
+        if self._behind is not None:
+            for saved in self._behind.written(to_the_end=wait):
+                self._keep(saved)
+            if self._behind.is_idle:
+                self.run.step_hooks.on_step_end(self, None)
+
+    def _keep(self, new: CheckpointRecord) -> None:
+        """Remove what a new best supersedes, now that it is on disk."""
+        if self._is_last(new):
+            return
+        self._kept, superseded = self._best_of(self._kept, new)
+        for each in superseded:
             remove(each.path)
         if self.verbose and self._kept[0] is new:
-            instead = f" instead of {', '.join(atomic_files.shown(each.path) for each in outdone)}" if outdone else ""
-            self.say(
-                f"{self.monitor} {new.value:.6g} in epoch {new.record['epoch']} is the best so far: "
-                f"saved {atomic_files.shown(new.path)}{instead}"
+            old = f" instead of {', '.join(atomic_files.shown(each.path) for each in superseded)}" if superseded else ""
+            where = place(new.record["epoch"], new.record["step"] if new.record["between_steps"] else 0)
+            self.log(
+                f"{self.monitor} {new.value:.6g} in {where} is the best so far: "
+                f"saved {atomic_files.shown(new.path)}{old}"
             )
 
     def _learn_from_first(self) -> None:
@@ -585,7 +602,7 @@ class BestCheckpoint(MonitorCallback, Writer):
         # Sorting is stable: of equal values the earlier stays before the later.
         return sorted(kept, key=lambda each: each.value, reverse=self.best.monitor.mode == "max")
 
-    def _record(self, run: Run, value: Optional[float]) -> dict[str, Any]:
+    def _record(self, run: Run, value: Optional[float], observation: Observation) -> dict[str, Any]:
         return {
             "format": _RECORD_VERSION,
             "run": self._run_id,
@@ -595,25 +612,25 @@ class BestCheckpoint(MonitorCallback, Writer):
             "mode": self.best.monitor.mode,
             "value": value if value is not None and np.isfinite(value) else None,
             "epoch": self.epoch_of(run),
-            "step": run.step,
-            "learning_rate": run.rates,
+            "step": observation.step,
+            "between_steps": observation.step_between > 0,
+            "learning_rate": list(observation.learning_rates),
             "with_optimizer": self.save_optimizer,
-            "beside": run.weights_beside,
+            "beside": run.parts.weights_beside,
             "saved_at": time.time(),
             "sha256": None,  # until the file is written
             "versions": {"mindspore": VERSION, "numpy": np.__version__},
         }
 
-    def _write(self, arrays: dict[str, np.ndarray[Any, Any]], saves: _Saves) -> None:
+    def _write(self, arrays: dict[str, np.ndarray[Any, Any]], new: CheckpointRecord) -> None:
         ending = os.path.splitext(self.filepath)[1]
-        for path, record in ((kept.path, kept.record) for kept in (saves.best, saves.last) if kept is not None):
-            try:
-                save(path, lambda file: checkpoint_io.save(file, arrays, ending), record)
-            except (OSError, RuntimeError, ValueError) as error:
-                raise OSError(
-                    f"{_OWNER}: could not save {path!r} in epoch {record['epoch']}: {error}; an earlier file there is "
-                    f"untouched"
-                ) from error
+        try:
+            save(new.path, lambda file: checkpoint_io.save(file, arrays, ending), new.record)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise OSError(
+                f"{_OWNER}: could not save {new.path!r} in epoch {new.record['epoch']}: {error}; an earlier file there "
+                f"is untouched"
+            ) from error
 
     @property
     def saved_paths(self) -> set[str]:

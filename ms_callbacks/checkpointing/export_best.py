@@ -12,9 +12,8 @@ from mindspore import Tensor, nn
 
 from ..core import atomic_files, distributed
 from ..core.arguments import check_cell, check_choice, check_path
-from ..core.callback import STEP_BEGIN
-from ..core.hooks import Writer
 from ..core.monitor_callback import MonitorCallback
+from ..core.observations import EpochSummary, Evaluation
 from ..core.parameters import Snapshot, check_parameters, flaw_in
 from ..core.placement import Needs
 from ..core.run import Run
@@ -25,7 +24,7 @@ __all__ = ["ExportBest"]
 _OWNER = "ExportBest"
 
 
-class ExportBest(MonitorCallback, Writer):
+class ExportBest(MonitorCallback):
     """Exports the network with its best weights when training ends, also where it was stopped early.
 
     The best weights are kept in memory, one copy of the parameters. At the end they are written into the network,
@@ -84,7 +83,7 @@ class ExportBest(MonitorCallback, Writer):
         (12, 3)
     """
 
-    _run_only = ("_snapshot", "_examples")
+    transient = ("_snapshot", "_examples")
     path_: Optional[str]
     difference_: Optional[float]
     _snapshot: Optional[Snapshot]
@@ -119,7 +118,7 @@ class ExportBest(MonitorCallback, Writer):
         if self._given is not None:
             self._try(run, self._given)
         else:
-            self.at_step(STEP_BEGIN, self._try_batch)
+            run.step_hooks.on_step_begin(self, self._try_batch)
 
     def check(self, run: Run) -> None:
         """Raises where the value is not there, or the file could not be written."""
@@ -127,43 +126,44 @@ class ExportBest(MonitorCallback, Writer):
         twins = [one for one in run.callbacks if isinstance(one, ExportBest) and one.target_path == self.target_path]
         if len(twins) > 1:
             raise ValueError(f"{_OWNER}: two callbacks export to {self.filepath!r}; give each a filepath of its own")
-        run.network_for(_OWNER, self.network)
+        run.parts.network(_OWNER, self.network)
         check_parameters(_OWNER, run.weights)
         atomic_files.check_folder(_OWNER, self.filepath)
-        if self._given is None and run.is_sinking:
+        if self._given is None and run.progress.is_sinking:
             raise ValueError(
                 f"{_OWNER}: in sink mode batches go to the device unseen; pass inputs=Tensor(...), "
                 f"or train with dataset_sink_mode=False"
             )
 
-    def _try_batch(self, run_context: Any) -> None:
-        """Tries the export before the first step, on its batch."""
-        self.at_step(STEP_BEGIN)
+    def _try_batch(self, run: Run) -> None:
+        """Try the export before the first step, on its batch."""
+        run.step_hooks.on_step_begin(self, None)
         # Copies: MindSpore may read the next batch into the same memory.
-        self._try(self._run, tuple(Tensor(np.array(one.asnumpy())) for one in self._run.inputs(_OWNER, self.network)))
+        batch = run.parts.inputs(_OWNER, run.batch, self.network)
+        self._try(run, tuple(Tensor(np.array(one.asnumpy())) for one in batch))
 
     def needs(self, run: Run) -> Needs:
         """The weights, the network, and the loss where it decides by it."""
         return super().needs(run) | Needs.WEIGHTS | Needs.OUTPUTS
 
-    def after_epoch(self, run: Run) -> None:
-        """Keeps the weights where the epoch's value is the best."""
-        value = run.value(_OWNER, self.monitor)
-        if value is None or self._snapshot is None:
+    def observe(self, run: Run, value: float, observation: Union[Evaluation, EpochSummary]) -> None:
+        """Keep the weights where the value is the best."""
+        if self._snapshot is None:
             return
         is_flawed = self.best.monitor.is_better(value, self.best_) and flaw_in(run.weights) is not None
         if any(distributed.total([is_flawed])):  # for all ranks, whichever found it
             value = math.nan
-        if self.best.observe(value, run.epoch):
+        if self.best.observe(value, run.epoch, observation.step_between):
+            run.before_checkpoint()
             self._snapshot = Snapshot(run.weights)  # the memory of the copy before is for the next
             self._snapshot = run.copies.take(run.weights)
 
     def flush(self) -> None:
         """Exports the best weights, before the run counts as finished, and gives the network its own back."""
-        run, best = self._run, self._snapshot
+        run, best = self.run, self._snapshot
         if best is None or not best.arrays:
             known = "finite" if self.best_ is None else f"better than the {self.best_:.6g} of the run before"
-            self.say(f"nothing was exported: {self.monitor} has not been {known}")
+            self.log(f"nothing was exported: {self.monitor} has not been {known}")
             return
         if distributed.count() == 1:
             self._export_best(run, best)
@@ -172,9 +172,9 @@ class ExportBest(MonitorCallback, Writer):
     def teardown(self) -> None:
         """Exports where several processes have ended well, none of which is waiting any more; lets the weights go."""
         best, self._snapshot = self._snapshot, None
-        is_over = self.path_ is not None and best is not None and self._run.is_over
+        is_over = self.path_ is not None and best is not None and self.run.progress.is_over
         if is_over and best is not None and distributed.count() > 1 and distributed.is_first():
-            self._export_best(self._run, best)
+            self._export_best(self.run, best)
 
     def state_dict(self) -> dict[str, Any]:
         """The best so far, and what was exported."""
@@ -212,7 +212,7 @@ class ExportBest(MonitorCallback, Writer):
         """Exports the network as it is, to nowhere."""
         with tempfile.TemporaryDirectory() as folder:
             trial = os.path.join(folder, "trial" + os.path.splitext(self.filepath)[1])
-            export(_OWNER, run.network_for(_OWNER, self.network), inputs, trial, self.filepath)
+            export(_OWNER, run.parts.network(_OWNER, self.network), inputs, trial, self.filepath)
         self._examples = inputs
 
     def _export_best(self, run: Run, best: Snapshot) -> None:
@@ -224,13 +224,13 @@ class ExportBest(MonitorCallback, Writer):
         finally:
             final.restore(together=False)
         if self.verbose:
-            self.say(
-                f"exported the weights of epoch {self.best_epoch_} ({self.monitor}: {self.best_:.6g}) "
+            self.log(
+                f"exported the weights of {self.best.place} ({self.monitor}: {self.best_:.6g}) "
                 f"to {atomic_files.shown(self.filepath)}: {verdict}"
             )
 
     def _export(self, run: Run) -> str:
-        network = run.network_for(_OWNER, self.network)
+        network = run.parts.network(_OWNER, self.network)
         examples = self._examples
         assert examples is not None  # a value was observed, so a step has run
 

@@ -19,8 +19,7 @@ from mindspore.train import Callback, Model
 
 from ..core import atomic_files, distributed
 from ..core.arguments import check_bool, check_int, check_path
-from ..core.callback import STEP_BEGIN, TrainCallback, only_one
-from ..core.hooks import Restorer, StateKeeper, Writer
+from ..core.callback import TrainCallback, only_one
 from ..core.learning_rates import Rates
 from ..core.lr_callback import Schedule
 from ..core.mindspore_compat import (
@@ -36,6 +35,7 @@ from ..core.mindspore_compat import (
 from ..core.model_parts import named_parameters, optimizers_of, take_apart
 from ..core.names import numbered
 from ..core.parameters import Arrays, check_parameters, load_into, size_of, views
+from ..core.phases import Phases
 from ..core.placement import Needs, check_whole
 from ..core.run import Run
 from ._dataset_order import Order
@@ -53,7 +53,7 @@ _LAST_EPOCH = "its last epoch"
 _HOW_TO_GET_RESULTS = "make them before, or pass them as callbacks=[...]"
 
 
-class TrainingState(TrainCallback, StateKeeper, Writer):
+class TrainingState(TrainCallback):
     """Saves the whole state of a run, so that after any interruption it continues as if nothing had happened.
 
     A state holds the weights, the optimizer's moments and steps, the learning rate, what every callback has learnt
@@ -151,7 +151,8 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         True
     """
 
-    _run_only = ("_dataset", "_taken_up", "_order", "_learners", "_writing", "_seeds_of_run")
+    saves_run_states = True
+    transient = ("_dataset", "_taken_up", "_order", "_learners", "_writing", "_seeds_of_run")
 
     def __init__(
         self,
@@ -190,7 +191,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         self._began: Any = None
         self._learnt: list[str] = []
         self._identities: dict[int, Identity] = {}
-        self._is_begun = False
+        self._is_begun = self._is_requested = False
         self._writing: Optional[Future[None]] = None
 
     def resume(
@@ -271,7 +272,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         left = self._load_callback_states(state, _stateful(given), is_over=True)
         missing = [str(each) for each in left if each not in used and callbacks is None]
         decided = content["finished_by"] != _LAST_EPOCH and content["finished_by"]
-        self.say(
+        self.log(
             f"the run in {atomic_files.shown(self.directory)!r} is complete, "
             + (f"stopped by {decided} after" if decided else "with")
             + f" {content['epoch']} of {content['epochs']} epochs; the model has its weights; "
@@ -334,7 +335,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         if distributed.is_first():
             restore_seeds(content["seeds"])
         self._dataset, self._taken_up = train_dataset, state
-        self.say(f"continues after epoch {epoch}" + (f" and {steps} steps of the next" if steps else ""))
+        self.log(f"continues after epoch {epoch}" + (f" and {steps} steps of the next" if steps else ""))
         if CAN_BEGIN_WITHIN:
             self._begin_dataset_at(train_dataset, steps_done)
         return int(epoch)
@@ -347,7 +348,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         if self.replay and (order.drawn or order.python):
             # MindSpore 2.8 to 2.10 read this when the iterator is made, and turn it off themselves for `shuffle`.
             ds.config.set_fast_recovery(False)
-            self.say(
+            self.log(
                 f"draws the batches of the {steps} steps before again and drops them, so that the next are the same, "
                 f"for {', '.join(order.drawn + order.python)}; replay=False skips them instead"
             )
@@ -364,11 +365,11 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
     def check(self, run: Run) -> None:
         """Raises where it is not alone, callbacks or steps cannot be told apart, or an earlier run would be lost."""
         super().check(run)
-        only_one(_OWNER, run.callbacks, (StateKeeper,), "keep the run's state")
+        only_one(_OWNER, [one for one in run.callbacks if isinstance(one, TrainingState)], "keep the run's state")
         if self._taken_up is None:
             self._check_new()
-        check_parameters(_OWNER, named_parameters(run.train_network))
-        if self.every_n_steps is not None and run.is_sinking:
+        check_parameters(_OWNER, named_parameters(run.parts.train_network))
+        if self.every_n_steps is not None and run.progress.is_sinking:
             raise ValueError(
                 f"{_OWNER}: in sink mode steps run on the device unseen; leave every_n_steps out, or train with "
                 f"dataset_sink_mode=False"
@@ -383,13 +384,13 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
     def check_plan(self, run: Run) -> None:
         """Raises where the run is not the one that `resume` was called for, or would have gone otherwise so far."""
         super().check_plan(run)
-        state = self._taken_up
-        if state is not None and run.initial_epoch != state.content["epoch"]:
+        state, initial_epoch = self._taken_up, run.progress.initial_epoch
+        if state is not None and initial_epoch != state.content["epoch"]:
             raise ValueError(
                 f"{_OWNER}: the state is that after epoch {state.content['epoch']}, but the run has initial_epoch="
-                f"{run.initial_epoch}; pass initial_epoch=state.resume(model, train_dataset, epochs={run.epochs})"
+                f"{initial_epoch}; pass initial_epoch=state.resume(model, train_dataset, epochs={run.epochs})"
             )
-        if state is not None and state.content["step_in_epoch"] and run.is_sinking:
+        if state is not None and state.content["step_in_epoch"] and run.progress.is_sinking:
             raise ValueError(
                 f"{_OWNER}: {state.path!r} was saved in the middle of an epoch, where sink mode cannot begin; train "
                 f"with dataset_sink_mode=False until an epoch is over"
@@ -408,7 +409,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             for name, schedule, taken in self._rates_taken:
                 if schedule.digest_of_rates(run, state.content["epoch"], state.content["step_in_epoch"]) != taken:
                     raise ValueError(
-                        f"{_OWNER}: {name} would have set other rates in the first {run.initial_epoch} epochs, had "
+                        f"{_OWNER}: {name} would have set other rates in the first {initial_epoch} epochs, had "
                         f"{run.epochs} been asked for at once instead of {state.content['epochs']}; make it so that "
                         f"its rates begin as those of the interrupted run did, or keep to {state.content['epochs']}"
                     )
@@ -420,12 +421,12 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
     def disk_space(self, run: Run) -> dict[str, int]:
         """Those that are kept, and the one that is written before an older goes."""
         folder = self.directory if os.path.isdir(self.directory) else os.path.dirname(self.directory)
-        return {folder: (self.keep + 1) * size_of(named_parameters(run.train_network))}
+        return {folder: (self.keep + 1) * size_of(named_parameters(run.parts.train_network))}
 
     def before_train(self, run: Run) -> None:
         """Looks before each step whether a state is due."""
-        self._is_begun = self.finished_ = False
-        self.at_step(STEP_BEGIN, self._begin_draws_of_run, self._save_if_due)
+        self._is_begun = self._is_requested = self.finished_ = False
+        run.step_hooks.on_step_begin(self, self._begin_step)
         self._say_what_differs(run)
 
     def before_epoch(self, run: Run) -> None:
@@ -433,7 +434,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         self._steps_since = 0
         if not self._is_begun:
             self._is_begun = True
-            self._learners = Learners(numbered(self._run.callbacks))
+            self._learners = Learners(numbered(self.run.callbacks))
             self._begin_draws_of_dataset(self._taken_up)
             self._taken_up, self._rates_taken = None, []
 
@@ -445,13 +446,18 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         self._seeds_of_run = None
         if state is None:
             self._began = drawn_from()
-        elif self._began and self._replays and self._order_of(self._run).python and distributed.is_first():
+        elif self._began and self._replays and self._order_of(self.run).python and distributed.is_first():
             self._seeds_of_run = drawn_from()
             draw_from(self._began)
 
-    def _begin_draws_of_run(self, run_context: Any) -> None:
-        """Restores, at the first step of a run, what its own code draws from, unless the dataset draws from it."""
-        self.at_step(STEP_BEGIN, self._save_if_due)
+    def _begin_step(self, run: Run) -> None:
+        """Begin the first step."""
+        run.step_hooks.on_step_begin(self, self._save_if_due)
+        self._begin_draws_of_run()
+        self._save_if_due(run)
+
+    def _begin_draws_of_run(self) -> None:
+        """Restore, at the first step of a run, what its own code draws from, unless the dataset draws from it."""
         if self._seeds_of_run is not None:
             now = drawn_from()
             draw_from({kind: saved for kind, saved in self._seeds_of_run.items() if now[kind] == self._began[kind]})
@@ -463,7 +469,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
 
     def _order_of(self, run: Run) -> Order:
         if self._order is None:
-            self._order = Order(run.train_dataset)
+            self._order = Order(run.parts.train_dataset)
         return self._order
 
     def _say_what_differs(self, run: Run) -> None:
@@ -471,12 +477,16 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         reasons = differing(run, self._order_of(run), replays=self._replays)
         lines = [f"{', '.join(names)} ({why})" for why, names in reasons if names]
         if lines:
-            self.say(f"not the same to the last bit after a resume: {'; '.join(lines)}")
+            self.log(f"not the same to the last bit after a resume: {'; '.join(lines)}")
 
-    def _save_if_due(self, run_context: Any) -> None:
-        """Saves at the interval, or where it was asked to, now that the step before is over for every callback."""
-        if self._steps_since == self.every_n_steps or (self._run.is_state_asked and CAN_BEGIN_WITHIN):
-            self._keep(self._run, self._run.epoch - 1, self._run.step_in_epoch - 1)
+    def request_state(self) -> None:
+        """Save before the next step, or at the end of the epoch where MindSpore cannot begin within one."""
+        self._is_requested = True
+
+    def _save_if_due(self, run: Run) -> None:
+        """Save at the interval, or when requested, now that the step before is over for every callback."""
+        if self._steps_since == self.every_n_steps or (self._is_requested and CAN_BEGIN_WITHIN):
+            self._keep(run, run.epoch - 1, run.step_in_epoch - 1, finished_by="")
             self._steps_since = 0
         self._steps_since += 1
         if self._writing is not None and self._writing.done() and distributed.count() == 1:
@@ -508,7 +518,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         if state is None:
             distributed.do_once(_OWNER, self._begin_new)
             return
-        if run.train_dataset is not self._dataset:
+        if run.parts.train_dataset is not self._dataset:
             raise ValueError(f"{_OWNER}: the run trains on another dataset than resume was given; pass the same one")
         self._run_id, self._states.good = state.content["run"], [state.path]
         self.place(run)
@@ -516,7 +526,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         self._began, self._learnt = state.content["began"], state.content["learnt"]
         for name, callback in numbered(run.callbacks):
             if name in self._learnt and (method := missing_method(callback)):
-                self.say(f"{name} has no {method}; what it has learnt is not resumed")
+                self.log(f"{name} has no {method}; what it has learnt is not resumed")
 
     def _load_callback_states(self, state: State, callbacks: list[tuple[str, Any]], *, is_over: bool) -> list[Identity]:
         """Gives callbacks their states; of a run that is over, to those that are there, without a word.
@@ -550,12 +560,12 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             if isinstance(callback, Schedule):
                 self._rates_taken.append((name, callback, entry["rates"]))
             if not is_over and (changes := present[place].differences(known[index])):
-                self.say(f"{name} continues with {changes}")
+                self.log(f"{name} continues with {changes}")
         if not is_over:
             for place in new:
-                self.say(f"{callbacks[place][0]} was not there when the state was saved; it begins at its beginning")
+                self.log(f"{callbacks[place][0]} was not there when the state was saved; it begins at its beginning")
             for index in gone:
-                self.say(
+                self.log(
                     f"{saved[index]['name']} was there when the state was saved, and is not in the list of callbacks "
                     f"now"
                 )
@@ -565,23 +575,22 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
         """Tells the run after which steps it continues."""
         if self._taken_up is not None:
             content = self._taken_up.content
-            run.go_on(content["step_in_epoch"], content["epoch_so_far"])
+            run.progress.resume(content["step_in_epoch"], content["epoch_so_far"])
+            run.losses.load_state_dict(content["epoch_so_far"].get("losses", {}))
 
-    def save_run_state(self, run: Run, epochs: int, steps: int) -> None:
-        """Saves at the end of an epoch that is to be saved, and where the run ends."""
+    def save_run_state(self, run: Run, epochs: int, steps: int, finished_by: Optional[str]) -> None:
+        """Save at the end of an epoch that is due, and where the run ends."""
+        is_over = finished_by is not None
         if steps and not CAN_BEGIN_WITHIN:
-            self.say(
+            self.log(
                 f"MindSpore {VERSION} cannot begin in the middle of an epoch; a later run continues after epoch "
                 f"{epochs}"
             )
-        elif run.is_over or run.is_state_asked or epochs % self.every_n_epochs == 0:
-            self._keep(run, epochs, steps)
-        if run.is_over:
+        elif is_over or self._is_requested or epochs % self.every_n_epochs == 0:
+            self._keep(run, epochs, steps, finished_by or "")
+        if is_over:
             distributed.do_once(_OWNER, self._finish_write)
-            self.finished_ = bool(run.finished_by)
-
-    def flush(self) -> None:
-        """Nothing: the last state is saved, and waited for, when all the others have written."""
+            self.finished_ = bool(finished_by)
 
     def _begin_new(self) -> None:
         """Makes room for a new run."""
@@ -601,34 +610,34 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
 
     # Saving
 
-    def _keep(self, run: Run, epoch: int, steps: int) -> None:
-        run.is_state_asked = False
+    def _keep(self, run: Run, epoch: int, steps: int, finished_by: str) -> None:
+        self._is_requested = False
         run.before_checkpoint()
         # What no gradient changes, such as BatchNorm's statistics, each process has its own of.
         own = (
             {name: one for name, one in run.weights.items() if not one.requires_grad} if distributed.count() > 1 else {}
         )
         ranks = {f"{RANKS}{name}": distributed.gathered(array) for name, array in views(own).items()}
-        distributed.do_once(_OWNER, lambda: self._save(run, epoch, steps, ranks))
+        distributed.do_once(_OWNER, lambda: self._save(run, epoch, steps, finished_by, ranks))
 
-    def _save(self, run: Run, epoch: int, steps: int, ranks: Arrays) -> None:
+    def _save(self, run: Run, epoch: int, steps: int, finished_by: str, ranks: Arrays) -> None:
         self._finish_write()
-        parameters = named_parameters(run.train_network)
+        parameters = named_parameters(run.parts.train_network)
         own = run.copies.take(parameters).arrays if self.background else views(parameters)
         arrays = {**{f"{NETWORK}{name}": array for name, array in own.items()}, **ranks}
-        rates = _dynamic_rates(run.optimizers)
+        rates = _dynamic_rates(run.parts.optimizers)
         content = {
             "run": self._run_id,
             "epoch": epoch,
             "step_in_epoch": steps,
             "epochs": run.epochs,
-            "finished_by": run.finished_by,
-            "batches": run.train_dataset.get_dataset_size(),
+            "finished_by": finished_by,
+            "batches": run.parts.train_dataset.get_dataset_size(),
             "steps_per_epoch": run.steps_per_epoch,
-            "epoch_so_far": run.state_dict() if steps else {},
+            "epoch_so_far": {**run.progress.state_dict(), "losses": run.losses.state_dict()} if steps else {},
             "rates": None if rates is None else rates.so_far(),
             # In sink mode there is a cell of MindSpore's around the training cell, and other names.
-            "recording_cells": None if run.is_sinking else recording_cells(run.train_network),
+            "recording_cells": None if run.progress.is_sinking else recording_cells(run.parts.train_network),
             "seeds": seeds(),
             "began": self._began,
             "learnt": sorted({*self._learnt, *(self._learners.names() if self._learners else ())}),
@@ -642,7 +651,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
             learnt = _checked_arrays(name, callback)
             kept = run.copies.kept(learnt) if self.background else learnt
             arrays.update({f"{index}/{key}": array for key, array in kept.items() if array.size})
-            if isinstance(callback, Restorer) and callback.final_weights():
+            if isinstance(callback, Phases) and callback.final_weights():
                 content["restored"] = index
             content["callbacks"].append(
                 {
@@ -690,7 +699,7 @@ class TrainingState(TrainCallback, StateKeeper, Writer):
 
     def _newest_here(self) -> Optional[State]:
         try:
-            return self._states.newest(self.say)
+            return self._states.newest(self.log)
         except ValueError as error:
             raise ValueError(f"{_OWNER}: {error}") from None
 
@@ -729,7 +738,7 @@ def _stateful(callbacks: Iterable[Any]) -> list[tuple[str, Any]]:
     return [
         (name, callback)
         for name, callback in numbered(callbacks)
-        if not isinstance(callback, StateKeeper) and not missing_method(callback)
+        if not isinstance(callback, TrainingState) and not missing_method(callback)
     ]
 
 

@@ -11,10 +11,12 @@ from mindspore.train import Callback, Model, RunContext
 
 from ..core.arguments import check_int
 from ..core.callback import TrainCallback
-from ..core.hooks import StateKeeper
+from ..core.lifecycle import Lifecycle
+from ..core.metrics import Caller
 from ..core.mindspore_compat import made_with, naming_numpy, parallel_mode_of
+from ..core.phases import Phases
 from ..core.preflight import CHECKS
-from ..core.run import Caller, Run
+from ..core.run import Run
 from ..core.trial import first_batch, python_random_state, try_training
 
 __all__ = ["check_callbacks"]
@@ -103,10 +105,10 @@ def check_callbacks(
         cur_epoch_num=initial_epoch + 1,
         cur_step_num=0,
     )
-    run = Run(RunContext(arguments), caller=Caller(model, valid_dataset))
-    run.initial_epoch = initial_epoch
+    run = Lifecycle(RunContext(arguments), Caller(model, valid_dataset)).run
+    run.progress.initial_epoch = initial_epoch
     for each in listed:
-        if isinstance(each, StateKeeper):
+        if isinstance(each, Phases):
             each.place(run)
     ours = [each for each in listed if isinstance(each, TrainCallback)]
     problems: list[str] = []
@@ -128,7 +130,7 @@ def check_callbacks(
             batch = stack.enter_context(first_batch(train_dataset))
 
         ask(draw)
-        if batch is not None and not run.is_sinking:
+        if batch is not None and not run.progress.is_sinking:
             arguments["train_dataset_element"] = batch
         fit = []
         for callback in ours:
@@ -139,8 +141,8 @@ def check_callbacks(
                 ask(callback.check_plan)
         for check in CHECKS:
             ask(check)
-        if batch is not None and run.has_network and not run.is_split:
-            ask(lambda run: try_training(run.network, run.loss_fn, batch))
+        if batch is not None and run.parts.found_network is not None and not run.parts.is_split:
+            ask(lambda run: try_training(run.network, run.parts.loss_fn, batch))
         for callback in fit:
             ask(callback.check_batch)
     if problems:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import numpy as np
 
 from ..core import distributed
 from ..core.arguments import check_bool, check_choice, check_int, check_number
 from ..core.console import counted, emit, in_a_row
-from ..core.hooks import Restorer
+from ..core.monitor import place
 from ..core.monitor_callback import MonitorCallback
+from ..core.observations import EpochSummary, Evaluation
 from ..core.parameters import Snapshot, check_parameters, flaw_in
 from ..core.placement import Needs
 from ..core.run import Run
@@ -19,7 +20,7 @@ from ..core.run import Run
 __all__ = ["EarlyStopping"]
 
 
-class EarlyStopping(MonitorCallback, Restorer):
+class EarlyStopping(MonitorCallback):
     """Stops training when a monitored value has not become better for `patience` observations.
 
     The decisions are those of Keras 3 for every argument shared with its `EarlyStopping`, and those of Lightning for
@@ -76,11 +77,10 @@ class EarlyStopping(MonitorCallback, Restorer):
         True
     """
 
-    _run_only = ("_snapshot",)
+    transient = ("_snapshot",)
     baseline: Optional[float]
     stopping_threshold: Optional[float]
     divergence_threshold: Optional[float]
-    _has_ended = False  # in good order
     _snapshot: Optional[Snapshot]
     _best_weights: dict[str, np.ndarray[Any, Any]]
 
@@ -123,7 +123,6 @@ class EarlyStopping(MonitorCallback, Restorer):
             kept = {} if self._snapshot is None else self._snapshot.arrays
             self._snapshot = Snapshot(run.weights, self._best_weights or kept)
         self._best_weights = {}
-        self._has_ended = False
 
     def check(self, run: Run) -> None:
         """Raises where the value is not there, or the weights could not be written back."""
@@ -140,51 +139,59 @@ class EarlyStopping(MonitorCallback, Restorer):
         """Where the training loss is watched or printed."""
         return super().needs_losses or self.verbose == 2
 
-    def tells_of(self, name: str) -> bool:
-        """What it watches; with `verbose=2`, whatever there is."""
-        return self.verbose == 2 or super().tells_of(name)
+    def monitors(self, name: str) -> bool:
+        """Whether it watches the value; with `verbose=2`, it prints every value."""
+        return self.verbose == 2 or super().monitors(name)
 
-    def after_epoch(self, run: Run) -> None:
-        """Observes the epoch's value and decides."""
-        value, epoch = run.value("EarlyStopping", self.monitor), self.epoch_of(run)
-        if value is not None and epoch > self.start_from_epoch:
-            flaw = self._flaw(run, value)
-            value = value if flaw is None else math.nan
-            if self._observe(value, epoch) and self._snapshot is not None:
-                self._snapshot = Snapshot(run.weights)  # the memory of the copy before is for the next
-                self._snapshot = run.copies.take(run.weights)
-            self.stop_reason_ = flaw if flaw is not None and self.check_finite else self._reason(value, epoch)
-        if self.verbose == 2:
-            emit(self._line(run))
+    def observe(self, run: Run, value: float, observation: Union[Evaluation, EpochSummary]) -> None:
+        """Observe a value, and decide."""
+        epoch = self.epoch_of(run)
+        if epoch <= self.start_from_epoch:
+            return
+        flaw = self._flaw(run, value)
+        value = value if flaw is None else math.nan
+        is_best = self._is_best(value, epoch, observation.step_between)
+        if is_best and self._snapshot is not None:
+            run.before_checkpoint()
+            self._snapshot = Snapshot(run.weights)  # the memory of the copy before is for the next
+            self._snapshot = run.copies.take(run.weights)
+        self.stop_reason_ = flaw if flaw is not None and self.check_finite else self._reason(value, epoch, is_best)
         if self.stop_reason_:
-            self.stopped_epoch_ = epoch
+            self.stopped_epoch_, self.stopped_step_ = epoch, observation.step_between
             run.request_stop("EarlyStopping")
 
-    def after_train(self, run: Run) -> None:
-        """Says why it stopped, and restores."""
-        if self.stop_reason_ and self.verbose:
-            self.say(f"stopped after epoch {self.stopped_epoch_}: {self.stop_reason_}")
-        self.restore()
-        self._has_ended = True
+    def after_epoch(self, run: Run, summary: EpochSummary) -> None:
+        """Observe a value of the training steps; with `verbose=2`, print the epoch's line."""
+        super().after_epoch(run, summary)
+        if self.verbose == 2:
+            emit(self._line(run, summary))
 
-    def teardown(self) -> None:
-        """Restores where an exception ended the run."""
-        if not self._has_ended:
-            self._restore(together=False)
+    def restore_weights(self, run: Run) -> None:
+        """Say why it stopped, and give the network its best weights; in a loop of runs, only if it stopped."""
+        if self.stop_reason_ and self.verbose and run.progress.is_over:
+            self.log(f"stopped after {place(self.stopped_epoch_, self.stopped_step_)}: {self.stop_reason_}")
+        if self.reset_on_train_begin or self.stop_reason_ or not run.progress.is_over:
+            self._restore(together=run.progress.is_over)
+
+    def restore(self) -> None:
+        """Give the network its best weights back, after a loop of runs with `reset_on_train_begin=False`."""
+        self._restore(together=True)
 
     def state_dict(self) -> dict[str, Any]:
         """The best so far, the wait, and why it stopped."""
         return {
             **super().state_dict(),
-            "wait": self.wait_,
+            "observations": self._observations,
             "stopped_epoch": self.stopped_epoch_,
+            "stopped_step": self.stopped_step_,
             "stop_reason": self.stop_reason_,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a state that `state_dict` returned."""
         super().load_state_dict(state)
-        self.wait_ = state["wait"]
+        # States before version 0.2 have neither; their runs were observed at the ends of epochs alone.
+        self._observations, self.stopped_step_ = state.get("observations", 0), state.get("stopped_step", 0)
         self.stopped_epoch_ = state["stopped_epoch"]
         self.stop_reason_ = state["stop_reason"]
 
@@ -201,17 +208,18 @@ class EarlyStopping(MonitorCallback, Restorer):
         super().reset_state()
         self._snapshot = None
         self._best_weights = {}
-        self.wait_ = 0
-        self.stopped_epoch_ = 0
+        self._observations = 0
+        self.stopped_epoch_ = self.stopped_step_ = 0
         self.stop_reason_ = ""
 
-    def _observe(self, value: float, epoch: int) -> bool:
-        self._is_best = self.best.observe(value, epoch)
-        self.wait_ += 1
+    def _is_best(self, value: float, epoch: int, step: int) -> bool:
+        waited = self.best.wait
+        self._observations += 1
+        is_best = self.best.observe(value, epoch, step)
         # Better than before but not than the baseline: the best, and yet patience keeps running.
-        if self._is_best and (self.baseline is None or self.best.monitor.is_better(value, self.baseline)):
-            self.wait_ = 0
-        return self._is_best
+        if is_best and self.baseline is not None and not self.best.monitor.is_better(value, self.baseline):
+            self.best.wait = waited + 1
+        return is_best
 
     def _flaw(self, run: Run, value: float) -> Optional[str]:
         """What makes the epoch's weights none to come back to, where its value would make them the best."""
@@ -222,17 +230,16 @@ class EarlyStopping(MonitorCallback, Restorer):
             return flaw or "the weights of another rank are not finite"
         return None
 
-    def _line(self, run: Run) -> str:
-        shown = {
-            name: value for name, value in run.record.items() if name not in ("epoch", "seconds", "samples_per_second")
-        }
+    def _line(self, run: Run, summary: EpochSummary) -> str:
+        hidden = ("epoch", "seconds", "samples_per_second")
+        shown = {name: value for name, value in summary.as_dict().items() if name not in hidden}
         values = ", ".join(f"{name} {'-' if value is None else format(value, '.4g')}" for name, value in shown.items())
-        best = "none" if self.best_ is None else f"{self.best_:.4g} (epoch {self.best_epoch_})"
+        best = "none" if self.best_ is None else f"{self.best_:.4g} ({self.best.place})"
         return (
             f"Epoch {run.epoch}/{run.epochs}: {values}; best {self.monitor} {best}, misses {self.wait_}/{self.patience}"
         )
 
-    def _reason(self, value: float, epoch: int) -> str:
+    def _reason(self, value: float, epoch: int, is_best: bool) -> str:
         monitor, name = self.best.monitor, self.monitor
         if self.check_finite and not math.isfinite(value):
             return f"{name} is {value}"
@@ -240,20 +247,12 @@ class EarlyStopping(MonitorCallback, Restorer):
             return f"{name} reached {value:.6g}, better than the stopping threshold {self.stopping_threshold:g}"
         if self.divergence_threshold is not None and monitor.is_beyond(self.divergence_threshold, value):
             return f"{name} is {value:.6g}, worse than the divergence threshold {self.divergence_threshold:g}"
-        if not self._is_best and self.wait_ >= self.patience and epoch > 1:
+        is_first = epoch == 1 and self._observations == 1  # which never stops a run
+        if not is_best and self.wait_ >= self.patience and not is_first:
             if self.best_ is None:
                 return f"{name} has not been finite in {counted(self.wait_, 'observation')}"
-            return f"{name} was not better than {self.best_:.6g} (epoch {self.best_epoch_}) {in_a_row(self.wait_)}"
+            return f"{name} was not better than {self.best_:.6g} ({self.best.place}) {in_a_row(self.wait_)}"
         return ""
-
-    def restore(self) -> None:
-        """Gives the network its best weights back, once; while a run that others may follow lasts, if it stopped."""
-        if self.reset_on_train_begin or self.stop_reason_ or not self._depth:
-            self._restore(together=True)
-
-    def final_weights(self) -> dict[str, np.ndarray[Any, Any]]:
-        """The best weights, where they are written back at the end."""
-        return self.state_arrays() if self.reset_on_train_begin or self.stop_reason_ else {}
 
     def _restore(self, together: bool) -> None:
         snapshot, self._snapshot = self._snapshot, None
@@ -261,6 +260,4 @@ class EarlyStopping(MonitorCallback, Restorer):
             return
         snapshot.restore(together=together)
         if self.verbose:
-            self.say(
-                f"the network has its weights of epoch {self.best_epoch_} again ({self.monitor}: {self.best_:.6g})"
-            )
+            self.log(f"the network has its weights of {self.best.place} again ({self.monitor}: {self.best_:.6g})")

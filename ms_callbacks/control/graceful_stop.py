@@ -13,8 +13,10 @@ import numpy as np
 
 from ..core import distributed, signals
 from ..core.arguments import check_choice
-from ..core.callback import STEP_END, TrainCallback, only_one
+from ..core.callback import TrainCallback, only_one
 from ..core.mindspore_compat import SIGNAL_CALLBACKS
+from ..core.observations import EpochSummary
+from ..core.phases import Phases
 from ..core.run import Run
 
 __all__ = ["GracefulStop"]
@@ -96,7 +98,8 @@ class GracefulStop(TrainCallback):
         self._is_asked = False
         self._is_alone = distributed.count() == 1
         self._steps, self._steps_between_talks, self._talked_at = 0, 1, time.monotonic()
-        self.at_step(STEP_END, self._look)
+        run.step_hooks.on_step_end(self, self._look)
+        self._has_stopped_it = False
         self._process = os.getpid()
         handlers = {"SIGTERM": self._stop, "SIGINT": self._stop, "SIGUSR1": self._ask}  # Windows has no SIGUSR1
         for name in filter(signal.Signals.__members__.__contains__, handlers):
@@ -105,57 +108,57 @@ class GracefulStop(TrainCallback):
     def check(self, run: Run) -> None:
         """Raises where signals cannot be set, or another callback sets them too."""
         super().check(run)
-        only_one(_OWNER, run.callbacks, (GracefulStop, *SIGNAL_CALLBACKS), "handle signals")
+        alike = [one for one in run.callbacks if isinstance(one, (GracefulStop, *SIGNAL_CALLBACKS))]
+        only_one(_OWNER, alike, "handle signals")
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError(
                 f"{_OWNER}: signals can be handled in the main thread only, and this run is in "
                 f"{threading.current_thread().name!r}; call Model.train from the main thread, or leave {_OWNER} out"
             )
 
-    def _look(self, run_context: Any) -> None:
-        """Stops, where a signal has come; several processes ask each other only now and then."""
+    def _look(self, run: Run) -> None:
+        """Stop, where a signal has come; several processes ask each other about once a second."""
         if not self._is_alone:
             self._steps += 1
             if self._steps < self._steps_between_talks:
                 return
-        self._act(self._run)
+        self._act(run)
 
-    def after_epoch(self, run: Run) -> None:
+    def after_epoch(self, run: Run, summary: EpochSummary) -> None:
         """Stops, where a signal has come during the evaluation."""
         self._act(run)
 
     def after_train(self, run: Run) -> None:
         """Says what stopped the run."""
-        if self.signal_ and run.is_interrupted:
-            self.say(f"stopped by {signal.Signals(self.signal_).name} in epoch {run.epoch}, step {run.step_in_epoch}")
+        if self._has_stopped_it:
+            self.log(f"stopped by {signal.Signals(self.signal_).name} in epoch {run.epoch}, step {run.step_in_epoch}")
 
-    def __exit__(self, *error: Any) -> None:
-        failed = bool(error) and error[0] is not None  # such as a state that could not be saved: that is to be seen
+    def teardown(self) -> None:
+        """Restore the earlier handlers, and end the process where that was asked for and the run ended in good order."""
         exits_with = 0
-        if self._depth == 1 and self._earlier and not failed and self.exit_with is not None:
+        if self._earlier and self.exit_with is not None and self.run.progress.is_over:
             exits_with = self.signal_ if self._is_alone else self._agreed_on
         if exits_with and self.exit_with == "signal" and not self._is_alone:
             distributed.total([0.0])  # returns when every process has come here
-        super().__exit__(*error)
-        if exits_with:
-            raise SystemExit(0 if self.exit_with == 0 else 128 + exits_with)
-
-    def teardown(self) -> None:
-        """Lets the earlier handlers come back."""
         for each, handler in self._earlier.items():
             # A handler that was not set from Python cannot be told, and so not set again.
             signal.signal(each, signal.SIG_DFL if handler is None else handler)
         self._earlier = {}
+        if exits_with:
+            raise SystemExit(0 if self.exit_with == 0 else 128 + exits_with)
 
     def _act(self, run: Run) -> None:
         """Does what a signal has asked for; where there are several processes, all or none."""
         stopping, asked = self._agreed()
         if asked:
-            run.is_state_asked, self._is_asked = True, False
+            self._is_asked = False
+            for each in run.callbacks:
+                if isinstance(each, Phases):
+                    each.request_state()
         if stopping:
             self.signal_ = self._agreed_on = stopping
             signals.let_next_ctrl_c_end_it()  # MindSpore may have set its own in this step
-            run.interrupt()
+            self._has_stopped_it = run.request_stop(_OWNER, interrupt=True) or self._has_stopped_it
 
     def _agreed(self) -> tuple[int, bool]:
         """The signal to stop for, and whether the state is to be saved; the same in all processes."""

@@ -1,4 +1,4 @@
-"""Gives `Model.train` what `Model.fit` has: validation at the end of an epoch, published for every callback.
+"""Gives `Model.train` what `Model.fit` has, validation, and between the steps of an epoch too, for every callback.
 
 `Model.fit` takes `eval_loss` from the last batch of the evaluation alone (MindSpore 2.0 to 2.10); here it is the mean
 over all samples.
@@ -14,9 +14,10 @@ from mindspore.train import Loss, Model
 
 from ..core import distributed
 from ..core.arguments import check_bool, check_dataset, check_int
-from ..core.callback import STEP_BEGIN, TrainCallback, only_one
-from ..core.hooks import Evaluator
-from ..core.metrics import check_alike, numbers_in, with_numbers
+from ..core.callback import TrainCallback, only_one
+from ..core.eval_hooks import eval_outputs
+from ..core.metric_values import check_alike, numbers_in, with_numbers
+from ..core.metrics import EvaluationSource, check_columns
 from ..core.mindspore_compat import (
     eval_indexes_of,
     is_uninitialised,
@@ -24,21 +25,30 @@ from ..core.mindspore_compat import (
     parallel_context_kept,
     set_training,
 )
+from ..core.observations import Evaluation
 from ..core.parameters import Snapshot
+from ..core.phases import Phases
 from ..core.placement import Needs
-from ..core.run import Run, check_columns, eval_outputs
+from ..core.run import Run
 from ..core.samples import size_of
 from ..core.tensors import number
 from ..core.trial import check_labels
 
 __all__ = ["Validate"]
 
+_OWNER = "Validate"
 
-class Validate(TrainCallback, Evaluator):
-    """Evaluates the Model at the end of an epoch, as `Model.fit` does: once, before any callback hears of the end.
+
+class Validate(TrainCallback):
+    """Evaluate the Model at the end of an epoch, as `Model.fit` does, and between the steps of an epoch where asked to.
+
+    An evaluation takes place once, before any callback hears of the end of the epoch; between two steps, after the
+    callbacks of this package have done what they do at the end of a step. Callbacks that watch a validation value
+    observe each: `EarlyStopping`, `BestCheckpoint`, `ExportBest` and `ReduceLROnPlateau` count both kinds alike.
 
     The results are published as `Model.fit` publishes them (`cb_params["eval_results"]` and `["metrics"]`), so that
-    MindSpore's own callbacks find them too, wherever they stand in the list. The hooks `on_eval_begin`,
+    MindSpore's own callbacks find them too, wherever they stand in the list; those of an evaluation between two steps
+    stay there until the epoch ends. The hooks `on_eval_begin`,
     `on_eval_step_end` and so on are called for the same callbacks as in `Model.fit`, in its order and with the run's
     own `cb_params`, and these callbacks are entered and left around the evaluation. Those with the names of MindSpore's
     own are not among them, apart from `TimeMonitor`, nor are those with hooks of before MindSpore 2.0 such as
@@ -72,9 +82,14 @@ class Validate(TrainCallback, Evaluator):
         model: the Model that trains; it must have been made with `metrics`. A copy of the callback has the same one.
         dataset: the validation set, as `Model.eval` takes it. It cannot be pickled, and so the callback cannot: a
             process that trains makes its own.
-        every_n_epochs: evaluates in every n-th epoch. Default: 1.
-        on_last: evaluates in the last epoch too, whatever `every_n_epochs`: the last one planned, or one in which a
-            stop was asked for during its steps. Default: True.
+        every_n_epochs: evaluate at the end of every n-th epoch; `None`, with `every_n_steps`, at the end of none.
+            Default: 1.
+        every_n_steps: also evaluate after every n-th step, counted from the first step of epoch 1, as a resumed run
+            does. Where that is the last step of an epoch that is evaluated at its end, there is one evaluation, that of
+            the end. Not in sink mode, where steps run on the device unseen. Default: None.
+        start_epoch: the first epoch in which anything is evaluated. Default: 1.
+        on_last: evaluate at the end of the last epoch too, whatever `every_n_epochs`: the last one planned, or one in
+            which a stop was requested during its steps. Default: True.
 
     Attributes:
         results_ (dict[str, float | Any]): the latest results by name, `eval_loss` among them; what is not a number is
@@ -84,8 +99,9 @@ class Validate(TrainCallback, Evaluator):
         TypeError: `model` is not a Model.
         ValueError: before the first step: the Model has no metrics or is not the one that trains, two metrics give a
             value of one name, the dataset is empty or has other columns than data and label, its first batch does not
-            go through the evaluation network and the metrics, a label is out of range, or another callback evaluates
-            too. After an evaluation of several processes: they did not give the same values.
+            go through the evaluation network and the metrics, a label is out of range, another callback evaluates too,
+            nothing would be evaluated, or `every_n_steps` in sink mode. After an evaluation of several processes: they
+            did not give the same values.
 
     Example:
         >>> model.train(1, train_dataset, callbacks=[Validate(model, valid_dataset), LossMonitor(per_print_times=0)])
@@ -93,30 +109,51 @@ class Validate(TrainCallback, Evaluator):
         Validation: acc: ..., eval_loss: ...
     """
 
-    _run_only = ("_written",)
+    transient = ("_written",)
 
-    def __init__(self, model: Model, dataset: Any, *, every_n_epochs: int = 1, on_last: bool = True) -> None:
+    def __init__(
+        self,
+        model: Model,
+        dataset: Any,
+        *,
+        every_n_epochs: Optional[int] = 1,
+        every_n_steps: Optional[int] = None,
+        start_epoch: int = 1,
+        on_last: bool = True,
+    ) -> None:
         super().__init__()
         if not isinstance(model, Model):
             raise TypeError(f"Validate: model must be a mindspore.train.Model, but got {type(model).__name__}")
         self.model = model
         self.dataset = check_dataset("Validate", dataset)
-        self.every_n_epochs = check_int("Validate", "every_n_epochs", every_n_epochs, 1)
+        if every_n_epochs is None and every_n_steps is None:
+            raise ValueError("Validate: every_n_epochs=None leaves every_n_steps to say when to evaluate; pass it")
+        self.every_n_epochs = None if every_n_epochs is None else check_int(_OWNER, "every_n_epochs", every_n_epochs, 1)
+        self.every_n_steps = None if every_n_steps is None else check_int(_OWNER, "every_n_steps", every_n_steps, 1)
+        self.start_epoch = check_int(_OWNER, "start_epoch", start_epoch, 1)
         self.on_last = check_bool("Validate", "on_last", on_last)
         self.results_: dict[str, Any] = {}
         self._losses: list[float] = []
         self._samples: list[int] = []
 
+    @property
+    def evaluation_source(self) -> EvaluationSource:
+        """What it evaluates."""
+        return EvaluationSource(self.model, self.dataset, self.every_n_steps)
+
     def before_train(self, run: Run) -> None:
-        """Clears the results, and looks at the first training batch before its step."""
+        """Clear the results."""
         self.results_ = {}
         self._written: Optional[dict[str, Parameter]] = None
-        self.at_step(STEP_BEGIN, self._look_at_first)
 
     def check(self, run: Run) -> None:
         """Raises where there is nothing to evaluate, or nothing to evaluate it with."""
         super().check(run)
-        only_one("Validate", run.callbacks, (Evaluator,), "evaluate the Model")
+        only_one(
+            _OWNER,
+            [each for each in run.callbacks if isinstance(each, Phases) and each.evaluation_source is not None],
+            "evaluate the Model",
+        )
         if not metrics_of(self.model):
             raise ValueError(
                 "Validate: the Model has no metrics and cannot evaluate; make it with metrics, "
@@ -126,10 +163,15 @@ class Validate(TrainCallback, Evaluator):
             raise ValueError("Validate: the validation dataset is empty; a batch_size above its length drops it all")
         check_columns("Validate: the validation dataset", self.model, self.dataset)
         own = {id(one) for one in self.model.predict_network.get_parameters()}
-        if own and own.isdisjoint(id(one) for one in run.train_network.get_parameters()):
+        if own and own.isdisjoint(id(one) for one in run.parts.train_network.get_parameters()):
             raise ValueError(
                 "Validate: the Model that it was given shares no parameter with the one that trains; "
                 "pass the Model whose train is called"
+            )
+        if self.every_n_steps is not None and run.progress.is_sinking:
+            raise ValueError(
+                f"Validate: every_n_steps={self.every_n_steps} cannot be met in sink mode, where steps run on the "
+                f"device unseen; train with dataset_sink_mode=False, or pass a smaller sink_size and every_n_epochs"
             )
 
     def needs(self, run: Run) -> Needs:
@@ -137,27 +179,34 @@ class Validate(TrainCallback, Evaluator):
         return Needs.NOTHING
 
     def check_plan(self, run: Run) -> None:
-        """Raises where no epoch of the run would be evaluated."""
-        evaluated = run.epochs // self.every_n_epochs - run.initial_epoch // self.every_n_epochs
-        if not evaluated and not self.on_last:
+        """Raise where nothing would be evaluated."""
+        first = max(run.progress.initial_epoch + 1, self.start_epoch)
+        if first > run.epochs:
             raise ValueError(
-                f"Validate: every_n_epochs={self.every_n_epochs} with on_last=False evaluates in none of the epochs "
-                f"{run.initial_epoch + 1} to {run.epochs}; lower it, or leave on_last=True"
+                f"Validate: start_epoch={self.start_epoch} evaluates in none of the epochs "
+                f"{run.progress.initial_epoch + 1} to {run.epochs}; lower it"
+            )
+        n, steps = self.every_n_epochs, self.every_n_steps
+        by_epoch = self.on_last or (n is not None and run.epochs // n > (first - 1) // n)
+        by_step = (
+            steps is not None and run.epochs * run.steps_per_epoch // steps > (first - 1) * run.steps_per_epoch // steps
+        )
+        if not by_epoch and not by_step:
+            told = f"every_n_epochs={n}" if steps is None else f"every_n_steps={steps} and every_n_epochs={n}"
+            raise ValueError(
+                f"Validate: {told} with on_last=False evaluates in none of the epochs {first} to {run.epochs}; lower "
+                f"it, or leave on_last=True"
             )
 
     def check_batch(self, run: Run) -> None:
         """Raises where a label of the training data is none of the classes that the evaluation has shown."""
-        classes = run.classes
-        if run.batch is not None and run.loss_fn is not None and classes is not None:
+        classes = run.metrics.classes
+        if run.batch is not None and run.parts.loss_fn is not None and classes is not None:
             check_labels("the training dataset", run.batch[-1], classes)
 
-    def _look_at_first(self, run_context: Any) -> None:
-        self.at_step(STEP_BEGIN)
-        self.check_batch(self._run)
-
-    def after_epoch(self, run: Run) -> None:
-        """Evaluates, unless another callback has already asked for this epoch's results."""
-        self.results_ = run.results or self.results_
+    def after_evaluation(self, run: Run, evaluation: Evaluation) -> None:
+        """Keep the results."""
+        self.results_ = dict(evaluation.results)
 
     def state_dict(self) -> dict[str, Any]:
         """The latest values that are numbers."""
@@ -168,28 +217,35 @@ class Validate(TrainCallback, Evaluator):
         super().load_state_dict(state)
         self.results_ = dict(state["results"])
 
-    def evaluate(self, run: Run) -> None:
-        """Evaluates where this epoch is to be, and publishes the results."""
-        fit_results = run.fit_results
-        if fit_results is not None:
-            self._publish(run, {name: fit_results[name] for name in metrics_of(self.model) if name in fit_results})
-        elif run.epoch % self.every_n_epochs == 0 or (self.on_last and (run.epoch == run.epochs or run.is_stopping)):
-            flags = [(cell, cell.training) for _, cell in run.train_network.cells_and_names()]
-            hooks = run.evaluating()
-            hooks.at_end = functools.partial(self._publish, run)
-            self._losses, self._samples = [], []
-            before = self._written_by_evaluation(run)
-            before.take()
-            with parallel_context_kept(self.model.predict_network):
-                metrics = self.model.eval(self.dataset, callbacks=[hooks])
-            self._written = before.changed()
-            Snapshot(self._written, before.arrays).restore(together=False)
-            if run.fit_results is None:  # a Model with an `eval` of its own need not call callbacks
-                self._publish(run, metrics)
-            # The Model would set every cell to training at the next step, frozen ones too; let it do so now.
-            set_training(self.model, run.train_network)
-            for cell, training in flags:
-                cell.add_flags(training=training)
+    def evaluates_at_epoch_end(self, run: Run) -> bool:
+        """Whether it evaluates at the end of this epoch."""
+        if run.epoch < self.start_epoch:
+            return False
+        is_nth = self.every_n_epochs is not None and run.epoch % self.every_n_epochs == 0
+        return is_nth or (self.on_last and (run.epoch == run.epochs or run.is_stopping))
+
+    def run_evaluation(self, run: Run) -> None:
+        """Evaluate and publish the results; where `Model.fit` has evaluated, put its `eval_loss` right."""
+        by_fit = run.metrics.published
+        if by_fit is not None:
+            self._publish(run, {name: by_fit[name] for name in metrics_of(self.model) if name in by_fit})
+            return
+        flags = [(cell, cell.training) for _, cell in run.parts.train_network.cells_and_names()]
+        hooks = run.metrics.eval_hooks()
+        hooks.at_end = functools.partial(self._publish, run)
+        self._losses, self._samples = [], []
+        before = self._written_by_evaluation(run)
+        before.take()
+        with parallel_context_kept(self.model.predict_network):
+            metrics = self.model.eval(self.dataset, callbacks=[hooks])
+        self._written = before.changed()
+        Snapshot(self._written, before.arrays).restore(together=False)
+        if run.metrics.published is None:  # a Model with an `eval` of its own need not call callbacks
+            self._publish(run, metrics)
+        # The Model would set every cell to training at the next step, frozen ones too; let it do so now.
+        set_training(self.model, run.parts.train_network)
+        for cell, training in flags:
+            cell.add_flags(training=training)
 
     def _written_by_evaluation(self, run: Run) -> Snapshot:
         """What a forward pass may write, as a counter or a spectral norm: what no gradient changes.
@@ -203,7 +259,8 @@ class Validate(TrainCallback, Evaluator):
         return Snapshot(self._written)
 
     def on_eval_begin(self, run_context: Any) -> None:
-        """Resets the mean loss."""
+        """Reset the mean loss."""
+        super().on_eval_begin(run_context)
         self._losses, self._samples = [], []
 
     def on_eval_step_end(self, run_context: Any) -> None:
@@ -230,4 +287,4 @@ class Validate(TrainCallback, Evaluator):
             *means, eval_loss = distributed.mean([*numbers, own], samples)
         else:
             means, eval_loss = distributed.mean(numbers, samples or 1), None
-        run.publish(with_numbers(metrics, means) if distributed.count() > 1 else metrics, eval_loss)
+        run.metrics.publish(with_numbers(metrics, means) if distributed.count() > 1 else metrics, eval_loss)

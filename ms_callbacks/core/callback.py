@@ -1,83 +1,120 @@
-"""What every callback of ours is: a MindSpore `Callback` that knows its run and can serve a second one."""
+"""The base of every callback: its phases are called by the lifecycle of a run, and it can serve a second run."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import functools
 import inspect
 import io
 import weakref
 from collections.abc import Iterator
-from typing import Any, Callable, Optional
+from typing import Any, Optional
 
-import numpy as np
 from mindspore import nn
 from mindspore.dataset import Dataset
 from mindspore.train import Callback, Model
 
-from . import signals
-from .agreement import check_agreement
 from .configuration import configuration
 from .console import emit
-from .mindspore_compat import COUNTS_STEPS, stop_recording
-from .names import key_among, label
+from .lifecycle import Lifecycle
+from .names import label
+from .phases import Phases
 from .placement import Needs
-from .preflight import check_together, tell_of_eval_loss, tell_of_sunk_losses
 from .run import Run
-from .samples import Samples
 
-__all__ = ["STEP_BEGIN", "STEP_END", "Act", "TrainCallback", "only_one"]
+__all__ = ["TrainCallback", "only_one"]
 
-Act = Callable[[Any], None]  # what a hook calls with its run context
-STEP_BEGIN, STEP_END = "on_train_step_begin", "on_train_step_end"
-_HANDED_OUT = ("_handing_over", "_finding_place", "_own_acts", "_run", "_unguard")  # by a run, and gone with it
-_WHILE_IT_LASTS = (*_HANDED_OUT, "_depth", "is_used")
+_WHILE_IT_LASTS = ("_lifecycle", "_depth", "is_used")
 _MADE: list[weakref.ref[TrainCallback]] = []
-# What to override, where MindSpore's hook runs a phase of the callback.
+# What to override, where MindSpore's hook runs a phase for all callbacks.
 _PHASES = {
     "on_train_begin": "before_train",
     "on_train_epoch_begin": "before_epoch",
     "on_train_epoch_end": "after_epoch",
     "on_train_end": "after_train",
 }
-_EPOCH_BEGIN = ("on_train_epoch_begin", "epoch_begin")  # and its name before MindSpore 2.0
 
 
 def _nothing() -> None:
     """Where a class does not have a hook of its own."""
 
 
-class TrainCallback(Callback):
-    """Base of our callbacks: finds the run, refuses to stand in a list twice, and learns when the run is over.
+class TrainCallback(Phases, Callback):
+    """Base class of callbacks for `Model.train` and `Model.fit`: override the phases that you need.
 
-    MindSpore calls `on_train_end` only where nothing was raised, and `__exit__` always; but `Model.fit` also enters
-    and leaves callbacks around each evaluation, so the depth is counted.
+    A phase is called in GRAPH and in PYNATIVE mode, in `train` and in `fit`, on each of several processes, in a second
+    run of the same object and after a resume. The first callback of this package whose MindSpore hook is called runs
+    the phase for all of them, so that their order in the list does not matter:
 
-    It has a hook in a step only while it has something to do there, by `at_step`: what runs between two steps of a
-    network finds the processor's caches cold, and even to ask whether there is something takes most of a microsecond.
+    .. code-block:: text
+
+        training begins   states are loaded -> check(run) on all -> reset_state(), unless the run continues another
+                          -> before_train(run)
+        first epoch       check_plan(run) on all: now it is known which epoch is the first
+        first step        check_batch(run) on all
+        each epoch        before_epoch(run)
+        each step         what was asked for: run.step_hooks.on_step_begin(self, function), on_step_end(self, function)
+                          or every(n, self, function); nothing otherwise
+        evaluation        before_evaluation(run) -> the Model is evaluated -> after_evaluation(run, evaluation)
+        epoch ends        the losses are read -> evaluation, where due -> after_epoch(run, summary)
+        weights kept      before_checkpoint(run) on all, when run.before_checkpoint() is called
+        training ends     flush() -> states are saved -> restore_weights(run) -> after_train(run)
+        always            teardown(), also after an exception; restore_weights(run) comes first then
+
+    Keep each argument of `__init__` under its own name and do not change it; let the names of what a run learns end in
+    `_`, set them in `reset_state`, and return them from `state_dict`, so that `TrainingState` can resume them. Set
+    `needs_losses = True` to have the training losses: `summary.loss`, `run.losses`.
+
+    An exception in a phase reaches the caller as it was raised, with a note that names callback, phase, epoch and step.
 
     A copy, or what comes out of pickle in another process, is made as this one and has learnt the same, and has no part
     in a run that is under way. A Model, a dataset or a network that a callback was made with is the same in a copy;
     MindSpore's cannot be pickled.
+
+    Attributes:
+        run (Run): the run, while it lasts.
+        continues (bool): whether the run continues an earlier one, and `reset_state` was not called.
+        in_run (bool): whether there is one.
+        state_key (str | None): tells this callback from others of its class with the same arguments when a saved state
+            is loaded. Default: None.
+        transient (tuple[str, ...]): the names of attributes that belong to one run; they are `None` in a copy, and in
+            what is pickled. Default: ().
+
+    Raises:
+        TypeError: when a subclass is made that overrides `on_train_begin`, `on_train_epoch_begin`,
+            `on_train_epoch_end` or `on_train_end` without calling `super()`.
+
+    Example:
+        >>> class StopBelow(TrainCallback):
+        ...     "Stop training once the mean training loss of an epoch is below `threshold`."
+        ...
+        ...     needs_losses = True
+        ...
+        ...     def __init__(self, threshold):
+        ...         super().__init__()
+        ...         self.threshold = threshold
+        ...
+        ...     def reset_state(self):
+        ...         self.stopped_epoch_ = 0
+        ...
+        ...     def after_epoch(self, run, summary):
+        ...         if summary.loss < self.threshold:
+        ...             self.stopped_epoch_ = summary.epoch
+        ...             run.request_stop("StopBelow")
+        >>> stop = StopBelow(100.0)
+        >>> model.train(5, train_dataset, callbacks=[stop])
+        >>> stop.stopped_epoch_
+        1
     """
 
-    _run_only: tuple[str, ...] = ()  # attributes that hold what belongs to a run, and may be `None` outside of one
-    state_key: Optional[str] = None  # tells it from others of its class when a saved state is given back
-    _depth = 0
-    _is_planned = False
-    is_used = False  # in a run
-    _was_given_state = False
-    continues = False  # whether the run continues an earlier one
+    state_key: Optional[str] = None
+    continues = False
     reset_on_train_begin = True  # an argument of those that may learn over several runs
-    _has_learnt = False  # in a run before this one
+    is_used = False  # in a run
+    transient: tuple[str, ...] = ()
+    _lifecycle: Optional[Lifecycle] = None
+    _depth = 0
+    _was_given_state = _has_learnt = False  # by `load_state_dict`; in a run before this one
     _epochs_before = _last_epoch = 0  # of those runs, where it is not reset
-    _run: Run  # while it lasts; a step asks for nothing that could be known before
-    inner: tuple[TrainCallback, ...] = ()  # callbacks that this one runs, and that stand in no list
-    _handing_over: tuple[Act, ...] = ()
-    _finding_place: tuple[Act, ...] = ()
-    _own_acts: tuple[Act, ...] = ()
-    _unguard: Optional[Callable[[], None]] = None  # of the first callback of a run, which guards for all
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -104,7 +141,7 @@ class TrainCallback(Callback):
         hooks = {name for name in vars(self) if inspect.isroutine(getattr(type(self), name, None))}
         gone = hooks.union(_WHILE_IT_LASTS)
         kept = {name: value for name, value in vars(self).items() if name not in gone}
-        return {**kept, **dict.fromkeys(self._run_only)}
+        return {**kept, **dict.fromkeys(self.transient)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         TrainCallback.__init__(self)
@@ -132,216 +169,113 @@ class TrainCallback(Callback):
     def __exit__(self, *error: Any) -> None:
         self._depth -= 1
         if self._depth == 0:
-            if error and error[0] is not None:
-                stop_recording()
-            try:
+            lifecycle = self._lifecycle
+            if lifecycle is None:  # training has not begun
                 self.teardown()
+                return
+            try:
+                lifecycle.leave(self, failed=bool(error) and error[0] is not None)
             finally:
-                if self._unguard is not None:
-                    self._unguard()
-                for name in (STEP_BEGIN, STEP_END, *_HANDED_OUT):
-                    _take_away(self, name)
+                if lifecycle.callbacks[0] is self:
+                    lifecycle.stop()
+                for each in (self, *self.inner):
+                    each.part()
+
+    # What MindSpore calls
 
     def on_train_begin(self, run_context: Any) -> None:
-        """Checks what can be told before the first epoch."""
-        self._run = Run.of(run_context)
-        if self._run.is_first_to_begin(self):
-            check_agreement(_ours(self._run), self._run.steps_per_epoch, self._run.epochs)
-            self._run.load_run_state()
-        self.check(self._run)
+        """Run the phases of the beginning for all callbacks of the run, if no other has yet."""
+        Lifecycle.of(run_context).begin_train()
+
+    def on_train_epoch_begin(self, run_context: Any) -> None:
+        """Run `before_epoch` for all callbacks of the run, if no other has yet."""
+        Lifecycle.of(run_context).begin_epoch()
+
+    def on_train_epoch_end(self, run_context: Any) -> None:
+        """Run `after_epoch` for all callbacks of the run, if no other has yet."""
+        Lifecycle.of(run_context).end_epoch()
+
+    def on_train_end(self, run_context: Any) -> None:
+        """Run the phases of the end for all callbacks of the run, if no other has yet."""
+        Lifecycle.of(run_context).end_train()
+
+    def on_train_step_begin(self, run_context: Any) -> None:
+        """Do nothing; saves MindSpore's detour over the old name of the hook at every step."""
+
+    def on_train_step_end(self, run_context: Any) -> None:
+        """Do nothing, as `on_train_step_begin`."""
+
+    def on_eval_begin(self, run_context: Any) -> None:
+        """Run `before_evaluation` for all callbacks of the run, where `Model.fit` evaluates by itself."""
+        if self._lifecycle is not None:
+            self._lifecycle.begin_fit_evaluation()
+
+    # What the lifecycle calls
+
+    def join(self, lifecycle: Lifecycle) -> None:
+        """Take part in a run from now on."""
+        self._lifecycle = lifecycle
         self.is_used = True
         self.continues = self._was_given_state or (self._has_learnt and not self.reset_on_train_begin)
         self._was_given_state, self._has_learnt = False, True
         if not self.continues:
             self.reset_state()
-        self._is_planned = False
         self._epochs_before = 0 if self.reset_on_train_begin else self._last_epoch
-        self._handing_over = self._finding_place = ()
-        # The first in the list that needs losses hands them over for all.
-        if self.needs_losses and self._run.is_first_to_need_losses(self):
-            if any(callback.needs_samples for callback in _ours(self._run)):
-                self._run.samples = Samples()
-            self._handing_over = (self._run.step_end.hook(self._run.samples),)
-        if self._run.is_first_to_begin(self):
-            self._unguard = signals.guard()
-            self._run.hear_first()
-            if _may_be_moved(self, self._run.callbacks):
-                self._run.is_place_known = False
-                self._finding_place = (self._find_place,)
-        self.at_step(STEP_BEGIN)
-        self.at_step(STEP_END)
-        with self._noted("before_train"):
-            self.before_train(self._run)
-        for each in self.inner:
-            each.on_train_begin(run_context)
 
-    def reset_state(self) -> None:
-        """Called when a run begins that knows of none before it: forgets what earlier ones have taught."""
-
-    def before_train(self, run: Run) -> None:
-        """Called when a run begins, once all is checked that can be told by then."""
-
-    def on_train_epoch_begin(self, run_context: Any) -> None:
-        """Calls `before_epoch`, once it is known which epoch it is."""
-        self._run.begin_epoch()
-        if self._run.is_place_known:
-            self.begin_epoch()
-
-    def begin_epoch(self) -> None:
-        """Begins an epoch; before the first, checks what its place in the run tells."""
-        run = self._run
-        if not self._is_planned:
-            self._is_planned = True
-            if run.is_first_to_begin(self):
-                check_together(run)
-                _say_if_nothing_was_loaded(run)
-                tell_of_eval_loss(run)
-                tell_of_sunk_losses(run)
-            self.check_plan(run)
-        with self._noted("before_epoch"):
-            self.before_epoch(run)
-
-    def _find_place(self, run_context: Any) -> None:
-        """Begins the first epoch for all of ours, now that every callback after them has had its say on its number."""
-        self._finding_place = ()
-        self.at_step(STEP_BEGIN, *self._own_acts)
-        self._run.is_place_known = True
-        self._run.find_place()
-        for callback in _ours(self._run):
-            callback.begin_epoch()
-
-    def on_train_epoch_end(self, run_context: Any) -> None:
-        """Calls `after_epoch`, where the epoch ran to its end."""
-        for find_place in self._finding_place:  # of an epoch without a step
-            find_place(run_context)
-        self._run.end_epoch()
-        self._last_epoch = self.epoch_of(self._run)
-        if not self._run.stopped_mid_epoch:
-            with self._noted("after_epoch"):
-                self.after_epoch(self._run)
-
-    def on_train_end(self, run_context: Any) -> None:
-        """Calls `after_train`."""
-        self._run.end()
-        with self._noted("after_train"):
-            self.after_train(self._run)
-
-    @contextlib.contextmanager
-    def _noted(self, phase: str) -> Iterator[None]:
-        """Notes at an exception where it was raised; Python before 3.11 keeps the note and does not print it."""
-        try:
-            yield
-        except Exception as error:
-            run = self._run
-            note = f"raised in {type(self).__name__}.{phase}, epoch {run.epoch}, step {run.step_in_epoch}"
-            error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
-            raise
+    def part(self) -> None:
+        """Take part in the run no longer."""
+        if self._lifecycle is not None:
+            progress = self.run.progress
+            self._last_epoch = progress.epochs_ended + (progress.initial_epoch or self._epochs_before)
+            del self._lifecycle
 
     def check(self, run: Run) -> None:
-        """Raises where the run could not go well; changes nothing, so that it can be asked without a run."""
+        """Raise where the run cannot go well. Change nothing: `check_callbacks` calls it without a run."""
         name = type(self).__name__
         if sum(callback is self for callback in run.callbacks) > 1:
             raise ValueError(f"{name}: the same {name} stands in the list of callbacks twice; remove one")
-        run.check_whole(name, self.needs(run))
+        run.parts.check_whole(name, self.needs(run), run.callbacks)
 
     def needs(self, run: Run) -> Needs:
-        """What has to be whole in this process: where it is not, the run is refused. Where it has a state, the run."""
-        return Needs.RUN if type(self).state_dict is not TrainCallback.state_dict else Needs.NOTHING
+        """Return what has to be whole in this process; where it has a state, the whole run."""
+        return Needs.RUN if type(self).state_dict is not Phases.state_dict else Needs.NOTHING
 
-    def check_plan(self, run: Run) -> None:
-        """Raises as `check` does, for what needs the first and the last epoch to be known."""
-
-    def check_batch(self, run: Run) -> None:
-        """Raises as `check` does, for what needs a batch of the training data to be seen, as before the first step."""
-
-    def disk_space(self, run: Run) -> dict[str, int]:
-        """The bytes that it will take at most, by folder."""
-        return {}
-
-    @property
-    def needs_losses(self) -> bool:
-        """Whether it needs the loss of every step; asked once, when the run begins."""
-        return False
-
-    @property
-    def needs_samples(self) -> bool:
-        """Whether it needs the number of samples that an epoch has seen; asked once, as `needs_losses`."""
-        return False
-
-    def tells_of(self, name: str) -> bool:
-        """Whether it watches, records or prints a validation value of every epoch; asked once, as `needs_losses`."""
-        return key_among(getattr(self, "monitor", ""), (name,)) is not None
-
-    def before_epoch(self, run: Run) -> None:
-        """Called at the beginning of an epoch, before its first step."""
-
-    def after_epoch(self, run: Run) -> None:
-        """Called at the end of an epoch, unless the run is interrupted in its middle."""
-
-    def after_train(self, run: Run) -> None:
-        """Called at the end of a run, unless an exception ended it."""
-
-    def teardown(self) -> None:
-        """Called once when the run is over, however it ended."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What the callback has learnt in its run, as plain numbers, strings, lists and `None`.
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned, in the next run.
 
         Example:
             >>> stopping = EarlyStopping("acc")
             >>> stopping.load_state_dict(stopping.state_dict())
         """
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Has the next run continue from a state that `state_dict` returned."""
         self._was_given_state = True
 
-    def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        """What of the state is arrays, such as the best weights; to be copied before the run continues."""
-        return {}
-
-    def load_state_arrays(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
-        """Takes what `state_arrays` returned, after `load_state_dict`."""
-
     def take_results(self, epochs: int) -> None:
-        """Called where it was given what it came to in a run of so many epochs that is over: it is as after that."""
+        """Called after a state was loaded of a run of so many epochs that is over: be as after that run."""
         self.is_used = self._has_learnt = True
         self._was_given_state = False
         self._last_epoch = epochs
 
+    # For a subclass
+
+    @property
+    def in_run(self) -> bool:
+        """Whether the callback is in a run."""
+        return self._lifecycle is not None
+
+    @property
+    def run(self) -> Run:
+        """The run, while it lasts."""
+        if self._lifecycle is None:
+            raise AttributeError(f"{type(self).__name__} is in no run; it has one from check_plan to teardown")
+        return self._lifecycle.run
+
     def epoch_of(self, run: Run) -> int:
-        """The epoch under way; over all runs where it is not reset between them, unless `initial_epoch` counts them."""
-        return run.epoch if run.initial_epoch else self._epochs_before + run.epoch
+        """Return the epoch under way, counted over all runs where the callback is not reset between them."""
+        return run.epoch if run.progress.initial_epoch else self._epochs_before + run.epoch
 
-    def say(self, line: str) -> None:
-        """Prints a line of the callback's own, at once."""
+    def log(self, line: str) -> None:
+        """Print a line that begins with the name of the callback."""
         emit(f"{type(self).__name__}: {line}")
-
-    def on_train_step_begin(self, run_context: Any) -> None:
-        """Nothing; saves MindSpore's detour over the old name of the hook at every step."""
-
-    def on_train_step_end(self, run_context: Any) -> None:
-        """Nothing, as `on_train_step_begin`."""
-
-    def at_step(self, hook: str, *acts: Act) -> None:
-        """Has `STEP_BEGIN` or `STEP_END` do this from now on, until the run is over or it is told otherwise.
-
-        The hook that a subclass of a user's may have comes after.
-        """
-        if hook == STEP_END:
-            acts = (*self._handing_over, *acts)
-        else:
-            self._own_acts = acts
-            acts = (*self._finding_place, *acts)
-        of_class = getattr(type(self), hook)
-        if of_class is not getattr(TrainCallback, hook):
-            acts = (*acts, functools.partial(of_class, self))
-        if acts:
-            act = acts[0] if len(acts) == 1 else _one_after_another(acts)
-            setattr(self, hook, self._run.wrap_handler(self, hook, act))
-        else:
-            _take_away(self, hook)
 
 
 def _mindspores(value: Any) -> Iterator[Any]:
@@ -353,7 +287,7 @@ def _mindspores(value: Any) -> Iterator[Any]:
             yield from _mindspores(each)
 
 
-_OF_AUTHORS = {name for cls in (TrainCallback, Callback) for name in vars(cls) if not name.startswith("_")} - {
+_OF_AUTHORS = {name for cls in (TrainCallback, Phases, Callback) for name in vars(cls) if not name.startswith("_")} - {
     "load_state_dict",
     "reset_on_train_begin",
     "state_dict",
@@ -361,55 +295,8 @@ _OF_AUTHORS = {name for cls in (TrainCallback, Callback) for name in vars(cls) i
 }
 
 
-def _ours(run: Run) -> list[TrainCallback]:
-    return [callback for callback in run.callbacks if isinstance(callback, TrainCallback)]
-
-
-def _say_if_nothing_was_loaded(run: Run) -> None:
-    """Says that a run begins late with what a new one begins with."""
-    rates = None if run.is_resumed or not run.initial_epoch else run.all_rates()
-    if COUNTS_STEPS and rates is not None and rates.steps == 0:
-        emit(
-            f"Model: the run begins with epoch {run.epoch}, but its optimizer has done no step: load the weights and "
-            f"the optimizer of epoch {run.initial_epoch} before, as TrainingState.resume does, or leave initial_epoch "
-            f"out"
-        )
-
-
-def _may_be_moved(first: TrainCallback, callbacks: list[Any]) -> bool:
-    """Whether a callback after the first of ours may move the run to another epoch when one begins.
-
-    As the `ResumeCallback` of MindSpore's model repository does. What ours do at the beginning of the first epoch then
-    has to wait until it has.
-    """
-    after = callbacks[[callback is first for callback in callbacks].index(True) + 1 :]
-    return any(
-        any(name in vars(other) for name in _EPOCH_BEGIN)  # as in MindSpore's LambdaCallback
-        or (
-            not type(other).__module__.startswith("mindspore.")
-            and any(getattr(type(other), name, None) is not getattr(Callback, name) for name in _EPOCH_BEGIN)
-        )
-        for other in after
-        if not isinstance(other, TrainCallback)
-    )
-
-
-def _take_away(callback: TrainCallback, name: str) -> None:
-    # Not by way of `__dict__`: where that was asked for once, Python looks up every attribute in more places.
-    with contextlib.suppress(AttributeError):
-        delattr(callback, name)
-
-
-def _one_after_another(acts: tuple[Act, ...]) -> Act:
-    def act_all(run_context: Any) -> None:
-        for act in acts:
-            act(run_context)
-
-    return act_all
-
-
-def only_one(owner: str, callbacks: list[Any], kinds: tuple[type, ...], what: str, hint: str = "") -> None:
-    """Raises where more than one of `callbacks` is of `kinds`."""
-    names = [label(callback) for callback in callbacks if isinstance(callback, kinds)]
+def only_one(owner: str, callbacks: list[Any], what: str, hint: str = "") -> None:
+    """Raise where there is more than one of `callbacks`, which all do the same."""
+    names = [label(callback) for callback in callbacks]
     if len(names) > 1:
         raise ValueError(f"{owner}: {' and '.join(names)} both {what}; keep one of them{hint}")

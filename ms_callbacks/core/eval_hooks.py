@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Callable, Optional
 
+import numpy as np
+from mindspore import nn
 from mindspore.train import Callback, RunContext, TimeMonitor
 from mindspore.train import callback as mindspores
 
-__all__ = ["EvalHooks"]
+__all__ = ["EvalHooks", "eval_labels", "eval_outputs"]
 
 _OLD_HOOKS = frozenset(("begin", "end", "epoch_begin", "epoch_end", "step_begin", "step_end"))
 _OF_RUN = ("list_callback", "network")  # what the parameters of an evaluation have under the names of the run's
@@ -85,3 +87,19 @@ def _has_part_in_fit(callback: Any) -> bool:
     if type(callback).__name__ in mindspores.__all__:
         return isinstance(callback, TimeMonitor)
     return not _OLD_HOOKS & vars(type(callback)).keys()
+
+
+def eval_outputs(run_context: Any) -> tuple[Any, Any]:
+    """In a hook of an evaluation: the outputs of the evaluation network for a batch, and the batch's columns."""
+    args = run_context.original_args()
+    return args["net_outputs"], args.get("eval_dataset_element")
+
+
+def eval_labels(run_context: Any) -> Optional[np.ndarray[Any, Any]]:
+    """In the hook at the beginning of an evaluation's step: the batch's labels; `None` where they cannot be told."""
+    args = run_context.original_args()
+    element = args.get("eval_dataset_element")
+    if not isinstance(args.get("eval_network"), nn.WithEvalCell) or not element or len(element) != 2:
+        return None
+    labels: np.ndarray[Any, Any] = element[1].asnumpy()
+    return labels

@@ -11,9 +11,9 @@ from mindspore.train import Model
 from .arguments import quoted
 from .callback import TrainCallback
 from .classification import loss_kind
+from .eval_hooks import eval_outputs
 from .mindspore_compat import eval_indexes_of, evaluating_model, made_with, metrics_of
 from .model_parts import take_apart
-from .run import eval_outputs
 from .tensors import as_array
 
 __all__ = ["EvalObserver", "EvalOutputs"]
@@ -60,10 +60,11 @@ class EvalOutputs:
 class EvalObserver(TrainCallback, ABC):
     """Sees each batch of whatever evaluation takes place: that of `Validate`, of `Model.fit`, or of `Model.eval`."""
 
-    _run_only = ("eval_outputs",)
+    transient = ("eval_outputs",)
 
     def on_eval_begin(self, run_context: Any) -> None:
-        """Finds out where the Model's evaluation network has the prediction and the labels."""
+        """Find out where the Model's evaluation network has the prediction and the labels."""
+        super().on_eval_begin(run_context)
         self.eval_outputs = EvalOutputs(type(self).__name__, evaluating_model())
         self.begin_evaluation()
 

@@ -29,6 +29,7 @@ class Losses:
     def __init__(self, reader: Optional[OutputReader] = None) -> None:
         self.reader = reader or OutputReader()
         self.dropped_in_row = 0
+        self._resumed: dict[str, Any] = {}
         self._unread: list[Any] = []
         # Takes the output of the epoch's next step: called in every step, so that nothing stands between.
         self.add: Callable[[Any], None] = self._unread.append
@@ -40,8 +41,8 @@ class Losses:
         if self._unread and self._unread[-1] is output:
             self._unread[-1] = taken
 
-    def begin_epoch(self) -> None:
-        """Resets the losses."""
+    def begin_epoch(self, *, resumes: bool = False) -> None:
+        """Reset the losses; where an earlier run has begun the epoch, to what it had."""
         self._unread.clear()
         self._number: Optional[Callable[[Any], Optional[float]]] = None  # what reads one
         self._step = 0  # the last that was read
@@ -50,6 +51,8 @@ class Losses:
         self._last: Optional[float] = None
         self._nonfinite_step: Optional[int] = None
         self._other_sums = dict.fromkeys(self.reader.names, 0.0)
+        if resumes and self._resumed:
+            self._continue_from(self._resumed)
 
     def state_dict(self) -> dict[str, Any]:
         """The epoch so far, in plain numbers."""
@@ -65,7 +68,10 @@ class Losses:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state that `state_dict` returned."""
+        """Continue from a state that `state_dict` returned, in the first epoch, if that is resumed in its middle."""
+        self._resumed = state
+
+    def _continue_from(self, state: dict[str, Any]) -> None:
         self._step, self._last, self._nonfinite_step = state["step"], state["last"], state["nonfinite_step"]
         self._sum, self._count = state["sum"], state["count"]
         self.dropped_in_row = state.get("dropped_in_row", 0)

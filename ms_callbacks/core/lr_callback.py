@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Optional, Union
 import numpy as np
 
 from .arguments import check_number
-from .callback import STEP_BEGIN, TrainCallback, only_one
+from .callback import TrainCallback, only_one
 from .console import counted
 from .learning_rates import Rates, shortest
 from .mindspore_compat import COUNTS_STEPS, RATE_CALLBACKS
@@ -39,12 +39,14 @@ PerGroup = Union[float, list[float]]  # one number for all parameter groups, or 
 class RateSetter(TrainCallback):
     """A callback that sets the learning rate of all optimizers; at most one in a list of callbacks."""
 
-    _run_only = ("_rates",)
+    transient = ("_rates",)
     _rates: Optional[Rates] = None
+    first_epoch = 1  # the first in which it sets the rate
 
     def before_train(self, run: Run) -> None:
-        """Finds the optimizers."""
-        self._rates = Rates(run.optimizers)
+        """Find the optimizers."""
+        super().before_train(run)
+        self._rates = Rates(run.parts.optimizers)
 
     def check(self, run: Run) -> None:
         """Raises where a rate cannot be set, or where another callback sets it too."""
@@ -52,13 +54,12 @@ class RateSetter(TrainCallback):
         owner = type(self).__name__
         only_one(
             owner,
-            run.callbacks,
-            (RateSetter, *RATE_CALLBACKS),
+            [one for one in run.callbacks if isinstance(one, (RateSetter, *RATE_CALLBACKS))],
             "set the learning rate",
             "; a warm-up takes what follows it as LRWarmup(epochs, after=...)",
         )
         try:
-            rates = Rates(run.optimizers)
+            rates = Rates(run.parts.optimizers)
         except TypeError as error:
             raise TypeError(f"{owner}: {error}") from None
         if rates.is_dynamic:
@@ -71,15 +72,6 @@ class RateSetter(TrainCallback):
 
     def check_groups(self, rates: Rates) -> None:
         """Raises where an argument that has a value for each parameter group does not fit those of the optimizer."""
-
-    def watches_loss(self, run: Run) -> bool:
-        """Whether it decides by a value that each training step gives."""
-        return False
-
-    @property
-    def needs_losses(self) -> bool:
-        """Where it decides by one of them."""
-        return self.watches_loss(self._run)
 
     def teardown(self) -> None:
         """Lets the optimizers go."""
@@ -173,12 +165,12 @@ class Schedule(RateSetter, ABC):
         super().before_train(run)
         self._lists: list[list[float]] = []
         if self.by_step:
-            self.at_step(STEP_BEGIN, self._apply_next)
+            run.step_hooks.on_step_begin(self, self._apply_next)
 
     def check(self, run: Run) -> None:
         """Raises where steps cannot be told apart and have to be."""
         super().check(run)
-        if self.by_step and run.is_sinking:
+        if self.by_step and run.progress.is_sinking:
             raise ValueError(
                 f"{type(self).__name__}: a rate for every step cannot be set while steps run on the device unseen; "
                 f"pass dataset_sink_mode=False to Model.train, or use a schedule by epoch"
@@ -201,10 +193,10 @@ class Schedule(RateSetter, ABC):
                 f"{type(self).__name__}: a rate for every step needs the number of steps, but get_dataset_size() of "
                 f"the training dataset is {run.steps_per_epoch}"
             )
-        rates = Rates(run.optimizers)
+        rates = Rates(run.parts.optimizers)
         self.check_length(_plan(run, rates))
         # Before a run that is resumed begins, nobody has handed out the rates that its state tells of.
-        is_told_later = run.is_resumed and self._resumed is None
+        is_told_later = run.progress.is_resumed and self._resumed is None
         self._lists_for(rates.read() if is_told_later else self._bases_for(run, rates), run)
 
     def check_length(self, plan: Plan) -> None:
@@ -250,7 +242,7 @@ class Schedule(RateSetter, ABC):
 
     def digest_of_rates(self, run: Run, epochs: int, steps: int) -> str:
         """A digest of the rates of so many epochs, and steps of the next; the same for schedules that begin alike."""
-        lists = self._lists or self._lists_for(self._bases_for(run, Rates(run.optimizers)), run)
+        lists = self._lists or self._lists_for(self._bases_for(run, Rates(run.parts.optimizers)), run)
         taken = epochs * run.steps_per_epoch + steps if self.by_step else epochs + (steps > 0)
         return hashlib.sha256(np.array([rates[:taken] for rates in lists]).tobytes()).hexdigest()
 
@@ -277,7 +269,7 @@ class Schedule(RateSetter, ABC):
 
     def _told(self, run: Run, rates: Rates) -> list[float]:
         """The rates that the optimizers began with, told from those that a checkpoint has brought since."""
-        now, goes_on = rates.read(), run.steps_before > 0
+        now, goes_on = rates.read(), run.progress.steps_before > 0
         begun: list[Optional[float]] = []
         left: list[Optional[float]] = []
         steps, is_seen = 0, True
@@ -310,7 +302,11 @@ class Schedule(RateSetter, ABC):
 
     def _had_led_to(self, now: list[float], bases: list[float], run: Run) -> bool:
         """Whether `now` are the rates of the step before the run's first, in a schedule that began with `bases`."""
-        index = run.steps_before - 1 if self.by_step else run.initial_epoch - (run.resumed_steps == 0)
+        index = (
+            run.progress.steps_before - 1
+            if self.by_step
+            else run.progress.initial_epoch - (run.progress.resumed_steps == 0)
+        )
         return all(
             index < len(rates) and math.isclose(shortest(rates[index]), rate, rel_tol=1e-6)
             for rates, rate in zip(self._lists_for(bases, run), now)
@@ -322,15 +318,15 @@ class Schedule(RateSetter, ABC):
             return
         # Counted here, so that a step asks for nothing, and epochs may have other numbers of steps than was told.
         if self.has_own_part(run.epoch) or self.has_own_part(run.epoch - 1):
-            self._index = run.steps_before if is_first else (run.epoch - 1) * run.steps_per_epoch
+            self._index = run.progress.steps_before if is_first else (run.epoch - 1) * run.steps_per_epoch
         elif is_first:
             done = None if self._resumed is None else self._resumed.get("steps")
-            self._index = run.steps_before if done is None else done
+            self._index = run.progress.steps_before if done is None else done
         self._last = run.epoch * run.steps_per_epoch - 1 if self.has_own_part(run.epoch) else sys.maxsize
         if self._index < len(self.lr_list_):  # what looks at the rate before the first step
             self._apply(self._index)
 
-    def _apply_next(self, run_context: Any) -> None:
+    def _apply_next(self, run: Run) -> None:
         self._apply(min(self._index, self._last))
         self._index += 1
 
@@ -344,7 +340,7 @@ class Schedule(RateSetter, ABC):
             self._applied = rates
 
     def _exhausted(self, index: int) -> ValueError:
-        run, unit = self._run, "step" if self.by_step else "epoch"
+        run, unit = self.run, "step" if self.by_step else "epoch"
         return ValueError(
             f"{type(self).__name__}: has {counted(len(self._lists[0]), 'rate')}, one {'a' if self.by_step else 'an'} "
             f"{unit}, for {counted(run.epochs, 'epoch')} of {counted(run.steps_per_epoch, 'step')}, as "

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Optional
 
 from .arguments import check_choice, check_number, check_text
 
-__all__ = ["BestTracker", "Monitor"]
+__all__ = ["BestTracker", "Monitor", "place"]
 
 _MODES = ("auto", "min", "max")
 
@@ -106,26 +106,44 @@ def _single(value: float) -> float:
 
 
 class BestTracker:
-    """The best value of one run, the epoch it came from, and how many observations have passed since."""
+    """The best value of one run, where in the run it was observed, and how many observations have passed since.
+
+    Attributes:
+        best (float | None): the best value; `None` before the first.
+        best_epoch (int): its epoch; 0 before the first.
+        best_step (int): its step, where it was observed between two steps; 0 at the end of an epoch.
+        wait (int): how many observations have passed since.
+    """
 
     def __init__(self, monitor: Monitor) -> None:
         self.monitor = monitor
         self.best: Optional[float] = None
-        self.best_epoch = 0
+        self.best_epoch = self.best_step = 0
         self.wait = 0
 
-    def observe(self, value: float, epoch: int) -> bool:
-        """Takes one value in; returns whether it is the best so far."""
+    def observe(self, value: float, epoch: int, step: int = 0) -> bool:
+        """Take a value, with the epoch, and the step if it was between two; return whether it is the best so far."""
         if self.monitor.is_better(value, self.best):
-            self.best, self.best_epoch, self.wait = value, epoch, 0
+            self.best, self.best_epoch, self.best_step, self.wait = value, epoch, step, 0
             return True
         self.wait += 1
         return False
 
+    @property
+    def place(self) -> str:
+        """Where in the run the best was observed, for messages."""
+        return place(self.best_epoch, self.best_step)
+
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on from here: numbers and `None` only."""
-        return {"best": self.best, "best_epoch": self.best_epoch, "wait": self.wait}
+        """Return what `load_state_dict` needs to continue: numbers and `None` only."""
+        return {"best": self.best, "best_epoch": self.best_epoch, "best_step": self.best_step, "wait": self.wait}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state that `state_dict` returned."""
+        """Continue from a state that `state_dict` returned."""
         self.best, self.best_epoch, self.wait = state["best"], state["best_epoch"], state["wait"]
+        self.best_step = state.get("best_step", 0)  # which states before version 0.2 do not have
+
+
+def place(epoch: int, step: int) -> str:
+    """A place in a run, for messages: `epoch 3`, or `epoch 3, step 1200` between two steps."""
+    return f"epoch {epoch}, step {step}" if step else f"epoch {epoch}"

@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from abc import ABC, abstractmethod
+from typing import Any, Optional, Union
 
 from .callback import TrainCallback
 from .monitor import BestTracker, Monitor
+from .observations import EpochSummary, Evaluation
 from .placement import Needs
 from .run import Run
 
 __all__ = ["MonitorCallback"]
 
 
-class MonitorCallback(TrainCallback):
-    """Base of callbacks that watch one value of a run.
+class MonitorCallback(TrainCallback, ABC):
+    """Base class of callbacks that watch one value of a run.
 
-    It checks before the first step that the run will have the value, tells which way is better, asks for the losses
-    where the value is one of the training steps', and keeps the best in the state of a run. A subclass reads the value
-    with `run.value(name, self.monitor)` and passes it to `self.best.observe(value, epoch)`.
+    A validation value is observed at each evaluation, at the end of an epoch or between two steps; a value of the
+    training steps, such as `loss`, at the end of each epoch. An epoch without a value is not an observation. That the
+    run will have the value, and which way is better, is checked before the first step.
 
     Args:
-        monitor: the value to watch.
+        monitor: the value to watch: `"loss"` (the mean training loss of the epoch), `"eval_loss"`, or a metric of the
+            Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`.
         mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
         min_delta: by how much a value must be better to count, at least 0. Default: 0.0.
 
     Attributes:
+        best (BestTracker): compares values: `self.best.observe(value, epoch)` returns whether a value is the best so
+            far. NaN is never better, and a tie is not.
         best_ (float | None): the best value observed; `None` before the first.
         best_epoch_ (int): its epoch; 0 before the first.
+        wait_ (int): how many observations have passed since.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described; at the start of the run, where it can be seen, or at the
+            first evaluation: the run will not have such a value, or `mode="auto"` cannot tell which way is better.
+
+    Example:
+        >>> class BestSoFar(MonitorCallback):
+        ...     "Print each value that is the best so far."
+        ...
+        ...     def observe(self, run, value, observation):
+        ...         if self.best.observe(value, observation.epoch):
+        ...             self.log(f"{self.monitor} {value:.2f}")
+        >>> model.train(1, train_dataset, callbacks=[Validate(model, valid_dataset), BestSoFar("acc")])
+        BestSoFar: acc ...
     """
 
     def __init__(self, monitor: str, mode: str = "auto", min_delta: float = 0.0) -> None:
@@ -37,28 +57,47 @@ class MonitorCallback(TrainCallback):
         self.min_delta = min_delta
         self.best = BestTracker(self._monitor)
 
+    @abstractmethod
+    def observe(self, run: Run, value: float, observation: Union[Evaluation, EpochSummary]) -> None:
+        """Called with each value observed: after an evaluation, or for a value of the training steps after an epoch."""
+
     def reset_state(self) -> None:
-        """Forgets the best of earlier runs."""
+        """Forget the best of earlier runs."""
         self.best = BestTracker(self._monitor)
 
     def before_train(self, run: Run) -> None:
-        """Resolves the mode."""
+        """Resolve the mode."""
         super().before_train(run)
         self.best.monitor = self._resolve_mode(run)
 
     def check(self, run: Run) -> None:
-        """Raises where the run will not have the value, or `mode="auto"` cannot tell which way is better."""
+        """Raise where the run will not have the value, or `mode="auto"` cannot tell which way is better."""
         super().check(run)
         self._resolve_mode(run)
 
     def needs(self, run: Run) -> Needs:
-        """The loss, where it is watched."""
-        return super().needs(run) | (Needs.LOSS if run.follows(self.monitor) else Needs.NOTHING)
+        """Return the loss, where it is watched."""
+        return super().needs(run) | (Needs.LOSS if run.metrics.follows(self.monitor) else Needs.NOTHING)
 
     @property
     def needs_losses(self) -> bool:
-        """Where a value of the training steps is watched."""
-        return self._run.follows(self.monitor)
+        """Whether a value of the training steps is watched."""
+        return self.run.metrics.follows(self.monitor)
+
+    def after_evaluation(self, run: Run, evaluation: Evaluation) -> None:
+        """Observe a validation value."""
+        if not run.metrics.follows(self.monitor):
+            self._observe(run, evaluation)
+
+    def after_epoch(self, run: Run, summary: EpochSummary) -> None:
+        """Observe a value of the training steps."""
+        if run.metrics.follows(self.monitor):
+            self._observe(run, summary)
+
+    def _observe(self, run: Run, observation: Union[Evaluation, EpochSummary]) -> None:
+        value = observation.value(self.monitor, type(self).__name__)
+        if value is not None:
+            self.observe(run, value, observation)
 
     @property
     def best_(self) -> Optional[float]:
@@ -70,15 +109,20 @@ class MonitorCallback(TrainCallback):
         """The epoch of the best value; 0 before the first."""
         return self.best.best_epoch
 
+    @property
+    def wait_(self) -> int:
+        """How many observations have passed since the best."""
+        return self.best.wait
+
     def state_dict(self) -> dict[str, Any]:
-        """The best so far, and how long ago that was."""
+        """Return the best so far, and how many observations have passed since."""
         return self.best.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state that `state_dict` returned."""
+        """Continue from a state that `state_dict` returned, in the next run."""
         super().load_state_dict(state)
         self.best.load_state_dict(state)
 
     def _resolve_mode(self, run: Run) -> Monitor:
         name = type(self).__name__
-        return self._monitor.resolve_mode(name, run.metric(name, self.monitor))
+        return self._monitor.resolve_mode(name, run.metrics.metric(name, self.monitor))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any, Optional
 
-from .arguments import nearest
+from .arguments import nearest, quoted
 
 __all__ = [
     "EVAL_LOSS",
@@ -21,6 +21,7 @@ __all__ = [
     "numbered",
     "result_name",
     "spelled",
+    "unknown_monitor",
 ]
 
 TRAIN_LOSS = "loss"
@@ -140,3 +141,9 @@ def _with_numbers(named: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
         counts[name] = counts.get(name, 0) + 1
         found.append((name if counts[name] == 1 else f"{name} {counts[name]}", callback))
     return found
+
+
+def unknown_monitor(owner: str, name: str, results: Iterable[str]) -> ValueError:
+    """The error for a value that the run does not have, with the names of those that it has."""
+    names = sorted({*results, TRAIN_LOSS})
+    return ValueError(f"{owner}: monitor {name!r} is not among this run's values ({quoted(names)}){hint(name, names)}")

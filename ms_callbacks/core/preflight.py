@@ -11,15 +11,15 @@ from mindspore import nn
 from .arguments import quoted
 from .atomic_files import in_words
 from .console import counted, emit
-from .hooks import Evaluator
 from .learning_rates import Rates, without_wrapper
-from .metrics import by_name
-from .mindspore_compat import eval_indexes_of, metrics_of
+from .metric_values import by_name
+from .mindspore_compat import COUNTS_STEPS, eval_indexes_of, metrics_of
 from .names import EVAL_LOSS
+from .phases import Phases
 from .run import Run
 from .trial import LabelRangeError
 
-__all__ = ["CHECKS", "check_together", "tell_of_eval_loss", "tell_of_sunk_losses"]
+__all__ = ["CHECKS", "check_together", "report_facts"]
 
 _STATISTICS = ("moving_mean", "moving_variance")
 
@@ -30,13 +30,31 @@ def check_together(run: Run) -> None:
         check(run)
 
 
-def tell_of_eval_loss(run: Run) -> None:
-    """Says what the `eval_loss` of a `Model.fit` alone is, where one of the callbacks makes use of it."""
-    model = run.evaluated_model
-    if not run.evaluates_itself or model is None or any(isinstance(each, Evaluator) for each in run.callbacks):
+def report_facts(run: Run) -> None:
+    """Print a line on each fact about the run that a user would want to know, and that is no error."""
+    _report_late_start(run)
+    _report_eval_loss(run)
+    _report_sunk_losses(run)
+
+
+def _report_late_start(run: Run) -> None:
+    """A run that begins late with the weights and the optimizer of a new one."""
+    begins_late = run.progress.initial_epoch and not run.progress.is_resumed
+    if COUNTS_STEPS and begins_late and run.parts.rates is not None and run.parts.rates.steps == 0:
+        emit(
+            f"Model: the run begins with epoch {run.epoch}, but its optimizer has done no step: load the weights and "
+            f"the optimizer of epoch {run.progress.initial_epoch} before, as TrainingState.resume does, or leave "
+            f"initial_epoch out"
+        )
+
+
+def _report_eval_loss(run: Run) -> None:
+    """What the `eval_loss` of a `Model.fit` alone is, where a callback uses it."""
+    model = run.metrics.model
+    if not run.metrics.fit_evaluates or model is None or run.metrics.source is not None:
         return
-    is_asked_for = any(getattr(callback, "tells_of", lambda name: False)(EVAL_LOSS) for callback in run.callbacks)
-    if is_asked_for and EVAL_LOSS not in by_name(metrics_of(model)) and run.valid_dataset.get_dataset_size() > 1:
+    is_used = any(each.monitors(EVAL_LOSS) for each in run.callbacks if isinstance(each, Phases))
+    if is_used and EVAL_LOSS not in by_name(metrics_of(model)) and run.metrics.dataset.get_dataset_size() > 1:
         emit(
             "Model.fit: its eval_loss is the loss of the last validation batch alone, as MindSpore computes it; for "
             "the mean over all samples add Validate(model, valid_dataset) to the callbacks, or 'loss' to the Model's "
@@ -44,9 +62,10 @@ def tell_of_eval_loss(run: Run) -> None:
         )
 
 
-def tell_of_sunk_losses(run: Run) -> None:
-    """Says what the losses of a run in sink mode are, where one of the callbacks makes use of them."""
-    if not run.sees_each_loss and any(getattr(callback, "needs_losses", False) for callback in run.callbacks):
+def _report_sunk_losses(run: Run) -> None:
+    """What the losses of a run in sink mode are, where a callback uses them."""
+    are_used = any(each.needs_losses for each in run.callbacks if isinstance(each, Phases))
+    if not run.progress.sees_each_loss and are_used:
         emit(
             f"Model: in sink mode the device gives back the loss of the last of each {run.steps_per_epoch} steps "
             f"alone: where 'loss' is printed, recorded or watched, it is that one, and no mean"
@@ -54,8 +73,8 @@ def tell_of_sunk_losses(run: Run) -> None:
 
 
 def _check_names(run: Run) -> None:
-    for name in run.result_names or ():
-        if name in run.train_names:
+    for name in run.metrics.names or ():
+        if name in run.metrics.train_names:
             raise ValueError(
                 f"Model: the metric {name!r} has the name of a value that the training steps give; rename the metric"
             )
@@ -63,9 +82,9 @@ def _check_names(run: Run) -> None:
 
 def _check_rates(run: Run) -> None:
     """A list of rates that ends before the run does is an error in the middle of it, or a rate of 0 (MindSpore 2.0)."""
-    optimizers = [one for one in run.optimizers if isinstance(one, nn.Optimizer)]
+    optimizers = [one for one in run.parts.optimizers if isinstance(one, nn.Optimizer)]
     for table, done in Rates(optimizers).lists if optimizers else ():
-        steps = done + run.epochs * run.steps_per_epoch - run.steps_before
+        steps = done + run.epochs * run.steps_per_epoch - run.progress.steps_before
         if table.size < steps:
             raise ValueError(
                 f"Model: the optimizer holds a list of {counted(table.size, 'learning rate')}, but the run takes it to "
@@ -81,7 +100,7 @@ def _check_frozen(run: Run) -> None:
     """
     held = [
         parameter
-        for optimizer in map(without_wrapper, run.optimizers)
+        for optimizer in map(without_wrapper, run.parts.optimizers)
         if isinstance(optimizer, nn.Optimizer)
         for parameter in optimizer.parameters
     ]
@@ -100,7 +119,7 @@ def _check_space(run: Run) -> None:
     needed: dict[int, int] = {}
     places: dict[int, str] = {}
     for callback in run.callbacks:
-        space: dict[str, int] = getattr(callback, "disk_space", lambda run: {})(run)
+        space = callback.disk_space(run) if isinstance(callback, Phases) else {}
         for folder, size in space.items():
             if not os.path.isdir(folder or "."):  # which its owner says
                 continue
@@ -118,19 +137,19 @@ def _check_space(run: Run) -> None:
 
 def _check_evaluation(run: Run) -> None:
     """What would fail at the end of the first epoch fails on one batch of the validation data too."""
-    if run.evaluates_itself and run.evaluated_model is not None and eval_indexes_of(run.evaluated_model) is None:
+    if run.metrics.fit_evaluates and run.metrics.model is not None and eval_indexes_of(run.metrics.model) is None:
         raise ValueError(
             "Model.fit: MindSpore's fit takes the loss from the place that eval_indexes names, and the Model was made "
             "with an eval_network and none; give it eval_indexes=[loss, prediction, label], or call Model.train with "
             "Validate(model, valid_dataset) among the callbacks"
         )
     try:
-        run.trial()
+        run.metrics.trial()
     except LabelRangeError:
         raise
     except ValueError as error:
-        names = [type(callback).__name__ for callback in run.callbacks if isinstance(callback, Evaluator)]
-        raise ValueError(f"{names[0] if names else 'Model.fit'}: {error}") from error.__cause__
+        owner = "Model.fit" if run.metrics.source is None else "Validate"
+        raise ValueError(f"{owner}: {error}") from error.__cause__
 
 
 CHECKS: tuple[Callable[[Run], None], ...] = (

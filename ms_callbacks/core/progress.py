@@ -41,7 +41,9 @@ class Progress:
         # When a step ended and which; where whatever ends steps can reach it at no cost.
         self.ended_at: list[float] = [0.0, -1]
         self.times_steps = False  # whether every step writes there, for something lies between the last and the end
-        self.samples: Optional[Samples] = None  # where somebody asks for their number
+        self.samples: Optional[Samples] = None  # where a callback asks for their number
+        self._paused = 0.0  # the seconds of the epoch that were no training, such as an evaluation between two steps
+        self.is_over = False  # whether training has ended, and not by an exception
 
     # What it goes through
 
@@ -58,7 +60,7 @@ class Progress:
             self.find_place()
         skipped = self.steps_skipped
         self._first_step = self._args["cur_step_num"] + 1 - skipped
-        self._began = time.perf_counter() - (self._resumed_seconds if skipped else 0)
+        self._began, self._paused = time.perf_counter() - (self._resumed_seconds if skipped else 0), 0.0
         self.ended_at[:] = 0.0, -1
         if self.samples is not None:
             self.samples.begin_epoch(self._resumed_samples if skipped else 0)
@@ -87,14 +89,19 @@ class Progress:
         self._keeps_size = self._keeps_size and (is_stopped or self.step_in_epoch == self.steps_per_epoch)
         return True
 
-    def go_on(self, steps: int, state: dict[str, Any]) -> None:
-        """Lets the first epoch go on after `steps` steps, from a state that `state_dict` returned."""
+    def pause(self, seconds: float) -> None:
+        """Leave out of the epoch's time what was no training, such as an evaluation between two steps."""
+        self._paused += seconds
+
+    def resume(self, steps: int, state: dict[str, Any]) -> None:
+        """Let the first epoch continue after `steps` steps, from a state that `state_dict` returned."""
         self.resumed_steps, self.is_resumed = steps, True
         self._resumed_seconds, self._resumed_samples = state.get("seconds", 0.0), state.get("samples")
 
     def state_dict(self) -> dict[str, Any]:
-        """How long the steps of the epoch under way have taken so far, and what they have seen."""
-        return {"seconds": self.seconds, "samples": None if self.samples is None else self.samples.count}
+        """How long the steps of the epoch under way have taken so far, what they have seen, and which is the last."""
+        samples = None if self.samples is None else self.samples.count
+        return {"seconds": self.seconds, "samples": samples}
 
     # Where it stands
 
@@ -150,6 +157,16 @@ class Progress:
         return self.steps_before + int(self._args["cur_step_num"]) - self._counted_from
 
     @property
+    def is_epoch_open(self) -> bool:
+        """Whether an epoch has begun and not ended."""
+        return self._is_epoch_open
+
+    @property
+    def epochs_ended(self) -> int:
+        """How many epochs of this call are over."""
+        return self._epochs_ended
+
+    @property
     def steps_before(self) -> int:
         """The steps that were done before this call, if every epoch had those that the dataset declares."""
         return self.initial_epoch * self.steps_per_epoch + self.resumed_steps
@@ -179,7 +196,11 @@ class Progress:
     def seconds(self) -> float:
         """The time that the epoch's steps have taken; evaluation does not count."""
         ended = self._last_step_ended if self._is_epoch_open else self.ended_at[0]
-        return (ended or time.perf_counter()) - self._began
+        return (ended or time.perf_counter()) - self._began - self._paused
+
+    def clock(self) -> float:
+        """Seconds that stand still while the run is paused; the differences of two calls are times of training."""
+        return time.perf_counter() - self._paused
 
     @property
     def _last_step_ended(self) -> float:

@@ -1,119 +1,306 @@
-"""The end of every step of a run: its output is put aside, and what is due is done.
+"""What runs between the steps of a run: the output of each step is stored, and callbacks do what they asked for.
 
 Of all that callbacks do, only this is done in every step. The processor's caches are cold there, so that each object
-that is looked into costs: all that it needs is known before and stands together.
+that is looked into costs: all that is needed is known before and stands together, and where nobody has asked for
+anything, nothing runs.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import time
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import Any, Callable, Optional
 
 from mindspore import Tensor
 
 from . import distributed
-from .hooks import Reporter
 from .losses import Losses
 from .mindspore_compat import holds_its_graph
 from .samples import Samples
 
-if TYPE_CHECKING:
-    from .run import Run
+__all__ = ["STEP_BEGIN", "STEP_END", "StepFunction", "StepHooks", "Wrapper"]
 
-__all__ = ["StepEnd"]
+StepFunction = Callable[[Any], None]  # called with the run
+Wrapper = Callable[[Any, str, StepFunction], StepFunction]  # given a callback, the hook, and the function
 
+STEP_BEGIN, STEP_END = "on_train_step_begin", "on_train_step_end"
+_PACKAGE = __name__.partition(".")[0]
 _MOST_UNREAD = 1000  # losses, so that memory does not grow with the length of an epoch
 
 
-def _leave_out(output: Any) -> None:
-    """Nothing."""
+class StepHooks:
+    """What callbacks have asked to be called at, in the steps of a run.
 
+    MindSpore calls the two step hooks of one callback, the host, which call the functions of all: at the end of a step
+    first what stores its output, then those of `on_step_end` in the order of the list of callbacks, then those of
+    `every` that are due.
 
-class StepEnd:
-    """The end of every step of `run`, whose parameters are `args`; steps are counted as MindSpore counts them there.
-
-    The time at which the last step of an epoch ended goes into `ended_at`, with its number; with `run.times_steps`, the
-    time of every step does.
+    Args:
+        run: what the functions are called with.
+        args: the parameters of MindSpore's run context, where steps are counted and outputs are found.
+        callbacks: those that may ask, in the order of the list.
+        losses: where outputs are stored.
+        ended_at: gets the time at which the last step of an epoch ended, and its number.
     """
 
-    def __init__(self, run: Run, args: dict[str, Any], losses: Losses, ended_at: list[float]) -> None:
-        self._run, self._args, self._losses, self._ended_at = run, args, losses, ended_at
-        self._has_loss = distributed.has_loss()
-        self._is_checked = not self._has_loss
-        self._last_step = math.inf
-        self._read_at: float = 0
-        self._reports: dict[Reporter, int] = {}
-        self._due_at: list[float] = [0]  # the next step at which something is due, where the hook sees it
+    def __init__(
+        self, run: Any, args: dict[str, Any], callbacks: list[Any], losses: Losses, ended_at: list[float]
+    ) -> None:
+        self._run, self._args, self._callbacks = run, args, callbacks
+        self._losses, self._ended_at = losses, ended_at
+        # By the place of the callback in the list.
+        self._asked: dict[str, dict[int, tuple[Any, StepFunction]]] = {STEP_BEGIN: {}, STEP_END: {}}
+        self._intervals: dict[int, tuple[Any, int, StepFunction]] = {}
+        self._next: dict[int, float] = {}
+        self._due: dict[int, StepFunction] = {}
+        self._first: Optional[StepFunction] = None
+        self._wrap: Wrapper = _unwrapped
+        self._is_live = self._is_storing = False
+        self._is_checked = True
+        self._last_step: float = math.inf
+        # Where the functions see them: the next step at which losses are read, the next at which something else is due,
+        # and the sooner of the two.
+        self._read_at: list[float] = [math.inf]
+        self._due_at: list[float] = [math.inf]
+        self._sooner: list[float] = [math.inf]
+        self._offset = 0  # of the run's steps over those that MindSpore counts
 
-    def begin_epoch(self, first_step: int, last_step: Optional[int]) -> None:
-        """Sets which steps are the epoch's; `None` where its last step is not known ahead."""
-        self._last_step = math.inf if last_step is None else last_step
-        self._read_at = min(first_step + _MOST_UNREAD, self._last_step)
-        self._due_at[0] = self._read_at if self._is_checked else first_step
+    # What a callback asks for
 
-    def report_at(self, step: int, reporter: Reporter) -> None:
-        """Has `reporter` report at the end of `step`."""
-        self._reports[reporter] = step
-        self._due_at[0] = min(self._due_at[0], step)
+    def on_step_begin(self, callback: Any, function: Optional[StepFunction]) -> None:
+        """Have `function(run)` called before each step from now on, in place of an earlier one; `None` for nothing."""
+        self._set(STEP_BEGIN, callback, function)
 
-    def hook(self, samples: Optional[Samples]) -> Callable[[Any], None]:
-        """What is to be called at the end of every step, by one callback for all; counts the samples, if asked to."""
-        args, due_at, do_what_is_due = self._args, self._due_at, self._do_what_is_due
+    def on_step_end(self, callback: Any, function: Optional[StepFunction]) -> None:
+        """Have `function(run)` called after each step from now on, in place of an earlier one; `None` for nothing."""
+        self._set(STEP_END, callback, function)
+
+    def every(self, n: int, callback: Any, function: StepFunction) -> None:
+        """Have `function(run)` called after every n-th step, counted from the first step of epoch 1.
+
+        The other steps cost nothing. In sink mode it is called at the end of the first sink that has reached the step.
+        """
+        place = self._place(callback)
+        self._intervals[place] = callback, n, function
+        self._next[place] = self._next_of(n, int(self._args["cur_step_num"]))
+        self._update_due()
+        self._install()
+
+    # What the lifecycle asks for
+
+    def start(self, owner: Any, samples: Optional[Samples], *, times_steps: bool) -> None:
+        """Begin to call functions.
+
+        Args:
+            owner: the first callback that needs the outputs stored; `None` where none does.
+            samples: counts the samples of each step; `None` for no count.
+            times_steps: whether the time at which each step ended is noted.
+        """
+        self._owner, self._samples, self._times_steps = owner, samples, times_steps
         # In a pipeline, what a step of another stage than the last returns is no loss.
-        add = self._losses.add if self._has_loss else _leave_out
+        self._is_storing = owner is not None and distributed.has_loss()
+        self._is_checked = not self._is_storing
+        self._make_functions()
+        self._is_live = True
+        self._install()
+
+    def before_all(self, function: Optional[StepFunction]) -> None:
+        """Have `function(run)` called before anything else in the steps from now on; `None` for nothing."""
+        self._first = function
+        self._install()
+
+    def begin_epoch(self, last_step: Optional[int], offset: int) -> None:
+        """Begin an epoch.
+
+        Args:
+            last_step: its last step, as MindSpore counts; `None` where that is not known ahead.
+            offset: by how much the run's own count of steps is above MindSpore's.
+        """
+        done = int(self._args["cur_step_num"])
+        self._offset = offset
+        self._last_step = math.inf if last_step is None else last_step
+        self._read_at[0] = min(done + 1 + _MOST_UNREAD, self._last_step) if self._is_storing else math.inf
+        if not self._is_checked:
+            self._read_at[0] = done + 1
+        self._next = {place: self._next_of(n, done) for place, (_, n, _) in self._intervals.items()}
+        self._update_due()
+
+    def wrap(self, wrapper: Wrapper) -> None:
+        """Have every function go through `wrapper(callback, hook, function)`, such as a clock."""
+        self._wrap = wrapper
+        self._install()
+
+    def stop(self) -> None:
+        """Take the hooks away from the host."""
+        self._is_live = False
+        for hook in (STEP_BEGIN, STEP_END):
+            _take_away(self._callbacks[0], hook)
+
+    # How it is called
+
+    def _place(self, callback: Any) -> int:
+        """Where a callback stands in the list; behind all for what is none of them."""
+        return next((place for place, each in enumerate(self._callbacks) if each is callback), len(self._callbacks))
+
+    def _set(self, hook: str, callback: Any, function: Optional[StepFunction]) -> None:
+        place = self._place(callback)
+        if function is None:
+            self._asked[hook].pop(place, None)
+        else:
+            self._asked[hook][place] = callback, function
+        self._install()
+
+    def _install(self) -> None:
+        """Let the host call what is asked for now."""
+        if not self._is_live:
+            return
+        host = self._callbacks[0]
+        self._due = {
+            place: self._wrap(one, "report", function) for place, (one, _, function) in self._intervals.items()
+        }
+        for hook, by_place in self._asked.items():
+            functions = [self._wrap(by_place[at][0], hook, by_place[at][1]) for at in sorted(by_place)]
+            if hook == STEP_END:
+                functions = self._with_core(functions)
+            elif self._first is not None:
+                functions.insert(0, self._first)
+            of_class = getattr(type(host), hook)
+            is_ours = of_class.__module__.partition(".")[0] == _PACKAGE
+            own = None if is_ours else functools.partial(of_class, host)  # of a subclass of a user's
+            if functions == [self._store_and_do_what_is_due] and own is None:
+                setattr(host, hook, functions[0])  # which makes no use of what it is called with
+            elif functions:
+                setattr(host, hook, _calling(functions, self._run, own))
+            else:
+                _take_away(host, hook)
+
+    def _with_core(self, functions: list[StepFunction]) -> list[StepFunction]:
+        """The functions for the end of a step: the output is stored before all others, what is due is done last."""
+        stores = self._is_storing or self._samples is not None or self._times_steps
+        if stores and not functions:
+            return [self._wrap(self._owner, STEP_END, self._store_and_do_what_is_due)]
+        first = [self._wrap(self._owner, STEP_END, self._store)] if stores else []
+        return [*first, *functions, *([self._do_what_is_due] if self._intervals else [])]
+
+    def _make_functions(self) -> None:
+        """Make what is called in every step: closures, which find what they need where they stand."""
+        args, ended_at, clock = self._args, self._ended_at, time.perf_counter
+        read_at, due_at, sooner = self._read_at, self._due_at, self._sooner
+        read, do_due, read_and_do_due = self._read, self._do_due, self._read_and_do_due
         keep, pick = self._losses.add, self._losses.reader.take
+        add = keep if self._is_storing else _leave_out
+        count = None if self._samples is None else self._samples.add
 
         def add_picked(output: Any) -> None:
             keep(pick(output))
+
+        def add_detached(output: Any) -> None:
+            keep(output.data if type(output) is Tensor else pick(output))
 
         def pick_from_now_on() -> None:
             nonlocal add
             add = add_picked
 
-        self._pick_from_now_on = pick_from_now_on
+        if self._is_storing and holds_its_graph():
+            add = add_detached
 
-        def take(run_context: Any) -> None:
+        def store(run: Any) -> None:
             add(args["net_outputs"])
+            if args["cur_step_num"] >= read_at[0]:
+                read(args["cur_step_num"])
+
+        def do_what_is_due(run: Any) -> None:
             if args["cur_step_num"] >= due_at[0]:
-                do_what_is_due(args["cur_step_num"])
+                do_due(args["cur_step_num"])
 
-        def take_detached(run_context: Any) -> None:
-            output = args["net_outputs"]
-            keep(output.data if type(output) is Tensor else pick(output))
-            if args["cur_step_num"] >= due_at[0]:
-                do_what_is_due(args["cur_step_num"])
+        def store_and_do_what_is_due(run: Any) -> None:
+            add(args["net_outputs"])
+            if args["cur_step_num"] >= sooner[0]:
+                read_and_do_due(args["cur_step_num"])
 
-        is_detached = self._has_loss and holds_its_graph()
-        take_output = take_detached if is_detached else take
-        if samples is None and not self._run.times_steps:
-            return take_output
-        ended_at, clock = self._ended_at, time.perf_counter
-        count = None if samples is None else samples.add
+        def counting(function: StepFunction) -> StepFunction:
+            def count_and_call(run: Any) -> None:
+                if count is not None:
+                    count(args.get("train_dataset_element"))
+                function(run)
+                ended_at[0] = clock()
 
-        def take_and_count(run_context: Any) -> None:
-            if count is not None:
-                count(args.get("train_dataset_element"))
-            take_output(run_context)
-            ended_at[0] = clock()
+            return count_and_call
 
-        return take_and_count
+        is_plain = count is None and not self._times_steps
+        self._pick_from_now_on = pick_from_now_on
+        self._do_what_is_due = do_what_is_due
+        self._store = store if is_plain else counting(store)
+        self._store_and_do_what_is_due = store_and_do_what_is_due if is_plain else counting(store_and_do_what_is_due)
 
-    def _do_what_is_due(self, step: int) -> None:
-        if not self._is_checked:  # an output that no loss can be told in is an error at the first step
+    def _read_and_do_due(self, step: int) -> None:
+        if step >= self._read_at[0]:
+            self._read(step)
+        if step >= self._due_at[0]:
+            self._do_due(step)
+
+    def _read(self, step: int) -> None:
+        if not self._is_checked:  # an output in which no loss can be found is an error at the first step
             self._is_checked = True
             self._losses.check_first(self._args["net_outputs"])
             if not isinstance(self._args["net_outputs"], Tensor):
                 self._pick_from_now_on()
-        if step >= self._read_at:
+            self._read_at[0] = min(step + _MOST_UNREAD, self._last_step)
+        if step >= self._read_at[0]:
             self._losses.read()
             if step >= self._last_step:  # of all its work, now that the device was waited for
                 self._ended_at[:] = time.perf_counter(), step
-            self._read_at = step + _MOST_UNREAD
+            self._read_at[0] = step + _MOST_UNREAD
             if step < self._last_step:
-                self._read_at = min(self._read_at, self._last_step)
-        due = [reporter for reporter, at in self._reports.items() if step >= at]
-        self._reports = {reporter: at for reporter, at in self._reports.items() if step < at}
-        self._due_at[0] = min([self._read_at, *self._reports.values()])
-        for reporter in due:
-            reporter.report(self._run)
+                self._read_at[0] = min(self._read_at[0], self._last_step)
+        self._update_due()
+
+    def _do_due(self, step: int) -> None:
+        due = [place for place, at in sorted(self._next.items()) if step >= at]
+        self._next.update((place, self._next_of(self._intervals[place][1], step)) for place in due)
+        self._update_due()
+        for place in due:
+            self._due[place](self._run)
+
+    def _next_of(self, n: int, done: int) -> int:
+        """The next step that is an n-th of the run, after those that are done, as MindSpore counts."""
+        return done + n - (done + self._offset) % n
+
+    def _update_due(self) -> None:
+        self._due_at[0] = min(self._next.values(), default=math.inf)
+        self._sooner[0] = min(self._read_at[0], self._due_at[0])
+
+
+def _leave_out(output: Any) -> None:
+    """Drop what is no loss."""
+
+
+def _unwrapped(callback: Any, hook: str, function: StepFunction) -> StepFunction:
+    return function
+
+
+def _calling(functions: list[StepFunction], run: Any, own: Optional[Callable[[Any], None]]) -> Callable[[Any], None]:
+    """A hook of MindSpore's that calls functions with the run, and then the hook that the host's class has."""
+    if len(functions) == 1 and own is None:
+        (only,) = functions
+
+        def call_one(run_context: Any) -> None:
+            only(run)
+
+        return call_one
+
+    def call_all(run_context: Any) -> None:
+        for function in functions:
+            function(run)
+        if own is not None:
+            own(run_context)
+
+    return call_all
+
+
+def _take_away(callback: Any, name: str) -> None:
+    # Not by way of `__dict__`: where that was asked for once, Python looks up every attribute in more places.
+    with contextlib.suppress(AttributeError):
+        delattr(callback, name)

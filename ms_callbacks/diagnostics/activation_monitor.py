@@ -9,6 +9,7 @@ from mindspore import nn
 from ..core.arguments import check_cell, check_choice, check_int
 from ..core.callback import TrainCallback
 from ..core.forward_hooks import layers_of
+from ..core.observations import EpochSummary
 from ..core.placement import Needs
 from ..core.run import Run
 from ._layer_values import observed_values
@@ -68,13 +69,13 @@ class ActivationMonitor(TrainCallback):
     def check(self, run: Run) -> None:
         """Raise if batches cannot be seen."""
         super().check(run)
-        run.network_for("ActivationMonitor", self.network)
-        if run.is_sinking:
+        run.parts.network("ActivationMonitor", self.network)
+        if run.progress.is_sinking:
             raise ValueError(
                 "ActivationMonitor: in sink mode batches go to the device unseen; train with dataset_sink_mode=False"
             )
 
-    def after_epoch(self, run: Run) -> None:
+    def after_epoch(self, run: Run, summary: EpochSummary) -> None:
         """Check the layers, and report what has changed."""
         if run.epoch % self.every_n_epochs:
             return
@@ -101,8 +102,10 @@ class ActivationMonitor(TrainCallback):
     def _look(self, run: Run) -> dict[str, str]:
         findings: dict[str, str] = {}
         calls: dict[str, int] = {}
-        network = run.network_for("ActivationMonitor", self.network)
-        for values in observed_values(network, run.inputs("ActivationMonitor", self.network), layers_of(network)):
+        network = run.parts.network("ActivationMonitor", self.network)
+        for values in observed_values(
+            network, run.parts.inputs("ActivationMonitor", run.batch, self.network), layers_of(network)
+        ):
             calls[values.name] = calls.get(values.name, 0) + 1
             label = values.name if calls[values.name] == 1 else f"{values.name} (call {calls[values.name]})"
             findings[label] = values.finding
@@ -110,4 +113,4 @@ class ActivationMonitor(TrainCallback):
 
     def _tell(self, line: str) -> None:
         if self.verbose:
-            self.say(line)
+            self.log(line)

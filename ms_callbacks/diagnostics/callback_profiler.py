@@ -7,14 +7,13 @@ import functools
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Callable
 
 from mindspore.train import Callback
 
 from ..core.arguments import check_choice
-from ..core.callback import STEP_BEGIN, STEP_END, Act, TrainCallback, only_one
+from ..core.callback import TrainCallback, only_one
 from ..core.console import counted, emit
-from ..core.hooks import Evaluator, Reporter
 from ..core.names import labelled
 from ..core.run import Run
 from ..core.tables import render
@@ -24,7 +23,20 @@ __all__ = ["CallbackProfiler", "HookCost"]
 
 _TIMES = ("begin", "epoch_begin", "step_begin", "step_end", "epoch_end", "end")
 _HOOKS = {f"on_{part}_{when}": when for part in ("train", "eval") for when in _TIMES}
-_CALLED_BY_OTHERS = {"evaluate": Evaluator, "report": Reporter}  # within a hook of whichever callback comes first
+# The phases of the callbacks of this package, and what they are counted as.
+_PHASES = {
+    "before_train": "on_train_begin",
+    "before_epoch": "on_train_epoch_begin",
+    "run_evaluation": "evaluate",
+    "after_evaluation": "after_evaluation",
+    "after_epoch": "on_train_epoch_end",
+    "before_checkpoint": "save",
+    "save_run_state": "save",
+    "flush": "on_train_end",
+    "restore_weights": "on_train_end",
+    "after_train": "on_train_end",
+}
+_COLUMNS = (*_HOOKS, "report", "evaluate", "after_evaluation", "save")
 
 
 @dataclass
@@ -55,8 +67,9 @@ class CallbackProfiler(TrainCallback):
 
     A column a hook, in milliseconds a call; then the callback's milliseconds in all, their share of the run's time,
     which for what happens in every step is the share of a step, and how often the callback made Python wait for the
-    device by reading a tensor. `evaluate` is the evaluation of `Validate`, and `report` a line of `LossMonitor`,
-    the first callback that asked for them.
+    device by reading a tensor. The callbacks of this package have some columns of their own: `report` for what they do
+    after every n-th step, such as a line of `LossMonitor`, `evaluate` for the evaluation of `Validate`,
+    `after_evaluation` for what they make of it, and `save` for `TrainingState`.
 
     Hooks that a callback does not have are not measured. Each of the others is called through a clock, which costs
     about a microsecond. While the run lasts, the methods by which `mindspore.Tensor` gives its values to Python are
@@ -100,16 +113,17 @@ class CallbackProfiler(TrainCallback):
         for name, callback in labelled(run.callbacks):
             if callback is not self:
                 self._clock(name, callback)
-        run.wrap_handler = self._clocked
-        self.at_step(STEP_END, self._count)
+        run.step_hooks.wrap(self._clocked)
+        run.step_hooks.on_step_end(self, self._count)
         self._began = time.perf_counter()
 
     def check(self, run: Run) -> None:
         """Raises where another measures too."""
         super().check(run)
-        only_one("CallbackProfiler", run.callbacks, (CallbackProfiler,), "measure the callbacks")
+        alike = [one for one in run.callbacks if isinstance(one, CallbackProfiler)]
+        only_one("CallbackProfiler", alike, "measure the callbacks")
 
-    def _count(self, run_context: Any) -> None:
+    def _count(self, run: Run) -> None:
         self.steps_ += 1
 
     def teardown(self) -> None:
@@ -129,7 +143,7 @@ class CallbackProfiler(TrainCallback):
         """The table, or a line that says there is none yet."""
         if not self.rows_:
             return "CallbackProfiler: no callback has been measured yet"
-        hooks = sorted({cost.hook for cost in self.rows_}, key=[*_HOOKS, *_CALLED_BY_OTHERS].index)
+        hooks = sorted({cost.hook for cost in self.rows_}, key=_COLUMNS.index)
         header = ["Callback", *(hook[len("on_train_") :] if "train" in hook else hook for hook in hooks)]
         header += ["Total ms", "Share", "Device reads"]
         cells = []
@@ -161,29 +175,32 @@ class CallbackProfiler(TrainCallback):
         self.steps_ = 0
 
     def _clock(self, name: str, callback: Any) -> None:
-        self._costs.update({(id(callback), hook): HookCost(name, hook) for hook in [*_HOOKS, *_CALLED_BY_OTHERS]})
-        hooks = [hook for hook in _HOOKS if _does_something(callback, hook)]
-        hooks += [name for name, role in _CALLED_BY_OTHERS.items() if isinstance(callback, role)]
-        for hook in hooks:
-            if hook in vars(callback):  # as in MindSpore's LambdaCallback
-                self._undo.callback(setattr, callback, hook, vars(callback)[hook])
+        self._costs.update({(id(callback), column): HookCost(name, column) for column in _COLUMNS})
+        if isinstance(callback, TrainCallback):
+            measured = {each: column for each, column in _PHASES.items() if _overrides(callback, each)}
+            measured.update((hook, hook) for hook in _HOOKS if "eval" in hook and _overrides(callback, hook))
+        else:
+            measured = {hook: hook for hook in _HOOKS if _does_something(callback, hook)}
+        for method, column in measured.items():
+            if method in vars(callback):  # as in MindSpore's LambdaCallback
+                self._undo.callback(setattr, callback, method, vars(callback)[method])
             else:
-                self._undo.callback(delattr, callback, hook)
-            setattr(callback, hook, self._clocked(callback, hook, getattr(callback, hook)))
+                self._undo.callback(delattr, callback, method)
+            setattr(callback, method, self._clocked(callback, column, getattr(callback, method)))
 
-    def _clocked(self, callback: Any, hook: str, act: Act) -> Act:
+    def _clocked(self, callback: Any, hook: str, act: Callable[..., Any]) -> Callable[..., Any]:
         cost = self._costs.get((id(callback), hook))
-        if cost is None:  # within another, whose hook is measured
+        if cost is None:  # the lifecycle's, within which others are measured
             return act
         under_way, clock = self._open, time.perf_counter
 
         @functools.wraps(act)
-        def timed(argument: Any) -> Any:
+        def timed(*arguments: Any) -> Any:
             this = _Open(cost)
             under_way.append(this)
             began = clock()
             try:
-                return act(argument)
+                return act(*arguments)
             finally:
                 passed = clock() - began
                 under_way.pop()
@@ -199,10 +216,13 @@ class CallbackProfiler(TrainCallback):
             self._open[-1].cost.device_reads += 1
 
 
+def _overrides(callback: TrainCallback, name: str) -> bool:
+    """Whether a callback of this package has a phase or a hook of its own."""
+    return getattr(type(callback), name) is not getattr(TrainCallback, name)
+
+
 def _does_something(callback: Any, hook: str) -> bool:
-    """Whether the callback has the hook, under this name or the one that it had before MindSpore 2.0."""
+    """Whether a callback has the hook, under this name or the one that it had before MindSpore 2.0."""
     if hook in vars(callback):
         return True
-    if isinstance(callback, TrainCallback) and hook in (STEP_BEGIN, STEP_END):
-        return False  # so far: it says so when it has
     return any(getattr(type(callback), name) is not getattr(Callback, name) for name in (hook, _HOOKS[hook]))

@@ -17,8 +17,7 @@ from mindspore.train import Model
 
 from ..core import atomic_files
 from ..core.arguments import check_choice, check_int, check_path
-from ..core.callback import STEP_BEGIN, STEP_END, TrainCallback
-from ..core.hooks import Examiner
+from ..core.callback import TrainCallback
 from ..core.mindspore_compat import VERSION, made_with
 from ..core.model_parts import named_parameters, take_apart
 from ..core.parameters import Snapshot, check_parameters, first_nonfinite, load_into, nonfinite, views
@@ -33,7 +32,7 @@ _OWNER = "NonFiniteGuard"
 _SAME_LOSS = 1e-3  # a GPU sums in no fixed order; another draw of Dropout makes more of a difference
 
 
-class NonFiniteGuard(TrainCallback, Examiner):
+class NonFiniteGuard(TrainCallback):
     """Ends a run whose loss or weights are no longer finite, names the step, and keeps it for `replay`.
 
     Every few steps, and at the end of an epoch, it looks at the losses since it last looked and at all parameters, the
@@ -91,7 +90,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
         back
     """
 
-    _run_only = ("_rates", "_before", "_steps")
+    transient = ("_rates", "_before", "_steps")
 
     def __init__(
         self,
@@ -111,18 +110,20 @@ class NonFiniteGuard(TrainCallback, Examiner):
         self.dumps_: list[str] = []
         self._steps: list[_Step] = []
 
+    needs_losses = True
+
     def check(self, run: Run) -> None:
         """Raises where steps cannot be seen and repeated."""
         super().check(run)
-        if run.is_sinking:
+        if run.progress.is_sinking:
             raise ValueError(
                 f"{_OWNER}: in sink mode batches go to the device unseen; train with dataset_sink_mode=False"
             )
-        if run.parallel_mode != "stand_alone":
+        if run.parts.parallel_mode != "stand_alone":
             raise ValueError(
                 f"{_OWNER}: one process cannot repeat the steps of several; leave it out where several train together"
             )
-        check_parameters(_OWNER, named_parameters(run.train_network))
+        check_parameters(_OWNER, named_parameters(run.parts.train_network))
 
     def before_train(self, run: Run) -> None:
         """Makes the folder, and starts to keep steps."""
@@ -133,43 +134,31 @@ class NonFiniteGuard(TrainCallback, Examiner):
         atomic_files.check_folder(_OWNER, os.path.join(self.dump_dir, "epoch"))
         atomic_files.remove_orphans(self.dump_dir)
         self._steps, self.dumps_ = [], []
-        self._rates = run.all_rates()
+        self._rates = run.parts.rates
         self._unfit: list[str] = []
-        self._before = Snapshot(named_parameters(run.train_network))
-        self.at_step(STEP_BEGIN, self._begin_step)
-        self.at_step(STEP_END, self._end_step)
+        self._before = Snapshot(named_parameters(run.parts.train_network))
+        run.step_hooks.on_step_begin(self, self._begin_step)
+        run.step_hooks.on_step_end(self, self._end_step)
 
-    def _begin_step(self, run_context: Any) -> None:
-        """Keeps the step's batch, and the weights where it is the first after a look."""
-        run = self._run
+    def _begin_step(self, run: Run) -> None:
+        """Keep the step's batch, and the weights where it is the first after a check."""
         assert run.batch is not None
         if not self._before.arrays:
-            self._unfit = list(nonfinite(views(named_parameters(run.train_network))))
+            self._unfit = list(nonfinite(views(named_parameters(run.parts.train_network))))
         if not self._steps:
             self._before.take()
         # MindSpore may use the batch's memory again.
         self._steps.append(_Step(run.step_in_epoch, [np.array(column.asnumpy()) for column in run.batch]))
 
-    @property
-    def needs_losses(self) -> bool:
-        """Always."""
-        return True
-
-    def _end_step(self, run_context: Any) -> None:
-        """Keeps the step's rates and its output; looks at the interval."""
-        run = self._run
+    def _end_step(self, run: Run) -> None:
+        """Keep the step's rates and its output; check at the interval."""
         self._steps[-1].output = run.losses.reader.take(run.outputs)
         self._steps[-1].rates = self._read_rates()
         if len(self._steps) == self.every_n_steps or run.step_in_epoch == run.steps_per_epoch:
             self._look(run)
 
-    def on_train_epoch_end(self, run_context: Any) -> None:
-        """Looks at the steps of an epoch that ended early."""
-        self.before_checkpoint(self._run)
-        super().on_train_epoch_end(run_context)
-
     def before_checkpoint(self, run: Run) -> None:
-        """Looks before the run's state is kept."""
+        """Check the steps that are still unchecked."""
         waiting = [step for step in self._steps if step.output is None]  # the one that is to be run next
         self._steps = [step for step in self._steps if step.output is not None]
         if self._steps:
@@ -184,7 +173,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
             return
         if self._steps:
             try:
-                finding = self._find(self._run)
+                finding = self._find(self.run)
             except Exception as error:  # that which ended the run is told, not this one
                 finding = f"could not look at the last steps: {error}"
             if finding is not None:
@@ -216,7 +205,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
             self._before.restore()
             batch = as_tensors(found.step.batch)
             try:
-                first_output, norms = inside(run.network, run.loss_fn, batch)
+                first_output, norms = inside(run.network, run.parts.loss_fn, batch)
                 trouble = ""
             except Exception as error:  # a network that runs compiled only; all else is worth keeping
                 first_output, norms, trouble = None, {}, str(error)
@@ -227,7 +216,7 @@ class NonFiniteGuard(TrainCallback, Examiner):
 
     def _repeat(self, run: Run, steps: list[_Step]) -> tuple[Optional[_Found], _Step]:
         """Repeats the steps until one is not finite, or not what it was, and keeps the parameters before that one."""
-        network = run.train_network
+        network = run.parts.train_network
         self._before.restore()
         if not network.training:  # as MindSpore does before a step
             network.set_train()
@@ -274,14 +263,14 @@ class NonFiniteGuard(TrainCallback, Examiner):
         return f"replay({path!r}, model) brings the step back"
 
     def _first_nonfinite(self, run: Run) -> Optional[str]:
-        return _first_nonfinite(run.weights, run.train_network, self._unfit)
+        return _first_nonfinite(run.weights, run.parts.train_network, self._unfit)
 
     def _read_rates(self) -> list[float]:
         return [] if self._rates is None else self._rates.read()
 
     def _tell(self, line: str) -> None:
         if self.verbose:
-            self.say(line)
+            self.log(line)
 
 
 @dataclass(frozen=True)

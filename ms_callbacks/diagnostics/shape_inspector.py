@@ -12,7 +12,7 @@ from mindspore import Tensor, nn
 
 from ..core.arguments import check_bool, check_cell, check_file, check_int, check_path
 from ..core.atomic_files import check_folder
-from ..core.callback import STEP_BEGIN, TrainCallback
+from ..core.callback import TrainCallback
 from ..core.console import counted, emit
 from ..core.forward_hooks import first_tensor, tensors_in
 from ..core.model_parts import positional_count, take_apart
@@ -80,7 +80,7 @@ class ShapeInspector(TrainCallback):
         ...
     """
 
-    _run_only = ("_layers",)
+    transient = ("_layers",)
 
     def __init__(
         self,
@@ -119,9 +119,9 @@ class ShapeInspector(TrainCallback):
         """Shows the table where the inputs are known already."""
         self.rows_, self.values_ = [], {}
         if self._given is not None:
-            self._show_table(run.network_for("ShapeInspector", self.network), *self._given)
+            self._show_table(run.parts.network("ShapeInspector", self.network), *self._given)
         if self._given is None or self.show_values_at:
-            self.at_step(STEP_BEGIN, self._look)
+            run.step_hooks.on_step_begin(self, self._look)
 
     def needs(self, run: Run) -> Needs:
         """What the network gives for a batch."""
@@ -130,14 +130,14 @@ class ShapeInspector(TrainCallback):
     def check(self, run: Run) -> None:
         """Raises where a picture could not be made, or batches are not seen."""
         super().check(run)
-        network = run.network_for("ShapeInspector", self.network)
+        network = run.parts.network("ShapeInspector", self.network)
         if self._given is not None:
             _check_call(network, *self._given)
         if self.picture is not None and self._picture is not None:
             name = self._picture.longest_name(run.epochs, run.epochs * run.steps_per_epoch)
             check_folder("ShapeInspector", self.picture, name)
             check_matplotlib("ShapeInspector")
-        if run.is_sinking and (self._given is None or self.show_values_at):
+        if run.progress.is_sinking and (self._given is None or self.show_values_at):
             raise ValueError(
                 "ShapeInspector: in sink mode batches go to the device unseen; pass inputs=Tensor(...) and no "
                 "show_values_at, or train with dataset_sink_mode=False"
@@ -205,18 +205,17 @@ class ShapeInspector(TrainCallback):
         ]
         return f"{render(header, cells, right=('Parameters', 'Multiply-adds'))}\n{self._totals}"
 
-    def _look(self, run_context: Any) -> None:
-        """Shows the table before the first step, and the values before the steps asked for."""
-        run = self._run
+    def _look(self, run: Run) -> None:
+        """Show the table before the first step, and the values before the steps asked for."""
         if not self.rows_:
-            self._show_table(run.network_for("ShapeInspector", self.network), self._inputs(run), {})
+            self._show_table(run.parts.network("ShapeInspector", self.network), self._inputs(run), {})
         if run.step in self.show_values_at:
             self._show_values(run)
         if run.step >= max(self.show_values_at, default=0):
-            self.at_step(STEP_BEGIN)
+            run.step_hooks.on_step_begin(self, None)
 
     def _inputs(self, run: Run) -> tuple[Any, ...]:
-        return run.inputs("ShapeInspector", self.network)
+        return run.parts.inputs("ShapeInspector", run.batch, self.network)
 
     def _show_table(self, network: nn.Cell, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._fill(network, inputs, named)
@@ -230,7 +229,7 @@ class ShapeInspector(TrainCallback):
 
     def _show_values(self, run: Run) -> None:
         contents = Contents()
-        network = run.network_for("ShapeInspector", self.network)
+        network = run.parts.network("ShapeInspector", self.network)
         self.values_[run.step] = observed_values(network, self._inputs(run), self._layers, contents.add)
         emit(f"Outputs in epoch {run.epoch}, step {run.step}:", self.file)
         emit(values_table(self.values_[run.step]), self.file)

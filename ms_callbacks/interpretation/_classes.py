@@ -12,14 +12,14 @@ from mindspore import nn
 
 from ..core.arguments import check_choice
 from ..core.atomic_files import check_folder
-from ..core.callback import STEP_BEGIN
 from ..core.classification import BINARY, Array, ClassReader, Task, check_class_numbers
+from ..core.eval_hooks import eval_labels
 from ..core.eval_observer import EvalObserver, EvalOutputs
 from ..core.forward_hooks import untouched
 from ..core.network_output import Place
 from ..core.placement import Needs
 from ..core.plotting import check_picture, save
-from ..core.run import Run, eval_labels
+from ..core.run import Run
 
 __all__ = ["Array", "ClassReport"]
 
@@ -56,7 +56,6 @@ class ClassReport(EvalObserver):
         self._is_new = False
         self._reader.forget()
         self._forget()
-        self.at_step(STEP_BEGIN, self._look_at_first)
 
     def needs(self, run: Run) -> Needs:
         """Require the network's output for each sample to be complete in this process."""
@@ -66,7 +65,7 @@ class ClassReport(EvalObserver):
         """Raise if the run never evaluates or the picture's folder does not exist."""
         super().check(run)
         try:
-            run.metrics_ahead(self._owner, "it")
+            run.metrics.check_evaluates(self._owner, "it")
         except ValueError:
             raise ValueError(
                 f"{self._owner}: needs an evaluation, but this run never evaluates; add Validate(model, "
@@ -75,11 +74,6 @@ class ClassReport(EvalObserver):
             ) from None
         if self.picture:
             check_folder(self._owner, self.picture)
-
-    def _look_at_first(self, run_context: Any) -> None:
-        """Check the batch before the first step, if the batch is available."""
-        self.at_step(STEP_BEGIN)
-        self.check_batch(self._run)
 
     def check_batch(self, run: Run) -> None:
         """Raise if the batch cannot be read as a classifier's."""
@@ -91,7 +85,7 @@ class ClassReport(EvalObserver):
         """Reset; an evaluation outside training may be of a different network."""
         super().on_eval_begin(run_context)
         self._loss = self.eval_outputs.loss
-        if self._depth <= 1:
+        if not self.in_run:
             self._reader.forget()
 
     def on_eval_step_begin(self, run_context: Any) -> None:
@@ -106,7 +100,7 @@ class ClassReport(EvalObserver):
         """Store the results of this evaluation; outside training, report them at once."""
         self._end_evaluation()
         self._is_new = True
-        if self._depth <= 1:  # within a training run, this is the inner of two contexts
+        if not self.in_run:
             self._report("")
 
     def after_train(self, run: Run) -> None:
@@ -123,13 +117,13 @@ class ClassReport(EvalObserver):
 
     def _look_ahead(self, run: Run, batch: tuple[Any, ...]) -> None:
         """Read a batch of the training data as if it were an evaluation batch."""
-        model = run.evaluated_model
+        model = run.metrics.model
         ahead = EvalOutputs(self._owner, model)
         self._loss = ahead.loss
         network = None if model is None else model.eval_network
-        if run.loss_fn is not None and (network is None or isinstance(network, nn.WithEvalCell)):
+        if run.parts.loss_fn is not None and (network is None or isinstance(network, nn.WithEvalCell)):
             with untouched(run.network, batch):
-                output = run.network(*run.inputs(self._owner))
+                output = run.network(*run.parts.inputs(self._owner, run.batch))
             self._read(output, batch[-1])
         elif network is not None:
             outputs = None
@@ -156,7 +150,7 @@ class ClassReport(EvalObserver):
             return
         self._is_new = False
         if self.verbose:
-            self.say(when + self._text())
+            self.log(when + self._text())
         if self.picture:
             check_folder(self._owner, self.picture)
             save(self._draw(), self.picture)

@@ -13,6 +13,7 @@ from ..core.arguments import check_int
 from ..core.classification import Task
 from ..core.console import counted
 from ..core.network_output import Place
+from ..core.observations import EpochSummary
 from ..core.plotting import figure
 from ..core.run import Run
 from ..core.tables import render
@@ -101,9 +102,9 @@ class ConfusionMatrix(ClassReport):
         self._counts: Optional[Array] = None
         self._nan_samples = 0
 
-    def after_epoch(self, run: Run) -> None:
+    def after_epoch(self, run: Run, summary: EpochSummary) -> None:
         """Report in every n-th epoch."""
-        if self.every_n_epochs and run.epoch % self.every_n_epochs == 0 and run.results:
+        if self.every_n_epochs and run.epoch % self.every_n_epochs == 0 and summary.results:
             self._report(f"epoch {run.epoch}: ")
 
     @property

@@ -122,7 +122,7 @@ class Robustness(TrainCallback):
     def check(self, run: Run) -> None:
         """Raise if there is nothing to measure, or no loss function to measure it with."""
         super().check(run)
-        if run.loss_fn is None:
+        if run.parts.loss_fn is None:
             raise ValueError(
                 "Robustness: needs a Model with a loss function, such as Model(network, loss_fn, optimizer); for a "
                 "network with its loss inside, leave it out here and call robustness.evaluate(network, loss_fn)"
@@ -130,12 +130,11 @@ class Robustness(TrainCallback):
         self._check_dataset()
         with _first_batch(self.dataset) as (inputs, labels), untouched(run.network):
             self._reader.forget()
-            self._moved(run.network, run.loss_fn, inputs, labels)
+            self._moved(run.network, run.parts.loss_fn, inputs, labels)
 
     def after_train(self, run: Run) -> None:
         """Measure the network at the end of the run."""
-        run.restore_weights()
-        self.evaluate(run.network, run.loss_fn)
+        self.evaluate(run.network, run.parts.loss_fn)
 
     def evaluate(self, network: nn.Cell, loss_fn: Any) -> dict[float, float]:
         """Measure a network, during training or outside it.
@@ -197,14 +196,14 @@ class Robustness(TrainCallback):
         what = "sample" if total == samples else "label"
         for epsilon, count in right.items():
             if not epsilon or unmoved < samples:
-                self.say(f"epsilon {epsilon:g}: accuracy {count / total:.4f} ({count} of {counted(total, what)})")
+                self.log(f"epsilon {epsilon:g}: accuracy {count / total:.4f} ({count} of {counted(total, what)})")
         if unmoved == samples:
-            self.say(
+            self.log(
                 f"the gradient of the loss with respect to the inputs is exactly 0 for each of "
                 f"{counted(samples, 'sample')}: none could be moved, so the network's robustness is unknown"
             )
         elif unmoved:
-            self.say(
+            self.log(
                 f"the gradient is exactly 0 for {unmoved} of {counted(samples, 'sample')}: not moved, and counted as "
                 f"if not attacked"
             )

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Optional, Union
 
 from ..core.arguments import check_int, check_number
-from ..core.callback import TrainCallback
 from ..core.console import counted
 from ..core.learning_rates import Rates
 from ..core.lr_callback import PerGroup, Plan, RateSetter, Schedule, checked_first_rate
@@ -119,25 +118,16 @@ class LRWarmup(Schedule):
         rates = self.after.rates_for(base, rest)
         return ramp + (rates if self.after.by_step else [rate for rate in rates for _ in range(plan.steps_per_epoch)])
 
-    def check(self, run: Run) -> None:
-        """Raises where it, or a plateau that comes after, could not do its work."""
-        super().check(run)
+    def before_train(self, run: Run) -> None:
+        """Ask for a rate before each step; a plateau that comes after waits until the warm-up is over."""
+        super().before_train(run)
         if self._plateau is not None:
-            self._plateau.check(run)
-
-    def watches_loss(self, run: Run) -> bool:
-        """Where a plateau that comes after does."""
-        return self._plateau is not None and self._plateau.watches_loss(run)
-
-    def after_epoch(self, run: Run) -> None:
-        """Lets a plateau observe once the warm-up is over."""
-        if self._plateau is not None and run.epoch > self.epochs:
-            self._plateau.after_epoch(run)
+            self._plateau.first_epoch = self.epochs + 1
 
     def teardown(self) -> None:
-        """Remembers where the rates began and were left."""
+        """Remember where the rates began and were left."""
         if self._plateau is not None:
-            self._plateau.teardown()
+            self._plateau.first_epoch = 1
         super().teardown()
 
     def state_dict(self) -> dict[str, Any]:
@@ -157,7 +147,7 @@ class LRWarmup(Schedule):
             self._plateau.take_results(epochs)
 
     @property
-    def inner(self) -> tuple[TrainCallback, ...]:  # type: ignore[override]
+    def inner(self) -> tuple[RateSetter, ...]:
         """A plateau that comes after."""
         return () if self._plateau is None else (self._plateau,)
 

@@ -10,6 +10,7 @@ from ..core.console import in_a_row
 from ..core.learning_rates import Rates, shortest
 from ..core.lr_callback import RateSetter, check_per_group, checked_per_group, for_group, remember
 from ..core.monitor_callback import MonitorCallback
+from ..core.observations import EpochSummary, Evaluation
 from ..core.run import Run
 
 __all__ = ["ReduceLROnPlateau"]
@@ -87,21 +88,13 @@ class ReduceLROnPlateau(MonitorCallback, RateSetter):
         """Raises where `min_lr` does not have one entry for each parameter group."""
         check_per_group("ReduceLROnPlateau", "min_lr", self.min_lr, rates)
 
-    def watches_loss(self, run: Run) -> bool:
-        """Where `monitor` is the training loss, or another value of the training steps."""
-        return run.follows(self.monitor)
-
-    def after_epoch(self, run: Run) -> None:
-        """Observes the epoch's value and lowers the rate where patience is at its end."""
-        value = run.value("ReduceLROnPlateau", self.monitor)
-        if value is not None and self._observe(value, self.epoch_of(run)) and self._lower(run):
+    def observe(self, run: Run, value: float, observation: Union[Evaluation, EpochSummary]) -> None:
+        """Observe a value, and lower the rate where patience is at its end."""
+        if run.epoch < self.first_epoch:  # a warm-up comes before
+            return
+        if self._is_out_of_patience(value, self.epoch_of(run)) and self._lower(run, observation):
             self._cooling = self.cooldown
             self.best.wait = 0
-
-    @property
-    def wait_(self) -> int:
-        """How many observations have passed since the best, or since the rate was lowered."""
-        return self.best.wait
 
     def state_dict(self) -> dict[str, Any]:
         """The best so far, the wait and the cooldown."""
@@ -112,7 +105,7 @@ class ReduceLROnPlateau(MonitorCallback, RateSetter):
         super().load_state_dict(state)
         self._cooling = state["cooling"]
 
-    def _observe(self, value: float, epoch: int) -> bool:
+    def _is_out_of_patience(self, value: float, epoch: int) -> bool:
         """Takes one value in; returns whether patience is at its end."""
         if self._cooling > 0:
             self._cooling -= 1
@@ -124,19 +117,21 @@ class ReduceLROnPlateau(MonitorCallback, RateSetter):
             return False
         return self.best.wait >= self.patience
 
-    def _lower(self, run: Run) -> bool:
+    def _lower(self, run: Run, observation: Union[Evaluation, EpochSummary]) -> bool:
         assert self._rates is not None
-        old = run.rates
+        old = observation.learning_rates
         lowest = [for_group(self.min_lr, group) for group in range(len(old))]
         new = [max(rate * self.factor, low) if rate > shortest(low) else rate for rate, low in zip(old, lowest)]
-        if new == old:
+        if new == list(old):
             return False
         self._rates.set(new)
         remember(self._rates)
         if self.verbose:
             rates = "/".join(f"{rate:.6g}" for rate in new)
-            self.say(
-                f"learning rate {rates} from epoch {self.epoch_of(run) + 1} on: {self.monitor} was not better than "
+            step = observation.step_between
+            following = f"step {step + 1}" if step else f"epoch {self.epoch_of(run) + 1}"
+            self.log(
+                f"learning rate {rates} from {following} on: {self.monitor} was not better than "
                 f"{'any' if self.best_ is None else format(self.best_, '.6g')} {in_a_row(self.best.wait)}"
             )
         return True

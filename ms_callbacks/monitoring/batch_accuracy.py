@@ -10,11 +10,12 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
 from ..core.arguments import check_int
-from ..core.callback import STEP_BEGIN, STEP_END, TrainCallback
+from ..core.callback import TrainCallback
 from ..core.classification import MULTICLASS, ClassReader, loss_kind, usual_threshold
 from ..core.console import emit, known
 from ..core.forward_hooks import untouched
 from ..core.network_output import Place
+from ..core.observations import EpochSummary
 from ..core.placement import Needs
 from ..core.run import Run
 
@@ -89,16 +90,19 @@ class BatchAccuracy(TrainCallback):
         self._counters.append(counter)
         return counter
 
+    needs_losses = True
+
     def reset_state(self) -> None:
         """Forgets what earlier runs have taught it."""
         self.accuracies_ = []
 
     def before_train(self, run: Run) -> None:
         """Find the counter of the Model that trains."""
-        self._counter: _CountingLoss = run.loss_fn
+        self._counter: _CountingLoss = run.parts.loss_fn
         self._reader.forget()
-        self.at_step(STEP_BEGIN, self._look_at_first)
-        self.at_step(STEP_END, self._note)
+        run.step_hooks.on_step_begin(self, self._count_by_task)
+        if self.per_print_times:
+            run.step_hooks.on_step_end(self, self._print_line)
 
     def needs(self, run: Run) -> Needs:
         """What the network gives for a batch."""
@@ -107,12 +111,12 @@ class BatchAccuracy(TrainCallback):
     def check(self, run: Run) -> None:
         """Raises where the Model's loss function is not watched."""
         super().check(run)
-        if not any(run.loss_fn is counter for counter in self._counters):
+        if not any(run.parts.loss_fn is counter for counter in self._counters):
             raise ValueError(
                 "BatchAccuracy: the Model's loss function is not watched; make it with "
                 "Model(network, accuracy.watch(loss_fn), optimizer)"
             )
-        if not run.sees_each_loss and self.per_print_times and run.steps_per_epoch % self.per_print_times:
+        if not run.progress.sees_each_loss and self.per_print_times and run.steps_per_epoch % self.per_print_times:
             raise ValueError(
                 f"BatchAccuracy: per_print_times={self.per_print_times} cannot be met in sink mode, where "
                 f"{run.steps_per_epoch} steps come back as one; pass a divisor of that, or 0 for no lines"
@@ -120,41 +124,33 @@ class BatchAccuracy(TrainCallback):
 
     def before_epoch(self, run: Run) -> None:
         """Resets the epoch's mean."""
-        if not run.steps_skipped:  # an epoch that is resumed in its middle has its counts
+        if not run.progress.steps_skipped:  # an epoch that is resumed in its middle has its counts
             self._counter.reset()
 
-    def _look_at_first(self, run_context: Any) -> None:
-        """Before the first step, finds out what the task is, where the batch can be seen."""
-        self.at_step(STEP_BEGIN)
-        self.check_batch(self._run)
-        task = self._reader.task
-        if task is not None:
-            self._counter.count_by(self._reader.place, task.threshold)
+    def _count_by_task(self, run: Run) -> None:
+        """Before the first step, count by the task that its batch has shown, where it could be seen."""
+        run.step_hooks.on_step_begin(self, None)
+        if self._reader.task is not None:
+            self._counter.count_by(self._reader.place, self._reader.task.threshold)
 
     def check_batch(self, run: Run) -> None:
         """Raises where the batch is none of a classifier that can be read."""
         if run.batch is not None:
             self._reader.forget()
             with untouched(run.network, run.batch):
-                output = run.network(*run.inputs("BatchAccuracy"))
-            self._reader.read(output, run.batch[-1], loss_kind(run.loss_fn))
+                output = run.network(*run.parts.inputs("BatchAccuracy", run.batch))
+            self._reader.read(output, run.batch[-1], loss_kind(run.parts.loss_fn))
 
-    @property
-    def needs_losses(self) -> bool:
-        """Always."""
-        return True
-
-    def _note(self, run_context: Any) -> None:
-        """Prints at the interval."""
-        run = self._run
+    def _print_line(self, run: Run) -> None:
+        """Print at the interval, which counts from the beginning of each epoch."""
         step = run.step_in_epoch
-        if self.per_print_times and step % self.per_print_times == 0:
+        if step % self.per_print_times == 0:
             emit(
-                f"Epoch:[{run.epoch:3d}/{run.epochs:3d}], step:[{step:5d}/{known(run.known_steps):>5}], "
+                f"Epoch:[{run.epoch:3d}/{run.epochs:3d}], step:[{step:5d}/{known(run.progress.known_steps):>5}], "
                 f"batch loss: {run.losses.last:.4f}, batch accuracy: {self._counter.of_last_batch:.4f}"
             )
 
-    def after_epoch(self, run: Run) -> None:
+    def after_epoch(self, run: Run, summary: EpochSummary) -> None:
         """Adds the epoch's accuracy."""
         self.accuracies_.append(self._counter.of_epoch)
 

@@ -13,6 +13,7 @@ from ..core import distributed
 from ..core.arguments import check_bool, check_path, check_text
 from ..core.atomic_files import check_folder, remove_orphans, staged
 from ..core.callback import TrainCallback
+from ..core.observations import EpochSummary, Evaluation
 from ..core.run import Run
 
 __all__ = ["CSVLogger"]
@@ -30,6 +31,9 @@ class CSVLogger(TrainCallback):
 
     In sink mode on GPU and Ascend (in GRAPH mode) the column `loss` is that of the epoch's last step, as a line at the
     start says: the device gives back no other.
+
+    Where the run evaluates between steps (`Validate(every_n_steps=...)`), there is a column `step`, and a row for each
+    of these evaluations too, with the mean `loss` of the epoch's steps so far.
 
     The columns are those that can be told before the first step. Where an epoch has a value that has no column yet, as
     one of a metric that returns a dictionary, the file is replaced by one that has it, with empty cells in the rows
@@ -54,7 +58,8 @@ class CSVLogger(TrainCallback):
         epoch,loss,acc,eval_loss,learning_rate,seconds,samples_per_second
     """
 
-    _run_only = ("_descriptor",)
+    needs_losses = needs_samples = True
+    transient = ("_descriptor",)
 
     def __init__(self, filename: Union[str, os.PathLike[str]], separator: str = ",", append: bool = False) -> None:
         super().__init__()
@@ -76,7 +81,7 @@ class CSVLogger(TrainCallback):
     def before_train(self, run: Run) -> None:
         """Opens the file and writes or checks its header."""
         kept = self._kept(run) if self.append or self._lines is not None else b""
-        self._columns = self._cells(kept)[0] if kept else _columns(run, run.result_names)
+        self._columns = self._cells(kept)[0] if kept else _columns(run, run.metrics.names)
         self._mark = codecs.BOM_UTF8 if kept.startswith(codecs.BOM_UTF8) else b""
         self._line_end = "\r\n" if kept.partition(b"\n")[0].endswith(b"\r") else "\n"
         self._lines = kept.count(b"\n")
@@ -99,27 +104,24 @@ class CSVLogger(TrainCallback):
         elif self._lines is None:
             self._check_own()
 
-    @property
-    def needs_losses(self) -> bool:
-        """Always: their mean is part of a row."""
+    def monitors(self, name: str) -> bool:
+        """Whether it records the value: it records every value."""
         return True
 
-    @property
-    def needs_samples(self) -> bool:
-        """Always: for those of a second."""
-        return True
+    def after_evaluation(self, run: Run, evaluation: Evaluation) -> None:
+        """Write a row for an evaluation between two steps."""
+        if not evaluation.at_epoch_end:
+            self._add(run, evaluation.as_dict())
 
-    def tells_of(self, name: str) -> bool:
-        """Whatever there is."""
-        return True
+    def after_epoch(self, run: Run, summary: EpochSummary) -> None:
+        """Write the epoch's row."""
+        self._add(run, {**summary.as_dict(), "step": summary.step} if "step" in self._columns else summary.as_dict())
 
-    def after_epoch(self, run: Run) -> None:
-        """Writes the epoch's row."""
-        record = run.record
+    def _add(self, run: Run, record: dict[str, Any]) -> None:
         if self._descriptor is None:
             return  # the first of several processes writes
         if any(key not in self._columns for key in record):
-            self._widen(run)
+            self._widen(run, record)
         cells = [record.get(column) for column in self._columns]
         self._write(["" if cell is None else cell for cell in cells])
 
@@ -166,7 +168,7 @@ class CSVLogger(TrainCallback):
         with open(self.filename, "rb") as file:
             # Rows that were written after the state that the run continues from will come again.
             content = b"".join(file.readlines()[: self._lines])
-        columns = _columns(run, run.result_names)
+        columns = _columns(run, run.metrics.names)
         cells, header = self._cells(content), self._line(columns).rstrip()
         if not cells or (content != header and header.startswith(content)):
             return b""  # its header was never finished
@@ -174,7 +176,7 @@ class CSVLogger(TrainCallback):
         whole, last = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
         if last and len(cells[-1]) == len(found):
             whole = content + (b"\r\n" if b"\r\n" in whole and not last.endswith(b"\r") else b"\n")
-        is_alike = set(_columns(run)) <= set(found) if run.may_have_others else found == columns
+        is_alike = set(_columns(run)) <= set(found) if run.metrics.may_have_others else found == columns
         if not is_alike:
             raise ValueError(
                 f"CSVLogger: {self.filename!r} has other columns ({','.join(found)}) than this run "
@@ -194,14 +196,14 @@ class CSVLogger(TrainCallback):
                 f"replaced; it begins with {first[:40]!r}; pass another filename, or remove it"
             )
 
-    def _widen(self, run: Run) -> None:
+    def _widen(self, run: Run, record: dict[str, Any]) -> None:
         """Replaces the file by one that has a column for each value of the epoch too."""
         assert self._descriptor is not None
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         with open(self._descriptor, "rb", closefd=False) as file:
             rows = [dict(zip(self._columns, row)) for row in self._cells(file.read())[1:]]
         filled = {column for row in rows for column, cell in row.items() if cell}
-        self._columns = _columns(run, filled.union(run.record))
+        self._columns = _columns(run, filled.union(record))
         lines = [self._columns, *([row.get(c, "") for c in self._columns] for row in rows)]
         content = self._mark + b"".join(map(self._line, lines))
         os.close(self._descriptor)
@@ -227,5 +229,7 @@ class CSVLogger(TrainCallback):
 
 
 def _columns(run: Run, results: Optional[Iterable[str]] = None) -> list[str]:
-    first, last = ["epoch", *run.train_names], ["learning_rate", "seconds", "samples_per_second"]
+    source = run.metrics.source
+    step = ["step"] if source is not None and source.every_n_steps is not None else []
+    first, last = ["epoch", *step, *run.metrics.train_names], ["learning_rate", "seconds", "samples_per_second"]
     return [*first, *sorted(set(results or ()).difference(first, last)), *last]

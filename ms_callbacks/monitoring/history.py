@@ -6,6 +6,7 @@ from typing import Any
 
 from ..core.arguments import check_bool
 from ..core.callback import TrainCallback
+from ..core.observations import EpochSummary, Evaluation
 from ..core.run import Run
 
 __all__ = ["History"]
@@ -30,6 +31,8 @@ class History(TrainCallback):
     Attributes:
         history (dict[str, list]): the values by key, as Keras has them.
         epoch (list[int]): the epochs, from 1.
+        evaluations_ (list[dict]): the evaluations between two steps (`Validate(every_n_steps=...)`), each with `epoch`,
+            `step`, the mean `loss` of the epoch's steps so far, the validation values, `learning_rate` and `seconds`.
 
     Raises:
         ValueError: before the first step: it stands in the list of callbacks twice.
@@ -45,29 +48,26 @@ class History(TrainCallback):
 
     epoch: list[int]
     history: dict[str, list[Any]]
+    evaluations_: list[dict[str, Any]]
+    needs_losses = needs_samples = True
 
     def __init__(self, *, reset_on_train_begin: bool = True) -> None:
         super().__init__()
         self.reset_on_train_begin = check_bool("History", "reset_on_train_begin", reset_on_train_begin)
         self.reset_state()
 
-    @property
-    def needs_losses(self) -> bool:
-        """Always: their mean is part of an epoch."""
+    def monitors(self, name: str) -> bool:
+        """Whether it records the value: it records every value."""
         return True
 
-    @property
-    def needs_samples(self) -> bool:
-        """Always: for those of a second."""
-        return True
+    def after_evaluation(self, run: Run, evaluation: Evaluation) -> None:
+        """Add an evaluation between two steps."""
+        if not evaluation.at_epoch_end:
+            self.evaluations_.append({**evaluation.as_dict(), "epoch": self.epoch_of(run)})
 
-    def tells_of(self, name: str) -> bool:
-        """Whatever there is."""
-        return True
-
-    def after_epoch(self, run: Run) -> None:
-        """Adds the epoch."""
-        record = {key: value for key, value in run.record.items() if key != "epoch"}
+    def after_epoch(self, run: Run, summary: EpochSummary) -> None:
+        """Add the epoch."""
+        record = {key: value for key, value in summary.as_dict().items() if key != "epoch"}
         self.epoch.append(self.epoch_of(run))
         for key in [*self.history, *(key for key in record if key not in self.history)]:
             values = self.history.setdefault(key, [None] * (len(self.epoch) - 1))
@@ -75,14 +75,19 @@ class History(TrainCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """The epochs and values so far."""
-        return {"epoch": list(self.epoch), "history": {key: list(values) for key, values in self.history.items()}}
+        return {
+            "epoch": list(self.epoch),
+            "history": {key: list(values) for key, values in self.history.items()},
+            "evaluations": [dict(each) for each in self.evaluations_],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores a state that `state_dict` returned."""
         super().load_state_dict(state)
         self.epoch = list(state["epoch"])
         self.history = {key: list(values) for key, values in state["history"].items()}
+        self.evaluations_ = [dict(each) for each in state.get("evaluations", ())]  # which version 0.1 did not have
 
     def reset_state(self) -> None:
         """Forgets what earlier runs have taught it."""
-        self.epoch, self.history = [], {}
+        self.epoch, self.history, self.evaluations_ = [], {}, []

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Any, Optional
 
 import numpy as np
 
 from ..core import distributed
 from ..core.arguments import check_choice, check_int
-from ..core.callback import STEP_BEGIN, TrainCallback
+from ..core.callback import TrainCallback
 from ..core.console import emit, known
-from ..core.hooks import Reporter
 from ..core.learning_rates import Rates, shortest
 from ..core.losses import MOST_DROPPED
 from ..core.lr_callback import RateSetter, first_rates
+from ..core.observations import EpochSummary, Evaluation, Observation
 from ..core.parameters import first_nonfinite
 from ..core.placement import Needs
 from ..core.run import Run
@@ -23,7 +22,7 @@ from ..core.run import Run
 __all__ = ["LossMonitor"]
 
 
-class LossMonitor(TrainCallback, Reporter):
+class LossMonitor(TrainCallback):
     """Prints the training loss at an interval, and epoch by epoch with the validation results.
 
     The lines are those of mindvision's `LossMonitor`, so that replacing the import is enough, except that epochs count
@@ -66,7 +65,8 @@ class LossMonitor(TrainCallback, Reporter):
         Epoch time: ... ms, per step time: ... ms, avg loss: ...
     """
 
-    _run_only = ("_rates",)
+    needs_losses = True
+    transient = ("_rates",)
 
     def __init__(
         self,
@@ -91,42 +91,45 @@ class LossMonitor(TrainCallback, Reporter):
     def before_train(self, run: Run) -> None:
         """Finds the optimizer."""
         # A Model without an optimizer of MindSpore's trains by means of its own, and no rate is printed.
-        self._rates = run.all_rates()
+        self._rates = run.parts.rates
         if self._given is not None:
-            self.at_step(STEP_BEGIN, self._check_given)  # a schedule has set its first rate by then
+            run.step_hooks.on_step_begin(self, self._check_given)  # a schedule has set its first rate by then
+        if self.per_print_times:
+            run.step_hooks.every(self.per_print_times, self, self._print_line)
 
     def before_epoch(self, run: Run) -> None:
         """Starts the clock of the lines."""
         self._has_warned = False
-        self._line_printed, self._steps_at_line = time.perf_counter(), run.steps_skipped
-        if not run.steps_skipped:  # not an epoch that is resumed in its middle
+        self._line_printed, self._steps_at_line = run.progress.clock(), run.progress.steps_skipped
+        if not run.progress.steps_skipped:  # not an epoch that is resumed in its middle
             self._total_at_line = (0.0, 0)
-        self._steps_before = run.step - run.step_in_epoch
-        self._ask_for_line(run, self._steps_at_line)
 
     def needs(self, run: Run) -> Needs:
         """Nothing: what it prints is of the steps that it sees."""
         return Needs.NOTHING
 
-    @property
-    def needs_losses(self) -> bool:
-        """Always."""
+    def monitors(self, name: str) -> bool:
+        """Whether it prints the value: it prints every value."""
         return True
 
-    def tells_of(self, name: str) -> bool:
-        """Whatever there is."""
-        return True
+    def after_evaluation(self, run: Run, evaluation: Evaluation) -> None:
+        """Print the results of an evaluation between two steps; those of an epoch's end come after its own line."""
+        if not evaluation.at_epoch_end:
+            total = known(run.progress.known_steps)
+            emit(
+                f"Epoch:[{run.epoch:3d}/{run.epochs:3d}], step:[{evaluation.step_in_epoch:5d}/{total:>5}], "
+                f"validation: {_results_text(evaluation)}"
+            )
 
-    def after_epoch(self, run: Run) -> None:
-        """Prints the epoch's lines."""
+    def after_epoch(self, run: Run, summary: EpochSummary) -> None:
+        """Print the epoch's lines."""
         self._check_finite(run)
-        milliseconds, steps = run.seconds * 1000, run.step_in_epoch
+        milliseconds, steps = summary.seconds * 1000, summary.step_in_epoch
         per_step = f"{milliseconds / steps:5.3f}" if steps else "-"
-        what = "avg loss" if run.sees_each_loss else "loss of the last step"
-        emit(f"Epoch time: {milliseconds:5.3f} ms, per step time: {per_step} ms, {what}: {_loss_text(run.mean_loss)}")
-        results = ", ".join(f"{name}: {_metric_text(value)}" for name, value in sorted(run.results.items()))
-        if results:
-            emit(f"Validation: {results}")
+        what = "avg loss" if run.progress.sees_each_loss else "loss of the last step"
+        emit(f"Epoch time: {milliseconds:5.3f} ms, per step time: {per_step} ms, {what}: {_loss_text(summary.loss)}")
+        if summary.results:
+            emit(f"Validation: {_results_text(summary)}")
 
     def state_dict(self) -> dict[str, Any]:
         """Where it stood at the last line."""
@@ -142,28 +145,21 @@ class LossMonitor(TrainCallback, Reporter):
         """Lets the optimizer go."""
         self._rates = None
 
-    def report(self, run: Run) -> None:
-        """Prints a line."""
+    def _print_line(self, run: Run) -> None:
         step = run.step_in_epoch
-        self._ask_for_line(run, step)
         last, (total, count) = run.losses.last, run.losses.total  # the device is waited for here
         since = self._total_at_line if self.mean_of == "interval" else (0.0, 0)
         mean = (total - since[0]) / (count - since[1]) if count > since[1] else None
         self._total_at_line = total, count
-        now = time.perf_counter()
+        now = run.progress.clock()
         milliseconds = (now - self._line_printed) * 1000 / (step - self._steps_at_line)
         self._line_printed, self._steps_at_line = now, step
         rates = "/".join(_rate_text(rate) for rate in self._rates.read()) if self._rates is not None else "-"
         emit(
-            f"Epoch:[{run.epoch:3d}/{run.epochs:3d}], step:[{step:5d}/{known(run.known_steps):>5}], "
+            f"Epoch:[{run.epoch:3d}/{run.epochs:3d}], step:[{step:5d}/{known(run.progress.known_steps):>5}], "
             f"loss:[{_loss_text(last)}/{_loss_text(mean)}], time:{milliseconds:5.3f} ms, lr:{rates}"
         )
         self._check_finite(run)
-
-    def _ask_for_line(self, run: Run, step: int) -> None:
-        interval = self.per_print_times
-        if interval:
-            run.report_at(step + interval - (self._steps_before + step) % interval, self)
 
     def _check_finite(self, run: Run) -> None:
         step = run.losses.nonfinite_step
@@ -188,18 +184,18 @@ class LossMonitor(TrainCallback, Reporter):
         )
         if self.on_nonfinite == "raise":
             raise ValueError(f"LossMonitor: {finding}")
-        self.say(finding)
+        self.log(finding)
         if self.on_nonfinite == "stop":
             run.request_stop("LossMonitor")
 
     def check_plan(self, run: Run) -> None:
         """Raises where the rate that was passed is not the optimizer's, if no schedule is still to set its first."""
         if self._given is not None and not any(isinstance(callback, RateSetter) for callback in run.callbacks):
-            self._check_rate(run.all_rates())
+            self._check_rate(run.parts.rates)
 
-    def _check_given(self, run_context: Any) -> None:
-        self.at_step(STEP_BEGIN)
-        self._check_rate(self._rates)
+    def _check_given(self, run: Run) -> None:
+        run.step_hooks.on_step_begin(self, None)
+        self._check_rate(run.parts.rates)
 
     def _check_rate(self, rates: Optional[Rates]) -> None:
         if rates is None:
@@ -232,6 +228,10 @@ def _loss_text(loss: Optional[float]) -> str:
 
 def _rate_text(rate: float) -> str:
     return f"{rate:5.5f}" if rate >= 1e-4 or rate == 0 else f"{rate:.3e}"
+
+
+def _results_text(observation: Observation) -> str:
+    return ", ".join(f"{name}: {_metric_text(value)}" for name, value in sorted(observation.results.items()))
 
 
 def _metric_text(value: Any) -> str:

@@ -10,9 +10,10 @@ import mindspore as ms
 
 from ..core import distributed
 from ..core.arguments import check_file, check_number
-from ..core.callback import STEP_BEGIN, STEP_END, TrainCallback
+from ..core.callback import TrainCallback
 from ..core.console import SafeStream, known, print_line
 from ..core.learning_rates import Rates
+from ..core.observations import EpochSummary, Evaluation
 from ..core.run import Run
 from ._bar import Bar, Clock, find_tqdm, is_notebook
 
@@ -51,7 +52,8 @@ class ProgressBar(TrainCallback):
         >>> model.train(1, train_dataset, callbacks=[ProgressBar(file=open(os.devnull, "w"))])
     """
 
-    _run_only = ("_bar", "_clock", "_rates", "_stream")
+    needs_losses = True
+    transient = ("_bar", "_clock", "_rates", "_stream")
 
     def __init__(self, *, file: Any = None, interval: float = 30.0, refresh: float = 0.5) -> None:
         super().__init__()
@@ -65,7 +67,7 @@ class ProgressBar(TrainCallback):
 
     def before_train(self, run: Run) -> None:
         """Resets what belongs to one run."""
-        self._rates = run.all_rates()
+        self._rates = run.parts.rates
         self._validation = ""
         stream = sys.stderr if self.file is None else self.file
         if self.file is None and is_notebook(SafeStream(sys.stdout)):
@@ -75,11 +77,11 @@ class ProgressBar(TrainCallback):
         self._began = self._looked = time.monotonic()
         self._counted_from: Optional[int] = None
         # MindSpore keeps there what it has compiled.
-        is_compiled = ms.get_context("mode") != ms.GRAPH_MODE or getattr(run.train_network, "compile_cache", None)
+        is_compiled = ms.get_context("mode") != ms.GRAPH_MODE or getattr(run.parts.train_network, "compile_cache", None)
         if distributed.is_first():
-            self.at_step(STEP_END, self._move_on)
+            run.step_hooks.on_step_end(self, self._update)
             if not is_compiled:
-                self.at_step(STEP_BEGIN, self._begin_to_compile)
+                run.step_hooks.on_step_begin(self, self._begin_to_compile)
 
     def check(self, run: Run) -> None:
         """Raises where tqdm is not installed."""
@@ -89,20 +91,26 @@ class ProgressBar(TrainCallback):
     def before_epoch(self, run: Run) -> None:
         """Draws the bar before the first step."""
         if self._counted_from is None:
-            self._counted_from = run.steps_before
+            self._counted_from = run.progress.steps_before
             if self._is_drawn and distributed.is_first():
-                self._bar = Bar(self._stream, self._epoch, run.steps_before, run.steps_expected, self.refresh)
+                self._bar = Bar(
+                    self._stream, self._epoch, run.progress.steps_before, run.progress.steps_expected, self.refresh
+                )
 
-    @property
-    def needs_losses(self) -> bool:
-        """Always."""
+    def monitors(self, name: str) -> bool:
+        """Whether it shows the value: it shows every value."""
         return True
 
-    def after_epoch(self, run: Run) -> None:
-        """Shows the epoch with its validation."""
+    def after_evaluation(self, run: Run, evaluation: Evaluation) -> None:
+        """Keep what there is to show of an evaluation."""
         self._validation = ", ".join(
-            f"{name} {value:.4f}" for name, value in sorted(run.results.items()) if isinstance(value, float)
+            f"{name} {value:.4f}" for name, value in sorted(evaluation.results.items()) if isinstance(value, float)
         )
+
+    def after_epoch(self, run: Run, summary: EpochSummary) -> None:
+        """Show the epoch with its validation."""
+        if not summary.results:
+            self._validation = ""
         if distributed.is_first():
             self._show(run)
 
@@ -114,13 +122,13 @@ class ProgressBar(TrainCallback):
             self._bar.close()
         self._bar = self._clock = self._rates = self._stream = None
 
-    def _begin_to_compile(self, run_context: Any) -> None:
-        """Says that the first step compiles, and for how long, until it is over."""
-        self.at_step(STEP_BEGIN)
-        self.at_step(STEP_END, self._end_compiling)
+    def _begin_to_compile(self, run: Run) -> None:
+        """Show that the first step compiles, and for how long, until it is over."""
+        run.step_hooks.on_step_begin(self, None)
+        run.step_hooks.on_step_end(self, self._end_compiling)
         # What is shown is found here: the other thread shall ask MindSpore nothing.
         bar, epoch = self._bar, self._epoch
-        done, total = self._run.steps_before, self._run.steps_expected
+        done, total = self.run.progress.steps_before, self.run.progress.steps_expected
 
         def say(seconds: float) -> None:
             what = f"compiling, {seconds:.0f} s" if seconds else "compiling"
@@ -132,43 +140,39 @@ class ProgressBar(TrainCallback):
         say(0)
         self._clock = Clock(max(self.interval, 1.0) if bar is None else 1.0, say)
 
-    def _end_compiling(self, run_context: Any) -> None:
-        """Lets the time left be that of steps that do not compile."""
-        self.at_step(STEP_END, self._move_on)
+    def _end_compiling(self, run: Run) -> None:
+        """Let the time left be that of steps that do not compile."""
+        run.step_hooks.on_step_end(self, self._update)
         assert self._clock is not None
         seconds, self._clock = self._clock.stop(), None
-        self._began, self._counted_from = time.monotonic(), self._run.step
+        self._began, self._counted_from = time.monotonic(), run.step
         if self._bar is None:
             print_line(f"Epoch {self._epoch}: compiled, {seconds:.1f} s with the first step", self._stream)
         else:
-            self._bar.restart_clock(self._run.step)
-        self._move_on(run_context)
+            self._bar.restart_clock(run.step)
+        self._update(run)
 
-    def _move_on(self, run_context: Any) -> None:
-        """Looks at the loss now and then."""
+    def _update(self, run: Run) -> None:
+        """Show the loss, where it was last shown long enough ago."""
         now = time.monotonic()
         if now - self._looked >= (self.refresh if self._is_drawn else self.interval):
             self._looked = now
-            self._show(self._run)
-
-    def tells_of(self, name: str) -> bool:
-        """Whatever there is."""
-        return True
+            self._show(run)
 
     @property
     def _epoch(self) -> str:
-        return f"{self._run.epoch}/{self._run.epochs}"
+        return f"{self.run.epoch}/{self.run.epochs}"
 
     def _show(self, run: Run) -> None:
         loss = run.losses.mean
         rates = "/".join(f"{rate:.5g}" for rate in self._rates.read()) if self._rates is not None else "-"
         parts = [f"loss {'-' if loss is None else format(loss, '.4f')}", f"lr {rates}", self._validation]
         state = [part for part in parts if part]
-        done, total = run.step, run.steps_expected
+        done, total = run.step, run.progress.steps_expected
         if self._bar is not None:
             self._bar.show(self._epoch, state, done, total)
             return
         pace = (time.monotonic() - self._began) / max(done - (self._counted_from or 0), 1)
         left = find_tqdm().format_interval(pace * (total - done))
-        place = f"Epoch {self._epoch}, step {run.step_in_epoch}/{known(run.known_steps)}"
+        place = f"Epoch {self._epoch}, step {run.step_in_epoch}/{known(run.progress.known_steps)}"
         print_line(f"{', '.join([place, *state])}, {left} left", self._stream)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from ..core.callback import TrainCallback, only_one
-from ..core.hooks import OutputDescriber
 from ..core.names import OF_RUN
 from ..core.run import Run
 from ..core.step_outputs import Key, OutputReader
@@ -14,7 +13,7 @@ from ..core.step_outputs import Key, OutputReader
 __all__ = ["StepOutputs"]
 
 
-class StepOutputs(TrainCallback, OutputDescriber):
+class StepOutputs(TrainCallback):
     """Tells all callbacks of a run where the loss is in what a training step returns, and names the other numbers.
 
     Without it, the loss is the output itself (the mean, where it is an array of losses), the first element of a tuple
@@ -65,7 +64,8 @@ class StepOutputs(TrainCallback, OutputDescriber):
     def check(self, run: Run) -> None:
         """Raises where another describes the outputs too."""
         super().check(run)
-        only_one("StepOutputs", run.callbacks, (OutputDescriber,), "describe the outputs of a step")
+        alike = [one for one in run.callbacks if isinstance(one, StepOutputs)]
+        only_one("StepOutputs", alike, "describe the outputs of a step")
 
     def output_reader(self) -> OutputReader:
         """What reads the outputs of a run."""

@@ -37,7 +37,7 @@ from ms_callbacks import (
 )
 from ms_callbacks.checkpointing import _background_writer, training_state
 from ms_callbacks.core import atomic_files, checkpoint_io
-from ms_callbacks.core.run import Run
+from ms_callbacks.core.progress import Progress
 
 CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
 within = pytest.mark.skipif(not CAN_BEGIN_WITHIN, reason="this MindSpore cannot begin a dataset in its middle")
@@ -504,7 +504,7 @@ def test_steps_cannot_be_told_apart_in_sink_mode(tmp_path, monkeypatch):
     """Said before the first step; by epoch it works there. On a CPU, MindSpore itself leaves sink mode out."""
     model = make_model()
     model.train(2, dataset(), callbacks=[TrainingState(str(tmp_path / "state"))], dataset_sink_mode=True)
-    monkeypatch.setattr(Run, "is_sinking", property(lambda run: True))
+    monkeypatch.setattr(Progress, "is_sinking", property(lambda progress: True))
     with pytest.raises(ValueError, match="in sink mode steps run on the device unseen; leave every_n_steps out, or"):
         model.train(
             1, dataset(), callbacks=[TrainingState(str(tmp_path / "state"), every_n_steps=1, overwrite=True), NoStep()]

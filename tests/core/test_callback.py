@@ -25,8 +25,8 @@ class Told(TrainCallback):
     def before_epoch(self, run):
         self.phases.append(f"before_epoch {run.epoch}")
 
-    def after_epoch(self, run):
-        self.phases.append(f"after_epoch {run.epoch}")
+    def after_epoch(self, run, summary):
+        self.phases.append(f"after_epoch {summary.epoch}")
 
     def after_train(self, run):
         self.phases.append("after_train")
@@ -96,7 +96,7 @@ def test_an_exception_comes_out_as_it_was_raised_with_a_note(phase):
     class Wrong(Exception):
         pass
 
-    def fail(self, run):
+    def fail(self, run, summary=None):
         raise Wrong("as it was")
 
     failing = type("Failing", (TrainCallback,), {phase: fail})()

@@ -12,7 +12,7 @@ from training import dataset, make_model
 
 from ms_callbacks import BestCheckpoint, EarlyStopping, ExportBest, TrainingState
 from ms_callbacks.core.parameters import MUCH, Snapshot
-from ms_callbacks.core.run import Run
+from ms_callbacks.core.lifecycle import Lifecycle
 from ms_callbacks.core.shared_copies import Copies
 
 KINDS = [np.float32, np.float16, np.int32, np.bool_, np.complex64]
@@ -83,7 +83,7 @@ def test_callbacks_of_a_run_share_the_copy_of_an_epoch(tmp_path, monkeypatch):
 
     class Count(Callback):
         def on_train_epoch_end(self, run_context: Any) -> None:
-            of = Run.of(run_context).copies._of
+            of = Lifecycle.of(run_context).run.copies._of
             weights = [of[id(one)] for one in run_context.original_args()["network"].trainable_params()]
             most.append(max(map(len, weights)))
 

@@ -13,7 +13,7 @@ from training import Script, dataset, make_model
 
 from ms_callbacks import History
 from ms_callbacks.core.losses import Losses
-from ms_callbacks.core.run import Run
+from ms_callbacks.core.lifecycle import Lifecycle
 from ms_callbacks.diagnostics._device_reads import noticed
 
 
@@ -85,7 +85,7 @@ def test_what_waits_unread_is_bounded_in_a_long_epoch():
 
     class Look(Callback):
         def on_train_step_end(self, run_context):
-            waiting.append(len(Run.of(run_context).losses._unread))
+            waiting.append(len(Lifecycle.of(run_context).run.losses._unread))
 
     Script().run([History(), Look()], [None], steps=2500)
     assert max(waiting) == 1000
@@ -98,7 +98,7 @@ def test_in_pynative_mode_nothing_but_the_loss_is_held(mode):
     class Look(Callback):
         def on_train_step_end(self, run_context):
             args = run_context.original_args()
-            held = Run.of(run_context).losses._unread
+            held = Lifecycle.of(run_context).run.losses._unread
             if args["cur_step_num"] == 2:
                 newer = not ms.__version__.startswith("2.0")
                 assert any(one is args["net_outputs"] for one in held) == (

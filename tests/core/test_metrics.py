@@ -13,7 +13,7 @@ from training import Script, dataset, make_model, valid_dataset
 
 from ms_callbacks import BestCheckpoint, EarlyStopping, LossMonitor, ProgressBar, StepOutputs, Validate
 from ms_callbacks.core import distributed
-from ms_callbacks.core.metrics import as_number, check_alike, named, numbers_in, with_numbers
+from ms_callbacks.core.metric_values import as_number, check_alike, named, numbers_in, with_numbers
 from ms_callbacks.core.names import hint, key_among
 from ms_callbacks.monitoring.csv_logger import CSVLogger
 from ms_callbacks.monitoring.history import History

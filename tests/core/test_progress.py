@@ -28,7 +28,7 @@ from ms_callbacks import (
 )
 from ms_callbacks.core import distributed
 from ms_callbacks.core.callback import TrainCallback
-from ms_callbacks.core.run import Run
+from ms_callbacks.core.lifecycle import Lifecycle
 from ms_callbacks.core.samples import size_of
 from ms_callbacks.diagnostics._device_reads import noticed
 from ms_callbacks.monitoring.csv_logger import CSVLogger
@@ -120,10 +120,10 @@ def test_the_steps_of_a_run_are_expected_by_the_epochs_that_are_over():
 
     class Look(TrainCallback):
         def on_train_step_end(self, run_context):
-            expected.append(self._run.steps_expected)
+            expected.append(self.run.progress.steps_expected)
 
-        def after_epoch(self, run):
-            expected.append(run.steps_expected)
+        def after_epoch(self, run, summary):
+            expected.append(run.progress.steps_expected)
 
     make_model().train(3, varying(2, [4, 2, 1]), callbacks=[Look()])
     assert expected == [*(6, 6, 7, 8), 12, *(12, 12), 9, *(9,), 7]
@@ -194,8 +194,8 @@ class Ended(TrainCallback):
         super().__init__()
         self.epochs = []
 
-    def after_epoch(self, run):
-        self.epochs.append(run.epoch)
+    def after_epoch(self, run, summary):
+        self.epochs.append(summary.epoch)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_an_interruption_in_a_step_cuts_an_epoch_short_that_could_have_had_other
     class Interrupt(Callback):
         def on_train_step_end(self, run_context):
             if run_context.original_args()["cur_step_num"] == at:
-                Run.of(run_context).interrupt()
+                Lifecycle.of(run_context).run.request_stop(interrupt=True)
 
     seen = Ended()
     make_model().train(2, varying(declared, counts), callbacks=[Interrupt(), seen])
@@ -227,8 +227,8 @@ def test_an_interruption_after_an_epoch_leaves_it_whole(order, count):
     """However many steps it had, for every callback and in any order."""
 
     class Interrupt(TrainCallback):
-        def after_epoch(self, run):
-            run.interrupt()
+        def after_epoch(self, run, summary):
+            run.request_stop(interrupt=True)
 
     seen = Ended()
     make_model().train(2, varying(3, [count, 3]), callbacks=[Interrupt(), seen][::order])
@@ -405,7 +405,7 @@ def test_in_sink_mode_a_sink_is_an_epoch(capsys):
     class Interrupt(Callback):
         def on_train_step_end(self, run_context):
             if run_context.original_args()["cur_epoch_num"] == 2:
-                Run.of(run_context).interrupt()
+                Lifecycle.of(run_context).run.request_stop(interrupt=True)
 
     model = Sinking(plain._network, plain._loss_fn, plain._optimizer)
     model.train(3, dataset(), callbacks=[history, LossMonitor(per_print_times=5), seen, Interrupt()])
@@ -423,7 +423,7 @@ def test_nobody_counts_unless_asked():
 
     class Look(Callback):
         def on_train_end(self, run_context):
-            asked.append(Run.of(run_context).samples)
+            asked.append(Lifecycle.of(run_context).run.progress.samples)
 
     make_model().train(1, dataset(), callbacks=[LossMonitor(), Look()])
     assert asked == [None]
@@ -446,7 +446,7 @@ def test_an_epoch_that_goes_on_has_the_samples_of_both_runs(tmp_path, counted_be
     class Interrupt(Callback):
         def on_train_step_end(self, run_context):
             if run_context.original_args()["cur_step_num"] == 6:
-                Run.of(run_context).interrupt()
+                Lifecycle.of(run_context).run.request_stop(interrupt=True)
 
     def state():
         return TrainingState(str(tmp_path / "state"))

@@ -121,13 +121,13 @@ def test_two_for_one_task_are_told_apart():
 def test_an_evaluation_is_its_owners_whoever_asks_for_it(clock, monkeypatch):
     """The hook that happened to be the first to ask has its own time alone."""
     model = make_model()
-    evaluate = Validate.evaluate
+    evaluate = Validate.run_evaluation
 
     def slow(self, run):
         clock.now += 5.0
         evaluate(self, run)
 
-    monkeypatch.setattr(Validate, "evaluate", slow)
+    monkeypatch.setattr(Validate, "run_evaluation", slow)
     profiler = CallbackProfiler(verbose=0)
     model.train(2, dataset(), callbacks=[profiler, EarlyStopping("acc"), Validate(model, valid_dataset())])
     measured = seconds(profiler)

@@ -252,7 +252,7 @@ def test_the_cell_that_made_it_is_named(tmp_path, network, loss, layer, made_in,
     model = with_loss(loss_fn() if loss is None else loss(), network())
     guard = NonFiniteGuard(str(tmp_path), on_nonfinite="stop")
     lines = []
-    guard.say = lines.append
+    guard.log = lines.append
     model.train(1, dataset(), callbacks=[guard])
     assert told in lines[0]
     assert MENDED in lines[0]

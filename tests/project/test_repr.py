@@ -119,7 +119,7 @@ def test_a_completion_offers_what_a_user_wants():
     names = {name for name in dir(stopping) if not name.startswith("_")}
     assert {"monitor", "patience", "best_", "wait_", "restore", "state_dict", "load_state_dict"} <= names
     assert not {name for name in names if name.startswith("on_")}
-    assert not names & {"step_end", "check", "after_epoch", "say", "at_step"}
+    assert not names & {"step_end", "check", "after_epoch", "log", "before_epoch"}
     assert callable(stopping.on_train_step_end)
     model = make_model()
     model.train(1, dataset(), callbacks=[History()])

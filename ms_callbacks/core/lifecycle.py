@@ -1,0 +1,375 @@
+"""The life of a run: which phase comes when, for all callbacks of this package, whatever their order in the list.
+
+The first of them whose MindSpore hook is called runs the phase for all:
+
+    train begins    load_run_state -> check on all -> join (reset_state, or the state that was loaded) -> before_train
+    first epoch     what is known only now -> check_plan on all
+    each epoch      before_epoch
+    first step      check_batch on all
+    each step       what was asked for with run.step_hooks; an evaluation where one is due
+    evaluation      before_evaluation -> run_evaluation -> after_evaluation
+    epoch ends      losses are read -> evaluation where due -> after_epoch
+    weights kept    before_checkpoint
+    train ends      flush -> save_run_state -> restore_weights -> after_train
+    always          restore_weights, if an exception has ended training; then teardown
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any, Callable, Optional
+
+import numpy as np
+from mindspore.train import Callback
+
+from . import distributed, signals
+from .agreement import check_agreement
+from .metrics import Caller, Metrics, find_caller
+from .mindspore_compat import stop_recording, training_call
+from .observations import EpochSummary, Evaluation
+from .phases import Phases
+from .preflight import check_together, report_facts
+from .run import Run, RunActions
+from .samples import Samples
+
+__all__ = ["Lifecycle"]
+
+_KEY = "_ms_callbacks_lifecycle"
+_LAST_EPOCH = "its last epoch"
+_EPOCH_BEGIN = ("on_train_epoch_begin", "epoch_begin")  # and its name before MindSpore 2.0
+
+
+class Lifecycle:
+    """Calls the phases of a run on its callbacks.
+
+    Args:
+        run_context: MindSpore's.
+        caller: what `Model.train` or `Model.fit` was called with. Default: None, found among the calling frames.
+    """
+
+    def __init__(self, run_context: Any, caller: Optional[Caller] = None) -> None:
+        self._context, self._args = run_context, run_context.original_args()
+        listed = [each for each in self._args["list_callback"] if isinstance(each, Phases)]
+        self.callbacks: list[Phases] = [one for each in listed for one in (each, *each.inner)]
+        readers = [reader for each in self.callbacks if (reader := each.output_reader()) is not None]
+        sources = [each for each in self.callbacks if each.evaluation_source is not None]
+        self._evaluator = sources[0] if sources else None
+        actions = RunActions(self.evaluate_between_steps, self.before_checkpoint, self.request_stop)
+        self.run = run = Run(run_context, self.callbacks, readers[0] if readers else None, actions)
+        run.metrics = Metrics(
+            self._args,
+            ("loss", *run.losses.reader.names),
+            None if self._evaluator is None else self._evaluator.evaluation_source,
+            caller or find_caller(),
+            run.parts.is_split,
+        )
+        # `fit` evaluates before any callback hears of the epoch's end.
+        run.progress.times_steps = run.metrics.fit_evaluates
+        self._unguard: Optional[Callable[[], None]] = None
+        self._has_begun = self._has_joined = self._has_planned = self._has_ended = self._has_restored = False
+        self._is_place_known = True  # whether no callback is left that may move the run to another epoch
+        self._needs_losses = self._is_evaluating = False
+        self._evaluated_step = -1  # the last step after which there was an evaluation
+        self._summary: Optional[EpochSummary] = None  # of an epoch that is closed and has not ended for the callbacks
+        self._decided_by = ""  # the callback that has stopped the run for good
+        self._is_interrupted = self._stopped_mid_epoch = False
+
+    @classmethod
+    def of(cls, run_context: Any) -> Lifecycle:
+        """The lifecycle of the run that `run_context` belongs to."""
+        args = run_context.original_args()
+        lifecycle = args.get(_KEY)
+        if lifecycle is None:
+            lifecycle = args[_KEY] = cls(run_context)
+        return lifecycle
+
+    # Training begins
+
+    def begin_train(self) -> None:
+        """Begin training, when the first callback hears of it."""
+        if self._has_begun:
+            return
+        self._has_begun = True
+        run, progress = self.run, self.run.progress
+        check_agreement(list(self.callbacks), progress.steps_per_epoch, progress.epochs)
+        self._call("load_run_state", run)
+        self._call("check", run)
+        self._call("join", self)
+        self._has_joined = True
+        self._start_step_hooks()
+        self._is_place_known = not _may_be_moved(self.callbacks[0], run.callbacks)
+        self._unguard = signals.guard()
+        self._hear_of_epoch_ends_first()
+        self._call("before_train", run)
+
+    def _start_step_hooks(self) -> None:
+        run, progress = self.run, self.run.progress
+        needing = [each for each in self.callbacks if each.needs_losses]
+        self._needs_losses = bool(needing)
+        if any(each.needs_samples for each in self.callbacks):
+            progress.samples = Samples()
+        run.step_hooks.start(needing[0] if needing else None, progress.samples, times_steps=progress.times_steps)
+        run.step_hooks.before_all(self._begin_first_step)
+        source = run.metrics.source
+        if source is not None and source.every_n_steps is not None:
+            # Of no callback's, so that it is done after all of theirs.
+            run.step_hooks.every(source.every_n_steps, self, lambda run: self.evaluate_between_steps())
+
+    # Epochs
+
+    def begin_epoch(self) -> None:
+        """Begin an epoch, when the first callback hears of it."""
+        run, progress = self.run, self.run.progress
+        if not progress.open_epoch():
+            return
+        if run.epoch > progress.initial_epoch + 1:
+            self._call("save_run_state", run, run.epoch - 1, 0, None)
+        run.losses.begin_epoch(resumes=progress.steps_skipped > 0)
+        run.step_hooks.begin_epoch(progress.last_step, progress.step - self._args["cur_step_num"])
+        if self._is_place_known:
+            self._enter_epoch()
+
+    def _enter_epoch(self) -> None:
+        if not self._has_planned:
+            self._has_planned = True
+            check_together(self.run)
+            report_facts(self.run)
+            self._call("check_plan", self.run)
+        self._call("before_epoch", self.run)
+
+    def _begin_first_step(self, run: Run) -> None:
+        """Check the first batch; before that, enter the first epoch where other callbacks could still change it."""
+        run.step_hooks.before_all(None)
+        self._find_place()
+        self._call("check_batch", run)
+
+    def _find_place(self) -> None:
+        if not self._is_place_known:
+            self._is_place_known = True
+            self.run.progress.find_place()
+            self._enter_epoch()
+
+    def close_epoch(self) -> None:
+        """Close an epoch before any callback hears of its end: read its losses, and evaluate where that is due."""
+        run, progress = self.run, self.run.progress
+        if not progress.is_epoch_open:
+            return
+        began = time.perf_counter()
+        run.losses.read()  # which waits for the device
+        waited = time.perf_counter() - began
+        # A stop that no callback has decided on is an interruption too, where a later run can continue from a state.
+        saves_state = any(each.saves_run_states for each in self.callbacks)
+        interrupted = self._is_interrupted or (run.is_stopping and saves_state and not self._decided_by)
+        # An epoch whose steps are not known ahead may have had another, had it not been interrupted.
+        self._stopped_mid_epoch = interrupted and progress.step_in_epoch != progress.known_steps
+        progress.close_epoch(began, waited, run.is_stopping)
+        self.before_checkpoint()
+        if self._stopped_mid_epoch:
+            self._end(run.epoch - 1, progress.step_in_epoch)
+            return
+        so_far = self._so_far()
+        samples = self._all_samples()
+        if self._evaluated_step != self._args["cur_step_num"]:
+            self._evaluate(so_far, at_epoch_end=True)
+        results = run.metrics.results
+        self._summary = EpochSummary(
+            **{**so_far, "results": results, "names_so_far": run.metrics.names_so_far},
+            samples_per_second=samples / progress.seconds if samples is not None and progress.seconds else None,
+        )
+
+    def end_epoch(self) -> None:
+        """End an epoch, when the first callback hears of it."""
+        self._find_place()  # of an epoch without a step
+        self.close_epoch()
+        summary, self._summary = self._summary, None
+        if summary is not None:
+            self._call("after_epoch", self.run, summary)
+
+    # Evaluations
+
+    def evaluate_between_steps(self) -> None:
+        """Evaluate after the step that has just run, unless the end of its epoch is about to do so."""
+        run, progress = self.run, self.run.progress
+        if self._evaluator is None:
+            raise ValueError(
+                "Run: evaluate needs a callback that evaluates; add Validate(model, valid_dataset) to the callbacks"
+            )
+        is_last = self._args["cur_step_num"] == progress.last_step
+        if is_last and (run.metrics.fit_evaluates_in(run.epoch) or self._evaluator.evaluates_at_epoch_end(run)):
+            return
+        run.losses.read()  # the device's work on the steps so far is training, and no evaluation
+        began = time.perf_counter()
+        self._evaluate(self._so_far(), at_epoch_end=False)
+        progress.pause(time.perf_counter() - began)
+
+    def begin_fit_evaluation(self) -> None:
+        """Hear of an evaluation of `Model.fit`, which begins before the epoch ends."""
+        if not self._is_evaluating:
+            self._call("before_evaluation", self.run)
+
+    def _evaluate(self, so_far: dict[str, Any], *, at_epoch_end: bool) -> None:
+        """Evaluate where that is due, and let every callback observe the results."""
+        run, evaluator = self.run, self._evaluator
+        run.metrics.remove_earlier()
+        if evaluator is not None:
+            fit_has_evaluated = run.metrics.published is not None
+            if fit_has_evaluated or not at_epoch_end or evaluator.evaluates_at_epoch_end(run):
+                self._is_evaluating = True
+                if not fit_has_evaluated:
+                    self._call("before_evaluation", run)
+                with self._noted(evaluator, "run_evaluation"):
+                    evaluator.run_evaluation(run)
+                self._is_evaluating = False
+        results = run.metrics.read(at_epoch_end=at_epoch_end)
+        if not results:
+            return
+        self._evaluated_step = self._args["cur_step_num"]
+        self._call(
+            "after_evaluation",
+            run,
+            Evaluation(
+                **{**so_far, "results": results, "names_so_far": run.metrics.names_so_far}, at_epoch_end=at_epoch_end
+            ),
+        )
+
+    def _so_far(self) -> dict[str, Any]:
+        """What is known of the epoch's training by now: the fields of an observation, without an evaluation."""
+        run, losses = self.run, self.run.losses
+        sums: list[float] = [*losses.total, *losses.other_sums.values()]
+        loss, steps, *others = distributed.total(sums) if self._needs_losses and distributed.count() > 1 else sums
+        means = [one / steps if steps else None for one in (loss, *others)]
+        return {
+            "epoch": run.epoch,
+            "step": run.step,
+            "step_in_epoch": run.step_in_epoch,
+            "train_means": dict(zip(run.metrics.train_names, means)),
+            "results": {},
+            "learning_rates": tuple(run.parts.rates.read()) if run.parts.rates is not None else (),
+            "seconds": run.progress.seconds,
+            "names_so_far": frozenset(),
+        }
+
+    def _all_samples(self) -> Optional[int]:
+        """The samples that the epoch's steps have seen in all processes; `None` where they were not counted."""
+        samples = self.run.progress.samples
+        count = None if samples is None else samples.count
+        if count is None or self.run.parts.is_split:
+            return None
+        # In two halves that single precision holds: AllReduce takes no whole numbers on a CPU (MindSpore 2.10).
+        halves = distributed.gathered(np.array(divmod(count, 2**20), np.float32)).reshape(-1, 2)
+        high, low = halves.astype(np.int64).sum(0)
+        return int(high * 2**20 + low)
+
+    # What a callback asks for
+
+    def before_checkpoint(self) -> None:
+        """Have every callback check that weights may be kept now."""
+        self._call("before_checkpoint", self.run)
+
+    def request_stop(self, by: str, interrupt: bool) -> bool:
+        """Have MindSpore stop after this step or epoch; returns whether this request is what stops it."""
+        was_stopping = self.run.is_stopping
+        if interrupt and was_stopping:
+            return False
+        if interrupt:
+            self._is_interrupted = True
+        else:
+            self._decided_by = self._decided_by or by
+        self._context.request_stop()
+        return not was_stopping
+
+    # Training ends
+
+    def end_train(self) -> None:
+        """End training, when the first callback hears of it."""
+        self._end(self.run.epoch, 0)
+        if not self._has_restored:
+            self._has_restored = True
+            self._call("restore_weights", self.run)
+            self._call("after_train", self.run)
+
+    def _end(self, epochs: int, steps: int) -> None:
+        if self._has_ended:
+            return
+        run, progress = self.run, self.run.progress
+        self._has_ended = progress.is_over = True
+        is_complete = not self._stopped_mid_epoch and run.epoch >= run.epochs
+        self._call("flush")
+        self._call("save_run_state", run, epochs, steps, self._decided_by or (_LAST_EPOCH if is_complete else ""))
+
+    def leave(self, callback: Any, *, failed: bool) -> None:
+        """Tear a callback down when MindSpore leaves it; before the first, restore weights after an exception."""
+        if failed:
+            self.run.progress.is_over = self._has_restored  # an exception after that does not make training incomplete
+            stop_recording()
+        try:
+            if self._has_joined and not self._has_restored:
+                self._has_restored = True
+                self._call("restore_weights", self.run)
+        finally:
+            for each in (callback, *callback.inner):
+                with self._noted(each, "teardown"):
+                    each.teardown()
+
+    def stop(self) -> None:
+        """Stop calling step hooks and handling signals, when MindSpore leaves the first callback, which is the last."""
+        self.run.step_hooks.stop()
+        if self._unguard is not None:
+            self._unguard()
+
+    # How phases are called
+
+    def _call(self, phase: str, *arguments: Any) -> None:
+        for callback in self.callbacks:
+            with self._noted(callback, phase):
+                getattr(callback, phase)(*arguments)
+
+    @contextlib.contextmanager
+    def _noted(self, callback: Any, phase: str) -> Iterator[None]:
+        """Note at an exception where it was raised; Python before 3.11 keeps the note and does not print it."""
+        try:
+            yield
+        except Exception as error:
+            if not phase.startswith("check"):  # whose errors are about the configuration
+                run = self.run
+                note = f"raised in {type(callback).__name__}.{phase}, epoch {run.epoch}, step {run.step_in_epoch}"
+                error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
+            raise
+
+    def _hear_of_epoch_ends_first(self) -> None:
+        """Hear of each epoch's end before any callback does, and evaluate then, as `Model.fit` does.
+
+        Otherwise the callbacks that stand before the first of ours would hear of it before the evaluation.
+        """
+        call = training_call()
+        manager: Any = None if call is None else call.list_callback
+        tell_callbacks = getattr(manager, "on_train_epoch_end", None)
+        if tell_callbacks is None:  # not MindSpore's own loop
+            return
+
+        def close_and_tell_callbacks(run_context: Any) -> None:
+            if self._is_place_known:  # else the epoch had no step, and the callbacks are still to begin it
+                self.close_epoch()
+            tell_callbacks(run_context)
+
+        manager.on_train_epoch_end = close_and_tell_callbacks
+
+
+def _may_be_moved(first: Any, callbacks: list[Any]) -> bool:
+    """Whether a callback after the first of ours may move the run to another epoch when one begins.
+
+    As the `ResumeCallback` of MindSpore's model repository does. What ours do at the beginning of the first epoch then
+    has to wait until it has.
+    """
+    after = callbacks[[callback is first for callback in callbacks].index(True) + 1 :]
+    return any(
+        any(name in vars(other) for name in _EPOCH_BEGIN)  # as in MindSpore's LambdaCallback
+        or (
+            not type(other).__module__.startswith("mindspore.")
+            and any(getattr(type(other), name, None) is not getattr(Callback, name) for name in _EPOCH_BEGIN)
+        )
+        for other in after
+        if not isinstance(other, Phases)
+    )
