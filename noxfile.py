@@ -1,8 +1,8 @@
-"""The whole suite on every MindSpore that the README names, with whatever interpreters are there.
+"""Run the whole suite on every MindSpore named in the README, with the interpreters that are installed.
 
-Tests whose point is not the mode run in GRAPH mode here; `pytest` alone runs them in PYNATIVE mode, which is faster.
+Tests that do not depend on the mode run in GRAPH mode here; plain `pytest` runs them in PYNATIVE mode, which is faster.
 
-`nox` runs all, `nox -l` lists them, `nox -s "tests(2.8.0, python 3.10)"` runs one.
+`nox` runs all sessions, `nox -l` lists them, `nox -s "tests(2.8.0, python 3.10)"` runs one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import nox
 nox.options.error_on_missing_interpreters = False
 nox.options.default_venv_backend = "venv"
 
-# MindSpore, Python, and what it needs beside it; the oldest and the newest of each that go together.
+# MindSpore, Python, and additional requirements: the oldest and newest compatible combinations.
 CELLS = [
     ("2.0.0", "3.9", "numpy<1.25 pillow<10"),
     ("2.8.0", "3.10", "numpy<2"),
@@ -29,7 +29,7 @@ CELLS = [
 
 
 def interpreter(version: str) -> str:
-    """The path of a Python that runs, on the PATH or of pyenv; the version itself where there is none."""
+    """Return the path of a working Python, on the PATH or from pyenv; the version itself if there is none."""
     installed = glob.glob(os.path.expanduser(f"~/.pyenv/versions/{version}.*/bin/python"))
     for path in filter(None, [shutil.which(f"python{version}"), *sorted(installed)]):
         if subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0:
@@ -43,9 +43,9 @@ def interpreter(version: str) -> str:
     [nox.param(interpreter(python), ms, others, id=f"{ms}, python {python}") for ms, python, others in CELLS],
 )
 def tests(session: nox.Session, mindspore: str, others: str) -> None:
-    """Runs the tests."""
+    """Run the tests."""
     session.install("-q", f"mindspore=={mindspore}", ".[test]")
-    session.install("-q", *others.split())  # NumPy 2 too, which the package works with but does not ask for
+    session.install("-q", *others.split())  # including NumPy 2, which the package supports but does not install
     session.run(
         "python", "-c", "import sys, mindspore, numpy; print(sys.version, mindspore.__version__, numpy.__version__)"
     )

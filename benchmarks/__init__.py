@@ -1,1 +1,1 @@
-"""What the callbacks cost, measured beside what they replace: `python -m benchmarks`."""
+"""What the callbacks cost, compared with what they replace: `python -m benchmarks`."""

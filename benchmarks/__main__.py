@@ -1,4 +1,4 @@
-"""Runs the benchmarks, each in a process of its own, and prints one table of them all."""
+"""Run the benchmarks, each in a process of its own, and print one table of all rows."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ NAMES = sorted(path.stem for path in HERE.glob("[a-z]*.py"))
 
 
 def main() -> None:
-    """Runs those that were asked for, or all."""
+    """Run the requested benchmarks, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"which to run: {', '.join(NAMES)}; all if none")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"which to run: {', '.join(NAMES)} (default: all)")
     parser.add_argument("--rounds", type=int, default=9, help="how often each is measured")
-    parser.add_argument("--data-dir", help="folder with MNIST's train/ and test/, for those that need the real one")
-    parser.add_argument("--peers-python", metavar="PATH", help="a Python that has Keras and Lightning, for peers")
-    parser.add_argument("--json", metavar="FILE", help="where to write the rows and the machine too")
+    parser.add_argument(
+        "--data-dir", help="folder with MNIST's train/ and test/, for benchmarks that need the real data"
+    )
+    parser.add_argument(
+        "--peers-python", metavar="PATH", help="Python of an environment with Keras and Lightning, for peers"
+    )
+    parser.add_argument("--json", metavar="FILE", help="file to which the rows and the machine are also written")
     args = parser.parse_args()
     if unknown := set(args.names) - set(NAMES):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
@@ -46,7 +50,7 @@ def main() -> None:
 
 
 def measured(name: str, args: argparse.Namespace) -> list[Row]:
-    """The rows of one benchmark."""
+    """Return the rows of one benchmark."""
     command = [sys.executable, "-m", f"benchmarks.{name}", "--rounds", str(args.rounds)]
     command += ["--data-dir", args.data_dir] if args.data_dir else []
     command += ["--peers-python", args.peers_python] if args.peers_python else []
@@ -62,7 +66,7 @@ def measured(name: str, args: argparse.Namespace) -> list[Row]:
 
 
 def line(row: Row) -> str:
-    """One line of the table."""
+    """Format one line of the table."""
     low, high = row.quartiles
     target = "" if row.holds is None else f"≥ {row.at_least:g}" if row.at_least is not None else f"≤ {row.at_most:g}"
     verdict = {None: "", True: "holds", False: "MISSED"}[row.holds]
@@ -73,13 +77,13 @@ def line(row: Row) -> str:
 
 
 def number(value: float, unit: str) -> str:
-    """Three digits and the unit."""
+    """Format three digits and the unit."""
     text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return f"{text}×" if unit == "×" else f"{text} {unit}"
 
 
 def describe() -> dict[str, str]:
-    """The machine, and the versions of what is measured."""
+    """Describe the machine, and the versions of what is measured."""
     processor = platform.processor() or platform.machine()
     information = pathlib.Path("/proc/cpuinfo")
     if information.exists():

@@ -1,4 +1,4 @@
-"""A network of 50 million parameters, whose loss falls from epoch to epoch."""
+"""A network of 50 million parameters, whose loss falls in every epoch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["EPOCHS", "FIRST", "WEIGHTS", "Job"]
 
 
 class OneSample:
-    """An epoch of one step, for the end of an epoch is what is measured."""
+    """Return an epoch of one step, because the end of an epoch is what is measured."""
 
     def __len__(self) -> int:
         return 1
@@ -27,7 +27,7 @@ class OneSample:
 
 
 class Job:
-    """A Model of 50 million parameters with Adam, whose loss falls from epoch to epoch."""
+    """Return a Model of 50 million parameters with Adam, whose loss falls in every epoch."""
 
     def __init__(self) -> None:
         self.network = nn.SequentialCell([nn.Dense(WIDTH, WIDTH) for _ in range(LAYERS)])
@@ -36,14 +36,14 @@ class Job:
         self.dataset = ds.GeneratorDataset(OneSample(), ["data", "label"], shuffle=False).batch(1)
 
     def seconds(self, callback: Callback) -> float:
-        """What the callback takes of the end of an epoch, on the average of those after the first two."""
+        """Return the time that a callback takes at the end of an epoch, averaged over all but the first two."""
         profiler, began = CallbackProfiler(verbose=0), []
 
         class Note(Callback):
-            """Notes what each epoch took."""
+            """Record the time of each epoch."""
 
             def on_train_epoch_begin(self, run_context: Any) -> None:
-                """Before the next."""
+                """Start the time of the next epoch."""
                 began.append(seconds())
 
         def seconds() -> float:

@@ -1,4 +1,4 @@
-"""MNIST's files as the benchmarks need them: raw, in a folder of their own, real or of random pixels."""
+"""MNIST's files as the benchmarks need them: raw, in a folder of their own, with real or random pixels."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["random_digits", "real_digits", "write"]
 
 
 def random_digits(count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Images of random bytes and random labels; nothing takes longer or shorter for what is on an image."""
+    """Return random images and labels; the content of an image does not affect the time."""
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (count, 28, 28), np.uint8), rng.integers(0, 10, count, np.uint8)
 
 
 def real_digits(data_dir: str, split: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """The images and labels of a split, whose files may be compressed; what is compared here cannot read such."""
+    """Return a split's images and labels from files that may be compressed, which the compared code cannot read."""
     mnist = Mnist(data_dir, split)
     return mnist.image[..., 0], mnist.label
 
 
 def write(folder: str, split: str, images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> None:
-    """Writes the two files of a split into its folder."""
+    """Write the two files of a split into its folder."""
     path = pathlib.Path(folder, split)
     path.mkdir()
     for name, array in zip(FILES[split], (images, labels)):

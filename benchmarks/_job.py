@@ -1,6 +1,6 @@
 """One job in three ways, each a process that works in turns: `python -m benchmarks._job WAY FOLDER`.
 
-The job is examples/early_stopping.py's: its network and its settings, on all of MNIST.
+The job is that of examples/early_stopping.py, with its network and settings, on all of MNIST.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ms_callbacks.cpu import fast_cpu
 from ms_callbacks.vision import Mnist
 
 sys.path.append(str(pathlib.Path(__file__).parent.parent / "examples"))
-from early_stopping import Network  # it is found from here on
+from early_stopping import Network  # importable from here on
 
 SEED = 1
 
 
 def with_callbacks(folder: str, checkpoint: str, turns: Turns) -> None:
-    """The job as the example does it."""
+    """Run the job as the example does."""
     ms.set_context(mode=ms.GRAPH_MODE)
     fast_cpu()
     ms.set_seed(SEED)
@@ -53,14 +53,14 @@ def with_callbacks(folder: str, checkpoint: str, turns: Turns) -> None:
 
 
 def test_digits(folder: str, batches: int) -> Any:
-    """The first batches of 100."""
+    """Return the first batches of 100."""
     digits = Mnist(folder, "test", batch_size=100, shuffle=False, resize=28)
     digits.image, digits.label = digits.image[: 100 * batches], digits.label[: 100 * batches]
     return digits.run()
 
 
 class TakeTurns(ms.Callback):
-    """Lets `Model.train` work in turns; the last of the callbacks, so that the work of the others is within."""
+    """Have `Model.train` work in turns; last in the list, so that the other callbacks' work is included."""
 
     def __init__(self, turns: Turns, validate: Validate) -> None:
         super().__init__()
@@ -68,22 +68,22 @@ class TakeTurns(ms.Callback):
         self.validate = validate
 
     def on_train_step_end(self, run_context: Any) -> None:
-        """Ends a turn of steps."""
+        """End a turn of steps."""
         self.turns.after_step(run_context.original_args().net_outputs)
 
     def on_train_epoch_end(self, run_context: Any) -> None:
-        """Ends a turn of an epoch."""
+        """End a turn of an epoch."""
         self.turns.after_epoch(self.validate.results_["acc"])
 
 
 def loop_as_printed(folder: str, checkpoint: str, turns: Turns) -> None:
-    """The tutorial's loop in MindSpore's default mode, with no setting at all."""
+    """Run the tutorial's loop in MindSpore's default mode, without any setting."""
     ms.set_seed(SEED)
     _tutorial_loop.train(Network(), folder, checkpoint, turns)
 
 
 def loop_tuned(folder: str, checkpoint: str, turns: Turns) -> None:
-    """The same with everything that makes MindSpore fast in its default mode on a CPU."""
+    """Run the same loop with everything that makes MindSpore fast in its default mode on a CPU."""
     fast_cpu()
     loop_as_printed(folder, checkpoint, turns)
 

@@ -1,4 +1,4 @@
-"""LeNet-5 on fixed random images: the network and the data of everything that is measured by the step."""
+"""LeNet-5 on fixed random images: the network and data of everything that is measured per step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Batches", "lenet", "model_of"]
 
 
 class Batches:
-    """The same batch of 32 images and labels again and again."""
+    """The same batch of 32 images and labels, repeated."""
 
     def __init__(self, count: int, shape: tuple[int, ...] = (32, 1, 32, 32)) -> None:
         random = np.random.default_rng(1)
@@ -29,12 +29,12 @@ class Batches:
             yield self.images, self.labels
 
     def dataset(self) -> ds.Dataset:
-        """As a dataset whose rows are whole batches."""
+        """Return a dataset whose rows are whole batches."""
         return ds.GeneratorDataset(self, ["image", "label"])
 
 
 def lenet() -> nn.Cell:
-    """61,684 parameters, as mindvision's."""
+    """Return a network of 61,684 parameters, like mindvision's."""
     return nn.SequentialCell(
         nn.Conv2d(1, 6, 5, pad_mode="valid"),
         nn.ReLU(),
@@ -52,6 +52,6 @@ def lenet() -> nn.Cell:
 
 
 def model_of(network: nn.Cell) -> ms.Model:
-    """A Model that trains it with Momentum."""
+    """Return a Model that trains it with Momentum."""
     loss_fn = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
     return ms.Model(network, loss_fn, nn.Momentum(network.trainable_params(), 1e-4, 0.9), metrics={"acc"})

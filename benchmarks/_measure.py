@@ -1,7 +1,7 @@
-"""How everything here is measured: turn about within one process, so that a noisy machine is noisy for both sides.
+"""How everything is measured: candidates alternate within one process, so that noise affects them equally.
 
-What is compared runs in turns, round after round; each round gives one ratio, and a row shows the median of them
-with the quartiles beside it, and its target where it has one.
+They run in turns, round after round. Each round gives one ratio; a row shows the median with its quartiles, and its
+target if it has one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Row", "in_turns", "options", "ratios", "run"]
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: what was measured, a value a round, and what it should be."""
+    """One figure: what was measured, a value per round, and the target."""
 
     what: str
     values: list[float]
@@ -31,12 +31,12 @@ class Row:
 
     @property
     def median(self) -> float:
-        """The value that half of the rounds reached."""
+        """The median of the rounds."""
         return statistics.median(self.values)
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """The values that a quarter and three quarters of the rounds reached."""
+        """The quartiles of the rounds."""
         if len(self.values) == 1:
             return self.values[0], self.values[0]
         low, _, high = statistics.quantiles(self.values, n=4, method="inclusive")
@@ -44,17 +44,17 @@ class Row:
 
     @property
     def holds(self) -> Optional[bool]:
-        """Whether the median reaches the target; `None` where the row has none."""
+        """Whether the median reaches the target; `None` if the row has none."""
         if self.at_least is not None:
             return self.median >= self.at_least
         return None if self.at_most is None else self.median <= self.at_most
 
 
 def in_turns(rounds: int, candidates: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:
-    """Runs each candidate once a round, in the opposite order every second round, after one round that is not counted.
+    """Run each candidate once per round, in the opposite order every second round, after one uncounted round.
 
     Returns:
-        The seconds of each candidate, one a round; what a candidate returns as a float counts instead.
+        The seconds of each candidate, one per round; if a candidate returns a float, that value is used instead.
     """
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for turn in range(rounds + 1):
@@ -69,20 +69,20 @@ def in_turns(rounds: int, candidates: dict[str, Callable[[], Any]]) -> dict[str,
 
 
 def ratios(numerators: Iterable[float], denominators: Iterable[float]) -> list[float]:
-    """The ratio of each round."""
+    """Return the ratio of each round."""
     return [one / other for one, other in zip(numerators, denominators)]
 
 
 def options() -> argparse.ArgumentParser:
-    """What every benchmark may be told."""
+    """Return a parser with the options of every benchmark."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--mode", choices=("graph", "pynative"), default="graph")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--data-dir", help="folder with MNIST's train/ and test/, where a benchmark needs the real one")
-    parser.add_argument("--peers-python", help="the Python of an environment that has Keras and Lightning, for peers")
+    parser.add_argument("--data-dir", help="folder with MNIST's train/ and test/, if a benchmark needs the real data")
+    parser.add_argument("--peers-python", help="Python of an environment with Keras and Lightning, for peers")
     return parser
 
 
 def run(measure: Callable[[argparse.Namespace], list[Row]]) -> None:
-    """Measures with the options of the command line, and writes the rows as JSON."""
+    """Measure with the options of the command line, and write the rows as JSON."""
     json.dump([asdict(row) for row in measure(options().parse_args())], sys.stdout)

@@ -1,4 +1,4 @@
-"""Prints by how much the memory of a process grows while it trains, for one list of callbacks; a process of its own."""
+"""Print how much a process's memory grows during training with given callbacks; runs in a process of its own."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ms_callbacks.cpu import fast_cpu
 
 
 class Wait(Callback):
-    """Lets each file be written before the next is due."""
+    """Wait until each file is written before the next is due."""
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
-        """Before the next."""
+        """Wait before the next."""
         for each in run_context.original_args()["list_callback"]:
             if isinstance(each, BestCheckpoint):
                 each.flush()
 
 
 def kilobytes(name: str) -> int:
-    """A line of what Linux tells of this process."""
+    """Return a value that Linux reports about this process."""
     status = pathlib.Path("/proc/self/status").read_text(encoding="ascii")
     return int(next(line for line in status.splitlines() if line.startswith(name)).split()[1])
 
 
 def main(names: list[str]) -> None:
-    """Trains once without callbacks, and then with those named."""
+    """Train once without callbacks, and then with the named ones."""
     fast_cpu()
     job = Job()
     job.model.train(1, job.dataset)

@@ -1,7 +1,7 @@
-"""Prints how long training waits for callbacks of Keras, or of Lightning, that keep weights; a process of its own.
+"""Print how long training waits for Keras's or Lightning's callbacks that save weights, in a process of its own.
 
-It is run by its path, in an environment that has those and not MindSpore. Network, optimizer and epochs are as in
-`benchmarks._big`, which takes their sizes from here.
+It is run by its path, in an environment that has those and not MindSpore. The network, optimizer and epochs are those
+of `benchmarks._big`, which takes their sizes from here.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import numpy as np
 WIDTH, LAYERS = 2048, 12  # 50.4 million parameters
 WEIGHTS = 4 * LAYERS * (WIDTH + 1) * WIDTH  # bytes
 RATE = 1e-7
-EPOCHS, FIRST = 6, 2  # the first two make the memory for two copies
+EPOCHS, FIRST = 6, 2  # the first two allocate the memory for two copies
 
 
 def copy_seconds() -> float:
-    """What `np.copyto` takes for as much memory as the weights and Adam's two moments."""
+    """Return the time of `np.copyto` for as much memory as the weights and Adam's two moments."""
     arrays = [np.ones((WIDTH + 1, WIDTH), np.float32) for _ in range(3 * LAYERS)]
     buffers = [array.copy() for array in arrays]
     seconds = []
@@ -38,7 +38,7 @@ def copy_seconds() -> float:
 
 
 def timed(callback: Any, hook: str, train: Callable[[Any], Any]) -> float:
-    """What a hook that is called once an epoch takes while a network trains."""
+    """Return the time of a hook that is called once per epoch while a network trains."""
     seconds, call = [], getattr(callback, hook)
 
     def measured(*args: Any, **kwargs: Any) -> None:
@@ -54,20 +54,20 @@ def timed(callback: Any, hook: str, train: Callable[[Any], Any]) -> float:
 
 
 def check_falling(losses: list[float]) -> None:
-    """Raises unless every epoch was better than the one before, so that each was kept."""
+    """Raise unless every epoch was better than the one before, so that each was saved."""
     if len(losses) != EPOCHS or any(now >= before for before, now in zip(losses, losses[1:])):
         raise RuntimeError(f"the loss does not fall in each of {EPOCHS} epochs: {losses}")
 
 
 def check_saved(folder: pathlib.Path, copies: int) -> None:
-    """Raises unless a folder holds so many copies of the weights."""
+    """Raise unless a folder holds this many copies of the weights."""
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if size < copies * WEIGHTS:
         raise RuntimeError(f"{folder.name} holds {size} bytes, not {copies} times the {WEIGHTS} of the weights")
 
 
 def of_keras(folder: pathlib.Path) -> dict[str, float]:
-    """On PyTorch, as Lightning is. Its best file holds the optimizer's moments too, which it cannot leave out."""
+    """Run Keras on PyTorch, like Lightning. Its best file always includes the optimizer's moments."""
     os.environ["KERAS_BACKEND"] = "torch"
     import keras
     from keras.callbacks import BackupAndRestore, EarlyStopping, ModelCheckpoint
@@ -89,7 +89,7 @@ def of_keras(folder: pathlib.Path) -> dict[str, float]:
 
 
 def of_lightning(folder: pathlib.Path) -> dict[str, float]:
-    """It has nothing that keeps the best weights in memory."""
+    """Run Lightning, which has nothing that keeps the best weights in memory."""
     import lightning
     import torch
     from lightning.pytorch.callbacks import ModelCheckpoint
@@ -104,11 +104,11 @@ def of_lightning(folder: pathlib.Path) -> dict[str, float]:
             self.layers = torch.nn.Sequential(*[torch.nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS)])
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
-            """Adam, as for the others."""
+            """Return Adam, as for the others."""
             return torch.optim.Adam(self.parameters(), RATE)
 
         def training_step(self, batch: Any, index: int) -> torch.Tensor:
-            """The loss that the best is found by."""
+            """Return the loss by which the best is chosen."""
             data, label = batch
             loss = torch.nn.functional.mse_loss(self.layers(data), label)
             self.log("loss", loss)
@@ -132,7 +132,7 @@ def of_lightning(folder: pathlib.Path) -> dict[str, float]:
         trainer.fit(network, torch.utils.data.DataLoader(dataset))
         check_falling(losses)
 
-    last = ModelCheckpoint(folder / "state", save_on_train_epoch_end=True)  # save_last would save each a second time
+    last = ModelCheckpoint(folder / "state", save_on_train_epoch_end=True)  # save_last would save each twice
     best = ModelCheckpoint(folder / "file", monitor="loss", save_weights_only=True, save_on_train_epoch_end=True)
     return {
         "state": timed(last, "on_train_epoch_end", train),
@@ -141,7 +141,7 @@ def of_lightning(folder: pathlib.Path) -> dict[str, float]:
 
 
 def main(peer: str) -> None:
-    """Measures one of the two, and the copy in the same process."""
+    """Measure one of the two, and the copy, in the same process."""
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)

@@ -1,4 +1,4 @@
-"""Prints how long training waits for ours, as `_peer` does for Keras and Lightning; a process of its own."""
+"""Print how long training waits for our callbacks, as `_peer` does for Keras and Lightning; in a process of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ms_callbacks.cpu import fast_cpu
 
 
 def main() -> None:
-    """Measures each callback in a run of its own, and the copy."""
+    """Measure each callback in a run of its own, and the copy."""
     ms.set_context(mode=ms.GRAPH_MODE)
     fast_cpu()
     job = Job()

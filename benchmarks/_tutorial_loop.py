@@ -1,8 +1,8 @@
-"""The loop that a tutorial writes by hand, for what `ms_callbacks` has a callback each.
+"""The loop that tutorials write by hand, where `ms_callbacks` has a callback for each part.
 
-It lowers the rate by building Adam anew in every epoch, reads the loss at every step, switches Dropout off and on again
-around the evaluation, saves the best weights and counts the epochs without better ones. It is as it is usually written:
-nothing in it is tuned, and nothing slowed down.
+It lowers the rate by rebuilding Adam in every epoch, reads the loss at every step, switches dropout off and on again
+around the evaluation, saves the best weights and counts the epochs without improvement. It is written in the usual way:
+nothing in it is tuned, and nothing is slowed down.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EPOCHS, PATIENCE = 15, 3
 
 
 def train(network: nn.Cell, folder: str, checkpoint: str, turns: Turns) -> None:
-    """Trains until the accuracy has not become better for three epochs; `turns` alone is the benchmark's."""
+    """Train until the accuracy has not improved for three epochs; only the benchmark uses `turns`."""
     train_set, test_set = pipeline(folder, "train"), pipeline(folder, "test")
     steps, test_batches = train_set.get_dataset_size(), test_set.get_dataset_size()
     loss_fn = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
@@ -61,13 +61,13 @@ def train(network: nn.Cell, folder: str, checkpoint: str, turns: Turns) -> None:
 
 
 def evaluate(network: nn.Cell, loss_fn: nn.Cell, dataset: Any, batches: int) -> tuple[float, float]:
-    """The mean loss and the accuracy over so many batches, with Dropout off."""
+    """Return the mean loss and the accuracy over this many batches, with dropout off."""
     network.set_train(False)
     loss, right, samples = 0.0, 0, 0
     for _, (images, labels) in zip(range(batches), dataset.create_tuple_iterator()):
         logits = network(images)
         loss += float(loss_fn(logits, labels).asnumpy())
-        # In NumPy, for MindSpore 2.10 itself fails at logits.argmax(1) == labels with NumPy 2.
+        # In NumPy, because MindSpore 2.10 itself fails at logits.argmax(1) == labels with NumPy 2.
         right += int((logits.asnumpy().argmax(1) == labels.asnumpy()).sum())
         samples += len(labels)
     network.set_train(True)
@@ -75,7 +75,7 @@ def evaluate(network: nn.Cell, loss_fn: nn.Cell, dataset: Any, batches: int) -> 
 
 
 def pipeline(folder: str, split: str) -> Any:
-    """MNIST through MindSpore's own operations, in batches of 64."""
+    """Return MNIST through MindSpore's own operations, in batches of 64."""
     dataset = ds.MnistDataset(os.path.join(folder, split), shuffle=split == "train")
     dataset = dataset.map([vision.Rescale(1 / 255, 0), vision.Normalize((0.1307,), (0.3081,)), vision.HWC2CHW()])
     dataset = dataset.map(transforms.TypeCast(ms.int32), "label")

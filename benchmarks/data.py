@@ -1,4 +1,4 @@
-"""`ms_callbacks.vision.Mnist` beside mindvision's own, and a whole epoch beside its compiled steps alone."""
+"""`ms_callbacks.vision.Mnist` compared with mindvision's, and a whole epoch compared with its compiled steps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EPOCH_STEPS = 600
 
 
 def measure(args: argparse.Namespace) -> list[Row]:
-    """Both data sets on the same files, then the epoch."""
+    """Measure both datasets on the same files, then the epoch."""
     ms.set_context(mode=ms.GRAPH_MODE)
     fast_cpu()
     with tempfile.TemporaryDirectory() as folder:
@@ -39,23 +39,23 @@ def measure(args: argparse.Namespace) -> list[Row]:
 
 
 def mindvision_mnist(path: str, **options: Any) -> Any:
-    """The Mnist of mindvision, whose pipeline is as published; NumPy 2 alone needs its labels in another form."""
+    """Return mindvision's Mnist with its published pipeline; only for NumPy 2, labels are converted."""
     mnist = _mindvision.mnist.Mnist(path, **options)
     if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
-        # MindSpore up to 2.10 refuses numpy scalars then, but takes arrays without an axis.
+        # With NumPy 2, MindSpore up to 2.10 refuses NumPy scalars, but accepts arrays without an axis.
         mnist.dataset.source.label = [np.asarray(label) for label in mnist.label]
     return mnist
 
 
 def loading(folder: str, rounds: int) -> list[Row]:
-    """The constructors: the time they take and the memory that the process has more of afterwards."""
+    """Measure the constructors: their time, and the memory that the process has more of afterwards."""
     makers = {"ours": Mnist, "mindvision": _mindvision.mnist.Mnist}
     seconds = in_turns(rounds, {name: lambda make=make: make(folder) for name, make in makers.items()})
     held = in_turns(rounds, {name: lambda make=make: memory_of(lambda: make(folder)) for name, make in makers.items()})
     return [
         Row("loading MNIST: mindvision's Mnist / ours", ratios(seconds["mindvision"], seconds["ours"]), at_least=20),
         Row(
-            "resident memory of the loaded: ours / mindvision's",
+            "resident memory of the loaded data: ours / mindvision's",
             ratios(held["ours"], held["mindvision"]),
             at_most=1 / 3,
         ),
@@ -63,7 +63,7 @@ def loading(folder: str, rounds: int) -> list[Row]:
 
 
 def memory_of(make: Callable[[], Any]) -> float:
-    """The bytes that the process has more of while what is made is there."""
+    """Return the additional bytes of the process while the created object exists."""
     process = psutil.Process()
     before = process.memory_info().rss
     made = make()
@@ -73,7 +73,7 @@ def memory_of(make: Callable[[], Any]) -> float:
 
 
 def reading(folder: str, rounds: int) -> list[Row]:
-    """Whole epochs as arrays, and as the tensors that `Model.train` asks for; and whether the samples are the same."""
+    """Measure whole epochs as arrays and as the tensors that `Model.train` requests; compare the samples."""
     theirs, ours = (make(folder, shuffle=True).run() for make in (mindvision_mnist, Mnist))
     rows = []
     for what, as_arrays in (("arrays", True), ("tensors", False)):
@@ -87,18 +87,18 @@ def reading(folder: str, rounds: int) -> list[Row]:
         gains = ratios(seconds["mindvision"], seconds["ours"])
         rows.append(Row(f"an epoch of batches of {BATCH_SIZE} as {what}: mindvision's Mnist / ours", gains, at_least=3))
     samples = ours.get_dataset_size() * BATCH_SIZE
-    rows.append(Row("samples a second as tensors, ours", [samples / each for each in seconds["ours"]], ""))
-    return [*rows, Row("largest difference of a pixel, both unshuffled", [difference(folder)], "", at_most=1e-5)]
+    rows.append(Row("samples per second as tensors, ours", [samples / each for each in seconds["ours"]], ""))
+    return [*rows, Row("largest pixel difference, both unshuffled", [difference(folder)], "", at_most=1e-5)]
 
 
 def read(dataset: Any, as_arrays: bool) -> None:
-    """Goes through a data set once."""
+    """Iterate over a dataset once."""
     for _ in dataset.create_tuple_iterator(num_epochs=1, output_numpy=as_arrays):
         pass
 
 
 def difference(folder: str) -> float:
-    """The largest of the differences in the first batches; endless where a label is another."""
+    """Return the largest difference in the first batches; infinite if a label differs."""
     largest = 0.0
     pairs = zip(
         *(
@@ -114,18 +114,18 @@ def difference(folder: str) -> float:
 
 
 def epoch(folder: str, rounds: int) -> Row:
-    """`Model.train` on LeNet with callbacks, beside its train network called as often on one batch."""
+    """Compare `Model.train` on LeNet with callbacks to as many calls of its train network on one batch."""
     network = lenet(num_classes=10)
     loss_fn = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
-    # A rate at which so many steps on one batch of noise do no harm.
+    # A rate at which this many steps on one batch of noise do no harm.
     model = ms.Model(network, loss_fn, nn.Momentum(network.trainable_params(), 1e-6, momentum=0.9), metrics={"acc"})
     dataset = Mnist(folder, shuffle=True).run()
     batch = next(dataset.create_tuple_iterator())
     clock = Clock()
 
     def through_train() -> float:
-        # Those of examples/train_lenet.py, except evaluation: what decided by the accuracy takes the loss, and
-        # ShapeInspector works before the first epoch only.
+        # Those of examples/train_lenet.py, without evaluation: callbacks that used the accuracy use the loss, and
+        # ShapeInspector only works before the first epoch.
         callbacks = [
             LRStepDecay(5, gamma=0.5),
             LossMonitor(per_print_times=EPOCH_STEPS),
@@ -148,16 +148,16 @@ def epoch(folder: str, rounds: int) -> Row:
 
 
 class Clock(ms.Callback):
-    """Takes the time of an epoch; the last of the callbacks, so that the work of the others is within."""
+    """Measure the time of an epoch; last in the list, so that the other callbacks' work is included."""
 
     seconds = 0.0
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
-        """Begins with the epoch."""
+        """Start with the epoch."""
         self.began = time.perf_counter()
 
     def on_train_epoch_end(self, run_context: Any) -> None:
-        """Ends with it."""
+        """Stop at its end."""
         self.seconds = time.perf_counter() - self.began
 
 

@@ -1,7 +1,7 @@
-"""A whole job, written with callbacks and as the hand-written loop of a tutorial: an epoch, and the way to 99.1 %.
+"""A complete job, written with callbacks and as a tutorial's hand-written loop: an epoch, and the time to 99.1 %.
 
-The loop is there twice: as printed, and after `fast_cpu()`, which has nothing to do with callbacks. Each way is a
-process of its own, because settings hold for a process; they work in turns. An epoch's time is reckoned from that of
+The loop is measured twice: as printed, and after `fast_cpu()`, which has nothing to do with callbacks. Each way is a
+process of its own, because settings apply to a process; they work in turns. An epoch's time is estimated from that of
 some steps and of some batches of its evaluation.
 """
 
@@ -21,19 +21,19 @@ from benchmarks._turns import Worker
 
 ACCURACY, EPOCHS = 0.991, 15
 
-# Of an epoch, and of a turn: the loop as printed can be hundreds of times slower.
+# The steps of an epoch and of a turn: the loop as printed can be hundreds of times slower.
 STEPS = {"ours": (937, 50), "tuned": (938, 50), "as-printed": (938, 12)}
 EVALUATION_BATCHES = {"ours": (100, 50), "tuned": (157, 50), "as-printed": (157, 12)}
 
-# What the loop as printed lacks on a CPU differs by MindSpore: 2.9 and newer have slow convolutions too.
+# What the loop as printed lacks on a CPU depends on MindSpore: 2.9 and newer also have slow convolutions.
 GAIN_OVER_AS_PRINTED = {"2.8": 4, "2.10": 20}
 GAIN_OVER_TUNED = 1.2
 
 
 def measure(args: argparse.Namespace) -> list[Row]:
-    """An epoch of all three, and then two of them until they are there."""
+    """Measure an epoch of all three, and then run two of them until they reach the accuracy."""
     if not args.data_dir:
-        print("end_to_end: needs all of MNIST, a folder with train/ and test/: --data-dir FOLDER", file=sys.stderr)
+        print("end_to_end: needs all of MNIST, in a folder with train/ and test/: --data-dir FOLDER", file=sys.stderr)
         return []
     with tempfile.TemporaryDirectory() as folder:
         for split in ("train", "test"):
@@ -43,10 +43,10 @@ def measure(args: argparse.Namespace) -> list[Row]:
 
 
 def epoch_seconds(folder: str, rounds: int) -> dict[str, list[float]]:
-    """The seconds of an epoch in each way, one a round."""
+    """Return the seconds of an epoch in each way, one per round."""
     with contextlib.ExitStack() as stack:
         workers = {way: stack.enter_context(Worker("benchmarks._job", way, folder)) for way in STEPS}
-        # All turns together stay within the first epoch.
+        # All turns together fit into the first epoch.
         turn = {way: min(count, 900 // (rounds + 1)) for way, (_, count) in STEPS.items()}
         steps = in_turns(rounds, {way: lambda way=way: workers[way].steps(turn[way]) for way in workers})
         batches = {way: count for way, (_, count) in EVALUATION_BATCHES.items()}
@@ -61,7 +61,7 @@ def epoch_seconds(folder: str, rounds: int) -> dict[str, list[float]]:
 
 
 def epoch_rows(seconds: dict[str, list[float]]) -> list[Row]:
-    """What an epoch takes."""
+    """Return the rows for the time of an epoch."""
     version = ".".join(ms.__version__.split(".")[:2])
     printed, tuned = (ratios(seconds[way], seconds["ours"]) for way in ("as-printed", "tuned"))
     return [
@@ -74,9 +74,9 @@ def epoch_rows(seconds: dict[str, list[float]]) -> list[Row]:
 
 
 def accuracy_rows(folder: str, printed_epoch: float) -> list[Row]:
-    """What it takes to reach the accuracy, all that a process does after its imports.
+    """Return the rows for the time to reach the accuracy, including everything after the imports.
 
-    No ratio is made of these: both ways learn the same, and in how many epochs is chance.
+    These are not compared as ratios: both ways learn the same, and the number of epochs needed is random.
     """
     with Worker("benchmarks._job", "ours", folder) as ours, Worker("benchmarks._job", "tuned", folder) as tuned:
         seconds = until_accurate({"ours": ours, "tuned": tuned})
@@ -87,15 +87,15 @@ def accuracy_rows(folder: str, printed_epoch: float) -> list[Row]:
     if "tuned" in seconds:
         epochs = len(seconds["tuned"])
         rows.append(Row(f"{goal}, the loop after fast_cpu() ({epochs} epochs)", [sum(seconds["tuned"])], "s"))
-        # What it computes is the same, so it needs as many epochs.
+        # It computes the same, so it needs as many epochs.
         rows.append(
-            Row(f"{goal}, the loop as printed, reckoned ({epochs} of its epochs)", [epochs * printed_epoch], "s")
+            Row(f"{goal}, the loop as printed, estimated ({epochs} of its epochs)", [epochs * printed_epoch], "s")
         )
     return rows
 
 
 def until_accurate(workers: dict[str, Worker]) -> dict[str, list[float]]:
-    """Runs epoch by epoch in turns; returns the seconds of each epoch of those that reach the accuracy."""
+    """Run in turns, epoch by epoch; return the seconds of each epoch of those that reach the accuracy."""
     seconds: dict[str, list[float]] = {way: [] for way in workers}
     reached = set()
     for epoch in range(1, EPOCHS + 1):

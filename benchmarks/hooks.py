@@ -1,8 +1,8 @@
-"""What callbacks take of a training step: five of ours beside the five of MindSpore that do the same.
+"""What callbacks cost per training step: five of ours compared with the five of MindSpore that do the same.
 
-Measured between two marks in the list of callbacks while `Model.train` runs: all that lies between them at the
-beginning and at the end of a step, printing and the reads for it included, evaluation and saving not. The rows of the
-dispatch are of all that MindSpore does there: its own callbacks, and the loop that calls the hooks.
+The time is measured between two marks in the list of callbacks while `Model.train` runs: everything between them at the
+beginning and at the end of a step, including printing and the reads for it, without evaluation and saving. The dispatch
+rows cover everything that MindSpore does there: its own callbacks, and the loop that calls the hooks.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MODES = {"GRAPH": ms.GRAPH_MODE, "PYNATIVE": ms.PYNATIVE_MODE}
 
 
 def ours(folder: str, shape: tuple[int, ...]) -> list[Callback]:
-    """The five, with the table of layers printed before the first step."""
+    """Return the five, with the layer table printed before the first step."""
     return [
         ShapeInspector(inputs=Tensor(np.zeros(shape, np.float32))),
         LRStepDecay(5, gamma=0.5),
@@ -55,7 +55,7 @@ def ours(folder: str, shape: tuple[int, ...]) -> list[Callback]:
 
 
 def built_in(folder: str) -> list[Callback]:
-    """Those of MindSpore that come nearest; none shows layers, so the fifth is the one that tells the time."""
+    """Return MindSpore's closest equivalents; none shows layers, so the fifth is its timer."""
     return [
         train.TimeMonitor(),
         train.LearningRateScheduler(lambda rate, step: rate),
@@ -66,27 +66,27 @@ def built_in(folder: str) -> list[Callback]:
 
 
 class Mark(Callback):
-    """Takes the time that lies between the mark before it in the list and itself."""
+    """Measure the time between the preceding mark in the list and this one."""
 
     def __init__(self, previous: Optional[Mark] = None) -> None:
         self.previous = previous or self
         self.passed = self.seconds = 0.0
 
     def on_train_step_begin(self, run_context: Any) -> None:
-        """Adds the hooks at the beginning of a step."""
+        """Add the hooks at the beginning of a step."""
         self.seconds += time.perf_counter() - self.previous.passed
         self.passed = time.perf_counter()
 
     def on_train_step_end(self, run_context: Any) -> None:
-        """Adds those at its end."""
+        """Add those at its end."""
         self.seconds += time.perf_counter() - self.previous.passed
         self.passed = time.perf_counter()
 
 
 def microseconds(model: ms.Model, dataset: Any, valid: Any, parts: list[list[Callback]]) -> list[float]:
-    """What each part of a list of callbacks takes of a step of one epoch, in microseconds.
+    """Return the time per step of each part of a list of callbacks in one epoch, in microseconds.
 
-    What lies between two marks with nothing in between is the marks' own, and taken off.
+    The time between two adjacent marks is the marks' own, and is subtracted.
     """
     marks = [Mark()]
     callbacks: list[Callback] = [Validate(model, valid), *marks]
@@ -99,12 +99,12 @@ def microseconds(model: ms.Model, dataset: Any, valid: Any, parts: list[list[Cal
 
 
 class Dispatch:
-    """Takes the time of all that MindSpore does at the beginning and at the end of a step, and of the wait in it.
+    """Measure everything that MindSpore does at the beginning and at the end of a step, and the wait in it.
 
     In PYNATIVE mode, the first callback in the list is one of `Model`'s own that waits at the end of each step until
-    MindSpore's threads are done with it (2.0 to 2.10). It spins, and where it keeps the thread that it waits for off a
-    core, it does so until the system takes the core away: the wait is microseconds in one step and milliseconds in
-    another. It belongs to the step, and is told apart from what the hooks cost.
+    MindSpore's threads have finished it (2.0 to 2.10). It spins, and if it keeps the thread that it waits for off a
+    core, it spins until the system preempts it: the wait is microseconds in one step and milliseconds in another. It
+    belongs to the step, and is reported separately from the cost of the hooks.
     """
 
     def __init__(self) -> None:
@@ -112,11 +112,11 @@ class Dispatch:
 
     @property
     def seconds(self) -> float:
-        """Without the wait."""
+        """Return the time without the wait."""
         return self.whole - self.waited
 
     def add_epoch(self, model: ms.Model, dataset: Any, callbacks: list[Callback]) -> None:
-        """Adds the steps of an epoch."""
+        """Add the steps of an epoch."""
         names = ("on_train_step_begin", "on_train_step_end")
         hooks = {name: self._clocked("whole", getattr(_CallbackManager, name)) for name in names}
         wait = staticmethod(self._clocked("waited", _StepSync.step_end))
@@ -133,7 +133,7 @@ class Dispatch:
 
 
 def by_mode(mode: str, rounds: int, folder: str) -> list[Row]:
-    """The five together and each alone, in one mode."""
+    """Measure the five together and each alone, in one mode."""
     ms.set_context(mode=MODES[mode])
     fast_cpu()
     model, batches = model_of(lenet()), Batches(STEPS)
@@ -166,34 +166,34 @@ def by_mode(mode: str, rounds: int, folder: str) -> list[Row]:
     }
     times = in_turns(rounds, sides)
     rows = [
-        Row(f"hooks, {mode}: five callbacks, time a step", times["ours"], "µs", at_most=12),
-        Row(f"hooks, {mode}: MindSpore's five over ours", ratios(times["built-in"], times["ours"]), at_least=25),
-        Row(f"dispatch, {mode}: no callbacks, time a step", times["dispatch of none"], "µs"),
+        Row(f"hooks, {mode}: five callbacks, time per step", times["ours"], "µs", at_most=12),
+        Row(f"hooks, {mode}: MindSpore's five / ours", ratios(times["built-in"], times["ours"]), at_least=25),
+        Row(f"dispatch, {mode}: no callbacks, time per step", times["dispatch of none"], "µs"),
         Row(f"dispatch, {mode}: our five and Validate", times["dispatch of ours"], "µs"),
         Row(f"dispatch, {mode}: MindSpore's five and Validate", times["dispatch of built-in"], "µs"),
     ]
     if mode == "PYNATIVE":
-        rows.append(Row(f"dispatch, {mode}: the wait for MindSpore's threads in it, not counted", waits[3:], "µs"))
+        rows.append(Row(f"dispatch, {mode}: of which waiting for MindSpore's threads (not counted)", waits[3:], "µs"))
     return rows + [Row(f"hooks, {mode}: {name}", one[1:], "µs", at_most=4) for name, one in alone.items()]
 
 
 class Idle(Callback):
-    """Does nothing at the end of a step."""
+    """Do nothing at the end of a step."""
 
     def on_train_step_end(self, run_context: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def with_size(rounds: int, folder: str) -> list[Row]:
-    """A network beside one of ten times as many layers, and the same with callbacks that do nothing.
+    """Compare a network with one of ten times as many layers, and both with callbacks that do nothing.
 
-    What it costs to call those grows too, for a longer step leaves the processor's caches colder.
+    The cost of calling those grows too, because a longer step leaves the processor's caches colder.
     """
     ms.set_context(mode=ms.GRAPH_MODE)
     shape = (32, 16)
     models = {layers: model_of(nn.SequentialCell(*[nn.Dense(16, 16) for _ in range(layers)])) for layers in (20, 200)}
 
-    # MindSpore lets no two Models train on one dataset.
+    # MindSpore does not let two Models train on one dataset.
     data = {layers: (Batches(STEPS, shape).dataset(), Batches(1, shape).dataset()) for layers in models}
 
     def of(layers: int, side: str) -> float:
@@ -204,14 +204,14 @@ def with_size(rounds: int, folder: str) -> list[Row]:
     times = in_turns(rounds, {f"{side} {layers}": lambda each=(layers, side): of(*each) for layers, side in sides})
     grown = {side: ratios(times[f"{side} 200"], times[f"{side} 20"]) for side in ("ours", "idle")}
     return [
-        Row("hooks: 200 layers over 20, time a step", grown["ours"]),
-        Row("hooks: 200 layers over 20, five that do nothing", grown["idle"]),
-        Row("hooks: 200 layers over 20, ours over nothing's", ratios(grown["ours"], grown["idle"]), at_most=1.2),
+        Row("hooks: 200 layers / 20, time per step", grown["ours"]),
+        Row("hooks: 200 layers / 20, five that do nothing", grown["idle"]),
+        Row("hooks: 200 layers / 20, ours / those that do nothing", ratios(grown["ours"], grown["idle"]), at_most=1.2),
     ]
 
 
 class Windows(Callback):
-    """Notes, at the end of each tenth of a run, what a mark has taken so far and the process's memory."""
+    """Record, at the end of each tenth of a run, a mark's time so far and the process's memory."""
 
     def __init__(self, mark: Mark) -> None:
         self.mark = mark
@@ -219,20 +219,20 @@ class Windows(Callback):
         self.megabytes: list[float] = []
 
     def on_train_step_end(self, run_context: Any) -> None:
-        """Notes at the end of a window."""
+        """Record at the end of a window."""
         if run_context.original_args()["cur_step_num"] % WINDOW == 0:
             self.seconds.append(self.mark.seconds)
             self.megabytes.append(resident_megabytes())
 
 
 def resident_megabytes() -> float:
-    """The memory of this process."""
+    """Return the memory of this process."""
     fields = pathlib.Path("/proc/self/statm").read_text(encoding="ascii").split()
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def over_many_steps(folder: str) -> list[Row]:
-    """A tiny network for many steps: the last tenth of them beside the second, for the first still fills caches."""
+    """Train a tiny network for many steps and compare the last tenth with the second; the first fills caches."""
     ms.set_context(mode=ms.GRAPH_MODE)
     shape = (32, 16)
     grown = {}
@@ -248,28 +248,28 @@ def over_many_steps(folder: str) -> list[Row]:
         grown[side] = windows.megabytes[-1] - windows.megabytes[1]
     taken = np.diff(windows.seconds)
     return [
-        Row(f"hooks: the last tenth of {MANY_STEPS:,} steps over the second", [taken[-1] / taken[1]], at_most=1.1),
-        Row("memory grown meanwhile, with the five callbacks", [grown["ours"]], "MB", at_most=1),
-        Row("memory grown meanwhile, without any", [grown["none"]], "MB"),
+        Row(f"hooks: last tenth of {MANY_STEPS:,} steps / second tenth", [taken[-1] / taken[1]], at_most=1.1),
+        Row("memory growth in between, with the five callbacks", [grown["ours"]], "MB", at_most=1),
+        Row("memory growth in between, without callbacks", [grown["none"]], "MB"),
     ]
 
 
 def clock(rounds: int) -> list[Row]:
-    """What it costs a hook to be measured."""
+    """Return the row for the cost of measuring a hook."""
     ms.set_context(mode=ms.GRAPH_MODE)
     model, dataset = model_of(nn.SequentialCell(nn.Dense(16, 10))), Batches(1, (32, 16)).dataset()
     calls = 10_000
     times: dict[str, list[float]] = {"alone": [], "measured": []}
 
     class Call(Callback):
-        """Calls the hook of another, again and again."""
+        """Call another callback's hook repeatedly."""
 
         def __init__(self, idle: Idle, side: str) -> None:
             self.idle = idle
             self.side = side
 
         def on_train_step_end(self, run_context: Any) -> None:
-            """Calls."""
+            """Call the hook."""
             hook = self.idle.on_train_step_end
             began = time.perf_counter()
             for _ in range(calls):
@@ -282,11 +282,11 @@ def clock(rounds: int) -> list[Row]:
             profiler = [CallbackProfiler(verbose=0)] if side == "measured" else []
             model.train(1, dataset, callbacks=[*profiler, idle, Call(idle, side)])
     longer = [measured - alone for measured, alone in zip(times["measured"], times["alone"])]
-    return [Row("CallbackProfiler: a hook takes longer by", longer, "µs", at_most=5)]
+    return [Row("CallbackProfiler: added time per hook", longer, "µs", at_most=5)]
 
 
 def measure(args: argparse.Namespace) -> list[Row]:
-    """Both modes, a large network, a long run, and the clock itself."""
+    """Measure both modes, a large network, a long run, and the profiler itself."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
         rows = [row for mode in MODES for row in by_mode(mode, args.rounds, folder)]
         return [*rows, *with_size(args.rounds, folder), *over_many_steps(folder), *clock(args.rounds)]

@@ -1,8 +1,8 @@
-"""How long training waits for callbacks that keep its state or its weights: ours beside Keras's and Lightning's.
+"""How long training waits for callbacks that save its state or its weights: ours compared with Keras and Lightning.
 
 These need an environment of their own, without MindSpore: `pip install keras lightning torch numpy`, and its Python for
-`--peers-python`. In each round, ours, Keras and Lightning train after one another, each in a process of its own and the
-first of them in turn, the same network of 50 million parameters with Adam.
+`--peers-python`. In each round, ours, Keras and Lightning train one after another, each in a process of its own and
+with a different one first in each round, the same network of 50 million parameters with Adam.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks._measure import Row, ratios, run
 
 PEER = str(pathlib.Path(__file__).with_name("_peer.py"))
 SIDES = ("ours", "Keras", "Lightning")
-KEPT = {  # what is kept, and by whose callbacks
+KEPT = {  # what is saved, and by which callbacks
     "state": {"ours": "TrainingState", "Keras": "BackupAndRestore", "Lightning": "ModelCheckpoint"},
     "state at once": {"ours": "TrainingState(background=False)"},
     "weights": dict.fromkeys(("ours", "Keras"), "EarlyStopping(restore_best_weights=True)"),
@@ -28,13 +28,16 @@ KEPT = {  # what is kept, and by whose callbacks
         "Lightning": "ModelCheckpoint(monitor='loss')",
     },
 }
-OVER_COPY, OVER_KERAS = {"state": 2.0}, {"state": 1 / 5}  # what ours should reach at most
+OVER_COPY, OVER_KERAS = {"state": 2.0}, {"state": 1 / 5}  # upper targets for ours
 
 
 def measure(args: argparse.Namespace) -> list[Row]:
-    """Each side once a round, then the rows."""
+    """Run each side once per round, then return the rows."""
     if args.peers_python is None:
-        print("peers: skipped; pass --peers-python PATH, of an environment with Keras and Lightning", file=sys.stderr)
+        print(
+            "peers: skipped; pass --peers-python PATH, the Python of an environment with Keras and Lightning",
+            file=sys.stderr,
+        )
         return []
     taken: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     for turn in range(args.rounds):
@@ -45,9 +48,9 @@ def measure(args: argparse.Namespace) -> list[Row]:
 
 
 def seconds(side: str, peers_python: str) -> dict[str, float]:
-    """What a side prints on its last line."""
+    """Return what a side prints on its last line."""
     ours = [sys.executable, "-m", "benchmarks._peer_ours"]
-    os.sync()  # what another has left to be written is not to slow this one down
+    os.sync()  # pending writes of another side must not slow this one down
     command = ours if side == "ours" else [peers_python, PEER, side]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     printed: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -55,7 +58,7 @@ def seconds(side: str, peers_python: str) -> dict[str, float]:
 
 
 def rows_of(what: str, taken: dict[str, list[dict[str, float]]]) -> list[Row]:
-    """The rows of what is kept: the time, over a copy in the same process, and ours over that of each other."""
+    """Return the rows: the time, its ratio to a copy in the same process, and ours over each other side."""
     times = {side: [one[what] for one in taken[side]] for side in KEPT[what]}
     copies = {side: [one["copy"] for one in taken[side]] for side in KEPT[what]}
     rows = [Row(f"{what}: {side}, {callback}", times[side], "s") for side, callback in KEPT[what].items()]

@@ -1,4 +1,4 @@
-"""What all of `ms_callbacks` adds to the start of a program: it must not be noticed beside `import mindspore`."""
+"""What all of `ms_callbacks` adds to the start of a program: it must be negligible next to `import mindspore`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ms_callbacks import *
 print(time.perf_counter() - began)
 """
 
-# An installed package lies there compiled; here the first round, which is not counted, does that.
+# An installed package has compiled files; here the first round, which is not counted, creates them.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def measure(args: argparse.Namespace) -> list[Row]:
-    """The import alone, and whole processes with and without it."""
+    """Measure the import alone, and whole processes with and without it."""
     seconds = in_turns(
         args.rounds,
         {
@@ -41,7 +41,7 @@ def measure(args: argparse.Namespace) -> list[Row]:
 
 
 def child(program: str) -> str:
-    """Runs a program in a fresh process; returns the last line that it prints, if any."""
+    """Run a program in a fresh process; return the last line that it prints, if any."""
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout.strip().rpartition("\n")[2]

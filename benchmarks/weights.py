@@ -1,4 +1,4 @@
-"""Keeping and saving the weights of 50 million parameters, beside MindSpore's own ways to do it."""
+"""Keeping and saving the weights of 50 million parameters, compared with MindSpore's own ways."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ms_callbacks.cpu import fast_cpu
 
 
 def snapshots(job: Job, rounds: int) -> list[Row]:
-    """The best weights in memory: taken, held, and given back."""
+    """Measure the best weights in memory: copying, holding and restoring them."""
     times = in_turns(
         rounds,
         {
@@ -52,18 +52,18 @@ def snapshots(job: Job, rounds: int) -> list[Row]:
     again = in_turns(rounds, {"copy": copy, "restore": restore, "take": snapshot.take})
     return [
         Row(
-            "50 million parameters: EarlyStopping over MindSpore's",
+            "50 million parameters: EarlyStopping / MindSpore's",
             ratios(times["ours"], times["built-in"]),
             at_most=1 / 50,
         ),
-        Row("50 million parameters: memory held over trainable parameters", [held / trainable], at_most=1),
-        Row("50 million parameters: taken over a copy", ratios(again["take"], again["copy"])),
-        Row("50 million parameters: given back over a copy", ratios(again["restore"], again["copy"]), at_most=1.5),
+        Row("50 million parameters: memory held / trainable parameters", [held / trainable], at_most=1),
+        Row("50 million parameters: keeping / one copy", ratios(again["take"], again["copy"])),
+        Row("50 million parameters: restoring / one copy", ratios(again["restore"], again["copy"]), at_most=1.5),
     ]
 
 
 def saves(job: Job, rounds: int, folder: str) -> list[Row]:
-    """The best weights on disk: how long training waits for them."""
+    """Measure the best weights on disk: how long training waits for them."""
     path = os.path.join(folder, "best.ckpt")
 
     def ours(background: bool) -> float:
@@ -99,22 +99,22 @@ def saves(job: Job, rounds: int, folder: str) -> list[Row]:
     waiting = [with_saves - alone for with_saves, alone in zip(times["a run that waits"], times["a run"])]
     return [
         Row(
-            "50 million parameters: BestCheckpoint's stall over save_checkpoint's",
+            "50 million parameters: BestCheckpoint's stall / save_checkpoint's",
             ratios(times["behind"], stall),
             at_most=1 / 5,
         ),
         Row("the same with background=False", ratios(times["at once"], stall)),
         Row(
-            "the same over a write that is flushed and not hashed",
+            "the same / a flushed write without a digest",
             ratios(times["at once"], times["write"]),
             at_most=1.3,
         ),
-        Row(f"a run of {EPOCHS} steps and best epochs: longer by, over background=False", ratios(extra, waiting)),
+        Row(f"a run of {EPOCHS} steps and best epochs: added time / with background=False", ratios(extra, waiting)),
     ]
 
 
 def states(job: Job, rounds: int, folder: str) -> list[Row]:
-    """The whole state on disk: how long training waits for it."""
+    """Measure the complete state on disk: how long training waits for it."""
     parameters = list(job.model.train_network.get_parameters())
     buffers = [np.array(parameter.asnumpy()) for parameter in parameters]
 
@@ -139,14 +139,14 @@ def states(job: Job, rounds: int, folder: str) -> list[Row]:
     )
     name = "50 million parameters and Adam's moments: TrainingState's stall"
     return [
-        Row(f"{name} over np.copyto", ratios(times["behind"], times["copy"]), at_most=2),
-        Row(f"{name} over save_checkpoint of the train network", ratios(times["behind"], times["save_checkpoint"])),
+        Row(f"{name} / np.copyto", ratios(times["behind"], times["copy"]), at_most=2),
+        Row(f"{name} / save_checkpoint of the train network", ratios(times["behind"], times["save_checkpoint"])),
         Row("the same with background=False", ratios(times["at once"], times["save_checkpoint"])),
     ]
 
 
 class Timed(TrainingState):
-    """Takes the time for which each state holds the run up, where the one before is written by then."""
+    """Measure how long each state delays the run when the previous one is already written."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -160,7 +160,7 @@ class Timed(TrainingState):
 
 
 def memory() -> list[Row]:
-    """The most memory that a run takes beyond what it takes without callbacks, over that of the weights."""
+    """Return the peak memory of a run beyond that without callbacks, divided by the size of the weights."""
 
     def peak(*names: str) -> int:
         command = [sys.executable, "-m", "benchmarks._peak", *names]
@@ -169,7 +169,7 @@ def memory() -> list[Row]:
     alone = peak()
     return [
         Row(
-            f"50 million parameters: peak memory over the weights, {' and '.join(names)}",
+            f"50 million parameters: peak memory / weights, {' and '.join(names)}",
             [(peak(*names) - alone) / WEIGHTS],
             at_most=1.2,
         )
@@ -178,7 +178,7 @@ def memory() -> list[Row]:
 
 
 def measure(args: argparse.Namespace) -> list[Row]:
-    """In memory, then on disk."""
+    """Measure in memory, then on disk."""
     ms.set_context(mode=ms.GRAPH_MODE)
     fast_cpu()
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):

@@ -1,8 +1,7 @@
-"""Debugging a run without touching the network: shapes, values, batch accuracy, dying layers, L2 for one layer.
+"""Debug a run without touching the network: shapes, values, batch accuracy, dying layers, L2 for one layer.
 
-Look at the table of layers before the first step, at the accuracy of the batch beside its loss, at the layers' values
-and contents at step 401 (and the picture of them), and at the last lines: the saved parameters, loaded into a fresh
-network, give the same figures.
+Look at the layer table before the first step, the batch accuracy next to the loss, the layers' values and contents at
+step 401 (also drawn as a picture), and the last lines: the saved parameters give the same figures in a fresh network.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ OPTIMIZERS = {
 
 
 def make_network() -> nn.SequentialCell:
-    """Two convolutions with 20 channels each and a dense layer."""
+    """Return two convolutions with 20 channels each and a dense layer."""
     return nn.SequentialCell(
         nn.Conv2d(1, 20, 5, pad_mode="pad", padding=2, has_bias=True),
         nn.ReLU(),
@@ -38,10 +37,10 @@ def make_network() -> nn.SequentialCell:
 
 
 def main() -> None:
-    """Trains with everything that helps to see what happens inside."""
+    """Train with everything that shows what happens inside the network."""
     options = digits.parser(__doc__, epochs=8, batch_size=64, learning_rate=0.01)
     options.add_argument("--optimizer", choices=list(OPTIMIZERS), default="momentum")
-    options.add_argument("--l2", type=float, default=1e-4, help="weight decay of the last layer alone")
+    options.add_argument("--l2", type=float, default=1e-4, help="weight decay, for the last layer only")
     args = options.parse_args()
     digits.start(args)
     train, valid = digits.load(args)

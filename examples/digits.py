@@ -1,4 +1,4 @@
-"""What the examples share: options, and MNIST at 28 × 28 pixels."""
+"""Shared by the examples: command-line options, and MNIST at 28 × 28 pixels."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MODES = {"graph": ms.GRAPH_MODE, "pynative": ms.PYNATIVE_MODE}
 
 
 def parser(description: str, *, epochs: int, batch_size: int, learning_rate: float) -> argparse.ArgumentParser:
-    """The options that every example has, with its own defaults."""
+    """Return a parser with the options common to all examples, with the given defaults."""
     options = argparse.ArgumentParser(description=description.splitlines()[0])
-    options.add_argument("--data-dir", default=str(CARRIED_DIGITS), help="folder with train/ and test/ in IDX form")
+    options.add_argument("--data-dir", default=str(CARRIED_DIGITS), help="folder with train/ and test/ in IDX format")
     options.add_argument("--epochs", type=int, default=epochs)
     options.add_argument("--batch-size", type=int, default=batch_size)
     options.add_argument("--learning-rate", type=float, default=learning_rate)
@@ -30,7 +30,7 @@ def parser(description: str, *, epochs: int, batch_size: int, learning_rate: flo
 
 
 def start(args: argparse.Namespace) -> None:
-    """Mode, speed, seed and the folder for what the run leaves behind."""
+    """Set the mode, CPU settings and seed, and create the output folder."""
     ms.set_context(mode=MODES[args.mode])
     fast_cpu()
     ms.set_seed(args.seed)
@@ -38,7 +38,7 @@ def start(args: argparse.Namespace) -> None:
 
 
 def load(args: argparse.Namespace, transform: Any = None, **shard: int) -> tuple[Any, Any]:
-    """The digits to train on, shuffled, and those to validate with, in order; or one shard of them."""
+    """Return the training digits, shuffled, and the validation digits, in order; or one shard of each."""
     train = Mnist(
         args.data_dir,
         "train",

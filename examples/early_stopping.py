@@ -1,8 +1,8 @@
-"""Early stopping and a stepped rate: a network of 3.2 million parameters that keeps its best weights.
+"""Early stopping and a stepped learning rate: a network of 3.2 million parameters that keeps its best weights.
 
-The loop that counts epochs without improvement, rebuilds Adam to lower the rate and saves the best weights is four
-callbacks here. Look at the line of each epoch: losses, accuracy, the rate as a number, the best so far and the misses;
-and at the last line: the network has its best weights, and Adam still has its moments.
+A loop that counts epochs without improvement, rebuilds Adam to lower the rate and saves the best weights becomes four
+callbacks. Look at the line for each epoch: losses, accuracy, the rate as a number, the best so far and the misses; and
+at the last line: the network has its best weights, and Adam still has its moments.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ms_callbacks import BestCheckpoint, EarlyStopping, LossMonitor, LRStepDecay
 
 
 class Network(nn.Cell):
-    """Two convolutions and two dense layers, 3,241,258 parameters."""
+    """Two convolutions and two dense layers; 3,241,258 parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,12 +36,12 @@ class Network(nn.Cell):
         )
 
     def construct(self, x: Tensor) -> Tensor:
-        """Logits of shape (n, 10) for images of shape (n, 1, 28, 28)."""
+        """Return logits of shape (n, 10) for images of shape (n, 1, 28, 28)."""
         return self.layers(x)
 
 
 def main() -> None:
-    """Trains until the accuracy has not become better for three epochs."""
+    """Train until the accuracy has not improved for three epochs."""
     options = digits.parser(__doc__, epochs=15, batch_size=64, learning_rate=1e-3)
     options.add_argument("--patience", type=int, default=3)
     args = options.parse_args()

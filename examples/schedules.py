@@ -1,7 +1,7 @@
-"""Step, cosine and plateau rates on a better CNN, with and without batch norm, and the curves of the run.
+"""Step, cosine and plateau schedules on a better CNN, with and without batch norm, and the curves of the run.
 
-Try `--schedule step`, `cosine` and `plateau`, and `--batch-norm`. Look at the rate in the lines, at the mean loss of
-each interval of 100 batches, and at the picture that is saved at the end: loss, accuracy and rate by epoch.
+Try `--schedule step`, `cosine` and `plateau`, and `--batch-norm`. Look at the learning rate in the lines, the mean loss
+of each interval of 100 batches, and the picture saved at the end: loss, accuracy and learning rate by epoch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SCHEDULES = {
 
 
 def make_network(batch_norm: bool) -> nn.Cell:
-    """Two convolutions with dropout between the dense layers; 206,922 parameters without batch norm."""
+    """Return two convolutions with dropout between the dense layers; 206,922 parameters without batch norm."""
 
     def block(inputs: int, outputs: int) -> list[nn.Cell]:
         convolution = nn.Conv2d(inputs, outputs, 3, pad_mode="pad", padding=1, has_bias=True)
@@ -50,7 +50,7 @@ def make_network(batch_norm: bool) -> nn.Cell:
 
 
 def main() -> None:
-    """Trains with one schedule and draws its curves."""
+    """Train with one schedule and draw the curves."""
     options = digits.parser(__doc__, epochs=10, batch_size=64, learning_rate=1e-3)
     options.add_argument("--schedule", choices=list(SCHEDULES), default="step")
     options.add_argument("--batch-norm", action="store_true")

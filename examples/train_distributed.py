@@ -1,21 +1,21 @@
-"""Several processes train one network, decide together, and go on after any interruption with the same command.
+"""Train one network in several processes that decide together, and resume after any interruption.
 
     msrun --worker_num=2 --local_worker_num=2 --join=True --log_dir=output/logs examples/train_distributed.py
 
-starts two on this machine; each trains and validates on its own half of the digits. `msrun` runs the `python` that is
-first on the PATH, so activate the virtual environment before. Look at the lines, which are printed by the first process
-alone, and at the end: every process stopped in the same epoch and has the same weights. Kill a process, or break it off
-by Ctrl-C, at which `msrun` kills them all, and start it again: it continues where the latest state was saved. With
-`bash examples/run_distributed.sh` in place of `msrun --join=True`, Ctrl-C or a scheduler's SIGTERM ends the step under
-way, and the state is saved before the processes exit. Their logs lie in output/logs. MindSpore's warnings are left out
-of them, for a process that waits for the others writes dozens; `GLOG_v=2` brings them back.
+starts two processes on this machine; each trains and validates on its own half of the digits. `msrun` runs the first
+`python` on the PATH, so activate the virtual environment first. Look at the lines, which only the first process prints,
+and at the end: all processes stopped in the same epoch and have the same weights. Kill a process, or press Ctrl-C
+(which makes `msrun` kill all of them), and run the same command again: training continues from the latest saved state.
+With `bash examples/run_distributed.sh` instead of `msrun --join=True`, on Ctrl-C or a scheduler's SIGTERM the processes
+finish the current step and save the state before they exit. The logs are in output/logs. MindSpore's warnings are left
+out of them because a process that waits for the others writes dozens; `GLOG_v=2` brings them back.
 """
 
 from __future__ import annotations
 
 import os
 
-os.environ.setdefault("GLOG_v", "3")  # MindSpore reads it when it is imported
+os.environ.setdefault("GLOG_v", "3")  # MindSpore reads this when it is imported
 
 import digits
 import mindspore as ms
@@ -27,7 +27,7 @@ from ms_callbacks import BestCheckpoint, EarlyStopping, GracefulStop, LossMonito
 
 
 def main() -> None:
-    """Trains on one shard of the data, together with the others."""
+    """Train on one shard of the data, together with the other processes."""
     args = digits.parser(__doc__, epochs=12, batch_size=32, learning_rate=1e-3).parse_args()
     digits.start(args)
     init()

@@ -1,9 +1,9 @@
-"""LeNet on MNIST through `Model.train`: what the callbacks do to a run, from the first step to the best weights.
+"""LeNet on MNIST through `Model.train`: what callbacks add to a run, from the first step to the best weights.
 
-It trains mindvision's LeNet on the 4,000 digits that lie beside this file and validates on another 1,000, or on all of
-MNIST with `--data-dir` or `--download`. Look in the output for the table of layers, the loss lines with the optimizer's
-own rate, the rate's step after each `--step-size` epochs, the validation after each epoch, why the run stopped, and the
-last line: a fresh network with the best checkpoint has the same accuracy as the best epoch had.
+Train mindvision's LeNet on the 4,000 digits in `data/mnist` and validate on another 1,000, or use all of MNIST with
+`--data-dir` or `--download`. Look in the output for the layer table, the loss lines with the optimizer's actual
+learning rate, the drop of that rate every `--step-size` epochs, the validation after each epoch, the reason why the run
+stopped, and the last line: a fresh network with the best checkpoint has the same accuracy as the best epoch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MODES = {"graph": ms.GRAPH_MODE, "pynative": ms.PYNATIVE_MODE}
 
 
 def main(args: argparse.Namespace) -> float:
-    """Trains, and returns the accuracy of the best checkpoint in a fresh network."""
+    """Train, and return the accuracy of the best checkpoint in a fresh network."""
     ms.set_context(mode=MODES[args.mode])
     fast_cpu()  # before anything runs; on some processors MindSpore is many times slower without it
     ms.set_seed(args.seed)
@@ -64,15 +64,17 @@ def main(args: argparse.Namespace) -> float:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """The options, with defaults for the carried digits."""
+    """Return the options, whose defaults suit the digits in `data/mnist`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data-dir", default=str(CARRIED_DIGITS), help="folder with train/ and test/ in IDX form")
+    parser.add_argument("--data-dir", default=str(CARRIED_DIGITS), help="folder with train/ and test/ in IDX format")
     parser.add_argument("--download", action="store_true", help="fetch all of MNIST into --data-dir (default: mnist)")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=0.03)
-    parser.add_argument("--step-size", type=int, default=5, help="epochs until the rate is halved")
-    parser.add_argument("--patience", type=int, default=3, help="epochs without a better accuracy until the run stops")
+    parser.add_argument(
+        "--step-size", type=int, default=5, help="number of epochs after which the learning rate is halved"
+    )
+    parser.add_argument("--patience", type=int, default=3, help="epochs without improvement before the run stops")
     parser.add_argument("--mode", choices=list(MODES), default="graph")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output-dir", default="output")

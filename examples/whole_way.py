@@ -1,8 +1,9 @@
-"""The whole way: augment, train, look at the errors, explain, attack, export, shrink, fine-tune.
+"""A complete workflow: augment, train, look at the errors, explain, attack, export, shrink, fine-tune.
 
-Look for the confusion matrix and the hardest digits (with pictures), where the network looks (Grad-CAM), how it holds
-out against small attacks (FGSM), the exported MindIR whose outputs were compared, and the file of 8-bit weights with
-what they cost. `--fine-tune-from output/whole_way.ckpt` goes on from an earlier run with the convolutions frozen.
+Look for the confusion matrix and the hardest digits (with pictures), where the network looks (Grad-CAM), how it
+withstands small attacks (FGSM), the exported MindIR whose outputs were compared, and the file of 8-bit weights with
+its effect on accuracy. `--fine-tune-from output/whole_way.ckpt` starts from the weights of an earlier run, with the
+convolutions frozen.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from ms_callbacks import (
 
 
 class LeNet5(nn.Cell):
-    """LeNet-5 for 28 × 28 pixels, 44,404 parameters."""
+    """LeNet-5 for 28 × 28 pixels; 44,404 parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +47,7 @@ class LeNet5(nn.Cell):
         self.fc3 = nn.Dense(84, 10)
 
     def construct(self, x: Tensor) -> Tensor:
-        """Logits of shape (n, 10) for images of shape (n, 1, 28, 28)."""
+        """Return logits of shape (n, 10) for images of shape (n, 1, 28, 28)."""
         x = self.pool(self.relu(self.conv1(x)))
         x = self.pool(self.relu(self.conv2(x)))
         x = self.relu(self.fc1(self.flatten(x)))
@@ -54,7 +55,7 @@ class LeNet5(nn.Cell):
 
 
 def augmentation() -> list:
-    """Rotation by up to 15 degrees and shifts by up to 2 pixels in MindSpore's C++ pipeline, then scaled as ever."""
+    """Return transforms for MindSpore's C++ pipeline: rotate up to 15 degrees, shift up to 2 pixels, scale as usual."""
     shift = 2 / 28
     return [
         vision.RandomAffine(degrees=15, translate=(-shift, shift, -shift, shift), resample=vision.Inter.BILINEAR),
@@ -64,9 +65,9 @@ def augmentation() -> list:
 
 
 def main() -> None:
-    """Trains, and then does all that can be done with the best weights."""
+    """Train, then use the best weights in every way the library offers."""
     options = digits.parser(__doc__, epochs=15, batch_size=64, learning_rate=1e-3)
-    options.add_argument("--fine-tune-from", metavar="CHECKPOINT", help="begin with the weights of this checkpoint")
+    options.add_argument("--fine-tune-from", metavar="CHECKPOINT", help="start from the weights of this checkpoint")
     args = options.parse_args()
     digits.start(args)
     train, valid = digits.load(args, augmentation())

@@ -1,7 +1,7 @@
 """Callbacks for MindSpore's `Model.train` and `Model.fit`, as Keras and Lightning have them.
 
-Using this package needs MindSpore and NumPy alone and changes nothing global. Beside the callbacks stand
-`ms_callbacks.vision` (mindvision's `lenet` and `Mnist` on today's MindSpore) and `ms_callbacks.cpu` (`fast_cpu`).
+This package only needs MindSpore and NumPy and changes nothing global. Besides the callbacks it has
+`ms_callbacks.vision` (mindvision's `lenet` and `Mnist` on current MindSpore) and `ms_callbacks.cpu` (`fast_cpu`).
 
 Everything is imported on first use (PEP 562), so that `import ms_callbacks` takes no time and needs no MindSpore: its
 command line answers `--help` without it.
@@ -60,14 +60,14 @@ if TYPE_CHECKING:
     from . import testing as testing
     from . import vision as vision
     from ._api import *
-else:  # a type checker that saw this would take any name for one of the package
+else:  # type checkers must not see this, or they would accept any name
 
     def __getattr__(name: str) -> Any:
         """Import a public name when it is first used."""
         if name in _MODULES:
             try:
                 return importlib.import_module(f"{__name__}.{name}")
-            except ImportError as error:  # of an extra; `help` and `hasattr` expect this instead
+            except ImportError as error:  # an extra is missing; `help` and `hasattr` expect an AttributeError
                 raise AttributeError(f"{__name__}.{name} cannot be imported: {error}") from error
         if name in __all__:
             api = importlib.import_module(f"{__name__}._api")
@@ -76,5 +76,5 @@ else:  # a type checker that saw this would take any name for one of the package
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
-        """List what is there, imported or not."""
+        """List the public names, imported or not."""
         return sorted({*globals(), *__all__, *_MODULES})

@@ -1,6 +1,6 @@
-"""What the package exports, imported all at once: `ms_callbacks` does that when the first of it is used.
+"""All public names of the package, imported together when `ms_callbacks` first needs one of them.
 
-Each is imported as itself, which tells type checkers that it is exported.
+Each is imported under its own name, which marks it as exported for type checkers.
 """
 
 from .checkpointing.best_checkpoint import BestCheckpoint as BestCheckpoint

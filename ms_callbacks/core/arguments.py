@@ -1,6 +1,6 @@
-"""Checks of arguments, so that a wrong one is found when a callback is made and every error reads alike.
+"""Argument checks, so that a wrong argument fails when a callback is created and all errors read alike.
 
-Each message says what was received, what was expected and, where it can, how to fix it.
+Each message says what was received, what was expected and, if possible, how to fix it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def check_int(owner: str, name: str, value: Any, minimum: int) -> int:
-    """Returns `value` as an `int`; raises unless it is a whole number of at least `minimum`."""
+    """Return `value` as an `int`; raise unless it is a whole number of at least `minimum`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{owner}: {name} must be a whole number, but got {value!r} ({type(value).__name__})")
     if value < minimum:
@@ -46,7 +46,7 @@ def check_number(
     above: Optional[float] = None,
     below: Optional[float] = None,
 ) -> float:
-    """Returns `value` as a `float`; raises unless it is finite and within the given bounds."""
+    """Return `value` as a `float`; raise unless it is finite and within the given bounds."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{owner}: {name} must be a number, but got {value!r} ({type(value).__name__})")
     number = float(value)
@@ -64,14 +64,14 @@ def check_number(
 
 
 def check_bool(owner: str, name: str, value: Any) -> bool:
-    """Returns `value`; raises unless it is `True` or `False`."""
+    """Return `value`; raise unless it is `True` or `False`."""
     if not isinstance(value, bool):
         raise TypeError(f"{owner}: {name} must be True or False, but got {value!r} ({type(value).__name__})")
     return value
 
 
 def check_choice(owner: str, name: str, value: Any, choices: Sequence[Any]) -> Any:
-    """Returns `value`; raises unless it is one of `choices`."""
+    """Return `value`; raise unless it is one of `choices`."""
     if value not in choices:
         raise ValueError(
             f"{owner}: {name} must be one of {quoted(choices)}, but got {value!r}{nearest(value, choices)}"
@@ -80,7 +80,7 @@ def check_choice(owner: str, name: str, value: Any, choices: Sequence[Any]) -> A
 
 
 def check_text(owner: str, name: str, value: Any) -> str:
-    """Returns `value`; raises unless it is a string with something in it."""
+    """Return `value`; raise unless it is a non-empty string."""
     if not isinstance(value, str):
         raise TypeError(f"{owner}: {name} must be a string, but got {value!r} ({type(value).__name__})")
     if not value:
@@ -89,10 +89,10 @@ def check_text(owner: str, name: str, value: Any) -> str:
 
 
 def check_path(owner: str, name: str, value: Any) -> str:
-    """Returns a path in full; raises unless it is a string or a path object with something in it.
+    """Return the absolute path; raise unless `value` is a non-empty string or a path object.
 
-    In full, so that it means the same file wherever the working directory is moved to later; `~` is the user's home.
-    Links stay as they are.
+    An absolute path still means the same file after the working directory changes; `~` is the user's home. Links are
+    not resolved.
     """
     given = check_text(owner, name, os.fspath(value) if isinstance(value, os.PathLike) else value)
     if "\0" in given:
@@ -101,21 +101,21 @@ def check_path(owner: str, name: str, value: Any) -> str:
 
 
 def check_cell(owner: str, name: str, value: Any) -> Any:
-    """Returns `value`; raises unless it is a cell, or `None`."""
+    """Return `value`; raise unless it is a cell or `None`."""
     if value is not None and not hasattr(value, "cells_and_names"):
         raise TypeError(f"{owner}: {name} must be a network (nn.Cell), but got {value!r} ({type(value).__name__})")
     return value
 
 
 def check_file(owner: str, value: Any) -> Any:
-    """Returns `value`; raises unless it is something to print to, or `None`."""
+    """Return `value`; raise unless it can be printed to, or is `None`."""
     if value is not None and not hasattr(value, "write"):
         raise TypeError(f"{owner}: file must be something to print to, such as an open file, but got {value!r}")
     return value
 
 
 def check_dataset(owner: str, value: Any) -> Any:
-    """Returns `value`; raises unless it is a dataset, and tells what has one to `run()`."""
+    """Return `value`; raise unless it is a dataset, with a hint if calling `run()` on it returns one."""
     if not hasattr(value, "get_dataset_size"):
         hint = "; call its run() for one" if hasattr(value, "run") else ""
         raise TypeError(f"{owner}: dataset must be a MindSpore dataset, but got {type(value).__name__}{hint}")
@@ -123,12 +123,12 @@ def check_dataset(owner: str, value: Any) -> Any:
 
 
 def nearest(name: Any, options: Iterable[Any]) -> str:
-    """`"; did you mean 'acc'?"` for the option most like `name`, whatever its case; `""` where none is."""
+    """Return `"; did you mean 'acc'?"` for the option most like `name`, ignoring case; `""` if there is none."""
     by_lower = {str(option).lower(): option for option in options}
     close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
     return f"; did you mean {str(by_lower[close[0]])!r}?" if close else ""
 
 
 def quoted(names: Iterable[Any]) -> str:
-    """The names as they would be typed, in order: `'acc', 'eval_loss'`."""
+    """Return the names in order, as they would be typed: `'acc', 'eval_loss'`."""
     return ", ".join(repr(name) for name in names)

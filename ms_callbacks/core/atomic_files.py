@@ -1,7 +1,7 @@
-"""Whole files or none: what stands under a final name is always complete, whatever is killed and whenever.
+"""Write complete files or none: a file under its final name is always complete, whatever is killed and whenever.
 
-A file is written beside its place, in a folder of its own, flushed to the disk, and only then renamed over the old one;
-the folder is flushed after. The rename is atomic on every POSIX file system and on NTFS.
+A file is written next to its destination, in a folder of its own, flushed to the disk, and only then renamed over the
+old file; then the folder is flushed. The rename is atomic on every POSIX file system and on NTFS.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ __all__ = [
     "written",
 ]
 
-Write = Callable[[Any], object]  # what is given a binary file to write into
+Write = Callable[[Any], object]  # receives a binary file to write into
 
-# What a file system answers that does not have a call, or lets nobody make it; an error of the disk is none of these.
+# Errors with which a file system refuses a call that it lacks or permits to nobody; none of them is a disk error.
 _NOT_OFFERED = {
     getattr(errno, name) for name in "EINVAL ENOTSUP EOPNOTSUPP ENOSYS EPERM EACCES EBADF EISDIR ENOTTY".split()
 }
-_NEEDED = "; a file is written beside its place, flushed to the disk and renamed, and the file system must do all three"
+_NEEDED = "; a file is written next to its place, flushed and renamed, and the file system must support all three"
 _flushing: set[int] = set()  # file systems that are known to flush what is written
-_told_of: set[int] = set()  # file systems of which it was said what they cannot do
+_told_of: set[int] = set()  # file systems whose limits have been reported
 
 
 def check_folder(owner: str, path: str, name: Optional[str] = None) -> None:
-    """Raises unless a file can be saved at `path` now, by doing all that a save does with a tiny file.
+    """Raise unless a file can be saved at `path` now, tested by doing everything that a save does with a tiny file.
 
     Args:
-        owner: who asks, for the errors.
-        path: where the file shall be. A link stays, and what it points to is replaced.
-        name: the longest name that the files beside have. Default: None, that of `path`.
+        owner: the name for error messages.
+        path: the destination. If it is a link, the link stays and its target is replaced.
+        name: the longest name among the accompanying files. Default: None, that of `path`.
     """
     place = os.path.realpath(path)
     folder, name = os.path.dirname(place), name or os.path.basename(place)
@@ -65,7 +65,7 @@ def check_folder(owner: str, path: str, name: Optional[str] = None) -> None:
         if os.path.islink(path):
             raise FileNotFoundError(f"{owner}: {path!r} is a link to {place!r}, whose folder does not exist")
         raise FileNotFoundError(
-            f"{owner}: the folder {os.path.dirname(path)!r} of {path!r} does not exist; make it first"
+            f"{owner}: the folder {os.path.dirname(path)!r} of {path!r} does not exist; create it first"
         )
     if os.path.isdir(place):
         raise IsADirectoryError(f"{owner}: {path!r} is a folder; pass the path of a file")
@@ -83,9 +83,9 @@ def check_folder(owner: str, path: str, name: Optional[str] = None) -> None:
             os.rename(one, os.path.join(workshop, "renamed"))
             with open(os.path.join(other, name), "rb+") as file:
                 if file.read() != b"new":
-                    raise OSError("a file that was just written there reads differently")
+                    raise OSError("a file just written there has different content when read")
                 disk = os.fstat(file.fileno()).st_dev
-                if disk not in _flushing:  # what takes longest, and cannot be otherwise the next time
+                if disk not in _flushing:  # the slowest check, whose result does not change
                     os.fsync(file.fileno())
                     _flush_folder(folder)
                     _flushing.add(disk)
@@ -103,14 +103,14 @@ def check_folder(owner: str, path: str, name: Optional[str] = None) -> None:
 
 @contextlib.contextmanager
 def staged(path: str, write: Write) -> Iterator[str]:
-    """Writes a file beside `path` and, when the block ends well, renames it there.
+    """Write a file next to `path` and rename it to `path` when the block ends without an error.
 
     Args:
-        path: where the file shall be. A link stays, and what it points to is replaced.
-        write: writes the whole file into the binary file that it is given, from its beginning to its end.
+        path: the destination. If it is a link, the link stays and its target is replaced.
+        write: writes the whole file into the binary file that it is given, from beginning to end.
 
     Yields:
-        The SHA-256 of the file, in hexadecimal, which is on the disk by then but not yet under its name.
+        The SHA-256 of the file, in hexadecimal. By then the file is on the disk, but not yet under its name.
     """
     path = os.path.realpath(path)
     with _workshop(os.path.dirname(path)) as workshop:
@@ -122,7 +122,7 @@ def staged(path: str, write: Write) -> Iterator[str]:
 
 @contextlib.contextmanager
 def staged_folder(path: str) -> Iterator[str]:
-    """Makes a folder of files beside `path` and, when the block ends well, renames it there; `path` must be free.
+    """Create a folder next to `path` and rename it to `path` when the block ends without an error; `path` must be free.
 
     Yields:
         The folder to write the files into.
@@ -140,7 +140,7 @@ def staged_folder(path: str) -> Iterator[str]:
 
 
 def written(path: str, write: Write) -> str:
-    """Writes a file and flushes it to the disk; returns its SHA-256, taken meanwhile, in hexadecimal."""
+    """Write a file and flush it to the disk; return its SHA-256, computed during writing, in hexadecimal."""
     with open(path, "wb") as file, _Digested(file) as digested:
         write(digested)
         file.flush()
@@ -149,10 +149,10 @@ def written(path: str, write: Write) -> str:
 
 
 class _Digested(io.RawIOBase):
-    """A binary file that can only be written from its beginning to its end, and takes its SHA-256 meanwhile.
+    """A binary file that is written from beginning to end and computes its SHA-256 in the meantime.
 
-    It is taken in a thread, which may fall behind the writing: a disk that flushes gives it time. What is written must
-    not change before the end.
+    The digest is computed in a thread that may lag behind the writing and catches up while the disk flushes. The data
+    that is written must not change before the end.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -180,28 +180,28 @@ class _Digested(io.RawIOBase):
 
 
 def write_json(path: str, content: dict[str, Any]) -> None:
-    """Writes `content` as a JSON file, whole or not at all."""
+    """Write `content` as a complete JSON file, or not at all."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     with staged(path, lambda file: file.write(text.encode())):
         pass
 
 
 def read_json(path: str, most_bytes: int = 1 << 20) -> dict[str, Any]:
-    """Reads a JSON file that holds one object; raises `ValueError` where it does not, or where it is too large."""
+    """Read a JSON file that holds one object; raise `ValueError` if it does not or is too large."""
     if os.path.getsize(path) > most_bytes:
-        raise ValueError(f"{path!r} is larger than any that is written here ({most_bytes} bytes)")
+        raise ValueError(f"{path!r} is larger than any file written by ms_callbacks ({most_bytes} bytes)")
     with open(path, encoding="utf-8") as file:
         try:
             content = json.load(file)
         except RecursionError as error:
-            raise ValueError(f"{path!r} is nested deeper than any that is written here") from error
+            raise ValueError(f"{path!r} is nested more deeply than any file written by ms_callbacks") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path!r} does not hold a JSON object")
     return content
 
 
 def sha256(path: str) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
+    """Return the SHA-256 of a file's content, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):
@@ -210,44 +210,44 @@ def sha256(path: str) -> str:
 
 
 def digest_of(content: Any) -> str:
-    """The SHA-256 of what JSON holds, however it is written down, in hexadecimal."""
+    """Return the SHA-256 of JSON content, independent of its formatting, in hexadecimal."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def shown(path: str) -> str:
-    """A path as it is read most easily: from the working directory, where it lies below that."""
+    """Return a path in its most readable form: relative to the working directory if it is below it."""
     try:
         relative = os.path.relpath(path)
-    except (OSError, ValueError):  # the working directory is gone, or on another drive of Windows
+    except (OSError, ValueError):  # the working directory was removed, or is on another drive on Windows
         return path
     return path if relative.startswith(os.pardir) else relative
 
 
 def in_words(size: int) -> str:
-    """A number of bytes as it is read most easily: `812 bytes`, `3.2 kB`, `1,234.5 MB`."""
+    """Return a number of bytes in its most readable form: `812 bytes`, `3.2 kB`, `1,234.5 MB`."""
     for unit, name in ((10**6, "MB"), (10**3, "kB")):
         if size >= unit:
             return f"{size / unit:,.1f} {name}"
     return f"{size} byte{'' if size == 1 else 's'}"
 
 
-# A file is written in a folder of its own, in which the writer holds a lock as long as it lives: the system releases it
-# when a process dies, and knows of processes that share neither a host's name nor a table of processes with this one.
+# A file is written in a folder of its own, on which the writer holds a lock as long as it lives: the system releases
+# it when the process dies, even for processes in containers that share neither host name nor process table with ours.
 _PREFIX, _LOCK = ".partial-", "lock"
 _WORKSHOP = re.compile(re.escape(_PREFIX) + r"[a-z0-9_]{8}")
-_PAUSE = 300.0  # seconds: no writer leaves its files alone for so long; where locks end at a machine, this tells alone
-_DAY = 86400.0  # seconds: the same where there are no locks at all
+_PAUSE = 300.0  # seconds: no writer is idle for so long; the only criterion if locks do not reach other machines
+_DAY = 86400.0  # seconds: the same if there are no locks at all
 
 
 @contextlib.contextmanager
 def _workshop(folder: str) -> Iterator[str]:
-    """A folder of one's own in `folder`, on the same disk, that is gone after; its name is never used twice."""
+    """Create a folder with a unique name in `folder`, on the same disk, and remove it afterwards."""
     if not os.path.isdir(folder):
-        raise FileNotFoundError(f"the folder {folder!r} does not exist any more")
+        raise FileNotFoundError(f"the folder {folder!r} no longer exists")
     workshop = tempfile.mkdtemp(prefix=_PREFIX, dir=folder)
     try:
         with open(os.path.join(workshop, _LOCK), "wb") as lock:
-            with contextlib.suppress(OSError):  # where there are no locks, its age tells
+            with contextlib.suppress(OSError):  # without locks, its age decides
                 _take(lock)
             yield workshop
     finally:
@@ -255,9 +255,10 @@ def _workshop(folder: str) -> Iterator[str]:
 
 
 def remove_orphans(folder: str) -> None:
-    """Removes what processes that are gone were still writing in `folder` when they were killed.
+    """Remove what processes left in `folder` that were killed while writing.
 
-    That is what nobody holds the lock of and nobody has written to for five minutes; a day where there are no locks.
+    These are folders whose lock nobody holds and that have not changed for five minutes, or for a day if there are no
+    locks.
     """
     with os.scandir(folder) as entries:
         found = [each.path for each in entries if _WORKSHOP.fullmatch(each.name) and each.is_dir(follow_symlinks=False)]
@@ -271,21 +272,21 @@ def remove_orphans(folder: str) -> None:
 
 
 def _rest(workshop: str) -> float:
-    """The seconds without a change after which a workshop is nobody's."""
+    """Return the seconds without a change after which a folder counts as abandoned."""
     try:
         with open(os.path.join(workshop, _LOCK), "rb+") as lock:
             _take(lock)
             return _PAUSE
-    except (BlockingIOError, PermissionError):  # somebody's who lives, or another user's
+    except (BlockingIOError, PermissionError):  # a running process's, or another user's
         return float("inf")
     except OSError:
         return _DAY
 
 
 def _take(lock: IO[bytes]) -> None:
-    """Takes a lock; raises `BlockingIOError` where another holds it, another `OSError` where there are none."""
+    """Take a lock; raise `BlockingIOError` if another process holds it, another `OSError` if there are no locks."""
     if fcntl is None:
-        raise OSError("locks of this system are not known")
+        raise OSError("this system has no known kind of locks")
     fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
@@ -293,13 +294,13 @@ def _last_change(workshop: str) -> float:
     paths = [workshop, *(os.path.join(root, name) for root, _, names in os.walk(workshop) for name in names)]
     times = []
     for path in paths:
-        with contextlib.suppress(OSError):  # renamed or removed meanwhile
+        with contextlib.suppress(OSError):  # renamed or removed in the meantime
             times.append(os.lstat(path).st_mtime)
     return max(times, default=float("inf"))
 
 
 def _flush_folder(folder: str) -> None:
-    """Flushes the names in a folder to the disk, or says once that it cannot be done there."""
+    """Flush the names in a folder to the disk, or report once that this is not possible there."""
     if os.name == "nt":  # Windows cannot open a folder to flush it
         return
     try:

@@ -1,4 +1,4 @@
-"""Weights in files, as MindSpore and safetensors write them. Never through pickle."""
+"""Weights in files, in the formats of MindSpore and safetensors. Pickle is never used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .parameters import Arrays, as_tensor
 __all__ = ["FORMATS", "check_format", "load", "save"]
 
 FORMATS = (".ckpt", ".safetensors")
-_PIECE = 1 << 29  # bytes: a message must stay below 2 GB, and MindSpore cuts there
+_PIECE = 1 << 29  # bytes: a message must stay below 2 GB, and MindSpore splits arrays here
 _SAFETENSORS_KINDS = {
     "bool": "BOOL",
     "bfloat16": "BF16",
@@ -26,11 +26,11 @@ _SAFETENSORS_KINDS = {
     **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
     **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
 }
-_COMPLEX = "/real and imaginary"  # a `.ckpt` holds no complex numbers: MindSpore writes such a file and cannot read it
+_COMPLEX = "/real and imaginary"  # MindSpore writes a `.ckpt` with complex numbers but cannot read it
 
 
 def check_format(owner: str, path: str) -> None:
-    """Raises unless the ending of `path` names a format that can be written here."""
+    """Raise unless the ending of `path` names a format that can be written here."""
     ending = os.path.splitext(path)[1]
     if ending not in FORMATS:
         raise ValueError(f"{owner}: filepath must end in one of {FORMATS}, but got {path!r}")
@@ -39,7 +39,7 @@ def check_format(owner: str, path: str) -> None:
 
 
 def save(file: Any, arrays: Arrays, ending: str = ".ckpt") -> None:
-    """Writes `arrays` into a binary file, in the format that `ending` names, from the memory where they are."""
+    """Write `arrays` into a binary file, in the format that `ending` names, directly from their memory."""
     write = _write_safetensors if ending == ".safetensors" else _write_checkpoint
     try:
         write(file, arrays)
@@ -54,10 +54,10 @@ def save(file: Any, arrays: Arrays, ending: str = ".ckpt") -> None:
 
 
 def _write_checkpoint(file: Any, arrays: Arrays) -> None:
-    """Writes byte for byte what `mindspore.save_checkpoint` writes, which takes no file and leaves it at mode 0400.
+    """Write exactly what `mindspore.save_checkpoint` writes, which cannot write to a file object and leaves mode 0400.
 
-    A file is a sequence of messages, each of which ends with the content of an array: so that is written from where it
-    is. Those of one name in a row are one array.
+    A file is a sequence of messages. Each ends with the content of an array, which is therefore written from where it
+    is. Consecutive messages with the same name form one array.
     """
     for name, array in (_as_floats(*each) if each[1].dtype.kind == "c" else each for each in arrays.items()):
         kind = str(as_tensor(np.zeros(1, array.dtype)).dtype)
@@ -74,21 +74,21 @@ def _write_checkpoint(file: Any, arrays: Arrays) -> None:
 
 
 def _varint(number: int) -> bytes:
-    """A number as Protocol Buffers write a length: 7 bits a byte, the last ones first."""
+    """Encode a number as Protocol Buffers encode a length: 7 bits a byte, least significant first."""
     return bytes([number & 127 | 128]) + _varint(number >> 7) if number > 127 else bytes([number])
 
 
 def _write_safetensors(file: Any, arrays: Arrays) -> None:
-    """Writes the format of the package safetensors, which takes no file.
+    """Write the format of the package safetensors, which cannot write to a file object.
 
-    The length of a header as 8 bytes, the header as JSON, and the arrays, the largest elements first, so that each is
-    aligned. https://github.com/huggingface/safetensors
+    It consists of the header's length as 8 bytes, the header as JSON, and the arrays, largest elements first so that
+    each is aligned. https://github.com/huggingface/safetensors
     """
     header, end = {}, 0
     ordered = sorted(arrays.items(), key=lambda each: (-each[1].itemsize, each[0]))
     for name, array in ordered:
         if array.dtype.name not in _SAFETENSORS_KINDS:
-            raise OSError(f"{name!r} is of {array.dtype}, which a file of safetensors cannot hold; save a '.ckpt'")
+            raise OSError(f"{name!r} is of {array.dtype}, which a safetensors file cannot hold; save a '.ckpt'")
         offsets = end, (end := end + array.nbytes)
         header[name] = {
             "dtype": _SAFETENSORS_KINDS[array.dtype.name], "shape": array.shape, "data_offsets": offsets,
@@ -101,12 +101,12 @@ def _write_safetensors(file: Any, arrays: Arrays) -> None:
 
 
 def _bytes_of(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The bytes of an array, where they are if they lie in a row there."""
+    """Return the bytes of an array, without a copy if they are contiguous."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def load(path: str) -> Arrays:
-    """Reads what `save` wrote."""
+    """Read what `save` wrote."""
     if path.endswith(".safetensors"):
         try:
             content: Arrays = _safetensors().numpy.load_file(path)

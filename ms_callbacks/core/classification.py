@@ -1,8 +1,8 @@
-"""What a classifier's outputs and labels mean: which classes there are, which was predicted, and whether it was right.
+"""Interpret a classifier's outputs and labels: its classes, the predictions, and whether they are correct.
 
-The names of tasks are those of torchmetrics: `binary` (one output a sample), `multiclass` (the highest of several
+The names of tasks are those of torchmetrics: `binary` (one output per sample), `multiclass` (the highest of several
 outputs wins; labels are class numbers or one-hot) and `multilabel` (each of several outputs decides by itself).
-Whatever cannot be told from the loss function, the outputs and the labels of one batch is refused, never guessed.
+Whatever cannot be determined from the loss function, the outputs and the labels of one batch is refused, never guessed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Array = np.ndarray[Any, Any]
 
 BINARY, MULTICLASS, MULTILABEL = "binary", "multiclass", "multilabel"
 
-# What the outputs are for each loss function of MindSpore's; those that an installed version lacks are left out.
+# What the outputs are for each of MindSpore's loss functions; those that the installed version lacks are omitted.
 _LOGITS, _PROBABILITIES, _SOFTMAX, _DISTANCE = "logits", "probabilities", "softmax", "distance"
 _LOSSES = {
     _LOGITS: ("BCEWithLogitsLoss", "MultiLabelSoftMarginLoss"),
@@ -53,12 +53,12 @@ _LOSSES = {
     ),
 }
 _KINDS = {one: kind for kind, names in _LOSSES.items() for one in classes_of_nn(names)}
-# How far a row of float16 shares may sum from 1.
+# How far the sum of a row of float16 shares may differ from 1.
 _TOLERANCE = 5e-3
 
 
 def loss_kind(loss: Any) -> Optional[str]:
-    """What the outputs are to a loss function, or to the one loss of MindSpore's in a cell; `None` where unknown."""
+    """Return what the outputs are to a loss function, or to MindSpore's one loss in a cell; `None` if unknown."""
     if not isinstance(loss, nn.Cell):
         return None
     found = {kind for _, cell in loss.cells_and_names() for known, kind in _KINDS.items() if isinstance(cell, known)}
@@ -66,15 +66,15 @@ def loss_kind(loss: Any) -> Optional[str]:
 
 
 def usual_threshold(kind: Optional[str]) -> Optional[float]:
-    """What an output must exceed to be a yes under a kind of loss function; `None` where that cannot be told."""
+    """Return what an output must exceed to mean yes under a kind of loss function; `None` if unknown."""
     return {_LOGITS: 0.0, _PROBABILITIES: 0.5}.get(kind or "")
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a classifier is trained for.
+    """The kind of classification that a network is trained for.
 
-    `outputs` is the number of outputs for a sample, `threshold` what one must exceed to be a yes; `None` where the
+    `outputs` is the number of outputs per sample, `threshold` the value above which one means yes; `None` if the
     highest output wins.
     """
 
@@ -85,13 +85,13 @@ class Task:
 
     @property
     def classes(self) -> int:
-        """How many classes there are; one output tells two apart."""
+        """The number of classes; a single output distinguishes two."""
         return 2 if self.kind == BINARY else self.outputs
 
     def predictions(self, scores: Array) -> Array:
-        """The predicted class of each sample, (n,); for several labels, a 0 or 1 for each, (n, classes).
+        """Return the predicted class of each sample, (n,); for multi-label, a 0 or 1 for each label, (n, classes).
 
-        On a tie, the first class; an output at the threshold is a no.
+        On a tie, the first class wins; an output exactly at the threshold means no.
         """
         if self.kind == MULTICLASS:
             return np.asarray(scores.argmax(axis=1))
@@ -99,7 +99,7 @@ class Task:
         return yes.reshape(-1) if self.kind == BINARY else yes
 
     def log_probabilities(self, scores: Array) -> Array:
-        """The logarithm of each class's probability, (n, classes) in float64, of one class for each sample."""
+        """Return the logarithm of each class's probability, (n, classes) in float64, for single-label tasks."""
         scores = scores.astype(np.float64)
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):  # infinite logits make NaN, as they should
             if self.kind == MULTICLASS:
@@ -112,12 +112,12 @@ class Task:
             return np.concatenate([-np.logaddexp(0, scores), -np.logaddexp(0, -scores)], axis=1)
 
     def right(self, scores: Array, labels: Array) -> Array:
-        """Whether each sample is right, (n,); of several labels, whether each is, (n, classes). NaN is wrong."""
-        nan = np.isnan(scores)  # of which a comparison makes a plausible class
+        """Return whether each sample is correct, (n,); for multi-label, each label, (n, classes). NaN is wrong."""
+        nan = np.isnan(scores)  # a comparison would turn it into a plausible class
         return np.asarray((self.predictions(scores) == labels) & ~(nan if self.kind == MULTILABEL else nan.any(axis=1)))
 
     def labels(self, owner: str, labels: Array, samples: int) -> Array:
-        """The labels as whole numbers, (n,); for several labels (n, classes). Raises where they do not fit."""
+        """Return the labels as whole numbers, (n,); for multi-label (n, classes). Raise if they do not fit."""
         per_sample = labels.shape in ((samples,), (samples, 1))
         if self.kind != MULTICLASS:
             if not (per_sample if self.kind == BINARY else labels.shape == (samples, self.outputs)):
@@ -129,21 +129,21 @@ class Task:
                 raise _misfit(owner, labels, samples, self)
             return _hottest(owner, labels)
         if labels.dtype.kind not in "iub":
-            raise _regression(owner, labels, "a class is a whole number; cast labels to int32 where they are classes")
+            raise _regression(owner, labels, "a class is a whole number; cast labels to int32 if they are classes")
         numbers = labels.reshape(-1).astype(np.int64)
         check_class_numbers(owner, numbers, self.outputs)
         return numbers
 
 
 class ClassReader:
-    """Reads the outputs and labels of a classifier, batch by batch; the first batch tells what they mean.
+    """Read the outputs and labels of a classifier batch by batch; the first batch determines what they mean.
 
     Args:
-        owner: whose errors it raises.
-        output: which of the network's outputs holds the scores of the classes; `None` for the obvious one.
-        threshold: what an output must exceed to be a yes; `None` where the loss function tells.
-        task: what the network is trained for; `None` where the batch tells.
-        multilabel: whether its owner can make use of samples that have several labels.
+        owner: the name for error messages.
+        output: which of the network's outputs holds the class scores; `None` for the obvious one.
+        threshold: the value above which an output means yes; `None` if the loss function determines it.
+        task: what the network is trained for; `None` if the batch determines it.
+        multilabel: whether the owner supports samples with several labels.
     """
 
     def __init__(
@@ -157,14 +157,14 @@ class ClassReader:
         self.forget()
 
     def forget(self) -> None:
-        """Forgets what the first batch told, before a network that may be another."""
+        """Forget what the first batch determined, before a network that may be a different one."""
         self.task: Optional[Task] = None
         self.place: Place = self._given
 
     def read(self, output: Any, labels: Any, loss: Optional[str], names: int = 0) -> tuple[Task, Array, Array]:
-        """What the task is, the scores of shape (n, outputs), and the labels as whole numbers.
+        """Return the task, the scores of shape (n, outputs), and the labels as whole numbers.
 
-        `loss` is what `loss_kind` returned, `names` how many classes have been named, 0 where none has.
+        `loss` is the result of `loss_kind`, `names` the number of named classes, 0 if none are named.
         """
         labels = as_array(labels)
         if self._given is None and self.task is None:
@@ -174,7 +174,7 @@ class ClassReader:
             self.task = self._told(scores, labels, loss)
         if scores.shape[1] != self.task.outputs:
             raise ValueError(
-                f"{self._owner}: the network gives {scores.shape[1]} outputs a sample, but gave {self.task.outputs} "
+                f"{self._owner}: the network gives {scores.shape[1]} outputs per sample, but gave {self.task.outputs} "
                 f"before"
             )
         return self.task, scores, self.task.labels(self._owner, labels, len(scores))
@@ -189,15 +189,15 @@ class ClassReader:
         if task.kind == MULTICLASS:
             if self._threshold is not None:
                 raise ValueError(
-                    f"{self._owner}: threshold is for one output, or for several labels a sample, but this network "
-                    f"tells {outputs} classes apart by the highest output; leave threshold out"
+                    f"{self._owner}: threshold is for a single output, or for several labels per sample, but this "
+                    f"network distinguishes {outputs} classes by the highest output; leave threshold out"
                 )
             sums_to_one = np.allclose(scores.astype(np.float64).sum(axis=1), 1, atol=_TOLERANCE)
             return Task(task.kind, outputs, None, loss == _PROBABILITIES or (in_range and bool(sums_to_one)))
         if task.kind == MULTILABEL and not self._multilabel:
             raise ValueError(
-                f"{self._owner}: needs one class a sample, but these have several labels at once (multi-label); leave "
-                f"{self._owner} out, and give the Model metrics such as Precision('multilabel')"
+                f"{self._owner}: needs one class per sample, but these have several labels at once (multi-label); "
+                f"leave {self._owner} out, and give the Model metrics such as Precision('multilabel')"
             )
         threshold = self._decided(loss)
         is_probability = loss == _PROBABILITIES or (loss != _LOGITS and in_range and 0 < threshold < 1)
@@ -214,7 +214,7 @@ class ClassReader:
                 )
             return BINARY
         if self._asked == BINARY and outputs > 2:
-            raise ValueError(f"{self._owner}: task='binary' needs one output, or two, but the network has {outputs}")
+            raise ValueError(f"{self._owner}: task='binary' needs one or two outputs, but the network has {outputs}")
         if self._asked is not None:
             return MULTICLASS if self._asked == BINARY else self._asked
         if labels.shape != (samples, outputs) or not _is_zero_one(labels) or loss == _SOFTMAX:
@@ -224,7 +224,7 @@ class ClassReader:
         if self._multilabel and loss in (_LOGITS, _PROBABILITIES):
             raise ValueError(
                 f"{self._owner}: every sample of the first batch has exactly one label, and the loss function allows "
-                f"several; pass task='multiclass' where the highest output wins, or task='multilabel' where each "
+                f"several; pass task='multiclass' if the highest output wins, or task='multilabel' if each "
                 f"output decides by itself"
             )
         return MULTICLASS
@@ -237,17 +237,17 @@ class ClassReader:
             return usual
         if loss == _DISTANCE:
             raise ValueError(
-                f"{self._owner}: the loss function is one for regression; where the labels 0 and 1 are classes after "
+                f"{self._owner}: the loss function is one for regression; if the labels 0 and 1 are classes after "
                 f"all, pass threshold=0.5, above which an output means 1"
             )
         raise ValueError(
-            f"{self._owner}: cannot tell from the loss function what an output means; pass threshold=0.0 where outputs "
-            f"are logits, or threshold=0.5 where they are probabilities"
+            f"{self._owner}: cannot tell from the loss function what an output means; pass threshold=0.0 if outputs "
+            f"are logits, or threshold=0.5 if they are probabilities"
         )
 
 
 def check_class_numbers(owner: str, labels: Array, classes: Optional[int]) -> None:
-    """Raises where a label is no class; `classes` is `None` where nothing is known of the network yet."""
+    """Raise if a label is not a class; `classes` is `None` if nothing is known about the network yet."""
     wrong = labels[(labels < 0) | (labels >= (np.inf if classes is None else classes))]
     if not wrong.size:
         return
@@ -260,10 +260,10 @@ def check_class_numbers(owner: str, labels: Array, classes: Optional[int]) -> No
 
 
 def score_rows(owner: str, scores: Array) -> Array:
-    """A network's output with a row for each sample, (n, outputs); raises where it holds no scores of classes."""
+    """Return a network's output with one row per sample, (n, outputs); raise if it does not hold class scores."""
     if scores.dtype.kind != "f":
         raise ValueError(
-            f"{owner}: needs the scores of the classes, which are floats, but the network gives {scores.dtype} of "
+            f"{owner}: needs the class scores, which are floats, but the network gives {scores.dtype} of "
             f"shape {scores.shape}"
         )
     if scores.ndim == 1:
@@ -278,7 +278,7 @@ def score_rows(owner: str, scores: Array) -> Array:
 
 
 def _fits(part: Any, labels: Array, names: int) -> bool:
-    """Whether a part of a network's outputs can be the scores for these labels."""
+    """Return whether a part of a network's outputs can be the scores for these labels."""
     scores = as_array(part)
     if scores.dtype.kind != "f" or scores.ndim not in (1, 2) or labels.ndim not in (1, 2):
         return False
@@ -305,14 +305,14 @@ def _check_zero_one(owner: str, labels: Array, outputs: int) -> None:
     if labels.dtype.kind == "f" and (wrong != np.round(wrong)).any():
         raise _regression(owner, labels, f"the labels of {_many(outputs)} must be 0 or 1")
     raise ValueError(
-        f"{owner}: the labels of {_many(outputs)} must be 0 or 1, but hold {wrong[0]:g}; where they are -1 and 1, make "
-        f"-1 a 0; where they count classes, give the network an output for each; regression is not classification, and "
+        f"{owner}: the labels of {_many(outputs)} must be 0 or 1, but hold {wrong[0]:g}; if they are -1 and 1, replace "
+        f"-1 by 0; if they count classes, give the network one output per class; regression is not classification, and "
         f"cannot be read"
     )
 
 
 def _hottest(owner: str, labels: Array) -> Array:
-    """The class of each one-hot row, or of one that is smoothed or mixed: the highest share, on a tie the first."""
+    """Return the class of each row that is one-hot, smoothed or mixed: the highest share, on a tie the first."""
     shares = labels.astype(np.float64)
     sums = shares.sum(axis=1)
     wrong = ~np.isclose(sums, 1, atol=_TOLERANCE)
@@ -320,8 +320,8 @@ def _hottest(owner: str, labels: Array) -> Array:
         if _is_zero_one(labels):
             raise ValueError(
                 f"{owner}: labels of shape {labels.shape} must be one-hot, but a row holds {sums[wrong][0]:g} ones; "
-                f"where a sample may have several labels (multi-label), train with nn.BCEWithLogitsLoss, or say "
-                f"task='multilabel' where that is an argument"
+                f"if a sample may have several labels (multi-label), train with nn.BCEWithLogitsLoss, or pass "
+                f"task='multilabel' if that argument exists"
             )
         raise _regression(owner, labels, "labels of that shape must be one-hot, or shares that sum to 1")
     return np.asarray(shares.argmax(axis=1))

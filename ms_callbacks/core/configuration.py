@@ -1,4 +1,4 @@
-"""How a callback shows itself: its class and the arguments that it was given, as they would be typed."""
+"""The `repr` of a callback: its class and the arguments that it was given, as they would be typed."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ __all__ = ["configuration", "configuration_without", "parameters_of"]
 
 
 class _Short(reprlib.Repr):
-    """Values in a few characters, without reading what they hold: of a dataset its class, of a tensor its shape too."""
+    """Show values in a few characters without reading their content: datasets by class, tensors with their shape."""
 
     def __init__(self) -> None:
         super().__init__()
         self.maxstring = self.maxother = 100
 
     def repr_instance(self, x: Any, level: int) -> str:
-        """A number, a path, a callback or a function as it would be typed; anything else by its class."""
+        """Show numbers, paths, callbacks and functions as they would be typed, and anything else by its class."""
         try:
             if x is None or isinstance(x, (bytes, numbers.Number, os.PathLike)) or hasattr(type(x), "on_train_begin"):
                 return super().repr_instance(x.item() if hasattr(x, "item") else x, level)
             shape = f" {tuple(x.shape)}" if hasattr(x, "shape") else ""
             return str(getattr(x, "__qualname__", f"<{type(x).__name__}{shape}>"))
-        except Exception:  # of an object that cannot be asked
+        except Exception:  # the object's attributes raise
             return f"<{type(x).__name__}>"
 
 
@@ -35,19 +35,19 @@ _SHORT = _Short()
 
 @reprlib.recursive_repr()
 def configuration(owner: Any) -> str:
-    """`EarlyStopping(monitor='acc', patience=3)`: the arguments that differ from their defaults, in their order."""
+    """Return `EarlyStopping(monitor='acc', patience=3)`: the arguments that differ from their defaults, in order."""
     return configuration_without(owner, ())
 
 
 def configuration_without(owner: Any, left_out: Collection[str]) -> str:
-    """The configuration without some of the arguments, by name."""
+    """Return the configuration without some of the arguments, by name."""
     shown = {}
     for parameter in parameters_of(type(owner)):
         if parameter.name in left_out:
             continue
         try:
             value = getattr(owner, parameter.name)
-        except Exception:  # a class of a user's need not keep an argument under its name
+        except Exception:  # a user's class need not keep an argument under its name
             continue
         if parameter.name not in shown and not _is_same(value, parameter.default):
             shown[parameter.name] = f"{parameter.name}={_SHORT.repr(value)}"
@@ -55,7 +55,7 @@ def configuration_without(owner: Any, left_out: Collection[str]) -> str:
 
 
 def parameters_of(cls: type) -> Iterator[inspect.Parameter]:
-    """The named parameters of a class; where it takes any, as `**kwargs`, those of the class before it too."""
+    """Return a class's named parameters; if it takes `**kwargs`, those of its base class too."""
     for each in cls.__mro__:
         if "__init__" not in vars(each):
             continue
@@ -68,7 +68,7 @@ def parameters_of(cls: type) -> Iterator[inspect.Parameter]:
 def _is_same(value: Any, default: Any) -> bool:
     try:
         if isinstance(default, str) and isinstance(value, str) and os.path.isabs(value):
-            return value == os.path.abspath(default)  # a path, which is kept in full
+            return value == os.path.abspath(default)  # a path, which is stored as an absolute path
         return value is default or bool(value == default)
-    except Exception:  # as of an array, whose elements are compared one by one
+    except Exception:  # for example an array, which compares element by element
         return False

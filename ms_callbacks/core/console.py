@@ -1,12 +1,13 @@
-"""Lines for the user to read: logged to `ms_callbacks`, and printed, above a progress bar where there is one.
+"""Print lines for the user: logged to `ms_callbacks` and printed, above the progress bar if there is one.
 
-`logging.getLogger("ms_callbacks")` is an ordinary logger of level INFO. It comes with one handler, which prints the
-bare lines to `sys.stdout` as it is at that moment, and does not propagate, so that nothing is shown twice whatever
-`logging.basicConfig` has set up. A handler that is added gets the lines too; `setLevel(logging.WARNING)` silences them;
-`handlers.clear()` and `propagate = True` hand them over to the application's own logging. Where the logger has a
-handler before this package is imported, that one stays the only one.
+`logging.getLogger("ms_callbacks")` is an ordinary logger of level INFO. It has one handler, which prints the bare lines
+to the current `sys.stdout`, and it does not propagate, so nothing is shown twice whatever `logging.basicConfig` has set
+up. A handler that is added receives the lines too; `setLevel(logging.WARNING)` silences them; `handlers.clear()` and
+`propagate = True` pass them to the application's own logging. If the logger already has a handler when this package is
+imported, no other is added.
 
-A stream that fails never ends a run: what it cannot encode is escaped, and what it does not take is lost.
+A failing stream never ends a run: characters that it cannot encode are escaped, and text that it does not accept is
+lost.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _logger = logging.getLogger("ms_callbacks")
 
 
 class SafeStream:
-    """A stream that `write` and `flush` never raise on; else the one that it is made with."""
+    """A wrapper around a stream whose `write` and `flush` never raise."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -39,17 +40,17 @@ class SafeStream:
     __hash__ = None  # type: ignore[assignment]
 
     def isatty(self) -> bool:
-        """Whether it is a terminal."""
-        with contextlib.suppress(AttributeError, ValueError):  # no stream at all, or one that is closed
+        """Return whether the stream is a terminal."""
+        with contextlib.suppress(AttributeError, ValueError):  # no stream at all, or a closed one
             return bool(self._stream.isatty())
         return False
 
     def write(self, text: str) -> None:
-        """Writes what can be written of a text."""
+        """Write as much of a text as possible."""
         self._try(lambda: self._write(text))
 
     def flush(self) -> None:
-        """Flushes, where that is possible."""
+        """Flush, if possible."""
         self._try(lambda: self._stream.flush())
 
     def _write(self, text: str) -> None:
@@ -65,11 +66,11 @@ class SafeStream:
         except OSError as error:
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 self._drop_pending(is_for_good=error.errno == errno.EPIPE)
-        except Exception:  # a stream of anybody's: closed, absent, or broken in a way of its own
+        except Exception:  # an arbitrary stream: closed, absent, or broken in its own way
             pass
 
     def _drop_pending(self, is_for_good: bool) -> None:
-        """Discards what the stream still holds, else Python would fail to write it at exit, with status 120."""
+        """Discard what the stream still holds; otherwise Python would fail to write it at exit, with status 120."""
         number = self._stream.fileno()
         kept, nothing = os.dup(number), os.open(os.devnull, os.O_WRONLY)
         is_inheritable = os.get_inheritable(number)
@@ -77,14 +78,14 @@ class SafeStream:
             os.dup2(nothing, number, is_inheritable)
             self._stream.flush()
         finally:
-            if not is_for_good:  # a disk may be full for a while
+            if not is_for_good:  # a full disk may be temporary
                 os.dup2(kept, number, is_inheritable)
             os.close(kept)
             os.close(nothing)
 
 
 def print_line(line: str, file: Any = None) -> None:
-    """Prints a line as `print` does, and raises nothing where that fails."""
+    """Print a line like `print`, but never raise."""
     stream = SafeStream(sys.stdout if file is None else file)
     stream.write(f"{line}\n")
     stream.flush()
@@ -94,10 +95,10 @@ _printer: Callable[[str], None] = print_line
 
 
 class _Printer(logging.Handler):
-    """Prints the lines, above a progress bar where there is one."""
+    """A handler that prints the lines, above a progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Prints a line."""
+        """Print a line."""
         try:
             _printer(record.getMessage())
         except Exception:
@@ -112,8 +113,8 @@ if _logger.level == logging.NOTSET:
 
 
 def emit(line: str, file: Any = None) -> None:
-    """Logs a line, or prints it to `file` where one is given; of several processes, the first alone."""
-    from . import distributed  # which imports MindSpore: a command that only answers --help does without
+    """Log a line, or print it to `file` if given; with several processes, only the first does."""
+    from . import distributed  # imports MindSpore, which a command that only answers --help does not need
 
     if not distributed.is_first():
         return
@@ -124,21 +125,21 @@ def emit(line: str, file: Any = None) -> None:
 
 
 def set_printer(printer: Callable[[str], None] = print_line) -> None:
-    """Lets something else print the lines; without an argument, `print_line` again."""
+    """Have another function print the lines; without an argument, use `print_line` again."""
     global _printer
     _printer = printer
 
 
 def known(number: Optional[int]) -> str:
-    """The number, or a dash where it is not known."""
+    """Return the number as text, or a dash if it is unknown."""
     return "-" if number is None else str(number)
 
 
 def counted(number: int, noun: str) -> str:
-    """The number with its noun: `1 epoch`, `3 epochs`."""
+    """Return the number with its noun: `1 epoch`, `3 epochs`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def in_a_row(number: int) -> str:
-    """How often something has happened without a break: `once`, `3 times in a row`."""
+    """Return how often something has happened in a row: `once`, `3 times in a row`."""
     return "once" if number == 1 else f"{number} times in a row"

@@ -1,10 +1,11 @@
-"""Several processes that train one network: what they decide together, and what the first alone does.
+"""Several processes that train one network: what they decide together, and what only the first does.
 
-A process that decides by its own shard of the data stops alone, and the others wait for it for ever. So whatever
-decides something is reduced over all ranks first. Every rank has the same callbacks and comes here at the same places.
+A process that decides by its own shard of the data stops alone, and the others wait for it forever. Everything that
+drives a decision is therefore reduced over all ranks first. Every rank has the same callbacks and reaches this code at
+the same points.
 
-The first prints and writes: that of rank 0, or, where a pipeline cuts the network into stages, the first of the last
-stage, for there alone is the loss.
+The first process prints and writes. It is rank 0 or, if a pipeline splits the network into stages, the first rank of
+the last stage, because only that stage has the loss.
 """
 
 from __future__ import annotations
@@ -39,17 +40,17 @@ _LONG = 10  # seconds
 
 
 def count() -> int:
-    """How many processes train together; 1 where `mindspore.communication.init` was not called."""
+    """Return how many processes train together; 1 if `mindspore.communication.init` was not called."""
     return int(communication.get_group_size()) if communication.GlobalComm.INITED else 1
 
 
 def is_first() -> bool:
-    """Whether this is the process that prints and writes."""
+    """Return whether this is the process that prints and writes."""
     return place() == _first()
 
 
 def has_loss() -> bool:
-    """Whether the steps of this process give the loss."""
+    """Return whether the steps of this process return the loss."""
     return place() >= _first()
 
 
@@ -59,19 +60,19 @@ def _first() -> int:
 
 
 def place() -> int:
-    """The rank of this process, from 0."""
+    """Return the rank of this process, from 0."""
     return int(communication.get_rank()) if communication.GlobalComm.INITED else 0
 
 
 def total(values: Sequence[float]) -> list[float]:
-    """The sums of the values over all ranks, the same on each, in single precision."""
+    """Return the sums of the values over all ranks, the same on each, in single precision."""
     if count() == 1:
         return [float(value) for value in values]
     return [float(value) for value in sums(np.array(values, np.float32))]
 
 
 def mean(values: Sequence[float], weight: float) -> list[float]:
-    """The means of the values over all ranks, each rank by its weight; NaN where a value of any rank is."""
+    """Return the means of the values over all ranks, weighted by rank; NaN if a value of any rank is NaN."""
     if count() == 1:
         return list(values)
     own = [value * weight if weight else 0.0 for value in values]
@@ -80,36 +81,36 @@ def mean(values: Sequence[float], weight: float) -> list[float]:
 
 
 def from_first(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The array as the first rank has it."""
+    """Return the first rank's array."""
     return array if count() == 1 else _joined(array if is_first() else np.zeros_like(array))
 
 
 def gathered(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The arrays of all ranks, stacked."""
+    """Return the arrays of all ranks, stacked."""
     slots = np.zeros((count(), *array.shape), array.dtype)
     slots[place()] = array
     return slots if count() == 1 else _joined(slots)
 
 
 def gathered_texts(text: str) -> list[str]:
-    """The texts of all ranks, in their order."""
+    """Return the texts of all ranks, in order."""
     own = np.frombuffer(text.encode(), np.uint8)
-    longest = int(gathered(np.array([own.size], np.float32)).max())  # which is exact up to 16 MB
+    longest = int(gathered(np.array([own.size], np.float32)).max())  # exact up to 16 MB
     rows = gathered(np.pad(own, (0, longest - own.size)))
     return [row.tobytes().rstrip(b"\0").decode() for row in rows]
 
 
 def _joined(own: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The sum over all ranks of arrays of which one at most is not 0 at any place: to the last bit."""
+    """Return the exact sum over all ranks of arrays of which at most one is not 0 at any position."""
     if own.dtype.kind == "f" and own.itemsize <= 4:
         return sums(own).astype(own.dtype)
-    # As bytes, each as a float: a CPU sums neither integers nor other kinds over ranks.
+    # As bytes, each as a float: a CPU sums neither integers nor other types over ranks.
     summed = sums(np.frombuffer(own.tobytes(), np.uint8).astype(np.float32))
     return np.frombuffer(summed.astype(np.uint8).tobytes(), own.dtype).reshape(own.shape)
 
 
 def do_once(owner: str, action: Callable[[], None]) -> None:
-    """Lets the first rank do something, and the others wait for it; where it fails, it fails on all."""
+    """Have the first rank do something while the others wait; if it fails, it fails on all."""
     error: Optional[Exception] = None
     if is_first():
         began = time.monotonic()
@@ -121,15 +122,15 @@ def do_once(owner: str, action: Callable[[], None]) -> None:
         if count() > 1 and waited > _LONG:
             logging.getLogger("ms_callbacks").info(
                 f"{owner}: the other processes have waited {waited:.0f} s for the first; MindSpore ends those that "
-                f"wait longer than HCCL_EXEC_TIMEOUT on Ascend (1836 s where it is not set), or MS_CPU_COMM_OP_TIMEOUT "
+                f"wait longer than HCCL_EXEC_TIMEOUT on Ascend (1836 s unless set), or MS_CPU_COMM_OP_TIMEOUT "
                 f"on a CPU (30 s)"
             )
     if total([error is not None])[0]:
-        raise error or OSError(f"{owner}: failed on the first rank; its log says why")
+        raise error or OSError(f"{owner}: failed on the first rank; see its log for the reason")
 
 
 def do_together(owner: str, action: Callable[[], _T]) -> _T:
-    """Lets every rank do something, and returns what came of it here; where it fails on one, it fails on all."""
+    """Have every rank do something, and return this rank's result; if it fails on one, it fails on all."""
     error: Optional[Exception] = None
     try:
         result = action()
@@ -137,16 +138,16 @@ def do_together(owner: str, action: Callable[[], _T]) -> _T:
         error = caught
     failed = np.flatnonzero(gathered(np.array([error is not None], np.float32)))
     if failed.size:
-        raise error or RuntimeError(f"{owner}: failed on {_named(failed)}, whose log says why")
+        raise error or RuntimeError(f"{owner}: failed on {_named(failed)}; see its log for the reason")
     return result
 
 
 def _named(ranks: Iterable[int]) -> str:
-    """`process 1 and 3`."""
+    """Return `process 1 and 3`."""
     return f"process {' and '.join(map(str, ranks))}"
 
 
 def sums(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The sum of an array of floats over all ranks."""
+    """Return the sum of an array of floats over all ranks."""
     summed: np.ndarray[Any, Any] = ops.AllReduce()(Tensor(array)).asnumpy()
     return summed

@@ -1,4 +1,4 @@
-"""Fonts for what matplotlib's own has no glyphs for, such as class names in Chinese, within one figure alone."""
+"""Choose fonts for characters that matplotlib's own font lacks, such as Chinese class names, within one figure only."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .console import emit
 
 __all__ = ["choose_fonts"]
 
-# Some of the fonts that systems come with, tried before all others, which are opened one by one.
+# Fonts that systems commonly have; tried before all others, each of which must be opened.
 _LIKELY = ("cjk", "han sans", "hei", "song", "pingfang", "gothic", "nanum", "noto", "unifont", "arial unicode")
-# Of these the glyphs are not those of the characters that they stand for.
+# Fonts whose glyphs do not show the characters themselves.
 _NOT_FOR_TEXT = ("cm", "stix", "last resort", "dejavu math")
 _IN_CJK_FONTS = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "FULLWIDTH", "IDEOGRAPHIC", "BOPOMOFO")
 
 
 def choose_fonts(drawn: Any) -> None:
-    """Lets each text of a figure fall back on fonts that have its characters; says which to install where none has.
+    """Give each text of a figure fallback fonts for its characters; if none has them, say which font to install.
 
-    Texts are drawn as they are: a dollar sign in a name begins no formula.
+    Texts are drawn literally: a dollar sign in a name does not start a formula.
     """
     from matplotlib.font_manager import findfont, get_font
     from matplotlib.text import Text
@@ -41,7 +41,7 @@ def choose_fonts(drawn: Any) -> None:
 
 @functools.lru_cache(maxsize=1000)
 def families_with(characters: frozenset[str]) -> tuple[str, ...]:
-    """The families that together have the most of these characters; says so where that is not all of them."""
+    """Return the families that together have the most of these characters; report it if some are missing."""
     chosen: list[str] = []
     lacking = set(characters)
     for family, font in _fonts():
@@ -61,19 +61,19 @@ def _lacking(font: Any, characters: Iterable[str]) -> set[str]:
 
 
 def _fonts() -> Iterator[tuple[str, Any]]:
-    """The fonts that can draw text, each with its family, the likely ones first."""
+    """Return the fonts that can draw text, each with its family, likely ones first."""
     from matplotlib.font_manager import findSystemFonts, fontManager, get_font
 
-    # matplotlib keeps a list of fonts between processes, in which those that were installed since are not.
+    # matplotlib caches its list of fonts between processes, so recently installed fonts are missing from it.
     for path in set(findSystemFonts()).difference(entry.fname for entry in fontManager.ttflist):
-        with contextlib.suppress(Exception):  # a file that is none
+        with contextlib.suppress(Exception):  # not a font file
             fontManager.addfont(path)
-    entries: dict[str, Any] = {}  # by family, the one that is closest to a regular face
+    entries: dict[str, Any] = {}  # by family, the closest to a regular face
     for entry in fontManager.ttflist:
         if not entry.name.lower().startswith(_NOT_FOR_TEXT):
             entries[entry.name] = min(entries.get(entry.name, entry), entry, key=_strangeness)
     for family in sorted(entries, key=lambda family: (_unlikeliness(family), _strangeness(entries[family]), family)):
-        with contextlib.suppress(Exception):  # a file that is gone, or that FreeType cannot read
+        with contextlib.suppress(Exception):  # removed, or unreadable for FreeType
             font = get_font(entries[family].fname)
             if font.scalable:
                 yield family, font
@@ -95,4 +95,4 @@ def _tell(lacking: str) -> None:
     names = [unicodedata.name(each, "") for each in lacking]
     kind = "Noto Sans CJK (fonts-noto-cjk)" if any(each.startswith(_IN_CJK_FONTS) for each in names) else "Noto Sans"
     shown = lacking if len(lacking) <= 20 else f"{lacking[:20]}..."
-    emit(f"matplotlib: finds no font with {shown}, which are boxes in the picture; install one, such as {kind}")
+    emit(f"matplotlib: finds no font with {shown}, shown as boxes in the picture; install one, such as {kind}")

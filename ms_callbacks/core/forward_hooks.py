@@ -1,10 +1,10 @@
-"""Looks inside a network while one batch runs through it, and leaves no trace.
+"""Look inside a network while one batch runs through it, and leave no trace.
 
-In GRAPH mode MindSpore compiles forward hooks (2.8 to 2.10, where 2.8 and 2.9 compile the next step again) or ignores
-them (2.0). What works everywhere is to run the batch in PYNATIVE mode with evaluation flags and a function in front of
-each cell's `construct`, and to give back what the cells held before: attributes, flags, parameters and statistics, all
-of which a network may write in its forward pass. Weights, random state and later losses are then what they would have
-been.
+In GRAPH mode MindSpore compiles forward hooks (2.8 to 2.10, where 2.8 and 2.9 recompile the next step) or ignores them
+(2.0). What works everywhere is to run the batch in PYNATIVE mode with evaluation flags and a wrapper around each cell's
+`construct`, and then to restore what the cells held before: attributes, flags, parameters and statistics, all of which
+a network may write in its forward pass. Weights, random state and later losses are then what they would have been
+otherwise.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ __all__ = [
     "untouched",
 ]
 
-# What a normalisation by running statistics calls them, MindSpore's and those of its `mint`.
+# The attribute names of running statistics in normalisation layers of MindSpore and of its `mint`.
 _STATISTICS = ("moving_mean", "moving_variance", "running_mean", "running_var")
 
 Seer = Callable[[str, nn.Cell, tuple[Any, ...], Any], None]
 
 
 def layers_of(network: nn.Cell) -> dict[str, nn.Cell]:
-    """The layers by name: cells without cells of their own, or with parameters of their own."""
+    """Return the layers by name: cells without inner cells, or with parameters of their own."""
     cells = network.cells_and_names()
     return {
         name or type(network).__name__: cell for name, cell in cells if not cell.name_cells() or own_parameters(cell)
@@ -51,7 +51,7 @@ def layers_of(network: nn.Cell) -> dict[str, nn.Cell]:
 
 
 def tensors_in(values: Any) -> Iterator[Tensor]:
-    """The tensors that a layer takes or gives, in order: one, or those of tuples, lists and dictionaries."""
+    """Return the tensors among a layer's inputs or outputs, in order, including those in lists and dictionaries."""
     if isinstance(values, Tensor):
         yield values
     elif isinstance(values, (tuple, list, Mapping)):
@@ -60,12 +60,12 @@ def tensors_in(values: Any) -> Iterator[Tensor]:
 
 
 def first_tensor(values: Any) -> Optional[Tensor]:
-    """The first of the tensors; `None` where there is none."""
+    """Return the first of the tensors; `None` if there is none."""
     return next(tensors_in(values), None)
 
 
 def statistics_of(cell: nn.Cell) -> list[Tensor]:
-    """The running statistics that a cell normalises by, such as BatchNorm's; none for all others."""
+    """Return the running statistics that a cell normalises by, such as BatchNorm's; empty for all other cells."""
     held = own_tensors(cell)
     return [held[name] for name in _STATISTICS if held.get(name) is not None]
 
@@ -80,14 +80,14 @@ def observe(
     training: bool = False,
     batch_statistics: bool = False,
 ) -> None:
-    """Runs one batch and calls `see(name, cell, inputs, output)` for each of `layers`, as each call of it ends.
+    """Run one batch and call `see(name, cell, inputs, output)` after each call of each of `layers`.
 
     Args:
-        network: the network; afterwards as it was.
-        inputs: what it takes by position.
-        layers: the cells to see, by name.
-        see: called with what a layer took, by position and then by keyword, and what its `construct` gave.
-        named: what the network takes by keyword.
+        network: the network; restored afterwards.
+        inputs: its positional inputs.
+        layers: the cells to watch, by name.
+        see: called with a layer's inputs, positional and then keyword, and the output of its `construct`.
+        named: the network's keyword inputs.
         training: as in `untouched`.
         batch_statistics: as in `untouched`.
 
@@ -95,7 +95,7 @@ def observe(
     """
     with untouched(network, inputs, named, training=training, batch_statistics=batch_statistics):
         for name, layer in layers.items():
-            vars(layer)["construct"] = _seen(name, layer, see)  # `untouched` takes it away
+            vars(layer)["construct"] = _seen(name, layer, see)  # removed by `untouched`
         network(*inputs, **(named or {}))
 
 
@@ -113,13 +113,13 @@ def _seen(name: str, layer: nn.Cell, see: Seer) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def untouched(network: nn.Cell, *others: Any, training: bool = False, batch_statistics: bool = False) -> Iterator[None]:
-    """PYNATIVE mode and evaluation flags for the block; afterwards all as it was, as `kept` keeps it.
+    """Run the block in PYNATIVE mode with evaluation flags, then restore everything, as `kept` does.
 
     Args:
         network: the network that runs.
-        others: what else is to be kept: cells that run too, such as a loss, and tensors, such as the batch.
-        training: leaves the flags alone, so that layers do what they do in a step.
-        batch_statistics: has BatchNorm normalise by the batch as in a step, and all else stay in evaluation mode.
+        others: what else to restore: other cells that run, such as a loss, and tensors, such as the batch.
+        training: leave the flags unchanged, so that layers behave as in a training step.
+        batch_statistics: have BatchNorm normalise by the batch as in a training step; all else is in evaluation mode.
     """
     jit = os.environ.get("MS_JIT")
     mode = ms.get_context("mode")
@@ -153,12 +153,12 @@ def untouched(network: nn.Cell, *others: Any, training: bool = False, batch_stat
 
 @contextlib.contextmanager
 def kept(*held: Any) -> Iterator[None]:
-    """Keeps all that cells hold, tensors and all random state over a block in which they run, whatever it writes.
+    """Restore all that cells hold, tensors and all random state after a block in which they run, whatever it writes.
 
-    That is what a network may change in its forward pass: parameters, statistics and buffers, its own attributes
-    (counters, flags, tensors), lists and dictionaries among them, and the states of MindSpore's, NumPy's and Python's
-    random numbers. A batch is a tensor that a network may write, as by `x += 1`. Only what has changed is written back,
-    into the memory that is there. What lies outside, as what a user's own hooks collect, is not seen.
+    That is everything that a network may change in its forward pass: parameters, statistics and buffers, its own
+    attributes (counters, flags, tensors), including lists and dictionaries, and the random states of MindSpore, NumPy
+    and Python. A batch is a tensor that a network may write to, for example by `x += 1`. Only what has changed is
+    written back, into the existing memory. Anything outside, such as what the user's own hooks collect, is not tracked.
     """
     inner = [each for cell in held if isinstance(cell, nn.Cell) for _, each in cell.cells_and_names()]
     attributes = [vars(cell) for cell in inner]
@@ -191,9 +191,9 @@ def _put_back(container: Any, content: Any) -> None:
 
 
 def _written(container: Any) -> Iterator[Tensor]:
-    """The tensors of a container that a pass could write, and that can be read."""
+    """Return the tensors of a container that a pass could write to and that can be read."""
     for value in container.values() if isinstance(container, dict) else container:
-        # A parameter without memory yet is not read, and of bfloat16 a CPU writes none.
+        # A parameter without memory yet is not read, and a CPU cannot write bfloat16.
         if isinstance(value, Tensor) and not value.has_init and -1 not in value.shape and not _is_fixed(value):
             yield value
 
@@ -203,7 +203,7 @@ def _is_fixed(tensor: Tensor) -> bool:
 
 
 def _random_state() -> Callable[[], None]:
-    """What gives back the states of all random numbers, as they are now."""
+    """Return a function that restores the current state of all random number generators."""
     give_back_mindspores = random_state()
     of_python, of_numpy = random.getstate(), np.random.get_state()
 
@@ -217,11 +217,12 @@ def _random_state() -> Callable[[], None]:
 
 @functools.cache
 def _settle_numpy() -> None:
-    """Gets a failure over with that would otherwise hit the user's network.
+    """Trigger, in advance, a failure that would otherwise hit the user's network.
 
     MindSpore 2.10 was built against NumPy 1: with NumPy 2, the first operator of a process that takes a number or a
-    tuple in PYNATIVE mode raises SystemError with a page of text, and none after it. Goes when MindSpore is mended.
-    Of several processes, one that has had the failure is not let go of when it ends, and msrun reports a failed job.
+    tuple in PYNATIVE mode raises SystemError with a page of text, and later ones do not. Remove when MindSpore is
+    fixed. With several processes this is skipped: a process in which it failed does not exit cleanly, and msrun reports
+    a failed job.
     """
     if distributed.count() > 1:
         return

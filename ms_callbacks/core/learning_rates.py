@@ -1,8 +1,8 @@
-"""The learning rates of optimizers: read without side effects, set without rebuilding them.
+"""The learning rates of optimizers: read without side effects, set without rebuilding the optimizer.
 
-MindSpore keeps a plain rate as a `Parameter`, a list or a schedule as a cell that looks the rate up by `global_step`,
-and parameter groups as a tuple of either, one entry a parameter. Where one group has a list or a schedule, the plain
-rates of the others stand in a cell too.
+MindSpore stores a plain rate as a `Parameter`, a list or a schedule as a cell that looks the rate up by `global_step`,
+and the rates of parameter groups as a tuple of either, with one entry per parameter. If one group has a list or a
+schedule, the plain rates of the others are in a cell too.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ __all__ = ["Rates", "shortest", "without_wrapper"]
 
 @functools.lru_cache(maxsize=1000)
 def shortest(value: Any) -> float:
-    """The shortest decimal that is the same 32-bit number: 0.01, not 0.009999999776482582."""
+    """Return the shortest decimal that is the same 32-bit number: 0.01, not 0.009999999776482582."""
     return float(str(np.float32(value)))
 
 
 def without_wrapper(optimizer: Any) -> Any:
-    """The optimizer that holds the rates: `nn.LARS` wraps another, and has a rate of 0 that nothing uses."""
+    """Return the optimizer that holds the rates: `nn.LARS` wraps another, and its own rate of 0 is unused."""
     return without_wrapper(optimizer.opt) if is_lars(optimizer) else optimizer
 
 
 class Rates:
-    """The distinct learning rates of one or several optimizers, one a parameter group at the most.
+    """The distinct learning rates of one or several optimizers, at most one per parameter group.
 
-    They stand in the order of the optimizers, and in the order in which each was given its parameter groups; groups
-    without a rate of their own share one.
+    They are in the order of the optimizers, and within each in the order in which it was given its parameter groups;
+    groups without a rate of their own share one.
     """
 
     def __init__(self, optimizers: Any) -> None:
@@ -58,46 +58,46 @@ class Rates:
 
     @property
     def of_each(self) -> list[Rates]:
-        """The rates of each optimizer."""
+        """Return the rates of each optimizer."""
         return [self] if len(self.optimizers) == 1 else [Rates(optimizer) for optimizer in self.optimizers]
 
     @property
     def parameters(self) -> list[Parameter]:
-        """The parameters that hold rates."""
+        """Return the parameters that hold rates."""
         return [source.parameter for source in self._sources if source.parameter is not None]
 
     @property
     def lists(self) -> list[tuple[Parameter, int]]:
-        """The parameters that hold a list of rates, each with the number of steps that its optimizer has done."""
+        """Return the parameters that hold a list of rates, each with the number of steps its optimizer has done."""
         return [(each.parameter, _steps_of(each.optimizer)) for each in self._sources if each.is_list]
 
     @property
     def is_dynamic(self) -> bool:
-        """Whether there is a list or a schedule among them, so that an optimizer sets its rate itself."""
+        """Return whether any rate is a list or a schedule, so that an optimizer sets it itself."""
         return not all(source.is_number for source in self._sources)
 
     @property
     def steps(self) -> int:
-        """The steps that the optimizers have counted; MindSpore 2.0 counts them only where a rate goes by them."""
+        """Return the steps counted by the optimizers; MindSpore 2.0 counts them only if a rate depends on them."""
         return sum(map(_steps_of, self.optimizers))
 
     @property
     def made(self) -> list[Optional[float]]:
-        """The numbers that the optimizers were made with; `None` for what is no number, or not known.
+        """Return the numbers that the optimizers were created with; `None` for a rate that is not a number, or unknown.
 
-        `nn.AdamWeightDecay` and most optimizers of users do not keep it.
+        `nn.AdamWeightDecay` and most custom optimizers do not keep it.
         """
         return [source.made for source in self._sources]
 
     def read(self) -> list[float]:
-        """The rates that the last step used; before the first step, those that it will use."""
-        # `Optimizer.get_lr` must not be called for this: on MindSpore 2.0 it advances `global_step`.
+        """Return the rates used by the last step; before the first step, those that it will use."""
+        # `Optimizer.get_lr` must not be called here: on MindSpore 2.0 it advances `global_step`.
         return [
             source.read(0 if source.is_number else max(_steps_of(source.optimizer) - 1, 0)) for source in self._sources
         ]
 
     def so_far(self) -> list[float]:
-        """The rates of the first step, the second, the third, the fifth and so on, and of the last that was done."""
+        """Return the rates of the first step, the second, the third, the fifth and so on, and of the last step done."""
         found = []
         for source in self._sources:
             last = _steps_of(source.optimizer) - 1
@@ -106,15 +106,15 @@ class Rates:
         return found
 
     def as_given(self) -> list[float]:
-        """The rates that the optimizer was made with: a list where it holds one, else those of `read`."""
+        """Return the rates that the optimizer was created with: a list if it holds one, otherwise those of `read`."""
         if len(self._sources) == 1 and self._sources[0].is_list:
             return [shortest(rate) for rate in self._sources[0].parameter.asnumpy().reshape(-1)]
         return self.read()
 
     def set(self, values: Sequence[float]) -> None:
-        """Sets the rates from the next step on; the optimizers' moments stay as they are.
+        """Set the rates from the next step on; the optimizers' moments are kept.
 
-        A list or a schedule stays as it is.
+        A list or a schedule is left unchanged.
         """
         for source, value in zip(self._sources, values):
             if source.is_number:
@@ -123,7 +123,7 @@ class Rates:
 
 
 class _Source:
-    """Where an optimizer has one of its rates from: a number, a list, or a schedule that computes it."""
+    """The source of one of an optimizer's rates: a number, a list, or a schedule that computes it."""
 
     def __init__(self, optimizer: Any, held: Any, made: Optional[float]) -> None:
         self.optimizer = optimizer
@@ -137,12 +137,12 @@ class _Source:
         self._schedule = held.construct if self.parameter is None else None
 
     def read(self, step: int) -> float:
-        """The rate of a step, counted from 0."""
+        """Return the rate of a step, counted from 0."""
         if self._is_plain:
             return shortest(float(self.parameter))
         if self._schedule is not None:
-            # Compiled, as the optimizer compiles it: run operator by operator, the first of a process may fail on
-            # MindSpore 2.10 with NumPy 2. But what is compiled while a network is split is split too.
+            # Compiled, as the optimizer compiles it: run operator by operator, the first one of a process may fail on
+            # MindSpore 2.10 with NumPy 2. But while a network is split, whatever is compiled is split too.
             is_split = ms.get_auto_parallel_context("parallel_mode") in ALL_SEE_THE_SAME
             compute = self._schedule if is_split else self._compiled
             return shortest(compute(Tensor([step], mstype.int32)).asnumpy().item())
@@ -159,7 +159,7 @@ class _Source:
 def _sources_of(optimizer: Any) -> list[_Source]:
     if not optimizer.is_group_lr:
         return [_Source(optimizer, optimizer.learning_rate, _made(getattr(optimizer, "init_learning_rate", None)))]
-    # With `order_params` the parameters do not stand as the groups do.
+    # With `order_params`, the parameters are not in the order of the groups.
     held = {id(parameter): rate for parameter, rate in zip(optimizer.parameters, optimizer.learning_rate)}
     sources: dict[int, _Source] = {}
     for group in getattr(optimizer, "init_params", {}).get("params", ()):
@@ -174,7 +174,7 @@ def _sources_of(optimizer: Any) -> list[_Source]:
 
 
 def _made(given: Any) -> Optional[float]:
-    """A rate as it was given to an optimizer; `None` for what is no number."""
+    """Return a rate as it was given to an optimizer; `None` if it is not a number."""
     if isinstance(given, Tensor) and given.ndim == 0:
         return shortest(number(given))
     return shortest(float(given)) if isinstance(given, numbers.Real) else None

@@ -1,7 +1,7 @@
-"""What of MindSpore is private or differs between its versions, each a function that says which version and why.
+"""Everything of MindSpore that is private or differs between versions, as functions that say which version and why.
 
-Nothing else in this package reads a private attribute of MindSpore's, or asks for its version: a test holds that. A
-name of MindSpore's that a version lacks is looked up here too.
+Nothing else in this package reads a private attribute of MindSpore or checks its version; a test enforces this. Names
+that a MindSpore version lacks are looked up here too. "Remove with MindSpore X" means: when support for X ends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mindspore.parallel import _auto_parallel_context
 from mindspore.train import Model
 
 try:
-    from mindspore.graph.api import _pynative_executor  # 2.9 and newer, which warn of the other
+    from mindspore.graph.api import _pynative_executor  # 2.9 and newer, which warn about the other import
 except ImportError:
     from mindspore.common.api import _pynative_executor
 
@@ -77,19 +77,19 @@ __all__ = [
 ]
 
 VERSION: str = ms.__version__
-# MindSpore 2.0 counts an optimizer's steps only where its rate goes by them.
+# MindSpore 2.0 counts an optimizer's steps only if its rate depends on them.
 COUNTS_STEPS = not VERSION.startswith("2.0.")
-# MindSpore 2.8 and newer can begin a dataset in its middle.
+# MindSpore 2.8 and newer can start a dataset in the middle.
 CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
-# MindSpore's own callbacks that set a rate, and those that handle signals, as far as a version has them.
+# MindSpore's own callbacks that set a rate, and those that handle signals, if the version has them.
 RATE_CALLBACKS: tuple[type, ...] = tuple(
     getattr(train, name) for name in ("LearningRateScheduler", "ReduceLROnPlateau") if hasattr(train, name)
 )
 SIGNAL_CALLBACKS: tuple[type, ...] = (train.OnRequestExit,) if hasattr(train, "OnRequestExit") else ()
 
-# By operator and seed, how often MindSpore has drawn; the package's `seed` attribute is a function, hence the import.
+# How often MindSpore has drawn, by operator and seed; imported because the package's `seed` attribute is a function.
 _KERNEL_SEEDS: dict[Any, Any] = importlib.import_module("mindspore.common.seed")._KERNEL_SEED
-# What MindSpore's errors say where NumPy 2 is the reason.
+# What MindSpore's errors say if NumPy 2 is the reason.
 _NUMPY_1_ONLY = ("Unable to avoid copy", "numpy.core.multiarray")
 
 
@@ -105,43 +105,43 @@ class MadeWith(NamedTuple):
 
 
 def made_with(model: Model) -> MadeWith:
-    """The network, the loss function and the optimizer that a Model was made with, of which it tells none.
+    """Return the network, the loss function and the optimizer that a Model was made with.
 
-    MindSpore 2.0 to 2.10 keep them private. Goes when a Model has them as attributes.
+    MindSpore 2.0 to 2.10 keep them private. Remove when a Model exposes them.
     """
     return MadeWith(model._network, model._loss_fn, model._optimizer)
 
 
 def parallel_mode_of(model: Model) -> str:
-    """How a Model shares its work out; MindSpore's context no longer tells it once the Model is made.
+    """Return a Model's parallel mode; MindSpore's context no longer shows it once the Model exists.
 
-    MindSpore 2.0 to 2.10 keep it private. Goes when a Model tells it.
+    MindSpore 2.0 to 2.10 keep it private. Remove when a Model exposes it.
     """
     return str(model._parallel_mode)
 
 
 def eval_indexes_of(model: Model) -> Optional[list[int]]:
-    """Where loss, prediction and label are among what a Model's evaluation gives; `None` where nobody has said.
+    """Return the positions of loss, prediction and label in a Model's evaluation output; `None` if not specified.
 
-    MindSpore 2.0 to 2.10 keep them private. Goes when a Model tells them.
+    MindSpore 2.0 to 2.10 keep them private. Remove when a Model exposes them.
     """
     indexes: Optional[list[int]] = getattr(model, "_eval_indexes", None)
     return indexes
 
 
 def metrics_of(model: Model) -> dict[str, Any]:
-    """The metrics that a Model was made with, by name.
+    """Return the metrics that a Model was made with, by name.
 
-    MindSpore 2.0 to 2.10 keep them private. Goes when a Model tells them.
+    MindSpore 2.0 to 2.10 keep them private. Remove when a Model exposes them.
     """
     return dict(getattr(model, "_metric_fns", None) or {})
 
 
 @contextlib.contextmanager
 def copied_metrics(model: Model) -> Iterator[dict[str, Any]]:
-    """Copies of a Model's metrics in their place.
+    """Replace a Model's metrics by copies.
 
-    MindSpore 2.0 to 2.10 evaluate into the Model's own metrics alone. Goes when `Model.eval` takes others.
+    MindSpore 2.0 to 2.10 can only evaluate into the Model's own metrics. Remove when `Model.eval` accepts others.
     """
     metrics = model._metric_fns
     model._metric_fns = copy.deepcopy(metrics)
@@ -152,28 +152,28 @@ def copied_metrics(model: Model) -> Iterator[dict[str, Any]]:
 
 
 def update_metrics(model: Model, outputs: Any) -> None:
-    """Gives the metrics the outputs of a first batch, as an evaluation does.
+    """Update the metrics with the outputs of a first batch, as an evaluation does.
 
-    MindSpore 2.0 to 2.10 do it within `Model.eval` alone. Goes when a batch can be given to a Model's metrics.
+    MindSpore 2.0 to 2.10 do this only within `Model.eval`. Remove when a Model's metrics can be updated directly.
     """
     model._clear_metrics()
     model._update_metrics(outputs)
 
 
 def set_training(model: Model, network: nn.Cell) -> None:
-    """Sets the cells to training, where the Model would do so at its next step.
+    """Set the cells to training if the Model would do so at its next step.
 
-    MindSpore 2.0 to 2.10 remember in the Model whether they have done so. Goes when a step sets nothing.
+    MindSpore 2.0 to 2.10 remember in the Model whether they have done so. Remove when a step does not set flags.
     """
     model._check_network_mode(network, True)
 
 
 @contextlib.contextmanager
 def flags_kept(cell: nn.Cell) -> Iterator[None]:
-    """Gives back the `training` flag of each cell, and the phase that the next call would be compiled for.
+    """Restore the `training` flag of each cell, and the phase that the next call would be compiled for.
 
-    MindSpore 2.0 to 2.10 compile by the phase that a cell was called in last. Goes when a cell is asked without being
-    changed.
+    MindSpore 2.0 to 2.10 compile for the phase in which a cell was last called. Remove when reading a cell does not
+    change it.
     """
     phase, flags = cell._phase, [(each, each.training) for _, each in cell.cells_and_names()]
     try:
@@ -188,7 +188,7 @@ def flags_kept(cell: nn.Cell) -> Iterator[None]:
 
 
 class TrainingCall(NamedTuple):
-    """The call of `Model.train` or `Model.fit` that is under way: what it was given, and who hands on its hooks."""
+    """The current call of `Model.train` or `Model.fit`: its arguments, and the object that dispatches its hooks."""
 
     model: Model
     epoch: int
@@ -208,10 +208,10 @@ class RunArguments(dict[str, Any]):
 
 
 def training_call() -> Optional[TrainingCall]:
-    """The call that is under way; `None` where that is not MindSpore's own loop.
+    """Return the current training call; `None` outside MindSpore's own loop.
 
-    MindSpore 2.0 to 2.10 tell a callback none of it, so the calling frames are asked. Goes when a callback is given its
-    Model and what `fit` evaluates.
+    MindSpore 2.0 to 2.10 do not pass it to callbacks, so the calling frames are inspected. Remove when a callback is
+    given its Model and the evaluation data of `fit`.
     """
     frame = _calling_frame(lambda values: "valid_infos" in values)
     if frame is None:
@@ -223,9 +223,9 @@ def training_call() -> Optional[TrainingCall]:
 
 
 def evaluating_model() -> Optional[Model]:
-    """The Model whose evaluation is under way, which MindSpore 2.0 to 2.10 keep from a callback; `None` for none.
+    """Return the Model that is currently evaluated, which MindSpore 2.0 to 2.10 do not pass to callbacks; else `None`.
 
-    Goes when a callback is given its Model.
+    Remove when a callback is given its Model.
     """
     frame = _calling_frame(lambda values: True)
     return None if frame is None else frame.f_locals["self"]  # type: ignore[no-any-return]
@@ -244,50 +244,50 @@ def _calling_frame(is_it: Callable[[Mapping[str, Any]], bool]) -> Optional[Frame
 
 
 def own_parameters(cell: nn.Cell) -> dict[str, Parameter]:
-    """The parameters that a cell holds itself, and not by a cell of its own, by attribute.
+    """Return the parameters that a cell holds directly, not through an inner cell, by attribute.
 
-    MindSpore 2.0 to 2.10 list those of all cells within too. Goes when `Cell` lists its own.
+    MindSpore 2.0 to 2.10 can only list them together with those of inner cells. Remove when `Cell` lists its own.
     """
     held: dict[str, Parameter] = cell._params
     return held
 
 
 def own_tensors(cell: nn.Cell) -> dict[str, Tensor]:
-    """The same, and its buffers, which 2.7 and newer have.
+    """Return the same, plus its buffers, which exist in 2.7 and newer.
 
-    Goes with `own_parameters`.
+    Remove with `own_parameters`.
     """
     return {**own_parameters(cell), **vars(cell).get("_buffers", {})}
 
 
 def within_loss_cell(cell: nn.Cell) -> tuple[nn.Cell, Any]:
-    """The network and the loss in a `WithLossCell`.
+    """Return the network and the loss in a `WithLossCell`.
 
-    MindSpore 2.0 to 2.10 keep both private. Goes when the cell has them as attributes.
+    MindSpore 2.0 to 2.10 keep both private. Remove when the cell exposes them.
     """
     return cell._backbone, cell._loss_fn
 
 
 def backbone_of(cell: nn.Cell) -> nn.Cell:
-    """The network in a cell that MindSpore has put around it.
+    """Return the network in a cell that MindSpore has put around it.
 
-    MindSpore 2.0 to 2.10 keep it private. Goes with `within_loss_cell`.
+    MindSpore 2.0 to 2.10 keep it private. Remove with `within_loss_cell`.
     """
     return cell._backbone  # type: ignore[no-any-return]
 
 
 def classes_of_nn(names: Iterable[str]) -> list[type]:
-    """The classes of `mindspore.nn` by these names, those that this version has.
+    """Return the classes of `mindspore.nn` with these names that this version has.
 
-    2.0 has fewer than 2.10. Goes with MindSpore 2.0.
+    2.0 has fewer than 2.10. Remove with MindSpore 2.0.
     """
     return [getattr(nn, name) for name in names if hasattr(nn, name)]
 
 
 def convolutions_2d() -> tuple[type, ...]:
-    """The classes of 2-D convolutions; those of `mindspore.mint` too, which 2.3 and newer have.
+    """Return the classes of 2-D convolutions, including those of `mindspore.mint`, which 2.3 and newer have.
 
-    Goes with MindSpore 2.0.
+    Remove with MindSpore 2.0.
     """
     try:
         mint = importlib.import_module("mindspore.mint.nn")
@@ -298,43 +298,43 @@ def convolutions_2d() -> tuple[type, ...]:
 
 
 def is_lars(optimizer: Any) -> bool:
-    """Whether an optimizer is `nn.LARS`, which wraps another; MindSpore 2.10 has none.
+    """Return whether an optimizer is `nn.LARS`, which wraps another; MindSpore 2.10 no longer has it.
 
-    Goes with the last MindSpore that has it, 2.9.
+    Remove with the last MindSpore that has it, 2.9.
     """
     lars = getattr(nn, "LARS", None)
     return lars is not None and isinstance(optimizer, lars)
 
 
 def write_into(parameter: Parameter, tensor: Tensor) -> None:
-    """Writes into the memory that a parameter has; `copy_`, absent in 2.0, does not copy twice.
+    """Write into a parameter's existing memory; `copy_`, which 2.0 lacks, does not copy twice.
 
-    Goes with MindSpore 2.0.
+    Remove with MindSpore 2.0.
     """
     (getattr(parameter, "copy_", None) or functools.partial(ops.assign, parameter))(tensor)
 
 
 def detached(value: Any) -> Any:
-    """The tensor without what it was computed from; anything else as it is.
+    """Return a tensor without the graph that computed it; anything else unchanged.
 
-    In PYNATIVE mode of MindSpore 2.8 and newer, an output holds on to the graph that gradients would go back through;
-    older ones have no such graph, and a `Tensor` of 2.0 no `data`. Goes with MindSpore 2.0, and is `value.data` then.
+    In PYNATIVE mode of MindSpore 2.8 and newer, an output keeps the graph for its gradients alive; older versions have
+    no such graph, and a `Tensor` of 2.0 has no `data`. Remove with MindSpore 2.0; then use `value.data`.
     """
     return getattr(value, "data", value) if isinstance(value, Tensor) else value
 
 
 def holds_its_graph() -> bool:
-    """Whether an output holds on to the graph behind it, and `detached` lets it go: in PYNATIVE mode, not on 2.0.
+    """Return whether outputs keep their graph alive, so that `detached` is needed: in PYNATIVE mode, except on 2.0.
 
-    Goes with `detached`.
+    Remove with `detached`.
     """
     return ms.get_context("mode") == ms.PYNATIVE_MODE and hasattr(Tensor, "data")
 
 
 def tensor_classes() -> list[type]:
-    """The classes of tensors: 2.0 to 2.7 have another for results that are still being computed.
+    """Return the classes of tensors: 2.0 to 2.7 have another one for results that are still being computed.
 
-    Goes with MindSpore 2.7.
+    Remove with MindSpore 2.7.
     """
     with contextlib.suppress(ImportError):
         return [Tensor, importlib.import_module("mindspore.common._stub_tensor").StubTensor]
@@ -342,15 +342,15 @@ def tensor_classes() -> list[type]:
 
 
 def random_state() -> Callable[[], None]:
-    """What gives back the state of MindSpore's random numbers, as it is now; 2.0 has no generator.
+    """Return a function that restores the current state of MindSpore's random numbers; 2.0 has no generator.
 
-    MindSpore 2.0 to 2.10 count their draws in a private table. Goes when `set_rng_state` gives that back too.
+    MindSpore 2.0 to 2.10 count their draws in a private table. Remove when `set_rng_state` restores that too.
     """
     kernels = dict(_KERNEL_SEEDS)
     generator = ms.get_rng_state() if hasattr(ms, "get_rng_state") else None
 
     def give_back() -> None:
-        # What a network draws by functions moves these on, and with them all that it draws later.
+        # Drawing by functions in a network advances these, and thereby changes everything drawn later.
         _KERNEL_SEEDS.clear()
         _KERNEL_SEEDS.update(kernels)
         if generator is not None:
@@ -360,9 +360,9 @@ def random_state() -> Callable[[], None]:
 
 
 def export_onnx(network: nn.Cell, inputs: tuple[Any, ...], path: str) -> None:
-    """Writes ONNX, by a module of its own since 2.8.
+    """Write ONNX; since 2.8 in a separate module.
 
-    Goes with MindSpore 2.7.
+    Remove with MindSpore 2.7.
     """
     if hasattr(ms, "onnx"):
         ms.onnx.export(network, *inputs, file_name=path)
@@ -371,10 +371,10 @@ def export_onnx(network: nn.Cell, inputs: tuple[Any, ...], path: str) -> None:
 
 
 def launches_block() -> bool:
-    """Whether each operator of PYNATIVE mode is waited for.
+    """Return whether each operator of PYNATIVE mode is waited for.
 
-    MindSpore tells of its old setting for this to anyone, of the new one (2.6 and newer) to itself alone. Goes when
-    `mindspore.runtime` tells it.
+    MindSpore exposes its old setting for this, but keeps the new one (2.6 and newer) private. Remove when
+    `mindspore.runtime` exposes it.
     """
     settings = getattr(getattr(ms, "_c_expression", None), "RuntimeConf", None)
     return bool(ms.get_context("pynative_synchronize") or (settings and settings.get_instance().is_launch_blocking()))
@@ -384,30 +384,31 @@ def launches_block() -> bool:
 
 
 def stop_recording() -> None:
-    """Ends the recording that an exception inside `construct` has left open in PYNATIVE mode.
+    """Close the recording that an exception inside `construct` has left open in PYNATIVE mode.
 
-    MindSpore 2.8 to 2.10 (2.0 for what is no `Exception`, such as `KeyboardInterrupt`) go on recording for a gradient
-    then: writing into a parameter fails, and the steps of a later run train on a wrong gradient without a word. Nothing
-    is recorded between two steps, so there is nothing to lose there. Goes when MindSpore closes what it has opened.
+    After such an exception, MindSpore 2.8 to 2.10 (2.0 if it is not an `Exception`, such as `KeyboardInterrupt`) keep
+    recording for a gradient: writing to a parameter fails, and the steps of a later run silently train on a wrong
+    gradient. Nothing is recorded between two steps, so nothing can be lost there. Remove when MindSpore closes the
+    recording itself.
     """
     if ms.get_context("mode") == ms.PYNATIVE_MODE and _pynative_executor.grad_flag():
         _pynative_executor.clear_res()
 
 
 def recording_cells(cell: nn.Cell) -> list[str]:
-    """The names of the cells that were told by `set_grad` to record their forward pass for a gradient.
+    """Return the names of the cells that `set_grad` has told to record their forward pass for a gradient.
 
-    MindSpore 2.0 alone changes which ones do. Goes with it.
+    Only MindSpore 2.0 changes which ones do. Remove with MindSpore 2.0.
     """
     return [name for name, each in cell.cells_and_names() if each.requires_grad]
 
 
 def set_recording_cells(cell: nn.Cell, names: Optional[Collection[str]]) -> None:
-    """Has those cells record, and no others, on MindSpore 2.0, where training changes which ones do; `None` for as is.
+    """Have exactly those cells record on MindSpore 2.0, where training changes which ones do; `None` changes nothing.
 
     In PYNATIVE mode its gradients call `set_grad(False)` on a cell that they had to run themselves. A training cell
-    that takes two gradients of one network therefore runs it twice in its first step and three times in each later
-    one, and BatchNorm's statistics move as often. Goes with MindSpore 2.0.
+    that takes two gradients of one network therefore runs it twice in its first step and three times in each later one,
+    and BatchNorm's statistics are updated as often. Remove with MindSpore 2.0.
     """
     if names is not None and VERSION.startswith("2.0."):
         for name, each in cell.cells_and_names():
@@ -415,61 +416,61 @@ def set_recording_cells(cell: nn.Cell, names: Optional[Collection[str]]) -> None
 
 
 def finish_pending() -> None:
-    """Waits for the operators that PYNATIVE mode runs behind Python, so that what fails in them fails here.
+    """Wait for operators that PYNATIVE mode runs asynchronously, so that their errors are raised here.
 
-    MindSpore 2.0 to 2.10 have it for all of a device only, as `runtime.synchronize`. Goes when operators can be waited
-    for.
+    MindSpore 2.0 to 2.10 can only wait for a whole device, with `runtime.synchronize`. Remove when single operators can
+    be waited for.
     """
     _pynative_executor.sync()
 
 
 def init_step_of(dataset: Any) -> Optional[int]:
-    """The step that a dataset itself was told to begin at; `None` where it was not, and on MindSpore 2.0.
+    """Return the step at which a dataset itself was told to start; `None` if it was not, and on MindSpore 2.0.
 
-    `get_init_step`, of 2.8 and newer, asks the datasets below too, from where it cannot be put back. Goes when a
-    dataset tells its own.
+    `get_init_step`, of 2.8 and newer, also asks the underlying datasets, on which it cannot be undone. Remove when a
+    dataset reports its own.
     """
     step: Optional[int] = getattr(dataset, "_global_step", None)
     return step
 
 
 def is_queued(dataset: Any) -> bool:
-    """Whether sink mode has made a queue of a dataset already, in `Model.build` or an earlier `Model.train`.
+    """Return whether sink mode has already created a queue for a dataset, in `Model.build` or an earlier `Model.train`.
 
-    It is used again, and `set_init_step` has no effect on it any more (MindSpore 2.8 to 2.10). Goes when a dataset that
-    is used again begins where it is told.
+    The queue is reused, and `set_init_step` no longer has an effect (MindSpore 2.8 to 2.10). Remove when a reused
+    dataset starts where it is told to.
     """
     return hasattr(dataset, "__transfer_dataset__")
 
 
 def devices_of_auto_parallel(cell: nn.Cell) -> int:
-    """How many devices an `AutoParallel` (2.6 and newer) around a network, or in it, splits it over; else 1.
+    """Return over how many devices an `AutoParallel` (2.6 and newer) around or in a network splits it; otherwise 1.
 
-    Goes when an `AutoParallel` tells them.
+    Remove when an `AutoParallel` exposes them.
     """
     return max([1, *(one._device_num for one in _auto_parallels(cell))])
 
 
 def pipeline_stages(cell: Optional[nn.Cell] = None) -> int:
-    """Into how many stages the network is cut, each on processes of its own; 1 for a network that is not.
+    """Return into how many stages the network is split, each on processes of its own; 1 if it is not.
 
-    An `AutoParallel` tells it at any time; else MindSpore's context does, which holds it while a Model trains. Goes
-    when a Model tells them.
+    An `AutoParallel` shows it at any time; otherwise MindSpore's context does, while a Model trains. Remove when a
+    Model exposes them.
     """
     given = [one._pipeline_stages for one in _auto_parallels(cell)] if cell is not None else []
     return max(int(ms.get_auto_parallel_context("pipeline_stages")), *given, 1)
 
 
 def _auto_parallels(cell: nn.Cell) -> list[Any]:
-    # By its name: MindSpore 2.0 has no such class.
+    # By name, because MindSpore 2.0 has no such class.
     return [one for _, one in cell.cells_and_names() if type(one).__name__ == "AutoParallel"]
 
 
 def kind_of_storage(parameter: Parameter) -> Optional[str]:
-    """By which setting a parameter is not whole in this process; `None` where it is.
+    """Return the setting that makes a parameter incomplete in this process; `None` if it is complete.
 
-    `sliced` is known once MindSpore has compiled the network; `init_in_server` went with the parameter server, in 2.8.
-    Goes when a parameter tells whether it is whole.
+    `sliced` is known once MindSpore has compiled the network; `init_in_server` was removed with the parameter server,
+    in 2.8. Remove when a parameter shows whether it is complete.
     """
     for name in ("layerwise_parallel", "cache_enable", "init_in_server"):
         if getattr(parameter, name, False):
@@ -478,20 +479,20 @@ def kind_of_storage(parameter: Parameter) -> Optional[str]:
 
 
 def is_uninitialised(parameter: Parameter) -> bool:
-    """Whether a parameter has no values yet: MindSpore gives it some when the network first runs, or it is read.
+    """Return whether a parameter has no values yet: MindSpore provides them when the network first runs or it is read.
 
-    So it is in `nn.utils.no_init_parameters`, and where a pipeline has the parameter on another process. Goes when all
-    parameters have values.
+    This is the case in `nn.utils.no_init_parameters`, and if a pipeline has the parameter on another process. Remove
+    when all parameters have values.
     """
     return bool(getattr(parameter, "has_init", False))  # which is to be removed after 2.9
 
 
 def repair_among(callbacks: Iterable[Any]) -> Optional[str]:
-    """How MindSpore (2.6 and newer) is set to repair a fault and go on training; `None` where it is not.
+    """Return how MindSpore (2.6 and newer) is set to recover from a fault and continue training; `None` if it is not.
 
-    It catches the exception outside of `Model.train`'s callbacks, which are left and entered again, with a run that
-    begins at the step that was repaired. With `TTP` or `TSP` alone it saves or pauses, and does not begin again. Goes
-    when a callback is told that a run is repaired.
+    It catches the exception outside the callbacks of `Model.train`, which are left and entered again in a run that
+    starts at the repaired step. With `TTP` or `TSP` alone it saves or pauses and does not restart. Remove when a
+    callback is told that a run is being recovered.
     """
     setting = os.environ.get("MS_ENABLE_TFT", "")
     is_there = any(kind.__name__ == "TrainFaultTolerance" for each in callbacks for kind in type(each).__mro__)
@@ -501,10 +502,10 @@ def repair_among(callbacks: Iterable[Any]) -> Optional[str]:
 
 @contextlib.contextmanager
 def parallel_context_kept(network: nn.Cell) -> Iterator[None]:
-    """Gives back what an evaluation resets of MindSpore's auto-parallel context.
+    """Restore what an evaluation resets in MindSpore's auto-parallel context.
 
-    `Model.eval` of a network in an `AutoParallel` ends with a context as at the start of the process (2.8 to 2.10), and
-    training that continues then no longer averages its gradients. Goes when `eval` puts back what it found.
+    `Model.eval` of a network in an `AutoParallel` ends with a context as at the start of the process (2.8 to 2.10), so
+    training that continues no longer averages its gradients. Remove when `eval` restores the context itself.
     """
     if not _auto_parallels(network):
         yield
@@ -513,7 +514,7 @@ def parallel_context_kept(network: nn.Cell) -> Iterator[None]:
         _auto_parallel_context._get_auto_parallel_context_func_map,
         _auto_parallel_context._set_auto_parallel_context_func_map,
     )
-    # Of the other names for one setting, MindSpore warns.
+    # MindSpore warns about alternative names of a setting.
     names = [name for name in setters if name in getters and name != "auto_parallel_search_mode"]
     before = {name: getters[name]() for name in names}
     try:
@@ -525,23 +526,23 @@ def parallel_context_kept(network: nn.Cell) -> Iterator[None]:
 
 
 def give_unique_names(cell: nn.Cell) -> None:
-    """Tells parameters of one name apart by their place, as MindSpore 2.8 and newer do when a cell first runs.
+    """Distinguish parameters of the same name by their place, as MindSpore 2.8 and newer do when a cell first runs.
 
-    Done before, so that a parameter is known by one name from the beginning. MindSpore 2.0 refuses such a network. Goes
-    with MindSpore 2.7.
+    This is done in advance so that a parameter has one name from the start. MindSpore 2.0 refuses such a network.
+    Remove with MindSpore 2.7.
     """
-    with contextlib.suppress(ValueError):  # MindSpore says it better, as soon as the cell runs
+    with contextlib.suppress(ValueError):  # MindSpore's own error, when the cell runs, is better
         rename: Any = getattr(cell, "check_names_and_refresh_name", None)
         if rename is not None:
             rename()
 
 
 def numpy_mismatch(error: Optional[BaseException] = None) -> Optional[str]:
-    """What to do where MindSpore and NumPy do not go together; `None` where they do, or `error` has another reason.
+    """Return what to do if MindSpore and NumPy are incompatible; `None` if they are not, or `error` has another reason.
 
     MindSpore up to 2.10 calls `np.array(number, copy=False)` on what a dataset yields, which NumPy 2 refuses, and 2.10
     is compiled against NumPy 1, so that in PYNATIVE mode the first operator of a process that takes a number fails.
-    Goes when the oldest MindSpore that is supported can do with NumPy 2.
+    Remove when the oldest supported MindSpore works with NumPy 2.
     """
     if int(np.__version__.split(".")[0]) < 2 or [int(part) for part in VERSION.split(".")[:2]] > [2, 10]:
         return None
@@ -558,9 +559,9 @@ def numpy_mismatch(error: Optional[BaseException] = None) -> Optional[str]:
 
 @contextlib.contextmanager
 def naming_numpy() -> Iterator[None]:
-    """Raises what `numpy_mismatch` says where a dataset fails for that reason.
+    """Raise what `numpy_mismatch` says if a dataset fails for that reason.
 
-    Goes with `numpy_mismatch`.
+    Remove with `numpy_mismatch`.
     """
     try:
         yield

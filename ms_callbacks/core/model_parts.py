@@ -1,8 +1,8 @@
-"""What a Model was made of: the network, its loss, and the optimizers, wherever they are.
+"""Find what a Model was made of: the network, its loss, and the optimizers, wherever they are.
 
-`Model(network, loss_fn, optimizer)` tells all three. But a Model may also be given a network that computes its own
-loss, or a whole training cell that holds network, loss and optimizer, as most scripts of MindSpore's model zoo do. To
-call such a cell is to train; so what looks at a network has to find it inside first.
+`Model(network, loss_fn, optimizer)` shows all three. But a Model may also be given a network that computes its own
+loss, or a whole training cell that holds network, loss and optimizer, as in most scripts of MindSpore's model zoo.
+Calling such a cell trains it, so code that only wants to look at the network must first find it inside.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from .mindspore_compat import backbone_of, within_loss_cell
 
 __all__ = ["ModelParts", "named_parameters", "optimizers_of", "placed_parameters", "positional_count", "take_apart"]
 
-# Cells of MindSpore's own that only hand on what their `_backbone` computes.
+# MindSpore's own cells that only return what their `_backbone` computes.
 _CASTS = ("_OutputTo16", "_OutputTo32", "_VirtualDatasetCell")
-# What `Model` accepts for an optimizer besides `nn.Optimizer`.
+# What `Model` accepts as an optimizer besides `nn.Optimizer`.
 _OPTIMIZERS = ("Optimizer", "FreezeOpt", "AdaSumByGradWrapCell", "AdaSumByDeltaWeightWrapCell")
 
 
 class ModelParts(NamedTuple):
-    """The network as a user would call it, its loss function, the optimizers, and what is learnt.
+    """The network as a user would call it, its loss function, the optimizers, and the weights.
 
-    `network` is `None` where there are several and nothing says which is meant, as in a GAN's training cell; `loss_fn`
-    is `None` where the network computes its own loss. `weights` are the parameters of the network and of the loss by
-    name, BatchNorm's statistics and frozen ones included, and nothing of an optimizer; those of the loss, or of other
-    networks, are named in `beside` too.
+    `network` is `None` if there are several and nothing says which is meant, as in a GAN's training cell; `loss_fn` is
+    `None` if the network computes its own loss. `weights` are the parameters of the network and of the loss by name,
+    including BatchNorm's statistics and frozen ones, but nothing of an optimizer; the names of those that belong to the
+    loss, or to other networks, are also in `beside`.
     """
 
     network: Optional[nn.Cell]
@@ -40,7 +40,7 @@ class ModelParts(NamedTuple):
 
 
 def take_apart(network: nn.Cell, loss_fn: Any = None, optimizer: Any = None) -> ModelParts:
-    """The parts of what a Model was made with, or of a cell alone."""
+    """Return the parts of what a Model was made with, or of a single cell."""
     inside = optimizers_of(network)
     optimizers = (*(() if optimizer is None else (optimizer,)), *(one for one in inside if one is not optimizer))
     core: Optional[nn.Cell] = network
@@ -57,7 +57,7 @@ def take_apart(network: nn.Cell, loss_fn: Any = None, optimizer: Any = None) -> 
 
 
 def optimizers_of(cell: nn.Cell) -> tuple[Any, ...]:
-    """The optimizers that a cell holds, in lists and dictionaries too, the outermost of nested ones."""
+    """Return a cell's optimizers, including those in lists and dictionaries; the outermost of nested ones."""
     found: dict[int, Any] = {}
     nested: set[int] = set()
     for _, each in cell.cells_and_names():
@@ -70,11 +70,11 @@ def optimizers_of(cell: nn.Cell) -> tuple[Any, ...]:
 
 
 def named_parameters(cell: nn.Cell) -> dict[str, Parameter]:
-    """The parameters of a cell by the names that they have in a file: weights, and statistics such as BatchNorm's.
+    """Return a cell's parameters by the names that they have in a file: weights, and statistics such as BatchNorm's.
 
-    That is the name that MindSpore knows a parameter by, without the prefix that a cell around this one has put before
-    it, so that a file of the network alone is the same whatever it was trained in. Where two parameters have one name,
-    which MindSpore tells apart only when it compiles them, it is their place in the cell.
+    That is MindSpore's name for a parameter, without the prefix added by a cell around this one, so that a file of the
+    network is the same whatever it was trained in. If two parameters have the same name, which MindSpore resolves only
+    when it compiles them, their place in the cell is used.
     """
     places = list(_places(cell))
     names = [one.name for _, one in places]
@@ -85,7 +85,7 @@ def named_parameters(cell: nn.Cell) -> dict[str, Parameter]:
 
 
 def placed_parameters(cell: nn.Cell) -> dict[str, Parameter]:
-    """The parameters of a cell by their place in it, such as `conv.weight`, whatever their names."""
+    """Return a cell's parameters by their place in it, such as `conv.weight`, whatever their names."""
     return dict(_places(cell))
 
 
@@ -102,7 +102,7 @@ def _values(held: Any) -> list[Any]:
 
 
 def _is_optimizer(value: Any) -> bool:
-    """Whether it is one of MindSpore's kinds of optimizer, of `mindspore.experimental` and `mindspore.mint` too."""
+    """Return whether it is one of MindSpore's optimizers, including `mindspore.experimental` and `mindspore.mint`."""
     return isinstance(value, nn.Optimizer) or (
         isinstance(value, nn.Cell)
         and any(kind.__name__ in _OPTIMIZERS and _is_mindspores(kind) for kind in type(value).__mro__)
@@ -114,15 +114,15 @@ def _is_mindspores(kind: type) -> bool:
 
 
 def _trained_by(cell: nn.Cell) -> tuple[Optional[nn.Cell], dict[str, nn.Cell]]:
-    """Which of the cells within a training cell is the one that is trained, and those that are trained beside it."""
+    """Return which of the cells in a training cell is the trained network, and those trained along with it."""
     learnt, state = _learnt_and_state(optimizers_of(cell))
     trained: dict[str, nn.Cell] = {}
     parameters: dict[str, frozenset[int]] = {}
     for name, child in cell.name_cells().items():
         own = frozenset(id(one) for one in child.get_parameters()) - state
-        if not _is_optimizer(child) and own & learnt:  # and not the state of a loss scale, or a teacher
+        if not _is_optimizer(child) and own & learnt:  # excludes the state of a loss scale, or a teacher
             trained[name], parameters[name] = child, own
-    chosen = trained.get("network")  # as MindSpore's own training cells have it
+    chosen = trained.get("network")  # the name in MindSpore's own training cells
     if chosen is None:
         largest = [name for name in trained if not any(parameters[name] < other for other in parameters.values())]
         chosen = _innermost([trained[name] for name in largest])
@@ -130,7 +130,7 @@ def _trained_by(cell: nn.Cell) -> tuple[Optional[nn.Cell], dict[str, nn.Cell]]:
 
 
 def _innermost(cells: list[nn.Cell]) -> Optional[nn.Cell]:
-    """The cell that all of the others hold; `None` where there is none, and each is a network of its own."""
+    """Return the cell that contains all others; `None` if there is none, so that each is a network of its own."""
     for cell in cells:
         if all(any(within is cell for _, within in other.cells_and_names()) for other in cells):
             return cell
@@ -138,26 +138,26 @@ def _innermost(cells: list[nn.Cell]) -> Optional[nn.Cell]:
 
 
 def _unwrapped(cell: nn.Cell) -> Optional[tuple[nn.Cell, Any]]:
-    """The network and the loss in a cell of MindSpore's that puts both together; `None` where it is none."""
-    # A subclass that has a `construct` of its own may call its backbone with anything.
+    """Return the network and the loss in one of MindSpore's cells that combine both; `None` if it is not one."""
+    # A subclass with its own `construct` may call its backbone with anything.
     return within_loss_cell(cell) if _is_plain(cell, "WithLossCell") else None
 
 
 def _uncast(core: nn.Cell, given: nn.Cell) -> nn.Cell:
-    """What MindSpore has put around the network when it built the training cell, taken off."""
+    """Return the network without what MindSpore wrapped around it when it built the training cell."""
     while core is not given and _is_plain(core, *_CASTS):
         core = backbone_of(core)
     return core
 
 
 def _is_plain(cell: nn.Cell, *kinds: str) -> bool:
-    """Whether what a cell computes is written in a class of MindSpore's, one of these."""
+    """Return whether a cell's `construct` is inherited unchanged from one of these MindSpore classes."""
     kind = next((each for each in type(cell).__mro__ if "construct" in vars(each)), type(cell))
     return _is_mindspores(kind) and kind.__name__ in kinds
 
 
 def _learnt_and_state(optimizers: tuple[Any, ...]) -> tuple[frozenset[int], frozenset[int]]:
-    """Which parameters optimizers train, and which are their own: moments, steps and rates."""
+    """Return which parameters the optimizers train, and which are their own: moments, steps and rates."""
     own = {id(one) for optimizer in optimizers for one in optimizer.get_parameters()}
     learnt = {
         id(one)
@@ -172,7 +172,7 @@ def _learnt_and_state(optimizers: tuple[Any, ...]) -> tuple[frozenset[int], froz
 def _weights(
     root: nn.Cell, network: Optional[nn.Cell], beside: dict[str, nn.Cell]
 ) -> tuple[dict[str, Parameter], frozenset[str]]:
-    """The parameters of all that is learnt, by name, and which of the names are not the network's."""
+    """Return the parameters of everything that is trained, by name, and which of the names are not the network's."""
     weights = {} if network is None else named_parameters(network)
     own = frozenset(weights)
     learnt, state = _learnt_and_state(optimizers_of(root))
@@ -182,13 +182,13 @@ def _weights(
     for place, name, one in [*of_others, *of_root]:
         if id(one) not in known:
             known.add(id(one))
-            # A network and its loss may well have a `weight` each.
+            # A network and its loss may each have a `weight`.
             weights[name if name not in weights else f"{place}.{name}"] = one
     return weights, frozenset(weights) - own
 
 
 def positional_count(network: nn.Cell) -> Optional[int]:
-    """How many inputs a network's `construct` takes by position, at most; `None` where it takes any number."""
+    """Return the maximum number of positional inputs of a network's `construct`; `None` if it takes any number."""
     kinds = [each.kind for each in inspect.signature(network.construct).parameters.values()]
     if inspect.Parameter.VAR_POSITIONAL in kinds:
         return None

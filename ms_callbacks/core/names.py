@@ -1,4 +1,4 @@
-"""The names that a run's values and callbacks go by: ours, and those that users of Keras and Lightning know."""
+"""Names of a run's values and callbacks: ours, and those that Keras and Lightning users know."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ TRAIN_LOSS = "loss"
 EVAL_LOSS = "eval_loss"
 _TRAIN_LOSS_IN_LIGHTNING = "train_loss"
 _KERAS_PREFIX = "val_"
-# What stands before a metric's name where an evaluation is meant: in Keras and Lightning, in scripts, and here.
+# Prefixes that mark an evaluation value: in Keras and Lightning, in scripts, and here.
 _OF_EVALUATION = re.compile(r"(val|valid|validation|eval|test)[_/ .-]+")
-# By each of the names that metrics have elsewhere, one that stands for all of them.
+# For each name that a metric has elsewhere, the one name that represents all of them.
 _SYNONYMS = {
     name: names[0]
     for names in (
@@ -44,22 +44,22 @@ _SYNONYMS = {
     for name in names
 }
 
-# What an epoch has besides the values of an evaluation, which therefore go by other names.
+# The values that every epoch has besides those of an evaluation; the latter therefore need other names.
 OF_RUN = ("epoch", "step", TRAIN_LOSS, _TRAIN_LOSS_IN_LIGHTNING, "learning_rate", "seconds", "samples_per_second")
 
 
 def is_train_loss(name: str) -> bool:
-    """Whether `name` means the mean training loss of the epoch."""
+    """Return whether `name` means the mean training loss of the epoch."""
     return name in (TRAIN_LOSS, _TRAIN_LOSS_IN_LIGHTNING)
 
 
 def result_name(metric: str) -> str:
-    """The name of a metric's value: the metric's own, with `eval_` before it where the run has a value of that name."""
+    """Return the name of a metric's value: its own, prefixed with `eval_` if the run has a value of that name."""
     return f"eval_{metric}" if metric in OF_RUN else metric
 
 
 def key_among(name: str, names: Collection[str]) -> Optional[str]:
-    """Which of `names` a validation value's name means; `None` for none."""
+    """Return which of `names` a validation value's name means; `None` if none."""
     if name in names:
         return name
     if name.startswith(_KERAS_PREFIX):
@@ -71,25 +71,25 @@ def key_among(name: str, names: Collection[str]) -> Optional[str]:
 
 
 def spelled(name: str) -> str:
-    """`name` as it can stand in the braces of a template: `val_acc` for `val/acc`."""
+    """Return `name` in the form allowed in a template's braces: `val_acc` for `val/acc`."""
     return re.sub(r"[/\\:!{}\[\]]|\.(?!\d)", "_", name)
 
 
 def alike(name: str, names: Iterable[str]) -> Optional[str]:
-    """Which of `names` differs from `name` in case or the prefix `val_` only; `None` for none."""
+    """Return which of `names` differs from `name` only in case or the prefix `val_`; `None` if none."""
     return next((each for each in names if _bare(each.lower()) == _bare(name.lower())), None)
 
 
 def hint(name: str, names: Iterable[str]) -> str:
-    """`"; did you mean 'acc'?"` for the value most like `name`, whatever its case, its prefix and its synonym.
+    """Return `"; did you mean 'acc'?"` for the value most like `name`, ignoring case, prefix and synonyms.
 
-    That may be a longer name, such as `Perplexity_loss` for `val_loss`.
+    The suggestion may be a longer name, such as `Perplexity_loss` for `val_loss`.
     """
     lower = name.lower()
     bare = _OF_EVALUATION.sub("", lower, count=1)
     if re.fullmatch(r"train(ing)?[_/ .-]+loss", lower):
         return f"; did you mean {TRAIN_LOSS!r}?"
-    # A value of the evaluation is none of the training steps'; without a prefix, either may be meant.
+    # An evaluation value is never a value of the training steps; without a prefix, either may be meant.
     is_of_evaluation = _OF_EVALUATION.match(lower) is not None
     options = sorted(each for each in names if not (is_of_evaluation and re.match(r"loss$|train(ing)?[_/ .-]", each)))
     found = [each for each in options if each.lower() == lower]
@@ -102,13 +102,13 @@ def hint(name: str, names: Iterable[str]) -> str:
 
 
 def _meaning(name: str) -> str:
-    """What a name says, whatever its case, its prefix and what joins its words: `f1` for `val_F1-Score`."""
+    """Return the core of a name, without case, prefix and separators: `f1` for `val_F1-Score`."""
     word = re.sub(r"[\W_]", "", _OF_EVALUATION.sub("", name.lower(), count=1)) or name
     return _SYNONYMS.get(word, word)
 
 
 def _meanings_within(name: str) -> set[str]:
-    """What the words of a name say, each and any that follow each other: `f1` in `Scores_macro_f1_score`, say."""
+    """Return the cores of a name's words and of all sequences of them: `f1` in `Scores_macro_f1_score`, for example."""
     words = re.split(r"[\W_]+", name.lower())
     places = range(len(words) + 1)
     return {_meaning("_".join(words[first:last])) for first in places for last in places if first < last}
@@ -119,17 +119,17 @@ def _bare(name: str) -> str:
 
 
 def numbered(callbacks: Iterable[Any]) -> list[tuple[str, Any]]:
-    """Each callback with a name of its own, by which states know it: `EarlyStopping`, `EarlyStopping 2`."""
+    """Return the callbacks with the unique names under which states store them: `EarlyStopping`, `EarlyStopping 2`."""
     return _with_numbers((type(callback).__name__, callback) for callback in callbacks)
 
 
 def labelled(callbacks: Iterable[Any]) -> list[tuple[str, Any]]:
-    """Each callback with a name of its own, for people to read: `LossMonitor`, `mindspore LossMonitor`."""
+    """Return the callbacks with unique names to display: `LossMonitor`, `mindspore LossMonitor`."""
     return _with_numbers((label(callback), callback) for callback in callbacks)
 
 
 def label(callback: Any) -> str:
-    """The name of a callback's class, with the package that it is from where that is neither ours nor the user's."""
+    """Return the name of a callback's class, with its package unless that is ours or the user's."""
     package = type(callback).__module__.partition(".")[0]
     return f"{package} {type(callback).__name__}" if package == "mindspore" else type(callback).__name__
 

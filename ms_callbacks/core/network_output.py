@@ -1,4 +1,4 @@
-"""Which of a network's outputs is meant, where it gives a tuple, a list or a dict of them."""
+"""Which of a network's outputs is meant if it returns a tuple, a list or a dict of them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .arguments import nearest, quoted
 
 __all__ = ["Place", "check_output", "describe", "find_place", "pick"]
 
-# An index, a key, or a function of all that the network gives; `None` for the only output.
+# An index, a key, or a function of the network's whole output; `None` for the only output.
 Place = Union[int, str, Callable[[Any], Any], None]
 
 _USUAL_KEY = "logits"
 
 
 def check_output(owner: str, value: Any) -> Place:
-    """Returns `value`; raises unless it is an index, a key, a function or `None`."""
+    """Return `value`; raise unless it is an index, a key, a function or `None`."""
     if value is None or (isinstance(value, (int, str)) and not isinstance(value, bool)) or callable(value):
         return value  # type: ignore[no-any-return]
     raise TypeError(
@@ -28,9 +28,9 @@ def check_output(owner: str, value: Any) -> Place:
 
 
 def find_place(owner: str, output: Any, fits: Callable[[Any], bool]) -> Place:
-    """The place of the one output that can be meant; raises where none is, or several are.
+    """Return the place of the only output that can be meant; raise if there is none or several.
 
-    That is the only one, the one called `logits`, or the only one that fits, at whatever depth.
+    That is the only one, the one called `logits`, or the only one that fits, at any depth.
     """
     if _is_tensor(output):
         return None
@@ -46,13 +46,13 @@ def find_place(owner: str, output: Any, fits: Callable[[Any], bool]) -> Place:
         len(found) + len(within), "more than one of them fits"
     )
     raise ValueError(
-        f"{owner}: the network gives {describe(output)}, and {why}; say which one holds the scores of the classes, "
+        f"{owner}: the network gives {describe(output)}, and {why}; say which one holds the class scores, "
         f"such as output={example!r}, or pass a function, such as output=lambda outputs: outputs[{example!r}]"
     )
 
 
 def pick(owner: str, output: Any, place: Place) -> Any:
-    """The tensor at `place` among a network's outputs; raises where there is none."""
+    """Return the tensor at `place` among a network's outputs; raise if there is none."""
     if callable(place):
         found = place(output)
     elif place is None:
@@ -73,7 +73,7 @@ def pick(owner: str, output: Any, place: Place) -> Any:
 
 
 def describe(output: Any) -> str:
-    """What a network gives, in words: `a Tensor of shape (4, 3)`, `a tuple of (4, 3) and (4, 8)`."""
+    """Describe a network's output in words: `a Tensor of shape (4, 3)`, `a tuple of (4, 3) and (4, 8)`."""
     if _is_tensor(output):
         return f"a Tensor of shape {tuple(output.shape)}"
     parts = _parts(output)
@@ -103,7 +103,7 @@ def _parts(output: Any) -> dict[Any, Any]:
 
 
 def _deeper(output: Any, depth: int = 0) -> list[Any]:
-    """The tensors that are parts of parts."""
+    """Return the tensors that are nested in parts."""
     if _is_tensor(output):
         return [output] if depth > 1 else []
     return [tensor for part in _parts(output).values() for tensor in _deeper(part, depth + 1)]

@@ -1,8 +1,8 @@
-"""Parameters read and written safely in memory.
+"""Read and write parameters safely in memory.
 
 `Parameter.asnumpy()` is a live view of the weights, so whatever is kept is copied. In PYNATIVE mode of MindSpore 2.8
 and newer, `set_data` and `load_param_into_net` detach a parameter from an optimizer that has stepped: the weights then
-freeze without a word. `copy_` and `ops.assign` do not, so every write here goes through them.
+silently stop training. `copy_` and `ops.assign` do not, so all writes here use them.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ __all__ = [
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
-# What an optimizer, a loss scale or a checkpoint of MindSpore's has besides a moment for each weight.
+# What an optimizer, a loss scale or a checkpoint of MindSpore's contains besides a moment for each weight.
 _STATES = frozenset(
     "global_step learning_rate beta1_power beta2_power weight_decay scale_sense current_iterator_step "
     "last_overflow_iterator_step epoch_num step_num".split()
 )
 _PART = 1 << 20  # bytes
-MUCH = 1 << 23  # bytes that two threads copy in half the time of one, and less would not be worth the threads
+MUCH = 1 << 23  # bytes that two threads copy in half the time of one; below this, threads do not pay off
 
 
 class Snapshot:
-    """A copy of parameters that can be taken again and again into the same memory."""
+    """A copy of parameters that can be updated repeatedly in the same memory."""
 
     def __init__(self, parameters: dict[str, Parameter], arrays: Optional[Arrays] = None) -> None:
         self._parameters = parameters
         self.arrays = arrays or {}
 
     def take(self) -> None:
-        """Copies the parameters as they are now."""
+        """Copy the current parameters."""
         now = views(self._parameters)
         for name, array in now.items():
             if name not in self.arrays:
@@ -71,21 +71,21 @@ class Snapshot:
                 list(threads.map(np.copyto, copies, now.values()))
 
     def changed(self) -> dict[str, Parameter]:
-        """The parameters that are no longer what they were, bit for bit, NaN and the sign of zero included."""
+        """Return the parameters that have changed, compared bit for bit, including NaN and the sign of zero."""
         now = views(self._parameters)
         return {name: self._parameters[name] for name, array in self.arrays.items() if not is_same(array, now[name])}
 
     def restore(self, *, together: bool = True) -> None:
-        """Writes the copy back, so that training can go on from it; `together`, the first rank's on every rank."""
+        """Write the copy back, so that training can continue; with `together`, every rank gets the first rank's."""
         if together:
             self.arrays = {name: distributed.from_first(array) for name, array in self.arrays.items()}
         _assign(self._parameters, self.arrays)
 
 
 def with_optimizer(cell: nn.Cell, weights: Mapping[str, Parameter]) -> dict[str, Parameter]:
-    """The weights, and what else a training cell holds: the state of optimizers without their learning rates.
+    """Return the weights and the other content of a training cell: optimizer state without learning rates.
 
-    The rates are parameters of their own; loading them would override a new schedule without a word.
+    Learning rates are parameters too; loading them would silently override a new schedule.
     """
     optimizers = [one for one in optimizers_of(cell) if isinstance(one, nn.Optimizer)]
     known = {id(one) for optimizer in optimizers for one in Rates(optimizer).parameters}
@@ -97,11 +97,11 @@ def with_optimizer(cell: nn.Cell, weights: Mapping[str, Parameter]) -> dict[str,
 def load_into(
     owner: str, parameters: dict[str, Parameter], arrays: Arrays, source: str, *, besides: Optional[Iterable[str]] = ()
 ) -> None:
-    """Writes `arrays` into `parameters`: all of them, or none and an error.
+    """Write `arrays` into `parameters`: all of them, or none and raise an error.
 
-    Entries that there is no parameter for are an error too, but for those named in `besides`; `None` leaves all out.
+    Entries without a parameter are an error too, except those named in `besides`; with `None`, all of them are ignored.
     """
-    # MindSpore 2.0 gives a bool that was saved without dimensions back with one.
+    # MindSpore 2.0 returns a bool that was saved without dimensions with one dimension.
     for name, parameter in parameters.items():
         if parameter.size == 1 and name in arrays and arrays[name].size == 1:
             arrays = {**arrays, name: arrays[name].reshape(parameter.shape)}
@@ -126,11 +126,11 @@ def load_into(
 
 
 def aligned(owner: str, names: Collection[str], arrays: Arrays, source: str) -> tuple[Arrays, list[str]]:
-    """The arrays by the names of the parameters that they are for, and which are of something beside these.
+    """Return the arrays under the names of their parameters, and the names of arrays that belong to something else.
 
-    A cell around a network puts a prefix before its names, `backbone.conv.weight` for `conv.weight`, and a file may
-    have been saved with or without one. Where a part of the arrays has the names behind a prefix, the others are of
-    something beside; where the names have one that the arrays have not, it is put before.
+    A cell around a network adds a prefix to its names, such as `backbone.conv.weight` for `conv.weight`, and a file may
+    have been saved with or without one. If some of the arrays have the names behind a prefix, the others belong to
+    something else; if the names have a prefix that the arrays lack, it is added.
     """
     if not names or all(name in arrays for name in names):
         return arrays, []
@@ -153,7 +153,7 @@ def aligned(owner: str, names: Collection[str], arrays: Arrays, source: str) -> 
 
 
 def without_optimizer(arrays: Arrays) -> Arrays:
-    """The arrays without those that look like the state of an optimizer: a step, or a moment named after a weight."""
+    """Return the arrays except those that look like optimizer state: a step, or a moment named after a weight."""
 
     def is_state(name: str) -> bool:
         parts = name.split(".")
@@ -163,12 +163,12 @@ def without_optimizer(arrays: Arrays) -> Arrays:
 
 
 def views(parameters: Mapping[str, Parameter]) -> Arrays:
-    """Live views of parameters."""
+    """Return live views of parameters."""
     return {name: parameter.asnumpy() for name, parameter in parameters.items()}
 
 
 def check_parameters(owner: str, parameters: Mapping[str, Parameter]) -> None:
-    """Raises where parameters could be read but not written back."""
+    """Raise if a parameter could be read but not written back."""
     if ms.get_context("device_target") != "CPU":
         return
     for name, parameter in parameters.items():
@@ -180,12 +180,12 @@ def check_parameters(owner: str, parameters: Mapping[str, Parameter]) -> None:
 
 
 def size_of(parameters: Mapping[str, Parameter]) -> int:
-    """The bytes of parameters."""
+    """Return the size of parameters in bytes."""
     return sum(one.nbytes for one in parameters.values())
 
 
 def first_nonfinite(parameters: Mapping[str, Parameter], besides: Collection[str] = ()) -> Optional[str]:
-    """The name of the first parameter that holds NaN or an infinity; `None` where all are finite.
+    """Return the name of the first parameter that holds NaN or infinity; `None` if all are finite.
 
     Parameters named in `besides` may hold them, as a mask of minus infinities does.
     """
@@ -194,22 +194,22 @@ def first_nonfinite(parameters: Mapping[str, Parameter], besides: Collection[str
 
 
 def nonfinite(arrays: Mapping[str, np.ndarray[Any, Any]]) -> Iterator[str]:
-    """The names of the arrays that hold NaN or an infinity, in their order."""
+    """Return the names of the arrays that hold NaN or infinity, in order."""
     for name, array in arrays.items():
         if not is_finite(array):
             yield name
 
 
 def is_same(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
-    """Whether two arrays of one kind are the same, bit for bit, NaN and the sign of zero included."""
+    """Return whether two arrays of the same kind are equal bit for bit, including NaN and the sign of zero."""
     bits, others = (np.ascontiguousarray(each).reshape(-1).view(np.uint8) for each in (one, other))
-    # In parts: what compares them takes as much memory as they have.
+    # In parts, because the comparison takes as much memory as its operands.
     parts = range(0, bits.size, _PART)
     return all(np.array_equal(bits[start : start + _PART], others[start : start + _PART]) for start in parts)
 
 
 def flaw_in(parameters: Mapping[str, Parameter]) -> Optional[str]:
-    """What makes weights useless, whatever a metric says of them: NaN, or an infinity in what is learnt."""
+    """Return what makes weights useless, whatever a metric says: NaN, or infinity in a trained parameter."""
     arrays = views(parameters)
     if sum(array.nbytes for array in arrays.values()) < MUCH:
         flaws: Iterable[Optional[str]] = map(_flaw, parameters.values(), arrays.values())
@@ -224,7 +224,7 @@ def _flaw(parameter: Parameter, array: np.ndarray[Any, Any]) -> Optional[str]:
     if array.dtype.kind not in "fc":
         return None
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(array.sum()):  # in a sixth of the time of asking every element
+        if np.isfinite(array.sum()):  # takes a sixth of the time of testing every element
             return None
     if np.isnan(array).any():
         return "NaN"
@@ -234,10 +234,10 @@ def _flaw(parameter: Parameter, array: np.ndarray[Any, Any]) -> Optional[str]:
 def _assign(parameters: Mapping[str, Parameter], arrays: Arrays) -> None:
     if not parameters:
         return
-    tensors = {name: as_tensor(arrays[name]) for name in parameters}  # before the first is written
+    tensors = {name: as_tensor(arrays[name]) for name in parameters}  # all before the first is written
     mindspore_compat.stop_recording()
     for name, parameter in parameters.items():
-        if mindspore_compat.is_uninitialised(parameter):  # so that there is no memory yet to write into
+        if mindspore_compat.is_uninitialised(parameter):  # otherwise there is no memory to write into yet
             parameter.set_data(Tensor(arrays[name].copy()))
             continue
         mindspore_compat.write_into(parameter, tensors[name])
@@ -245,8 +245,8 @@ def _assign(parameters: Mapping[str, Parameter], arrays: Arrays) -> None:
 
 
 def as_tensor(array: np.ndarray[Any, Any]) -> Tensor:
-    """The array as a tensor, which reads it where it is: copying takes as long as writing, and holds up other threads.
+    """Return the array as a tensor that shares its memory; a copy takes as long as writing and blocks other threads.
 
-    An array of bfloat16, whose type is not NumPy's own, is copied.
+    A bfloat16 array, whose type is not NumPy's own, is copied.
     """
     return Tensor.from_numpy(array) if array.dtype.isbuiltin == 1 else Tensor(array)

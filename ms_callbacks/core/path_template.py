@@ -1,4 +1,4 @@
-"""File names made of a run's values: `"{epoch:02d}-{acc:.4f}.ckpt"`, and nothing that could leave its folder."""
+"""File names built from a run's values, such as `"{epoch:02d}-{acc:.4f}.ckpt"`, that cannot leave their folder."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .names import OF_RUN, alike, hint, key_among, result_name, spelled
 
 __all__ = ["PathTemplate"]
 
-_Part = tuple[str, Optional[str], Optional[str], Optional[str]]  # text, and a field after it: name, format, conversion
+_Part = tuple[str, Optional[str], Optional[str], Optional[str]]  # text, then a field: name, format, conversion
 
 _COUNTS = ("epoch", "step")
 _OF_EVALUATION = ("val", "valid", "validation", "eval", "test")
 _VERSION = re.compile(r"-v[1-9]\d*$")
-_ALL_DIGITS = -0.12345678901234568  # of a value whose format asks for no fewer
+_ALL_DIGITS = -0.12345678901234568  # it prints with all its digits unless the format limits them
 
 
 class PathTemplate:
-    """A path whose last part may hold fields in braces.
+    """A path whose last component may contain fields in braces.
 
-    It is given as the user wrote it: the folders before it that it is taken from may hold braces of their own.
+    It is given as the user wrote it; the working directory in front of it may itself contain braces.
     """
 
     def __init__(self, owner: str, path: str) -> None:
@@ -36,7 +36,7 @@ class PathTemplate:
             raise self._invalid(f"is not a valid template: {error}") from None
         for _, field, spec, _ in self._whole:
             if any(separator in (field or "") + (spec or "") for separator in (os.sep, os.altsep) if separator):
-                raise self._invalid(f"is not a valid template: {{{field}}} holds a separator of folders")
+                raise self._invalid(f"is not a valid template: {{{field}}} contains a folder separator")
         folder, self._name = os.path.split(path)
         self._parts = list(string.Formatter().parse(self._name))
         self._any_fill = re.compile(
@@ -46,22 +46,22 @@ class PathTemplate:
         for _, field, spec, conversion in self._parts:
             if field is None:
                 continue
-            # A name alone: attributes and indexes would reach into objects, and a nested field into the format.
+            # Only a name: attributes and indexes would reach into objects, and a nested field into the format.
             if _plain(field) != field or conversion or "{" in (spec or ""):
                 written = f"{field}!{conversion}" if conversion else field
                 raise self._invalid(f"holds the field {written!r}, which is not a plain name")
             if re.search(r"\d{4}", spec or ""):
-                raise ValueError(f"{owner}: filepath {path!r} holds a width that no file's name has room for")
+                raise ValueError(f"{owner}: filepath {path!r} has a width that is too large for any file name")
             self.fields.add(field)
         if any(field is not None for _, field, _, _ in string.Formatter().parse(folder)):
-            raise ValueError(f"{owner}: filepath {path!r} has fields in its folder; they may stand in the name only")
+            raise ValueError(f"{owner}: filepath {path!r} has fields in its folder; use them in the file name only")
         self._fill({field: _sample(field) for field in self.fields})
         self.folder = os.path.dirname(check_path(owner, "filepath", os.path.join(folder, "name")))
 
     def check(self, names: Iterable[str], *, more_may_come: bool = False) -> None:
-        """Raises where a field is none of the run's values.
+        """Raise if a field is not one of the run's values.
 
-        With `more_may_come` the run may have others, and only what is clearly one of these misspelt is refused.
+        With `more_may_come`, the run may have further values, so only an obvious misspelling of a known one is refused.
         """
         known = [*_COUNTS, "loss", *(name for name in names if name not in (*_COUNTS, "loss"))]
         for field in sorted(self.fields):
@@ -73,7 +73,7 @@ class PathTemplate:
                 )
 
     def path(self, values: dict[str, Any], taken: Collection[str] = ()) -> str:
-        """The path with the values filled in; where it is `taken`, with `-v1`, `-v2`, ... before its ending."""
+        """Return the path with the values filled in, plus `-v1`, `-v2`, ... before its ending if it is `taken`."""
         self.check(values)
         meant = {field: key_among(field, values) for field in self.fields}
         path = os.path.join(self.folder, self._fill({field: values[key] for field, key in meant.items() if key}))
@@ -84,17 +84,17 @@ class PathTemplate:
         return path
 
     def longest_name(self, epochs: int, steps: int) -> str:
-        """About the longest name that it makes in a run of so many epochs and steps."""
+        """Return approximately the longest name that it produces in a run of so many epochs and steps."""
         counts = dict(zip(_COUNTS, (epochs, steps)))
         return self._fill({field: counts.get(field, _ALL_DIGITS) for field in self.fields})
 
     def may_have_made(self, name: str) -> bool:
-        """Whether some values make a file of this name."""
+        """Return whether some values would produce a file of this name."""
         start, ending = os.path.splitext(name)
         return any(self._any_fill.fullmatch(each + ending) for each in (start, _VERSION.sub("", start)))
 
     def _fill(self, values: dict[str, Any]) -> str:
-        # Not by `str.format`, to which a name such as "iou@0.5" is an attribute of another.
+        # Not `str.format`, which would read a name such as "iou@0.5" as an attribute access.
         try:
             name = "".join(
                 text + ("" if field is None else format(values[field], spec or ""))
@@ -107,7 +107,7 @@ class PathTemplate:
         return name
 
     def _invalid(self, problem: str) -> ValueError:
-        """The error, with a template that works: this one where it can be told what was meant, else any."""
+        """Return the error, with a template that works: a corrected one if the intention is clear, else an example."""
         works = "".join(_corrected(*part) for part in self._whole)
         try:
             if works in ("", self._path):
@@ -134,11 +134,11 @@ def _corrected(text: str, field: Optional[str], spec: Optional[str], conversion:
 
 
 def _plain(field: str) -> str:
-    """The name that a field means: itself where it is one."""
+    """Return the name that a field means: itself if it is one of the names."""
     group, _, name = field.replace("\\", "/").rpartition("/")
     if group in _OF_EVALUATION:
         return result_name(_plain(name))
-    if group:  # "train/loss" is what the run itself calls "loss"
+    if group:  # the run's own name for "train/loss" is "loss"
         return _plain(name if group == "train" and name in OF_RUN else f"{group}_{name}".replace("/", "_"))
     name = spelled(re.split(r"\.(?!\d)|\[", name)[0])
     return "epoch" if not name or name.isdigit() else name

@@ -1,6 +1,6 @@
-"""Pictures by matplotlib, which is imported only where one is asked for.
+"""Pictures drawn with matplotlib, which is imported only when a picture is requested.
 
-Figures are made without pyplot, so that nothing of the user's own plots, styles or backend changes.
+Figures are created without pyplot, so that the user's own plots, styles and backend are unaffected.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ _CAPTION_LINE_INCHES = 0.16
 
 
 def check_matplotlib(owner: str) -> None:
-    """Raises unless matplotlib is installed; does not import it."""
+    """Raise unless matplotlib is installed, without importing it."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ImportError(f"{owner}: a picture needs matplotlib; pip install 'ms-callbacks[plots]'")
 
 
 def check_picture(owner: str, picture: Any) -> Optional[str]:
-    """Returns the path of a PNG in full, or `None`; raises where it is no such path or cannot be drawn."""
+    """Return the absolute path of a PNG, or `None`; raise if it is not such a path or pictures cannot be drawn."""
     return None if picture is None else check_png(owner, "picture", picture)
 
 
 def check_png(owner: str, name: str, value: Any) -> str:
-    """Returns the path of a PNG in full; raises where it is no such path or cannot be drawn."""
+    """Return the absolute path of a PNG; raise if it is not such a path or pictures cannot be drawn."""
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"{owner}: {name} must be the path of a PNG file, but got {value!r} ({type(value).__name__})")
     if not os.fsdecode(value).lower().endswith(".png"):
@@ -57,7 +57,7 @@ def check_png(owner: str, name: str, value: Any) -> str:
 
 
 def figure(width: float, height: float) -> Any:
-    """An empty matplotlib figure of that many inches, whose parts find their places when it is saved."""
+    """Return an empty matplotlib figure of this size in inches, laid out when it is saved."""
     check_matplotlib("ms_callbacks")
     from matplotlib.figure import Figure
 
@@ -65,21 +65,22 @@ def figure(width: float, height: float) -> Any:
 
 
 def save(drawn: Any, path: str) -> None:
-    """Writes a figure as a PNG, whole or not at all."""
+    """Write a figure as a complete PNG, or not at all."""
     if not distributed.is_first():
         return
     choose_fonts(drawn)
     with warnings.catch_warnings():
-        # Of each glyph that no font has, which was said once, and of scripts that older ones do not put together.
+        # Warned for each glyph that no font has (already reported once), and for scripts old versions cannot shape.
         warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not support")
         with staged(path, lambda file: drawn.savefig(file, format="png")):
             pass
 
 
 def as_picture(owner: str, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """An image of shape (h, w), (1, h, w) or (3, h, w) as RGB of shape (h, w, 3).
+    """Return an image of shape (h, w), (1, h, w) or (3, h, w) as RGB of shape (h, w, 3).
 
-    From 0, its own darkest value, to 1, its own brightest, whatever it was normalised by. What is not finite is black.
+    It is scaled from 0, its darkest value, to 1, its brightest, however it was normalised. Values that are not finite
+    are black.
     """
     check_image_shape(owner, image.shape)
     values = image.astype(np.float64)
@@ -92,7 +93,7 @@ def as_picture(owner: str, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def check_image_shape(owner: str, shape: tuple[int, ...]) -> None:
-    """Raises unless an image of this shape can be drawn."""
+    """Raise unless an image of this shape can be drawn."""
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3)):
         raise ValueError(
             f"{owner}: picture needs images of shape (h, w), (1, h, w) or (3, h, w), but each is of shape {shape}; "
@@ -101,7 +102,7 @@ def check_image_shape(owner: str, shape: tuple[int, ...]) -> None:
 
 
 def contact_sheet(pictures: Sequence[np.ndarray[Any, Any]], captions: Sequence[str]) -> Any:
-    """A figure with all `pictures`, RGB of shape (h, w, 3) in [0, 1], in rows, each with its caption below."""
+    """Return a figure with rows of `pictures`, RGB of shape (h, w, 3) in [0, 1], each with its caption below."""
     height, width = (max(each.shape[axis] for each in pictures) for axis in (0, 1))
     shape = width / height
     columns = max(1, min(len(pictures), round(math.sqrt(len(pictures) / shape) + 0.49)))

@@ -1,9 +1,9 @@
-"""Signals as the user sent them: from MindSpore 2.8 on, a Ctrl-C reaches Python as a SIGTERM.
+"""Identify signals as the user sent them: since MindSpore 2.8, a Ctrl-C reaches Python as a SIGTERM.
 
-Every graph that MindSpore runs sets, from C, a SIGINT handler that sends the process a SIGTERM. No option turns that
-off, and Python tells a handler of SIGTERM neither who sent it nor why. Linux writes both on the stack on which the
-handler runs, and for that it takes the alternate stack, where there is one: a SIGTERM that came while SIGINT was
-blocked came out of a handler of SIGINT. On Windows and macOS MindSpore sets no handler, and nothing is done here.
+Every graph that MindSpore runs installs, from C, a SIGINT handler that sends a SIGTERM to the process. No option turns
+this off, and Python does not tell a SIGTERM handler who sent the signal or why. Linux writes both on the stack on which
+the handler runs, which is the alternate stack if there is one: a SIGTERM that arrived while SIGINT was blocked was sent
+by a SIGINT handler. On Windows and macOS MindSpore installs no handler, and nothing is done here.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = ["as_sent", "die_of", "guard", "handle", "let_next_ctrl_c_end_it"]
 
 Handler = Union[Callable[[int, Optional[FrameType]], Any], int, signal.Handlers, None]
 
-# What Linux defines; where the signal mask of the code that was interrupted lies, from the siginfo_t, by processor.
+# Linux ABI: the offset of the interrupted code's signal mask from the siginfo_t, by processor.
 _SA_SIGINFO, _SA_ONSTACK, _SA_RESETHAND = 0x00000004, 0x08000000, 0x80000000
 _SS_DISABLE = 2
 _MASK_FROM_INFO = {"x86_64": -8, "aarch64": 168} if sys.platform == "linux" else {}
-_stack = ctypes.create_string_buffer(1 << 16)  # kept for ever, for the kernel may write to it at any time
+_stack = ctypes.create_string_buffer(1 << 16)  # never freed, because the kernel may write to it at any time
 
 
 class _Action(ctypes.Structure):
@@ -47,10 +47,11 @@ class _Stack(ctypes.Structure):
 
 
 def handle(number: int, handler: Handler) -> Handler:
-    """Sets a handler as `signal.signal` does, so that `as_sent` can tell; returns the earlier one.
+    """Install a handler like `signal.signal`, so that `as_sent` can identify the signal; return the earlier handler.
 
-    At a terminal, a second SIGINT or SIGTERM that comes before Python could call the handler, as in a long compilation,
-    ends the process by its default action. Elsewhere it must not: schedulers send SIGTERM to the process and its group.
+    At a terminal, a second SIGINT or SIGTERM that arrives before Python could call the handler, as during a long
+    compilation, ends the process by its default action. Elsewhere it must not: schedulers send SIGTERM both to the
+    process and to its group.
     """
     earlier = signal.signal(number, handler)
     if platform.machine() in _MASK_FROM_INFO:
@@ -64,7 +65,7 @@ def handle(number: int, handler: Handler) -> Handler:
 
 
 def as_sent(number: int) -> int:
-    """The signal that was sent to the process, in a handler that `handle` has set and that is called with `number`."""
+    """Return the signal that was originally sent; call it in a handler set by `handle`, with the handler's `number`."""
     if number != signal.SIGTERM or platform.machine() not in _MASK_FROM_INFO:
         return number
     stack = _alternate_stack()
@@ -79,22 +80,22 @@ def as_sent(number: int) -> int:
 
 
 def let_next_ctrl_c_end_it() -> None:
-    """Has the next Ctrl-C end the process, or in a session what runs, by `KeyboardInterrupt`."""
+    """Have the next Ctrl-C end the process, or in a session the running code, with `KeyboardInterrupt`."""
     signal.signal(signal.SIGINT, signal.default_int_handler if _is_session() else signal.SIG_DFL)
 
 
 def die_of(number: int) -> None:
-    """Ends the process by a signal's default action."""
+    """End the process by a signal's default action."""
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)
 
 
 def guard() -> Callable[[], None]:
-    """Keeps MindSpore from ending a session at Ctrl-C or a notebook's stop button; returns what ends the guard.
+    """Keep MindSpore from ending a session on Ctrl-C or a notebook's stop button; return a function to end the guard.
 
-    A session is a notebook, IPython, or Python's prompt. There, during a run, Ctrl-C raises `KeyboardInterrupt`, as it
-    does without MindSpore, unless somebody has set a handler. A script dies at Ctrl-C at once, as MindSpore has it.
-    The end of the guard puts the handler of SIGINT back that Python knows of, in a script too.
+    A session is a notebook, IPython, or the Python prompt. During a run in a session, Ctrl-C raises
+    `KeyboardInterrupt`, as it does without MindSpore, unless somebody has installed a handler. A script dies on Ctrl-C
+    at once, as MindSpore intends. Ending the guard restores the SIGINT handler that Python knows of, in a script too.
     """
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
@@ -107,21 +108,21 @@ def guard() -> Callable[[], None]:
         if is_set and signal.getsignal(signal.SIGTERM) is _interrupt:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         of_sigint = signal.getsignal(signal.SIGINT)
-        if of_sigint is not None:  # else it was set from C before
+        if of_sigint is not None:  # otherwise it was set from C before
             signal.signal(signal.SIGINT, of_sigint)
 
     return end
 
 
 def _interrupt(number: int, frame: Optional[FrameType]) -> None:
-    """Does with a SIGTERM what Python would do with the signal that was sent."""
+    """Handle a SIGTERM as Python would handle the signal that was originally sent."""
     if as_sent(number) == signal.SIGINT:
         raise KeyboardInterrupt
     die_of(number)
 
 
 def _alternate_stack() -> _Stack:
-    """The stack on which the main thread's handlers run; the one that is there, such as faulthandler's, or our own."""
+    """Return the stack for the main thread's handlers: the existing one, such as faulthandler's, or our own."""
     library, stack = ctypes.CDLL(None), _Stack()
     library.sigaltstack(None, ctypes.byref(stack))
     if stack.flags & _SS_DISABLE:
@@ -135,5 +136,5 @@ def _is_session() -> bool:
 
 
 def _is_at_terminal() -> bool:
-    """Whether somebody at a terminal waits for this process, and would lose no session with it."""
+    """Return whether a user at a terminal waits for this process and would lose no session with it."""
     return not _is_session() and os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()

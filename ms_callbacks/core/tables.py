@@ -8,7 +8,7 @@ __all__ = ["render"]
 
 
 def render(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
-    """Columns as wide as their widest cell, two spaces apart; those named in `right` stand to the right."""
+    """Return a table whose columns fit their widest cell, two spaces apart; columns in `right` are right-aligned."""
     widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
 
     def line(cells: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Single numbers out of tensors, and tensors that hold on to nothing but their values."""
+"""Read numbers from tensors, and detach tensors from everything but their values."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ __all__ = ["as_array", "is_finite", "is_plain", "number"]
 
 
 def is_plain(value: Any) -> bool:
-    """Whether `float` reads the value, in an eighth of the time that MindSpore takes to make an array of it.
+    """Return whether `float` can read the value, in an eighth of the time that MindSpore takes to make an array of it.
 
-    Of a bfloat16, MindSpore 2.10 crashes at it with NumPy 2.
+    With NumPy 2, MindSpore 2.10 crashes when `float` reads a bfloat16 value.
     """
     return isinstance(value, Tensor) and value.shape == () and value.dtype == mstype.float32
 
 
 def number(value: Any) -> float:
-    """The number in a tensor or array, or the mean of several; waits until it has been computed."""
+    """Return the number in a tensor or array, or the mean of several; wait until it has been computed."""
     if is_plain(value):
         return float(value)
     return float(np.mean(as_array(value)))
 
 
 def as_array(value: Any) -> np.ndarray[Any, Any]:
-    """The values of a tensor, or of an array, as an array that can be computed with.
+    """Return the values of a tensor or array as an array that supports arithmetic.
 
-    NumPy has no bfloat16 of its own: what MindSpore makes of one it can neither add nor divide, and takes for no
-    floating point; with NumPy 2, MindSpore 2.10 makes none at all. It becomes float32, which holds each of its values.
+    NumPy has no bfloat16. The arrays that MindSpore makes of it can be neither added nor divided and do not count as
+    floating point; with NumPy 2, MindSpore 2.10 cannot make them at all. Such values become float32, which represents
+    each of them exactly.
     """
     if isinstance(value, Tensor):
         return (value.astype(mstype.float32) if str(value.dtype) == "BFloat16" else value).asnumpy()  # type: ignore[no-any-return]
@@ -39,5 +40,5 @@ def as_array(value: Any) -> np.ndarray[Any, Any]:
 
 
 def is_finite(array: np.ndarray[Any, Any]) -> bool:
-    """Whether an array holds neither NaN nor an infinity; of numbers that can hold none, it never does."""
+    """Return whether an array holds neither NaN nor infinity; always true for types that have neither."""
     return (array.dtype.kind not in "fc" and array.dtype.name != "bfloat16") or bool(np.isfinite(array).all())

@@ -1,4 +1,4 @@
-"""Notices reads from the device: each makes Python wait until what it reads has been computed."""
+"""Detect reads from the device: each makes Python wait until the value has been computed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..core.mindspore_compat import tensor_classes
 
 __all__ = ["noticed"]
 
-# Whatever gives a tensor's values to Python goes through one of these.
+# Every way of passing a tensor's values to Python uses one of these.
 _READERS = ("asnumpy", "numpy", "item", "tolist", "get_bytes", "__float__", "__int__", "__bool__", "__index__")
 
 
 @contextlib.contextmanager
 def noticed(notice: Callable[[], None]) -> Iterator[None]:
-    """Calls `notice` at each read while the block lasts; a read that another makes on its way is part of that one."""
+    """Call `notice` at each read within the block; a read that is made by another read is not counted separately."""
     with contextlib.ExitStack() as undo:
         is_reading = [False]
         for kind in tensor_classes():

@@ -1,4 +1,4 @@
-"""What is inside: kernels and feature maps themselves, as numbers and as a picture."""
+"""The contents of layers: kernels and feature maps, as numbers and as a picture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLUMNS = 4
 class Contents:
     """The first kernel and the first output channel of each convolution, and the last layer's output.
 
-    All are of the batch's first sample, and of the first call of a layer that is called more than once.
+    All are for the batch's first sample, and from the first call of a layer that is called more than once.
     """
 
     def __init__(self) -> None:
@@ -29,14 +29,14 @@ class Contents:
         self._last: tuple[str, np.ndarray[Any, Any]] = ("", np.zeros(0))
 
     def add(self, name: str, layer: nn.Cell, output: np.ndarray[Any, Any]) -> None:
-        """Takes in a call of a layer; an output of size 0 has no sample to show."""
+        """Add a call of a layer; an output of size 0 has no sample to show."""
         if not output.size:
             return
         self._kinds[name] = type(layer).__name__
         if isinstance(layer, nn.Conv2d) and name not in self._kernels:
             self._kernels[name] = numbers_of(layer.weight)[0, 0].copy()
             self._maps[name] = output[0, 0].copy()
-        # A scalar, such as a loss, is of all samples.
+        # A scalar, such as a loss, covers all samples.
         self._last = name, (output[0] if output.ndim else output).reshape(-1).copy()
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class Contents:
         return "\n".join(blocks)
 
     def draw(self, path: str) -> None:
-        """Draws them into a PNG."""
+        """Draw them into a PNG."""
         pictures = []
         for name, kernel in self._kernels.items():
             pictures += [
@@ -73,7 +73,7 @@ class Contents:
         save(canvas, path)
 
     def _titled(self, name: str) -> str:
-        """A layer's name with its class, for a name may be a mere number: `0 (Conv2d)`."""
+        """Return a layer's name with its class, because a name may be just a number: `0 (Conv2d)`."""
         kind = self._kinds.get(name, name)
         return name if kind == name else f"{name} ({kind})"
 

@@ -1,4 +1,4 @@
-"""What is known of a layer by its class: its geometry, and how many multiply-adds a call of it takes."""
+"""What a layer's class determines: its geometry, and the multiply-adds of a call."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["geometry", "multiply_adds"]
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.Conv1dTranspose, nn.Conv2dTranspose, nn.Conv3dTranspose)
-# How many dimensions the kernel of a class has, by its name.
+# The number of kernel dimensions of a class, by its name.
 _DIMENSIONS = {"1d": 1, "2d": 2, "3d": 3}
 
 
 def geometry(layer: nn.Cell) -> tuple[str, str, str]:
-    """Kernel, stride and padding as they would be written in a paper: `("5x5", "1", "valid")`; `"-"` for none."""
+    """Return kernel, stride and padding as written in a paper: `("5x5", "1", "valid")`; `"-"` for none."""
     dimensions = next((count for text, count in _DIMENSIONS.items() if text in type(layer).__name__), 0)
     if not dimensions or not hasattr(layer, "kernel_size"):
         return "-", "-", "-"
@@ -38,7 +38,7 @@ Shape = Optional[tuple[int, ...]]
 
 
 def multiply_adds(layer: nn.Cell, input_shape: Shape, output_shape: Shape) -> Optional[int]:
-    """The multiply-adds of one call, for the whole batch and without biases; `None` where they cannot be told."""
+    """Return the multiply-adds of one call, for the whole batch and without biases; `None` if unknown."""
     has_matrix = any(len(one.shape) > 1 for one in own_parameters(layer).values())
     if input_shape is None or output_shape is None:
         return None if has_matrix else 0
@@ -51,11 +51,11 @@ def multiply_adds(layer: nn.Cell, input_shape: Shape, output_shape: Shape) -> Op
         return math.prod(input_shape) * int(layer.weight.shape[0])
     if isinstance(layer, (nn.Embedding, nn.EmbeddingLookup)):
         return 0
-    # Elementwise layers and normalisations take no matrix products; others are not guessed at.
+    # Elementwise layers and normalisations need no matrix products; for others no guess is made.
     return None if has_matrix else 0
 
 
 def _spread(value: Any, dimensions: int) -> tuple[int, ...]:
-    """A size for each dimension: of `2`, `(2, 2)` or MindSpore's own `(1, 1, 2, 2)`."""
+    """Return a size for each dimension, from `2`, `(2, 2)` or MindSpore's own `(1, 1, 2, 2)`."""
     values = value if isinstance(value, (tuple, list)) else (value,) * dimensions
     return tuple(int(each) for each in values[-dimensions:])

@@ -1,7 +1,7 @@
-"""The rows of a network's table: which cells have one, and what of parameters and multiply-adds is theirs.
+"""Build the rows of a network's table: which cells have one, and which parameters and multiply-adds belong to it.
 
-A row owns what its cell holds by the tree of cells, whenever it is called: a container that is iterated is never called
-itself, and what runs in it must not be counted for the layer that comes after.
+A row owns what its cell contains in the tree of cells, whenever it is called: a container that is iterated is never
+called itself, and what runs in it must not be counted for the layer that follows.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Shape = Optional[tuple[int, ...]]
 
 @dataclass(frozen=True)
 class LayerRow:
-    """A call of a layer: its name and type, its geometry, shapes as tuples, and what it costs.
+    """A call of a layer: its name and type, its geometry, shapes as tuples, and its cost.
 
-    A shape is `None` where a call takes or gives no Tensor, and both are where the layer is never called itself.
+    A shape is `None` if a call takes or returns no Tensor, and both are if the layer is never called itself.
     `parameters` counts each parameter in one row only, so that the column adds up; `multiply_adds` is for one sample,
-    and `None` where it is not known how to count any of them. `uncounted` names what they are without.
+    and `None` if none of them can be counted. `uncounted` names what is not included.
     """
 
     name: str
@@ -44,7 +44,7 @@ class LayerRow:
 
 
 class _Call(NamedTuple):
-    """A call of a cell as it was seen; `cost` is its own, without that of the cells within."""
+    """An observed call of a cell; `cost` is its own, without that of inner cells."""
 
     cell: nn.Cell
     takes: Shape
@@ -55,7 +55,7 @@ class _Call(NamedTuple):
 
 
 class _Shown(NamedTuple):
-    """A cell that has rows, and the cells by id that these stand for: all in it, or itself alone."""
+    """A cell that has rows, and the ids of the cells that they stand for: all in it, or only itself."""
 
     name: str
     cell: nn.Cell
@@ -63,7 +63,7 @@ class _Shown(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A row to be: the call that it is of, if any, and the calls whose costs are its own."""
+    """A row under construction: its call, if any, and the calls whose costs belong to it."""
 
     shown: _Shown
     call: Optional[_Call]
@@ -73,11 +73,11 @@ class _Row(NamedTuple):
 def rows_of(
     network: nn.Cell, inputs: tuple[Any, ...], named: dict[str, Any], samples: int, depth: Optional[int]
 ) -> tuple[list[LayerRow], dict[str, nn.Cell]]:
-    """Runs a batch of `samples`; returns a row for each call of a layer, and the layers shown by name.
+    """Run a batch of `samples`; return a row for each call of a layer, and the layers shown, by name.
 
-    The layers are the innermost cells, or those at `depth`; cells with parameters of their own have a row for these.
-    Where a cell at `depth` is not called itself, such as a list that is iterated or a cell of which another method is
-    called, the cells within take its place. A layer that is never called has a row where it holds parameters.
+    The layers are the innermost cells, or those at `depth`; cells with parameters of their own have a row for these. If
+    a cell at `depth` is not called itself, such as a list that is iterated or a cell of which another method is called,
+    its inner cells take its place. A layer that is never called has a row if it holds parameters.
     """
     calls: list[_Call] = []
 
@@ -94,13 +94,13 @@ def rows_of(
 
 
 def _shown(network: nn.Cell, depth: Optional[int], called: set[int]) -> list[_Shown]:
-    """The cells that have rows, in the order of the tree."""
+    """Return the cells that have rows, in the order of the tree."""
     names = {id(cell): name for name, cell in network.cells_and_names()}
     shown = []
 
     def add(cell: nn.Cell, levels: Optional[int]) -> None:
         name = names.pop(id(cell), None)
-        if name is None:  # a cell that stands in two places has its row in the first
+        if name is None:  # a cell in two places has its row in the first
             return
         within = {id(one): one for _, one in cell.cells_and_names()}
         is_whole = levels == 0 and (id(cell) in called or called.isdisjoint(within))
@@ -118,7 +118,7 @@ def _shown(network: nn.Cell, depth: Optional[int], called: set[int]) -> list[_Sh
 
 
 def _rows(shown: list[_Shown], calls: list[_Call]) -> list[_Row]:
-    """The rows: calls in the order in which they end, then what is never called."""
+    """Return the rows: calls in the order in which they end, then the layers that are never called."""
     by_cell = {id(one.cell): one for one in shown}
     rows: list[_Row] = []
     waiting: list[_Call] = []
@@ -129,7 +129,7 @@ def _rows(shown: list[_Shown], calls: list[_Call]) -> list[_Row]:
         if one is not None:  # it owns what ran within
             rows.append(_Row(one, call, [each for each in waiting if id(each.cell) in one.within]))
             waiting = [each for each in waiting if id(each.cell) not in one.within]
-    for call in waiting:  # ran outside the cell that holds it, after the last call of that
+    for call in waiting:  # ran outside the cell that contains it, after that cell's last call
         next(row.parts for row in reversed(rows) if id(call.cell) in row.shown.within).append(call)
     called = {id(call.cell) for call in calls}
     return rows + [_Row(one, None, []) for one in shown if id(one.cell) not in called]
@@ -169,5 +169,5 @@ def _filled(network: nn.Cell, rows: list[_Row]) -> list[LayerRow]:
 
 
 def _is_layer(cell: nn.Cell) -> bool:
-    """Whether it computes something itself, as far as it can be told: it holds no cells, or parameters of its own."""
+    """Return whether a cell seems to compute something itself: it has no inner cells, or parameters of its own."""
     return not cell.name_cells() or bool(own_parameters(cell))

@@ -1,4 +1,4 @@
-"""What a layer puts out, in a few numbers, and whether something is wrong with it."""
+"""Summarise a layer's output in a few numbers, and detect what is wrong with it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ..core.tensors import as_array, is_finite
 
 __all__ = ["LayerValues", "numbers_of", "observed_values", "values_of", "values_table"]
 
-# A bounded activation counts as saturated where nearly all of its outputs are at a bound.
+# A bounded activation counts as saturated if nearly all of its outputs are at a bound.
 _SATURATED_SHARE = 0.95
 _SATURATED_MARGIN = 0.01
-# What a batch that is too small for BatchNorm makes look so.
+# Findings that BatchNorm causes with a batch that is too small.
 _BY_BATCH = ("dead", "saturated")
 _BOUNDS = {"Sigmoid": (0.0, 1.0), "HSigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0), "ReLU6": (0.0, 6.0)}
 
 
 Array = np.ndarray[Any, Any]
-Also = Callable[[str, nn.Cell, Array], None]  # what else sees an output, with its layer and that one's name
+Also = Callable[[str, nn.Cell, Array], None]  # also receives each output, with its layer and the layer's name
 
 
 @dataclass(frozen=True)
 class LayerValues:
-    """What a layer put out at a step, over all elements of its output's first tensor; of complex ones, their sizes.
+    """A layer's output at a step, over all elements of its first tensor; for complex numbers, their magnitudes.
 
     `finding` is `"dead"`, `"saturated"`, `"not finite"`, `"empty"` (no numbers, whose values are NaN) or `""`.
     """
@@ -46,12 +46,13 @@ class LayerValues:
 def observed_values(
     network: nn.Cell, inputs: tuple[Any, ...], layers: dict[str, nn.Cell], also: Optional[Also] = None
 ) -> list[LayerValues]:
-    """Runs a batch through the network and returns the values of each call of `layers`, as in a training step.
+    """Run a batch through the network and return the values of each call of `layers`, as in a training step.
 
-    BatchNorm normalises by the batch there, and all else is in evaluation mode. Its running statistics would be wrong
-    in the first steps: they are not yet those of the batches, and what they make of the layers behind is no fault of
-    these. Where statistics themselves are not finite, evaluation is broken, and their layer is named. Of a batch that
-    is too small, BatchNorm makes zeros: what is found dead or saturated must be so by the running statistics as well.
+    BatchNorm normalises by the batch, and all else is in evaluation mode. In the first steps, running statistics would
+    mislead: they do not match the batches yet, and the resulting outputs of later layers would not be those layers'
+    fault. If the statistics themselves are not finite, evaluation is broken, and their layer is named. With a batch
+    that is too small, BatchNorm produces zeros, so dead or saturated layers must be so with the running statistics as
+    well.
     """
 
     def look(also: Optional[Also], *, batch_statistics: bool) -> list[LayerValues]:
@@ -76,7 +77,7 @@ def observed_values(
     doubtful = any(values.finding in _BY_BATCH for values in found)
     if doubtful and any(statistics_of(cell) for _, cell in network.cells_and_names()):
         others = look(None, batch_statistics=False)
-        if [each.name for each in others] == [each.name for each in found]:  # else it took another path
+        if [each.name for each in others] == [each.name for each in found]:  # otherwise it took another path
             found = [
                 replace(values, finding="") if values.finding in _BY_BATCH and not other.finding else values
                 for values, other in zip(found, others)
@@ -85,7 +86,7 @@ def observed_values(
 
 
 def values_of(name: str, kind: str, output: Array) -> LayerValues:
-    """The values of a layer's output, and what is wrong with them."""
+    """Return the values of a layer's output, and what is wrong with them."""
     if not output.size:
         return LayerValues(name, kind, math.nan, math.nan, math.nan, math.nan, "empty")
     output = output.astype(np.float64)
@@ -98,14 +99,14 @@ def values_of(name: str, kind: str, output: Array) -> LayerValues:
     elif kind in _BOUNDS:
         low, high = _BOUNDS[kind]
         margin = _SATURATED_MARGIN * (high - low)
-        # ReLU6 rests at 0 by design, so that only its upper bound counts.
+        # ReLU6 is 0 at rest by design, so that only its upper bound counts.
         at_bound = (output >= high - margin) | (kind != "ReLU6" and output <= low + margin)
         finding = "saturated" if at_bound.mean() >= _SATURATED_SHARE else ""
     return LayerValues(name, kind, float(output.min()), float(output.max()), float(output.mean()), zeros, finding)
 
 
 def numbers_of(tensor: Tensor) -> Array:
-    """The tensor as an array of real numbers: of complex ones, their sizes; of text, none at all."""
+    """Return the tensor as an array of real numbers: magnitudes if complex, nothing if text."""
     array = as_array(tensor)
     if array.dtype.kind == "c":
         return np.abs(array)
@@ -113,7 +114,7 @@ def numbers_of(tensor: Tensor) -> Array:
 
 
 def values_table(values: list[LayerValues]) -> str:
-    """A row for each."""
+    """Return a table with a row for each layer's values."""
     header = "Layer Type Minimum Maximum Mean Zeros Finding".split()
     cells = [
         [

@@ -1,4 +1,4 @@
-"""A training step on disk: its batch, the weights before it and what it led to. Written whole, read back verified."""
+"""A training step on disk: its batch, the weights before it and its outcome. Whole when written, verified when read."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class StepDump(NamedTuple):
     report: dict[str, Any]
 
     def write(self, directory: str) -> str:
-        """Writes it to a folder of its own, named by epoch and step; returns the folder."""
+        """Write it to a folder of its own, named after its epoch and step; return the folder."""
         name = f"epoch-{self.report['epoch']:03d}-step-{self.report['step']:05d}"
         path = os.path.join(directory, name)
         again = 1
-        while os.path.exists(path):  # of an earlier run that came as far
+        while os.path.exists(path):  # from an earlier run that got as far
             again += 1
             path = os.path.join(directory, f"{name}-{again}")
         with atomic_files.staged_folder(path) as folder:
@@ -57,7 +57,7 @@ class StepDump(NamedTuple):
 
     @classmethod
     def read(cls, owner: str, path: str) -> StepDump:
-        """Reads what `write` wrote; raises where it is not just that."""
+        """Read what `write` wrote; raise if it is anything else."""
         if not os.path.isdir(path):
             raise FileNotFoundError(f"{owner}: there is no folder {path!r}")
         try:
@@ -75,7 +75,7 @@ class StepDump(NamedTuple):
 
 
 def prune(directory: str, keep: int) -> None:
-    """Removes all dumps in `directory` but the newest `keep`."""
+    """Remove all dumps in `directory` except the newest `keep`."""
     names = [name for name in os.listdir(directory) if _NAME.fullmatch(name)]
     dumps = [path for path in (os.path.join(directory, name) for name in names) if _is_dump(path)]
     for path in sorted(dumps, key=lambda path: os.stat(path).st_mtime_ns)[:-keep]:
@@ -83,16 +83,16 @@ def prune(directory: str, keep: int) -> None:
 
 
 def as_tensors(batch: Sequence[np.ndarray[Any, Any]]) -> tuple[Tensor, ...]:
-    """The columns of a batch as a train network takes them."""
+    """Return the columns of a batch in the form that a train network takes."""
     return tuple(Tensor(column) for column in batch)
 
 
 class FirstOutput(NamedTuple):
     """The first output of a step that is not finite.
 
-    `layer` is the cell that gave it, `bad_inputs` which of its `inputs` were not finite either (from 1). `made_in` is
-    the cell whose `construct` made it of finite inputs: the layer itself or, by an operator between its cells, one
-    around it; `None` where it came with the batch.
+    `layer` is the cell that returned it, `bad_inputs` which of its `inputs` were not finite either (from 1). `made_in`
+    is the cell whose `construct` produced it from finite inputs: the layer itself or, with an operator between its
+    cells, one around it; `None` if it came with the batch.
     """
 
     layer: str
@@ -100,7 +100,7 @@ class FirstOutput(NamedTuple):
     inputs: int
     bad_inputs: list[int]
     made_in: Optional[str]
-    is_of_user: bool  # whether `made_in` is of a class that is not MindSpore's
+    is_of_user: bool  # whether `made_in` is not one of MindSpore's classes
     is_container: bool = False
     is_loss: bool = False
 
@@ -118,7 +118,7 @@ class FirstOutput(NamedTuple):
 
 
 class _Call(NamedTuple):
-    """A call of a cell that has ended."""
+    """A completed call of a cell."""
 
     name: str
     cell: nn.Cell
@@ -129,14 +129,15 @@ class _Call(NamedTuple):
 def inside(
     network: Optional[nn.Cell], loss_fn: Any, batch: tuple[Tensor, ...]
 ) -> tuple[Optional[FirstOutput], dict[str, float]]:
-    """What a step does within: the first output that is not finite, and the norm of each gradient.
+    """Look inside a step: find the first output that is not finite, and the norm of each gradient.
 
-    The batch runs in PYNATIVE mode with the network's own flags, without loss scaling. All is afterwards as it was.
+    The batch runs in PYNATIVE mode with the network's own flags, without loss scaling. Everything is restored
+    afterwards.
     """
     if network is None:
-        raise ValueError("the training cell holds no network that could be told apart")
+        raise ValueError("the training cell holds no network that can be identified")
     inputs = batch[: positional_count(network)] if loss_fn is None else batch[:-1]
-    calls: list[_Call] = []  # from the first with such an output on, those of the cells around it
+    calls: list[_Call] = []  # from the first call with such an output, and the cells around it
 
     def see(name: str, cell: nn.Cell, cell_inputs: tuple[Any, ...], output: Any) -> None:
         if not calls and _are_finite(output):
@@ -167,7 +168,7 @@ def inside(
 
 def _first_of(calls: list[_Call]) -> FirstOutput:
     first = calls[0]
-    # The innermost whose own inputs were finite: where the first has been given what is not, a cell around it made it.
+    # The innermost cell whose own inputs were finite: if the first cell received bad inputs, one around it made them.
     maker = next((call for call in calls if not call.bad_inputs), None)
     return FirstOutput(
         first.name,

@@ -1,4 +1,4 @@
-"""Watches for layers that die or saturate while a network learns."""
+"""Detect layers that die or saturate while a network learns."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ __all__ = ["ActivationMonitor"]
 
 
 class ActivationMonitor(TrainCallback):
-    """Names the layers that have died or saturated, and the epoch in which they did.
+    """Name the layers that have died or saturated, and the epoch in which it happened.
 
-    At the end of an epoch its last batch runs through the network once more, without gradients and in evaluation mode,
-    but that BatchNorm normalises by the batch, as in a training step. Parameters, statistics, attributes of cells,
-    flags and random state are afterwards as they were, whatever the network writes in its forward pass; hooks of your
-    own run once more. A layer is dead where all of its outputs are 0, and saturated where 95 % of a sigmoid's or tanh's
-    outputs are within 1 % of its range of a bound. Where the network has BatchNorm, that must be so by the running
-    statistics too, in a second pass: BatchNorm makes zeros of a single sample. A cell that is called more than once is
-    watched call by call: `relu`, `relu (call 2)`.
+    At the end of an epoch, its last batch runs through the network again, without gradients and in evaluation mode,
+    except that BatchNorm normalises by the batch, as in a training step. Parameters, statistics, attributes of cells,
+    flags and random state are then restored, whatever the network writes in its forward pass; your own hooks run one
+    more time. A layer is dead if all of its outputs are 0, and saturated if 95 % of a sigmoid's or tanh's outputs are
+    within 1 % of its range of a bound. If the network has BatchNorm, the finding must also hold with the running
+    statistics, in a second pass, because BatchNorm turns a single sample into zeros. A cell that is called more than
+    once is monitored call by call: `relu`, `relu (call 2)`.
 
     Args:
-        every_n_epochs: looks at the end of every n-th epoch. Default: 1.
-        network: the network to look at, where the Model was given a training cell that holds several and none of them
-            as its `network`; it gets as many columns of the batch as its `construct` takes. Default: None, the one that
-            is trained.
+        every_n_epochs: check at the end of every n-th epoch. Default: 1.
+        network: the network to check, if the Model was given a training cell that holds several and none of them is
+            its `network`; it receives as many columns of the batch as its `construct` takes. Default: None, the
+            trained one.
         verbose: 1 prints a line when a layer dies, saturates or recovers, 0 nothing. Default: 1.
 
     Attributes:
-        dead_ (dict[str, int]): the layers that are dead now, and the epoch in which they were first found so.
+        dead_ (dict[str, int]): the currently dead layers, and the epoch in which they were first found dead.
         saturated_ (dict[str, int]): the same for saturated ones.
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: sink mode on GPU or Ascend,
-            where batches are not seen.
+            where batches cannot be seen.
 
     Example:
         >>> monitor = ActivationMonitor()
@@ -59,15 +59,15 @@ class ActivationMonitor(TrainCallback):
         self.saturated_: dict[str, int] = {}
 
     def reset_state(self) -> None:
-        """Forgets what earlier runs have taught it."""
+        """Forget the findings of earlier runs."""
         self.dead_, self.saturated_ = {}, {}
 
     def needs(self, run: Run) -> Needs:
-        """What the network gives for a batch."""
+        """Require the network's output for a batch to be complete in this process."""
         return super().needs(run) | Needs.OUTPUTS
 
     def check(self, run: Run) -> None:
-        """Raises where batches are not seen."""
+        """Raise if batches cannot be seen."""
         super().check(run)
         run.parts.network("ActivationMonitor", self.network)
         if run.progress.is_sinking:
@@ -76,7 +76,7 @@ class ActivationMonitor(TrainCallback):
             )
 
     def after_epoch(self, run: Run, summary: EpochSummary) -> None:
-        """Looks, and says what has changed."""
+        """Check the layers, and report what has changed."""
         if run.epoch % self.every_n_epochs:
             return
         findings = self._look(run)
@@ -91,11 +91,11 @@ class ActivationMonitor(TrainCallback):
                 del known[name]
 
     def state_dict(self) -> dict[str, Any]:
-        """The layers that are dead or saturated, and since when."""
+        """Return the layers that are dead or saturated, and since when."""
         return {"dead": dict(self.dead_), "saturated": dict(self.saturated_)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state that `state_dict` returned."""
+        """Restore a state that `state_dict` returned."""
         super().load_state_dict(state)
         self.dead_, self.saturated_ = dict(state["dead"]), dict(state["saturated"])
 

@@ -1,4 +1,4 @@
-"""What those have in common that look at a classifier's scores and labels."""
+"""The base class of callbacks that read a classifier's scores and labels."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ __all__ = ["Array", "ClassReport"]
 
 
 class ClassReport(EvalObserver):
-    """What those have in common that tell of the latest evaluation of a classifier, by class, in words and a picture.
+    """Base class of callbacks that report on a classifier's latest evaluation, by class, as text and as a picture.
 
-    They report when training ends, or when an evaluation does that is part of no training.
+    They report when training ends, or at the end of an evaluation outside training.
     """
 
     def __init__(
@@ -51,18 +51,18 @@ class ClassReport(EvalObserver):
         self._forget()
 
     def before_train(self, run: Run) -> None:
-        """Resets what an earlier run has shown."""
+        """Reset the results of an earlier run."""
         super().before_train(run)
         self._is_new = False
         self._reader.forget()
         self._forget()
 
     def needs(self, run: Run) -> Needs:
-        """What the network gives for each sample, in one process."""
+        """Require the network's output for each sample to be complete in this process."""
         return super().needs(run) | Needs.OUTPUTS
 
     def check(self, run: Run) -> None:
-        """Raises where there will be no evaluation, or no place for the picture."""
+        """Raise if the run never evaluates or the picture's folder does not exist."""
         super().check(run)
         try:
             run.metrics.check_evaluates(self._owner, "it")
@@ -76,20 +76,20 @@ class ClassReport(EvalObserver):
             check_folder(self._owner, self.picture)
 
     def check_batch(self, run: Run) -> None:
-        """Raises where the batch is none of a classifier that can be read."""
+        """Raise if the batch cannot be read as a classifier's."""
         if run.batch is not None:
             self._reader.forget()
             self._look_ahead(run, run.batch)
 
     def on_eval_begin(self, run_context: Any) -> None:
-        """Resets; an evaluation that is part of no training may be of another network."""
+        """Reset; an evaluation outside training may be of a different network."""
         super().on_eval_begin(run_context)
         self._loss = self.eval_outputs.loss
         if not self.in_run:
             self._reader.forget()
 
     def on_eval_step_begin(self, run_context: Any) -> None:
-        """Checks the labels before the loss does, which tells of a wrong one less clearly or, on some devices, not."""
+        """Check the labels before the loss does: its error is less clear, and some devices raise none."""
         labels = eval_labels(run_context)
         if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu":
             task = self._reader.task
@@ -97,18 +97,18 @@ class ClassReport(EvalObserver):
                 check_class_numbers(self._owner, labels, None if task is None else task.classes)
 
     def on_eval_end(self, run_context: Any) -> None:
-        """Takes over what this evaluation has shown; reports it at once where no training is under way."""
+        """Store the results of this evaluation; outside training, report them at once."""
         self._end_evaluation()
         self._is_new = True
         if not self.in_run:
             self._report("")
 
     def after_train(self, run: Run) -> None:
-        """Reports."""
+        """Report the latest evaluation."""
         self._report("")
 
     def see_batch(self, output: Any, labels: Any, inputs: Any) -> None:
-        """Takes in a batch: what the network gave for it, its labels, and the network's first input."""
+        """Add a batch: the network's output for it, its labels, and the network's first input."""
         self._take(*self._read(output, labels), inputs)
 
     @property
@@ -116,7 +116,7 @@ class ClassReport(EvalObserver):
         return type(self).__name__
 
     def _look_ahead(self, run: Run, batch: tuple[Any, ...]) -> None:
-        """Reads a batch of the training data as if it were one of the evaluation."""
+        """Read a batch of the training data as if it were an evaluation batch."""
         model = run.metrics.model
         ahead = EvalOutputs(self._owner, model)
         self._loss = ahead.loss
@@ -127,7 +127,7 @@ class ClassReport(EvalObserver):
             self._read(output, batch[-1])
         elif network is not None:
             outputs = None
-            # An evaluation network of the user's own may take other columns than the training has.
+            # A custom evaluation network may take columns that the training data does not have.
             with untouched(network, batch), contextlib.suppress(Exception):
                 outputs = network(*batch)
             if outputs is not None:
@@ -157,23 +157,23 @@ class ClassReport(EvalObserver):
 
     @abstractmethod
     def _forget(self) -> None:
-        """Resets the attributes."""
+        """Reset the attributes."""
 
     @abstractmethod
     def _take(self, task: Task, scores: Array, labels: Array, inputs: Any) -> None:
-        """Takes in a batch that has been checked: scores of shape (n, outputs), labels of shape (n,)."""
+        """Add a checked batch: scores of shape (n, outputs), labels of shape (n,)."""
 
     @abstractmethod
     def _end_evaluation(self) -> None:
-        """Sets the attributes."""
+        """Set the attributes from the batches of this evaluation."""
 
     @abstractmethod
     def _text(self) -> str:
-        """What there is to say."""
+        """Return the text of the report."""
 
     @abstractmethod
     def _draw(self) -> Any:
-        """The picture, as a figure."""
+        """Return the picture as a figure."""
 
 
 def _checked_names(owner: str, names: Any) -> tuple[str, ...]:

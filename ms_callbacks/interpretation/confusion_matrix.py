@@ -1,4 +1,4 @@
-"""Shows which classes a network takes for which, from the evaluations that take place anyway."""
+"""Show which classes a network mistakes for which, using the evaluations of the run."""
 
 from __future__ import annotations
 
@@ -21,56 +21,56 @@ from ._classes import Array, ClassReport
 
 __all__ = ["ConfusionMatrix"]
 
-# A table or a picture of a thousand classes shows nothing; the numbers are in the attributes.
+# A table or picture of a thousand classes is unreadable; the attributes have all the numbers.
 _MOST_ROWS = 20
 _MOST_NUMBERED = 40
 
 
 class ConfusionMatrix(ClassReport):
-    """Counts how often each class is taken for which; prints the error by class and the most confused pairs.
+    """Count how often each class is predicted as each other; print the error per class and the most confused pairs.
 
-    It watches the evaluations that others make: `Validate`, `Model.fit`, or `Model.eval` with it among the callbacks,
-    and speaks of the latest of them. Where `EarlyStopping` restores the best weights at the end, that evaluation is
-    older than the weights; for a matrix of those, call `model.eval(valid_dataset, callbacks=[confusion])` after.
-    Before the first step, its batch runs through the network once more, to see what comes out; whatever that changes in
-    the network is given back, but hooks of your own run.
+    It performs no evaluation of its own but reports on the latest one made by `Validate`, by `Model.fit`, or by
+    `Model.eval` with this callback in its list. If `EarlyStopping` restores the best weights at the end, that
+    evaluation is older than the weights; for their matrix, call `model.eval(valid_dataset, callbacks=[confusion])`
+    afterwards. Before the first step, its batch runs through the network an additional time to examine the output;
+    everything that this changes in the network is restored, but your own hooks run.
 
-    For classifiers with one class a sample. Outputs of shape (n, classes) with labels of shape (n,), whole numbers from
-    0, or of shape (n, classes), one-hot or shares that sum to 1: the prediction is the class with the highest output,
-    on a tie the first, as in MindSpore's own metric, `mindspore.train.ConfusionMatrix`. One output, of shape (n, 1) or
-    (n,), with labels 0 and 1 of either shape: the prediction is 1 where the output exceeds `threshold`. Prediction and
-    labels are found at the Model's `eval_indexes`, as MindSpore's metrics find them. Multi-label, segmentation and
-    regression are refused: before the first step, for which one batch of the training data runs through the network in
-    addition; in sink mode on GPU and Ascend, and outside training, at the first batch of the evaluation.
+    For classifiers with one class per sample. With outputs of shape (n, classes), and labels either of shape (n,),
+    integers from 0, or of shape (n, classes), one-hot or shares that sum to 1, the prediction is the class with the
+    highest output, the first one on a tie, as in MindSpore's own metric, `mindspore.train.ConfusionMatrix`. With one
+    output, of shape (n, 1) or (n,), and labels 0 and 1 of either shape, the prediction is 1 if the output exceeds
+    `threshold`. Predictions and labels are taken from the Model's `eval_indexes`, as MindSpore's metrics take them.
+    Multi-label classification, segmentation and regression are refused: before the first step, using that batch of the
+    training data; in sink mode on GPU and Ascend, and outside training, at the first batch of the evaluation.
 
-    Samples with NaN among their outputs are counted, but what they are taken for means nothing; how many there are is
-    printed. In the picture, a cell holds a count, and the darker it is, the larger the share of the true class that
-    went wrong there; the diagonal, what went right, is grey.
+    Samples with NaN among their outputs are counted, but their predictions are meaningless; their number is printed.
+    In the picture, each cell shows a count. A darker cell means a larger share of the true class predicted wrongly; the
+    diagonal, the correct predictions, is grey.
 
     Args:
-        class_names: a name for each class, in order. Default: None, their numbers.
-        output: which of several outputs holds the scores of the classes: an index, a key, or a function of all that the
-            network gives. Default: None, the only one, the one called `"logits"`, or the only one that fits.
-        threshold: for one output, what it must exceed to mean class 1. Default: None, 0 for `nn.BCEWithLogitsLoss`
-            and 0.5 for `nn.BCELoss`; other loss functions need it.
-        every_n_epochs: reports after every n-th epoch too, if it was evaluated. Default: None, at the end alone.
-        picture: the path of a PNG, taken from the working directory at construction and written at each report; its
-            folder must exist. Needs matplotlib. Default: None.
+        class_names: a name for each class, in order. Default: None, the class numbers.
+        output: which of several outputs holds the class scores: an index, a key, or a function of the network's whole
+            output. Default: None, the only output, the one called `"logits"`, or the only one that fits.
+        threshold: for a single output, the value above which it means class 1. Default: None, 0 for
+            `nn.BCEWithLogitsLoss` and 0.5 for `nn.BCELoss`; other loss functions require it.
+        every_n_epochs: also report after every n-th epoch, if it was evaluated. Default: None, only at the end.
+        picture: the path of a PNG that is written at each report. The path is resolved against the working directory
+            at construction; its folder must exist. Needs matplotlib. Default: None.
         verbose: 0 prints nothing. Default: 1.
 
     Attributes:
         matrix_ (numpy.ndarray): the counts, int64 of shape (classes, classes): a row for each true class, a column
             for each prediction. Of shape (0, 0) before the first evaluation.
-        errors_ (numpy.ndarray): the share of each class that is taken for another, in [0, 1]; NaN without samples.
-        nan_samples_ (int): how many samples had NaN among their logits.
+        errors_ (numpy.ndarray): the share of each class that is predicted wrongly, in [0, 1]; NaN without samples.
+        nan_samples_ (int): the number of samples with NaN among their logits.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
-        ImportError: a picture is asked for, and matplotlib is not installed.
-        ValueError: before the first step: the run never evaluates, the network is no classifier with one class a
-            sample, its output cannot be told, or the number of class_names is wrong (the latter three in sink mode on
-            GPU and Ascend, and outside training, at the first evaluation); at an evaluation: labels out of range, or
-            `eval_indexes` missing.
+        ImportError: a picture is requested, but matplotlib is not installed.
+        ValueError: before the first step: the run never evaluates, the network is not a classifier with one class per
+            sample, its output cannot be determined, or the number of class_names is wrong (the last three are raised
+            at the first evaluation in sink mode on GPU and Ascend, and outside training); at an evaluation: labels out
+            of range, or `eval_indexes` missing.
 
     Example:
         >>> confusion = ConfusionMatrix(class_names=["cat", "dog", "horse"], picture=folder + "/confusion.png")
@@ -98,7 +98,7 @@ class ConfusionMatrix(ClassReport):
         )
 
     def begin_evaluation(self) -> None:
-        """Sets the counts to 0."""
+        """Set the counts to 0."""
         self._counts: Optional[Array] = None
         self._nan_samples = 0
 
@@ -109,19 +109,19 @@ class ConfusionMatrix(ClassReport):
 
     @property
     def errors_(self) -> Array:
-        """The share of each class that is taken for another; NaN for a class without samples."""
+        """The share of each class that is predicted wrongly; NaN for a class without samples."""
         samples = self.matrix_.sum(axis=1)
         wrong = samples - self.matrix_.diagonal()
         return np.where(samples > 0, wrong / np.maximum(samples, 1), np.nan)
 
     def most_confused(self, n: int = 5) -> list[tuple[int, int, int]]:
-        """The pairs of classes that are confused most often.
+        """Return the pairs of classes that are confused most often.
 
         Args:
-            n: how many pairs, at most. Default: 5.
+            n: the maximum number of pairs. Default: 5.
 
         Returns:
-            (true class, predicted class, count) by falling count; on a tie, the lower classes first.
+            (true class, predicted class, count), highest count first; on a tie, the lower classes first.
         """
         check_int("ConfusionMatrix", "n", n, 1)
         pairs = [(int(row), int(column)) for row, column in zip(*np.nonzero(self.matrix_)) if row != column]
@@ -129,20 +129,20 @@ class ConfusionMatrix(ClassReport):
         return sorted(counted, key=lambda pair: (-pair[2], pair))[:n]
 
     def state_dict(self) -> dict[str, Any]:
-        """How many samples were NaN in the latest evaluation."""
+        """Return how many samples had NaN in the latest evaluation."""
         return {"nan_samples": self.nan_samples_}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         super().load_state_dict(state)
         self.nan_samples_ = state["nan_samples"]
 
     def state_arrays(self) -> dict[str, Array]:
-        """The matrix of the latest evaluation."""
+        """Return the matrix of the latest evaluation."""
         return {"matrix": self.matrix_}
 
     def load_state_arrays(self, arrays: dict[str, Array]) -> None:
-        """Takes the matrix."""
+        """Restore the matrix."""
         self.matrix_ = arrays["matrix"]
 
     def _forget(self) -> None:
@@ -171,12 +171,12 @@ class ConfusionMatrix(ClassReport):
             self._table(samples, wrong),
         ]
         lines += [
-            f"{self._name(true)} taken for {self._name(predicted)}: {counted(count, 'time')}"
+            f"{self._name(true)} mistaken for {self._name(predicted)}: {counted(count, 'time')}"
             for true, predicted, count in self.most_confused()
         ]
         if self.nan_samples_:
             lines.append(
-                f"NaN among the logits of {counted(self.nan_samples_, 'sample')}: what is predicted there is chance"
+                f"NaN among the logits of {counted(self.nan_samples_, 'sample')}: their predictions are meaningless"
             )
         return "\n".join(lines)
 
@@ -206,7 +206,7 @@ class ConfusionMatrix(ClassReport):
         side = max(4.0, 0.45 * classes) if classes <= _MOST_NUMBERED else 9.0
         drawn = figure(side + 1.8, side + 0.8)
         axes = drawn.subplots()
-        # One hue from light to dark reads alike for every eye, and in grey.
+        # A single hue from light to dark is readable for colour-blind readers and in greyscale.
         errors = axes.imshow(
             100 * np.ma.masked_where(np.eye(classes, dtype=bool), shares), cmap="Blues", vmin=0, vmax=100 * highest
         )

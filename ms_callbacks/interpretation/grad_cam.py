@@ -1,4 +1,4 @@
-"""Shows where in an image a convolutional network sees a class."""
+"""Show where in an image a convolutional network sees a class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..core.tensors import as_array
 __all__ = ["grad_cam"]
 
 _OWNER = "grad_cam"
-# How much of the image shows through the map in the picture.
+# The weight of the image where the map is drawn over it.
 _IMAGE_SHARE = 0.45
 
 
@@ -36,32 +36,32 @@ def grad_cam(
     output: Place = None,
     picture: Union[str, os.PathLike[str], None] = None,
 ) -> Array:
-    """Grad-CAM: which places of an image speak for a class, by one convolution's feature maps.
+    """Compute Grad-CAM: which parts of an image support a class, from the feature maps of one convolution.
 
-    With A_k the convolution's k-th feature map and y the target's logit, alpha_k is the mean over all places of
-    dy/dA_k, and the map is ReLU(sum_k alpha_k A_k): resized bilinearly to the image and divided by its maximum. A map
-    that is 0 everywhere (nothing speaks for the class) stays 0; where that is because the gradient itself is exactly 0
-    everywhere, as behind a softmax that is saturated, a line says so. Of one output, y is the output for class 1, and
-    its negative for class 0. The feature maps are the convolution's own output,
-    before any activation that follows.
+    With A_k the convolution's k-th feature map and y the target's logit, alpha_k is the mean of dy/dA_k over all
+    positions, and the map is ReLU(sum_k alpha_k A_k), resized bilinearly to the image and divided by its maximum. A map
+    that is 0 everywhere (nothing supports the class) stays 0; if the reason is that the gradient itself is exactly 0
+    everywhere, for example behind a saturated softmax, a line says so. For a network with a single output, y is the
+    output for class 1 and its negative for class 0. The feature maps are the convolution's own output, before any
+    activation that follows.
 
-    The network runs in PYNATIVE mode with evaluation flags, whatever the user's mode; mode, flags, hooks, weights,
-    statistics and whatever else it writes in its forward pass are afterwards as they were; your own hooks run. On
-    MindSpore 2.8 and 2.9 in GRAPH mode, a training step after it compiles again.
+    The network runs in PYNATIVE mode with evaluation flags, whatever the user's mode. The mode, flags, hooks, weights,
+    statistics and everything else that its forward pass writes are then restored; your own hooks run. On
+    MindSpore 2.8 and 2.9 in GRAPH mode, the next training step is recompiled.
 
     Args:
-        network: a classifier of images, with one input and an output of shape (n, classes), or one output for two
-            classes, of shape (n, 1) or (n,); with one label a sample or several.
-        layer: the name of a 2-D convolution in it, such as `"conv2"` or `"backbone.conv2"`, as
-            `network.cells_and_names()` gives it.
-        images: a Tensor or array of shape (n, c, h, w), normalised as the network expects; arrays of floats are taken
-            as float32. All run at once.
-        targets: the class to look for, for all images or for each. Default: None, the ones with the highest output;
-            of one output they cannot be told, and are needed.
-        output: which of several outputs holds the scores of the classes: an index, a key, or a function of all that the
-            network gives. Default: None, the only one, the one called `"logits"`, or the only one that fits.
-        picture: the path of a PNG with each image and, beside it, its map over it, brighter where the class is seen;
-            for 1 or 3 channels. Needs matplotlib. Default: None.
+        network: an image classifier with one input and an output of shape (n, classes), or for two classes a single
+            output of shape (n, 1) or (n,); single-label or multi-label.
+        layer: the name of a 2-D convolution in it, such as `"conv2"` or `"backbone.conv2"`, as in
+            `network.cells_and_names()`.
+        images: a Tensor or array of shape (n, c, h, w), normalised as the network expects; float arrays are converted
+            to float32. All images run in one batch.
+        targets: the class to explain, one for all images or one for each. Default: None, the class with the highest
+            output; required for a network with a single output.
+        output: which of several outputs holds the class scores: an index, a key, or a function of the network's whole
+            output. Default: None, the only output, the one called `"logits"`, or the only one that fits.
+        picture: the path of a PNG that shows each image next to a copy overlaid with its map, brighter where the class
+            is seen; for 1 or 3 channels. Needs matplotlib. Default: None.
 
     Returns:
         The maps: float32 of shape (n, h, w) in [0, 1].
@@ -69,8 +69,8 @@ def grad_cam(
     Raises:
         TypeError, ValueError: an argument is not as described: no such layer, a layer that is not a 2-D convolution, a
             network without any, a layer that the network does not call exactly once, a target out of range, a network
-            that is no classifier or whose output cannot be told; or what the network computes is NaN or infinite.
-        ImportError: a picture is asked for, and matplotlib is not installed.
+            that is not a classifier or whose output cannot be determined; or the network computes NaN or infinity.
+        ImportError: a picture is requested, but matplotlib is not installed.
 
     Example:
         >>> classifier = nn.SequentialCell(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Dense(48, 3))
@@ -105,7 +105,7 @@ def grad_cam(
     if flat.size:
         emit(
             f"{_OWNER}: the gradient of the target's output is exactly 0 everywhere for {flat.size} of "
-            f"{counted(len(maps), 'image')} (the first is {flat[0]}): a map of 0, which tells nothing"
+            f"{counted(len(maps), 'image')} (the first is {flat[0]}): their maps are 0 and show nothing"
         )
     maps = (maps / np.where(highest > 0, highest, 1)).astype(np.float32)
     if path:
@@ -114,7 +114,7 @@ def grad_cam(
 
 
 def _features(network: nn.Cell, name: str, convolution: nn.Cell, inputs: Tensor) -> tuple[Tensor, Any]:
-    """The convolution's output, and all that the network gives."""
+    """Return the convolution's output and the network's whole output."""
     outputs: list[Tensor] = []
 
     def keep(cell: Any, args: Any, output: Any) -> None:
@@ -128,7 +128,7 @@ def _features(network: nn.Cell, name: str, convolution: nn.Cell, inputs: Tensor)
     if len(outputs) != 1:
         times = f"{len(outputs)} times" if outputs else "never"
         raise ValueError(
-            f"{_OWNER}: layer must be called once when the network runs, but {name!r} is called {times}; take another"
+            f"{_OWNER}: layer must be called once when the network runs, but {name!r} is called {times}; choose another"
         )
     return outputs[0], result
 
@@ -136,10 +136,10 @@ def _features(network: nn.Cell, name: str, convolution: nn.Cell, inputs: Tensor)
 def _gradient(
     network: nn.Cell, convolution: nn.Cell, inputs: Tensor, features: Tensor, place: Place, signs: Array
 ) -> Array:
-    """The gradient of each image's target output with respect to the convolution's output.
+    """Return the gradient of each image's target output with respect to the convolution's output.
 
-    A hook adds zeros to that output, and the gradient is taken with respect to these: on MindSpore 2.0 to 2.10 alike,
-    without a change to the network. Images do not influence each other in evaluation mode, so one sum serves all.
+    A hook adds zeros to that output, and the gradient is taken with respect to the zeros. This works on MindSpore 2.0
+    to 2.10 without changing the network. In evaluation mode images do not influence each other, so one sum is enough.
     """
     chosen = Tensor(signs)
 
@@ -159,7 +159,7 @@ def _gradient(
 
 
 def _resized(maps: Array, height: int, width: int) -> Array:
-    """Bilinear, with the centres of pixels as their places (half-pixel), and the border carried on outside."""
+    """Resize bilinearly, with half-pixel centres and the border values repeated outside."""
 
     def weights(size: int, new_size: int) -> Array:
         places = (np.arange(new_size) + 0.5) * size / new_size - 0.5
@@ -203,7 +203,7 @@ def _as_inputs(images: Any) -> Tensor:
 
 
 def _signs(targets: Array, outputs: int) -> Array:
-    """How much of each output is the target's: of several, all of its own; of one, its negative for class 0."""
+    """Return the factor of each output: 1 for the target's, else 0; for a single output, -1 for class 0."""
     if outputs == 1:
         return (2 * targets[:, None] - 1).astype(np.float32)
     return np.asarray(np.eye(outputs, dtype=np.float32)[targets])
@@ -214,8 +214,8 @@ def _classes(targets: Any, scores: Array) -> Array:
     classes = 2 if outputs == 1 else outputs
     if targets is None and outputs == 1:
         raise ValueError(
-            f"{_OWNER}: targets must be given for a network with one output, whose prediction cannot be told without "
-            f"its threshold: targets=1 for what speaks for class 1, targets=0 for what speaks against it"
+            f"{_OWNER}: targets must be given for a network with one output, whose prediction is unknown without "
+            f"its threshold: targets=1 for what supports class 1, targets=0 for what opposes it"
         )
     if targets is None:
         return np.asarray(scores.argmax(axis=1))
@@ -233,7 +233,7 @@ def _classes(targets: Any, scores: Array) -> Array:
 def _draw(images: Array, maps: Array, classes: Array, path: str) -> None:
     from matplotlib import colormaps
 
-    colours = colormaps["viridis"]  # evenly brighter, for every eye
+    colours = colormaps["viridis"]  # its brightness rises evenly, also for colour-blind readers
     pictures = []
     for image, one in zip(images, maps):
         plain = as_picture(_OWNER, image)

@@ -1,4 +1,4 @@
-"""Finds the validation samples that a network finds hardest: where it fails, and where a label is wrong."""
+"""Find the validation samples that are hardest for a network: its errors, and wrong labels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["HardExample", "HardExamples"]
 
 @dataclass(frozen=True)
 class HardExample:
-    """A sample: its position in the evaluation (from 0), its label, and what the network made of it.
+    """A sample: its position in the evaluation (from 0), its label, and the network's prediction.
 
     `probability` is that of the predicted class; `loss` is the cross-entropy, in nats.
     """
@@ -36,35 +36,34 @@ class HardExample:
 
 
 class HardExamples(ClassReport):
-    """Keeps the samples with the highest cross-entropy loss, hardest first; among them, wrong labels show up.
+    """Keep the samples with the highest cross-entropy loss, hardest first; wrong labels are often among them.
 
-    It watches the evaluations that others make: `Validate`, `Model.fit`, or `Model.eval` with it among the callbacks,
-    and speaks of the latest of them. `index` counts samples in the order of the evaluation: evaluate a dataset that is
-    **not shuffled**, or it tells nothing. Only `top_k` samples are in memory, however large the dataset.
-    Before the first step, its batch runs through the network once more, to see what comes out; whatever that changes in
-    the network is given back, but hooks of your own run.
+    It performs no evaluation of its own but reports on the latest one made by `Validate`, by `Model.fit`, or by
+    `Model.eval` with this callback in its list. `index` counts samples in the order of the evaluation, so it is only
+    meaningful for a dataset that is **not shuffled**. Only `top_k` samples are in memory, however large the dataset.
+    Before the first step, its batch runs through the network an additional time to examine the output; everything that
+    this changes in the network is restored, but your own hooks run.
 
-    For classifiers with one class a sample, as `ConfusionMatrix` describes them: outputs (n, classes) with labels (n,)
-    or one-hot, or one output with labels 0 and 1. Others are refused: before the first step, for which one batch of the
-    training data runs through the network in addition; in sink mode on GPU and Ascend, and outside training, at the
-    first batch of the evaluation.
+    For classifiers with one class per sample, as described at `ConfusionMatrix`: outputs (n, classes) with labels (n,)
+    or one-hot, or one output with labels 0 and 1. Others are refused: before the first step, using that batch of the
+    training data; in sink mode on GPU and Ascend, and outside training, at the first batch of the evaluation.
 
-    The loss is the cross-entropy of each sample by itself, computed in float64, whatever the loss that the Model trains
-    with: that of the softmax of several outputs, or of the sigmoid of one. Outputs that are probabilities already are
-    taken as they are: those of `nn.BCELoss`, and rows that sum to 1. A sample whose loss is NaN counts as the hardest;
-    on a tie, the earlier sample comes first. Of several processes, the first tells of its own shard.
+    The loss is the cross-entropy of each single sample, computed in float64, whatever loss the Model trains with: of
+    the softmax of several outputs, or of the sigmoid of one. Outputs that are already probabilities are used as they
+    are: those for `nn.BCELoss`, and rows that sum to 1. A sample whose loss is NaN counts as the hardest; on a tie, the
+    earlier sample comes first. With several processes, the first reports on its own shard only.
 
     Args:
-        top_k: how many samples to keep. Default: 16.
-        picture: the path of a PNG, written at each report: a contact sheet, with label, prediction and probability
-            under each image. For images of shape (h, w), (1, h, w) or (3, h, w), each shown from its darkest to its
-            brightest value. The path is taken from the working directory at construction; its folder must exist. Needs
-            matplotlib. Default: None.
-        class_names: a name for each class, in order. Default: None, their numbers.
-        output: which of several outputs holds the scores of the classes: an index, a key, or a function of all that the
-            network gives. Default: None, the only one, the one called `"logits"`, or the only one that fits.
-        threshold: for one output, what it must exceed to mean class 1. Default: None, 0 for `nn.BCEWithLogitsLoss`
-            and 0.5 for `nn.BCELoss`; other loss functions need it.
+        top_k: the number of samples to keep. Default: 16.
+        picture: the path of a PNG that is written at each report: a contact sheet with the label, prediction and
+            probability of each image. For images of shape (h, w), (1, h, w) or (3, h, w), each scaled from its darkest
+            to its brightest value. The path is resolved against the working directory at construction; its folder must
+            exist. Needs matplotlib. Default: None.
+        class_names: a name for each class, in order. Default: None, the class numbers.
+        output: which of several outputs holds the class scores: an index, a key, or a function of the network's whole
+            output. Default: None, the only output, the one called `"logits"`, or the only one that fits.
+        threshold: for a single output, the value above which it means class 1. Default: None, 0 for
+            `nn.BCEWithLogitsLoss` and 0.5 for `nn.BCELoss`; other loss functions require it.
         verbose: 0 prints nothing. Default: 1, a table at the end of training.
 
     Attributes:
@@ -73,11 +72,11 @@ class HardExamples(ClassReport):
 
     Raises:
         TypeError, ValueError: an argument is not as described.
-        ImportError: a picture is asked for, and matplotlib is not installed.
-        ValueError: before the first step: the run never evaluates, the network is no classifier with one class a
-            sample, its output cannot be told, the number of class_names is wrong, or images cannot be drawn (all but
-            the first in sink mode on GPU and Ascend, and outside training, at the first evaluation); at an evaluation:
-            labels out of range, or `eval_indexes` missing.
+        ImportError: a picture is requested, but matplotlib is not installed.
+        ValueError: before the first step: the run never evaluates, the network is not a classifier with one class per
+            sample, its output cannot be determined, the number of class_names is wrong, or the images cannot be drawn
+            (all but the first are raised at the first evaluation in sink mode on GPU and Ascend, and outside training);
+            at an evaluation: labels out of range, or `eval_indexes` missing.
 
     Example:
         >>> hard = HardExamples(2, picture=folder + "/hard.png")
@@ -106,7 +105,7 @@ class HardExamples(ClassReport):
         self.top_k = check_int("HardExamples", "top_k", top_k, 1)
 
     def begin_evaluation(self) -> None:
-        """Begins with the first sample again."""
+        """Start again at the first sample."""
         self._seen = 0
         self._hardest: list[tuple[HardExample, Optional[Array]]] = []
 
@@ -116,20 +115,20 @@ class HardExamples(ClassReport):
         super()._look_ahead(run, batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """The examples of the latest evaluation."""
+        """Return the examples of the latest evaluation."""
         return {"examples": [asdict(each) for each in self.examples_]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         super().load_state_dict(state)
         self.examples_ = [HardExample(**each) for each in state["examples"]]
 
     def state_arrays(self) -> dict[str, Array]:
-        """Their images."""
+        """Return the images of the examples."""
         return {str(place): image for place, image in enumerate(self.images_)}
 
     def load_state_arrays(self, arrays: dict[str, Array]) -> None:
-        """Takes the images."""
+        """Restore the images."""
         self.images_ = [arrays[str(place)] for place in range(len(arrays))]
 
     def _forget(self) -> None:
@@ -183,7 +182,7 @@ class HardExamples(ClassReport):
 
     def _draw(self) -> Any:
         captions = [
-            f"label {self._name(each.label)}\nsaid {self._name(each.prediction)}, {100 * each.probability:.1f} %\n"
+            f"label {self._name(each.label)}\npredicted {self._name(each.prediction)}, {100 * each.probability:.1f} %\n"
             f"#{each.index}"
             for each in self.examples_
         ]
@@ -191,6 +190,6 @@ class HardExamples(ClassReport):
 
 
 def _falling(losses: Array) -> tuple[Array, Array]:
-    """Keys for `numpy.lexsort` (the last counts most): NaN first, then the highest."""
+    """Return keys for `numpy.lexsort`, which sorts by the last key first: NaN first, then the highest loss."""
     nan = np.isnan(losses)
     return np.where(nan, 0.0, -losses), ~nan

@@ -1,4 +1,4 @@
-"""Tells how well a network stands up to small changes of its inputs that are made to mislead it."""
+"""Measure how well a network withstands small changes to its inputs that are designed to mislead it."""
 
 from __future__ import annotations
 
@@ -28,43 +28,43 @@ __all__ = ["Robustness"]
 
 
 class Robustness(TrainCallback):
-    """Measures accuracy under FGSM, the fast gradient sign method, when training ends: x + epsilon * sign(dloss/dx).
+    """Measure accuracy under FGSM, the fast gradient sign method, when training ends: x + epsilon * sign(dloss/dx).
 
-    Each sample is moved by epsilon in every element of its input, to where the Model's loss grows fastest, and is
-    classified again. Epsilons are in the units of the network's inputs: where MNIST is normalised with a deviation of
-    0.3081, one unit of brightness (black to white is 1) is 1 / 0.3081 = 3.25 units of the input, so that epsilon 0.1
-    is 3 % of the way from black to white. Moved inputs are not clipped: what the valid range is, the network does not
-    tell.
+    Every element of a sample's input is moved by epsilon in the direction in which the Model's loss grows, and the
+    sample is classified again. Epsilons are in the units of the network's inputs: if MNIST is normalised with a
+    deviation of 0.3081, one unit of brightness (from black to white) is 1 / 0.3081 = 3.25 units of the input, so
+    epsilon 0.1 is 3 % of the way from black to white. Moved inputs are not clipped, because the network does not reveal
+    its valid range.
 
-    The network is the one that the run ends with, the best weights where `EarlyStopping` restores them. It runs in
-    PYNATIVE mode with evaluation flags; mode, flags, weights, statistics and whatever else the network writes in its
-    forward pass are afterwards as they were, but hooks of your own run. Before the first step, one batch runs through
-    it and back, so that what cannot be measured is refused there.
+    The network is the one at the end of the run, with the best weights if `EarlyStopping` restores them. It runs in
+    PYNATIVE mode with evaluation flags. The mode, flags, weights, statistics and everything else that its forward pass
+    writes are then restored, but your own hooks run. Before the first step, one batch runs forward and backward, so
+    that whatever cannot be measured is refused there.
 
-    The accuracy is the share of samples that are right; one with NaN among its outputs is wrong. What is right depends
-    on the task, which the loss function and the first batch tell, or are told by `task`:
+    The accuracy is the share of correct samples; a sample with NaN among its outputs is wrong. What is correct depends
+    on the task, which follows from the loss function and the first batch, or from `task`:
 
-    - multi-class: several outputs, of which the highest wins; labels are whole numbers (n,), or of shape (n, classes),
+    - multi-class: several outputs, of which the highest wins; labels are integers (n,), or of shape (n, classes),
       one-hot or shares that sum to 1;
-    - binary: one output, (n, 1) or (n,), that means 1 above `threshold`; labels are 0 and 1, of either shape;
-    - multi-label: several outputs, each of which means 1 above `threshold`; labels are 0 and 1, of shape (n, classes),
-      and the accuracy is the share of labels that are right, as Keras's `BinaryAccuracy` has it; the share of samples
-      with all labels right, as MindSpore's `Accuracy('multilabel')` has it, is lower.
+    - binary: one output, (n, 1) or (n,), which means 1 above `threshold`; labels are 0 and 1, of either shape;
+    - multi-label: several outputs, each of which means 1 above `threshold`; labels are 0 and 1, of shape (n, classes).
+      The accuracy is the share of correct labels, as in Keras's `BinaryAccuracy`; the share of samples with all labels
+      correct, as in MindSpore's `Accuracy('multilabel')`, is lower.
 
-    Regression and segmentation are refused. A sample whose gradient is exactly 0, as behind a loss that is saturated,
-    is not moved, and a line says how many there are. Where that is every sample, nothing was measured, and the
+    Regression and segmentation are refused. A sample whose gradient is exactly 0, for example behind a saturated loss,
+    is not moved, and a line says how many there are. If this applies to every sample, nothing was measured, and the
     accuracies for epsilons above 0 are NaN.
 
     Args:
-        dataset: two columns, the network's input (floats, batch first) and the label, as `Model.eval` takes it. It
-            cannot be pickled, and so the callback cannot: a process that trains makes its own.
+        dataset: two columns, the network's input (floats, batch first) and the label, as for `Model.eval`. It cannot be
+            pickled, and so the callback cannot either: each training process creates its own.
         epsilons: how far to move the inputs; finite and at least 0. Default: (0.0, 0.05, 0.1, 0.2).
-        max_batches: looks at so many batches only. Default: None, all.
-        output: which of several outputs holds the scores of the classes: an index, a key, or a function of all that the
-            network gives. Default: None, the only one, the one called `"logits"`, or the only one that fits.
-        task: `"binary"`, `"multiclass"` or `"multilabel"`. Default: None, as told by loss function and first batch.
-        threshold: for binary and multi-label, what an output must exceed to mean 1. Default: None, 0 for
-            `nn.BCEWithLogitsLoss` and 0.5 for `nn.BCELoss`; other loss functions need it.
+        max_batches: use at most this many batches. Default: None, all.
+        output: which of several outputs holds the class scores: an index, a key, or a function of the network's whole
+            output. Default: None, the only output, the one called `"logits"`, or the only one that fits.
+        task: `"binary"`, `"multiclass"` or `"multilabel"`. Default: None, from the loss function and the first batch.
+        threshold: for binary and multi-label tasks, the value above which an output means 1. Default: None, 0 for
+            `nn.BCEWithLogitsLoss` and 0.5 for `nn.BCELoss`; other loss functions require it.
         verbose: 0 prints nothing. Default: 1, a line for each epsilon.
 
     Attributes:
@@ -73,9 +73,9 @@ class Robustness(TrainCallback):
 
     Raises:
         TypeError, ValueError: an argument is not as described.
-        ValueError: before the first step: the dataset is empty or has other than two columns, its inputs are not
-            floats, the Model has no loss function, or the network and the labels are no classifier's, or their task or
-            threshold cannot be told; at the end: labels of a later batch that do not fit.
+        ValueError: before the first step: the dataset is empty or does not have two columns, its inputs are not
+            floats, the Model has no loss function, the network and labels are not those of a classifier, or the task
+            or threshold cannot be determined; at the end: labels of a later batch do not fit.
 
     Example:
         >>> robustness = Robustness(valid_dataset, (0.0, 0.1))
@@ -112,15 +112,15 @@ class Robustness(TrainCallback):
         self.accuracies_: dict[float, float] = {}
 
     def before_train(self, run: Run) -> None:
-        """Resets the accuracies."""
+        """Reset the accuracies."""
         self.accuracies_ = {}
 
     def needs(self, run: Run) -> Needs:
-        """What the network gives for a batch."""
+        """Require the network's output for a batch to be complete in this process."""
         return super().needs(run) | Needs.OUTPUTS
 
     def check(self, run: Run) -> None:
-        """Raises where there is nothing to measure, or nothing to measure it by."""
+        """Raise if there is nothing to measure, or no loss function to measure it with."""
         super().check(run)
         if run.parts.loss_fn is None:
             raise ValueError(
@@ -133,15 +133,15 @@ class Robustness(TrainCallback):
             self._moved(run.network, run.parts.loss_fn, inputs, labels)
 
     def after_train(self, run: Run) -> None:
-        """Measures the network that the run ends with."""
+        """Measure the network at the end of the run."""
         self.evaluate(run.network, run.parts.loss_fn)
 
     def evaluate(self, network: nn.Cell, loss_fn: Any) -> dict[float, float]:
-        """Measures a network, in training or without.
+        """Measure a network, during training or outside it.
 
         Args:
             network: a classifier with one input.
-            loss_fn: takes its output and the labels; a Cell or a function, with any reduction.
+            loss_fn: a Cell or a function of its output and the labels, with any reduction.
 
         Returns:
             The accuracy in [0, 1] for each epsilon; NaN where no sample could be moved.
@@ -178,7 +178,7 @@ class Robustness(TrainCallback):
     def _moved(
         self, network: nn.Cell, loss_fn: Any, inputs: Tensor, labels: Tensor
     ) -> tuple[Callable[[float], Tensor], int]:
-        """What moves the inputs by an epsilon, and how many samples it cannot move; raises where they do not fit."""
+        """Return a function that moves the inputs by an epsilon, and how many samples it cannot move."""
         _check_inputs(inputs)
         if self._reader.task is None:
             self._right(network(inputs), labels, loss_fn)
@@ -188,7 +188,7 @@ class Robustness(TrainCallback):
         return lambda epsilon: Tensor((plain + epsilon * signs).astype(signs.dtype)).astype(inputs.dtype), still
 
     def _right(self, output: Any, labels: Tensor, loss_fn: Any) -> Array:
-        """Whether each sample, or each of its labels, is right."""
+        """Return whether each sample, or each of its labels, is correct."""
         task, scores, expected = self._reader.read(output, labels, loss_kind(loss_fn))
         return task.right(scores, expected)
 
@@ -200,12 +200,12 @@ class Robustness(TrainCallback):
         if unmoved == samples:
             self.log(
                 f"the gradient of the loss with respect to the inputs is exactly 0 for each of "
-                f"{counted(samples, 'sample')}: none could be moved, and nothing is known of the network's robustness"
+                f"{counted(samples, 'sample')}: none could be moved, so the network's robustness is unknown"
             )
         elif unmoved:
             self.log(
                 f"the gradient is exactly 0 for {unmoved} of {counted(samples, 'sample')}: not moved, and counted as "
-                f"without an attack"
+                f"if not attacked"
             )
 
     def _check_dataset(self) -> None:
@@ -221,7 +221,7 @@ class Robustness(TrainCallback):
 
 @contextlib.contextmanager
 def _first_batch(dataset: Any) -> Iterator[tuple[Tensor, Tensor]]:
-    """The first batch of a dataset; afterwards, the random numbers that its Python code may draw are as they were."""
+    """Yield the first batch of a dataset; then restore the random state that its Python code may have advanced."""
     states = random.getstate(), np.random.get_state()
     batches = dataset.create_tuple_iterator(num_epochs=1)
     try:

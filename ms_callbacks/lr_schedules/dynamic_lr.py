@@ -1,4 +1,4 @@
-"""Applies a dynamic list of learning rates to an optimizer that was made with a plain number."""
+"""Apply a list of learning rates to an optimizer that was created with a plain number."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ __all__ = ["DynamicLR"]
 
 
 class DynamicLR(Schedule):
-    """Sets the learning rate from a list, one entry a step or an epoch, without rebuilding the optimizer.
+    """Set the learning rate from a list, one entry per step or epoch, without rebuilding the optimizer.
 
-    The list is such as `nn.cosine_decay_lr`, `nn.warmup_lr`, `nn.piecewise_constant_lr` or NumPy make. The optimizer
-    keeps its moments. Where there are parameter groups with rates of their own, or several optimizers, the list is
-    followed in proportion: a group's own rate stands for the largest entry of the list, and a group with a rate of 0
-    stays frozen. On a run with `initial_epoch` the list is entered at that place.
+    Such lists come from `nn.cosine_decay_lr`, `nn.warmup_lr`, `nn.piecewise_constant_lr` or NumPy. The optimizer keeps
+    its moments. With several optimizers, or with parameter groups that have rates of their own, the list is applied
+    proportionally: a group's own rate corresponds to the largest entry of the list, and a group with a rate of 0 stays
+    frozen. A run with `initial_epoch` starts at that place in the list.
 
-    By step, each step that comes takes the next entry, as in an optimizer that is made with the list, also where
-    epochs differ in their number of steps.
+    By step, each step takes the next entry, as in an optimizer created with the list, even if epochs differ in their
+    number of steps.
 
     Args:
         lr_list: the rates, each finite and at least 0, as long as the run or longer; after a warm-up (`LRWarmup`), as
-            long as what is left of it, or longer than the whole run.
-        by: `"step"` for an entry a step, `"epoch"` for an entry an epoch. Default: "step".
+            long as the rest of the run, or longer than the whole run.
+        by: `"step"` for one entry per step, `"epoch"` for one per epoch. Default: "step".
 
     Attributes:
-        lr_list_ (list[float]): the list as applied, to the first parameter group where there are several.
+        lr_list_ (list[float]): the list as applied, for the first parameter group if there are several.
 
     Raises:
-        ValueError: a rate that is not finite and at least 0, or none at all; before the first step: the list is too
-            short for the run (the message says how long it must be), the optimizer already holds a list or a schedule,
-            another callback sets the rate too, `by="step"` in sink mode, where steps cannot be told apart, or the own
-            rates of parameter groups cannot be told from those that a checkpoint brought; in the run: more steps have
-            come than `get_dataset_size()` of the training dataset told, and the list has no rate for them.
+        ValueError: a rate is not finite or below 0, or there are none; before the first step: the list is too short for
+            the run (the message says how long it must be), the optimizer already holds a list or a schedule, another
+            callback sets the rate too, `by="step"` in sink mode, where steps cannot be distinguished, or the parameter
+            groups' own rates cannot be distinguished from those that a checkpoint brought; in the run: there are more
+            steps than `get_dataset_size()` of the training dataset reported, and the list has no rate for them.
         TypeError: before the first step: there is no optimizer of `mindspore.nn`.
 
     Example:
@@ -55,27 +55,27 @@ class DynamicLR(Schedule):
 
     @property
     def by_step(self) -> bool:
-        """Whether the list has one rate a step, rather than one an epoch."""
+        """Whether the list has one rate per step, rather than one per epoch."""
         return self.by == "step"
 
     def is_relative(self, plan: Plan) -> bool:
-        """Only where there are parameter groups."""
+        """Return whether there are parameter groups."""
         return plan.is_grouped
 
     def check_length(self, plan: Plan) -> None:
-        """Raises where the list does not reach to the end of the run."""
+        """Raise if the list does not reach the end of the run."""
         per_epoch, given = plan.steps_per_epoch if self.by_step else 1, len(self._checked)
         needed = plan.epochs * per_epoch
-        # A list that ends within the run, as counted from its first step, was made with the warm-up's part in it.
+        # A list that ends within the run, as counted from its first step, was made to include the warm-up.
         is_of_whole_run = needed < given <= needed + plan.epochs_before * per_epoch
         if given < needed or is_of_whole_run:
             raise ValueError(
                 f"DynamicLR: lr_list holds {counted(given, 'rate')}, but {counted(plan.epochs, 'epoch')} of "
                 f"{counted(plan.steps_per_epoch, 'step')} {'after the warm-up ' if plan.epochs_before else ''}"
-                f"need {needed}, one {'a step' if self.by_step else 'an epoch'}; "
+                f"need {needed}, one {'per step' if self.by_step else 'per epoch'}; "
                 + (
-                    f"the list is entered at its beginning when the warm-up is over, and its last {given - needed} "
-                    f"would never be used: leave the warm-up's part out"
+                    f"the list starts after the warm-up, so its last {given - needed} "
+                    f"would never be used: leave out the part for the warm-up"
                     if is_of_whole_run
                     else f"make the list {needed} long"
                     + (", or pass by='epoch'" if self.by_step and given == plan.epochs else "")
@@ -83,7 +83,7 @@ class DynamicLR(Schedule):
             )
 
     def rates_for(self, base: float, plan: Plan) -> list[float]:
-        """The list itself; scaled to `base` where there are parameter groups."""
+        """Return the list, scaled to `base` if there are parameter groups."""
         peak = max(self._checked)
         scale = base / peak if plan.is_grouped and peak else 1.0
         return [rate * scale for rate in self._checked]

@@ -1,4 +1,4 @@
-"""Lowers the learning rate along half a cosine: the schedule of PyTorch's `CosineAnnealingLR`, by epoch."""
+"""Lower the learning rate along half a cosine: the schedule of PyTorch's `CosineAnnealingLR`, by epoch."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ __all__ = ["LRCosineAnnealing"]
 
 
 class LRCosineAnnealing(Schedule):
-    r"""Takes the learning rate from its start to `eta_min` along a cosine, in `T_max` epochs.
+    r"""Lower the learning rate from its initial value to `eta_min` along a cosine, in `T_max` epochs.
 
-    In epoch :math:`t` (from 1) the rate is
-    :math:`\eta_{min} + \frac{1}{2} (\eta_0 - \eta_{min}) (1 + \cos(\pi (t-1) / T_{max}))`, as with PyTorch's
-    `CosineAnnealingLR`. Epoch `T_max + 1` is the one with `eta_min`; a longer run is an error, unless `beyond` says
-    what comes then. The method: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2016
-    (without its restarts). The optimizer is not rebuilt and keeps its moments; each parameter group goes from its own
-    rate to `eta_min`, and one with a rate of 0 stays frozen. The rate to begin with is found as in `LRStepDecay`.
+    In epoch :math:`t` (from 1) the rate is :math:`\eta_{min} + \frac{1}{2} (\eta_0 - \eta_{min}) (1 + \cos(\pi (t-1) /
+    T_{max}))`, as in PyTorch's `CosineAnnealingLR`. Epoch `T_max + 1` is the one with `eta_min`; a longer run is an
+    error, unless `beyond` says what follows. The method: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with
+    Warm Restarts", 2016 (without its restarts). The optimizer is not rebuilt and keeps its moments; each parameter
+    group goes from its own rate to `eta_min`, and one with a rate of 0 stays frozen. The initial rate is determined as
+    in `LRStepDecay`.
 
     Args:
-        T_max: how many epochs it takes to reach `eta_min`.
+        T_max: the number of epochs until `eta_min` is reached.
         eta_min: the lowest rate, at least 0. Default: 0.0.
-        learning_rate: the rate to begin with in epoch 1, or a list of them, one for each parameter group. Default:
-            None, the optimizer's own.
-        beyond: what comes after `T_max + 1` epochs: `"stay"` keeps `eta_min`, as Keras's `CosineDecay` does; `"rise"`
-            goes up again along the same curve, as PyTorch's does. Default: None, the run must not be longer.
+        learning_rate: the initial rate in epoch 1, or a list with one for each parameter group. Default: None, the
+            optimizer's own.
+        beyond: what follows after `T_max + 1` epochs: `"stay"` keeps `eta_min`, like Keras's `CosineDecay`; `"rise"`
+            rises again along the same curve, like PyTorch's. Default: None, the run must not be longer.
 
     Attributes:
-        lr_list_ (list[float]): the rate of every epoch, of the first parameter group where there are several.
+        lr_list_ (list[float]): the rate of every epoch, for the first parameter group if there are several.
 
     Raises:
         ValueError, TypeError: an argument is not as described; before the first step: the optimizer already holds a
             list or a schedule, another callback sets the rate too, the run is longer than `T_max + 1` epochs and
-            `beyond` is not given, `learning_rate` does not fit the parameter groups, or the rate to begin with is 0 or
-            cannot be told.
+            `beyond` is not given, `learning_rate` does not fit the parameter groups, or the initial rate is 0 or cannot
+            be determined.
 
     Example:
         >>> annealing = LRCosineAnnealing(T_max=2)
@@ -63,7 +63,7 @@ class LRCosineAnnealing(Schedule):
         self.beyond = check_choice(owner, "beyond", beyond, (None, "stay", "rise"))
 
     def check_length(self, plan: Plan) -> None:
-        """Raises where the run is longer than the curve."""
+        """Raise if the run is longer than the curve."""
         if self.beyond is None and plan.epochs > self.T_max + 1:
             raise ValueError(
                 f"LRCosineAnnealing: with T_max={self.T_max} the rate reaches eta_min in epoch {self.T_max + 1} and "
@@ -72,7 +72,7 @@ class LRCosineAnnealing(Schedule):
             )
 
     def rates_for(self, base: float, plan: Plan) -> list[float]:
-        """One rate an epoch."""
+        """Return one rate per epoch."""
         if base == 0:  # a frozen parameter group
             return [0.0] * plan.epochs
         half = (base - self.eta_min) / 2

@@ -1,4 +1,4 @@
-"""Lowers the learning rate in steps: the schedule of PyTorch's `StepLR`, through a dynamic list of rates."""
+"""Lower the learning rate in steps: the schedule of PyTorch's `StepLR`, as a list of rates."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ __all__ = ["LRStepDecay"]
 
 
 class LRStepDecay(Schedule):
-    r"""Multiplies the learning rate by `gamma` every `step_size` epochs.
+    r"""Multiply the learning rate by `gamma` every `step_size` epochs.
 
-    In epoch :math:`t` (from 1) the rate is :math:`\eta_0 \gamma^{\lfloor (t-1) / s \rfloor}`, as with PyTorch's
-    `StepLR`. The optimizer is not rebuilt and keeps its moments; parameter groups, and several optimizers, are scaled
-    alike, and a group with a rate of 0 stays frozen. Each call of `Model.train` begins the schedule at epoch 1, unless
-    it is told where to continue: `train(10, ..., initial_epoch=5)`.
+    In epoch :math:`t` (from 1) the rate is :math:`\eta_0 \gamma^{\lfloor (t-1) / s \rfloor}`, as in PyTorch's `StepLR`.
+    The optimizer is not rebuilt and keeps its moments; parameter groups and several optimizers are scaled alike, and a
+    group with a rate of 0 stays frozen. Each call of `Model.train` starts the schedule at epoch 1, unless it is told
+    where to continue: `train(10, ..., initial_epoch=5)`.
 
-    The rate that it begins with is the one that the optimizer was made with, also where a checkpoint of MindSpore's
-    was loaded into the training network and brought the rate of the epoch where it was saved. Where neither the
-    optimizer nor the schedule tells whether a rate came so or was set for the run, that is an error, and
-    `learning_rate` says it. (MindSpore 2.0 counts an optimizer's steps only where its rate goes by them: there, at the
-    beginning of a first run without `initial_epoch`, a rate that a checkpoint brought counts as set for the run.)
+    The initial rate is the one that the optimizer was created with, even if a checkpoint of MindSpore's was loaded into
+    the training network and brought the rate of the epoch in which it was saved. If neither the optimizer nor the
+    schedule shows whether a rate came from a checkpoint or was set for the run, that is an error; `learning_rate` then
+    specifies it. (MindSpore 2.0 counts an optimizer's steps only if its rate depends on them. There, at the start of a
+    first run without `initial_epoch`, a rate from a checkpoint counts as set for the run.)
 
     Args:
-        step_size: how many epochs a rate lasts.
-        gamma: what the rate is multiplied by, above 0. Default: 0.1.
-        learning_rate: the rate to begin with in epoch 1, or a list of them, one for each parameter group. Default:
-            None, the optimizer's own.
-        min_lr: the rate never goes below this; a list has one for each parameter group. The groups count in the order
-            in which the optimizer was given them, and those without an `lr` of their own as one. Default: 0.0.
+        step_size: the number of epochs before each reduction.
+        gamma: the factor for the rate, above 0. Default: 0.1.
+        learning_rate: the initial rate in epoch 1, or a list with one for each parameter group. Default: None, the
+            optimizer's own.
+        min_lr: the lower bound of the rate; a list has one for each parameter group. The groups are in the order in
+            which the optimizer was given them, and those without an `lr` of their own count as one. Default: 0.0.
 
     Attributes:
-        lr_list_ (list[float]): the rate of every epoch, of the first parameter group where there are several.
+        lr_list_ (list[float]): the rate of every epoch, for the first parameter group if there are several.
 
     Raises:
         ValueError, TypeError: an argument is not as described; before the first step: the optimizer already holds a
             list or a schedule, another callback sets the rate too, one `learning_rate` is given for parameter groups
-            with rates of their own, a list has another length than there are groups, or the rate to begin with is 0 or
-            cannot be told.
+            with rates of their own, a list's length is not the number of groups, or the initial rate is 0 or cannot be
+            determined.
 
     Example:
         >>> decay = LRStepDecay(step_size=1, gamma=0.5)
@@ -67,31 +67,31 @@ class LRStepDecay(Schedule):
         self.min_lr = checked_per_group(owner, "min_lr", min_lr, minimum=0)
 
     def check_groups(self, rates: Rates) -> None:
-        """Raises where a list does not have one entry for each parameter group."""
+        """Raise if a list does not have one entry for each parameter group."""
         super().check_groups(rates)
         check_per_group("LRStepDecay", "min_lr", self.min_lr, rates)
 
     def rates_for(self, base: float, plan: Plan) -> list[float]:
-        """One rate an epoch."""
+        """Return one rate per epoch."""
         lowest = min(for_group(self.min_lr, plan.group), base)
         try:
             return [max(base * self.gamma ** (epoch // self.step_size), lowest) for epoch in range(plan.epochs)]
         except OverflowError:
             raise ValueError(
-                f"LRStepDecay: gamma={self.gamma} makes a rate beyond any number within "
+                f"LRStepDecay: gamma={self.gamma} makes the rate too large for a number within "
                 f"{counted(plan.epochs, 'epoch')}; lower it"
             ) from None
 
     @staticmethod
     def lr_list(learning_rate: float, step_size: int, gamma: float, epochs: int, steps_per_epoch: int) -> list[float]:
-        """The same schedule as a list with one rate a step, for those who would rather hand it to the optimizer.
+        """Return the same schedule as a list with one rate per step, to give to an optimizer directly.
 
         Args:
-            learning_rate: the rate to begin with.
-            step_size: how many epochs a rate lasts.
-            gamma: what the rate is multiplied by.
-            epochs: how many epochs the list is for.
-            steps_per_epoch: how many entries an epoch has, `dataset.get_dataset_size()`.
+            learning_rate: the initial rate.
+            step_size: the number of epochs before each reduction.
+            gamma: the factor for the rate.
+            epochs: the number of epochs in the list.
+            steps_per_epoch: the number of entries per epoch, `dataset.get_dataset_size()`.
 
         Returns:
             `epochs * steps_per_epoch` rates.

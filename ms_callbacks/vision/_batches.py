@@ -1,4 +1,4 @@
-"""MNIST's samples as whole batches, normalised and resized with a few NumPy operations each."""
+"""Return MNIST's samples as whole batches, normalised and resized with a few NumPy operations each."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from mindspore import dataset as ds
 
 __all__ = ["BatchDataset", "Batches"]
 
-_UNSET_SEED = 5489  # what ds.config.get_seed() says until a seed is set: the default of C++'s mt19937
-_SCALE = 1 / 255 / 0.3081  # bytes to 0 … 1, then MNIST's own mean and standard deviation
+_UNSET_SEED = 5489  # ds.config.get_seed() returns this until a seed is set: the default of C++'s mt19937
+_SCALE = 1 / 255 / 0.3081  # bytes to 0 … 1, then MNIST's mean and standard deviation
 _SHIFT = -0.1307 / 0.3081
 
 
 class Batches:
-    """Whole batches, made with one gather and two small matrix products each.
+    """Whole batches, each made with one gather and two small matrix products.
 
-    Handing MindSpore one row a batch instead of one a sample is what makes it fast: on 2.10 a row costs 70 to 100 µs.
+    Passing MindSpore one row per batch instead of one per sample makes this fast: on 2.10 a row costs 70 to 100 µs.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Batches:
                 yield self._batch(order[start : start + self.batch_size])
 
     def started(self, iterations: int) -> Batches:
-        """A copy for one iterator to work on, as it is after so many iterations over the whole."""
+        """Return a copy for one iterator, in the state after so many passes over the whole dataset."""
         fresh = copy.copy(self)
         fresh.passes = iterations * self.repeat_num
         fresh.seed = ds.config.get_seed()
@@ -89,7 +89,7 @@ class Batches:
 
 
 class BatchDataset(ds.GeneratorDataset):
-    """A GeneratorDataset whose iterators each have a shuffle sequence of their own, and which knows its batch size."""
+    """A GeneratorDataset that knows its batch size and gives each iterator a shuffle sequence of its own."""
 
     def __init__(self, batches: Batches, column_names: tuple[str, ...]) -> None:
         super().__init__(batches, column_names=list(column_names))
@@ -99,25 +99,25 @@ class BatchDataset(ds.GeneratorDataset):
         return self.source.batch_size
 
     def parse(self, children: Any = None) -> Any:
-        """Starts an iterator: MindSpore calls this on the copy of the dataset that the iterator works on."""
+        """Start an iterator: MindSpore calls this on the copy of the dataset that the iterator uses."""
         self.source = self.source.started(self._passes_before())
-        self.prepared_source = functools.partial(iter, self.source)  # for 2.0; newer ones make it from self.source
+        self.prepared_source = functools.partial(iter, self.source)  # for 2.0; newer versions make it from self.source
         return super().parse(children)
 
     def _passes_before(self) -> int:
-        """How often an uninterrupted run would have gone through this dataset before the step that it begins with."""
+        """Return how many passes over this dataset an uninterrupted run would have made before its first step here."""
         last: Any = self
         repeats, jumps = 1, hasattr(last, "get_init_step") and ds.config.get_fast_recovery()
         while last.parent:
             last = last.parent[0]()  # a weak reference
             repeats *= last.count if isinstance(last, ds.RepeatDataset) else 1
             jumps = jumps and not isinstance(last, ds.ShuffleDataset)
-        # MindSpore jumps over the epochs before that step, or runs through them, as it must where it shuffles itself;
-        # 2.0 cannot begin in the middle.
+        # MindSpore skips the epochs before that step, or runs through them, as it must if it shuffles itself;
+        # 2.0 cannot start in the middle.
         step = last.get_init_step() if jumps else 0
         if not step:
             return 0
-        last.set_init_step(0)  # for asking its size starts an iterator too
+        last.set_init_step(0)  # because querying its size starts an iterator too
         try:
             return step // last.get_dataset_size() * repeats
         finally:
@@ -125,10 +125,10 @@ class BatchDataset(ds.GeneratorDataset):
 
 
 def _interpolation(length: int, new_length: int) -> np.ndarray[Any, Any]:
-    """The bilinear resize of one axis as a matrix of shape (new_length, length).
+    """Return the bilinear resize of one axis as a matrix of shape (new_length, length).
 
-    Half-pixel centres, edges clamped, no smoothing: the numbers of OpenCV's INTER_LINEAR, which MindSpore uses, whether
-    the axis grows or shrinks.
+    Half-pixel centres, edges clamped, no smoothing: the same numbers as OpenCV's INTER_LINEAR, which MindSpore uses,
+    whether the axis grows or shrinks.
     """
     centres = (np.arange(new_length) + 0.5) * (length / new_length) - 0.5
     low = np.floor(centres).astype(int)

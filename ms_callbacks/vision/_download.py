@@ -1,7 +1,7 @@
-"""Fetches MNIST's files from addresses that are alive, and leaves nothing half-written.
+"""Download MNIST's files from working addresses, and leave nothing half-written.
 
-The address in mindvision 0.1.0 no longer serves the files, and a download that breaks off there leaves a damaged file
-under its final name. Here everything is written to a `.part` file beside the target, resumed after an interruption,
+The address in mindvision 0.1.0 no longer serves the files, and an interrupted download there leaves a damaged file
+under its final name. Here everything is written to a `.part` file next to the target, resumed after an interruption,
 verified, and only then renamed.
 """
 
@@ -22,9 +22,9 @@ __all__ = ["MD5", "MIRRORS", "TIMEOUT", "download"]
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",  # PyTorch's
     "https://storage.googleapis.com/cvdf-datasets/mnist/",  # TensorFlow's
-    "https://dataset.bj.bcebos.com/mnist/",  # Paddle's, near to users in China
+    "https://dataset.bj.bcebos.com/mnist/",  # Paddle's, close to users in China
 )
-"""Where the files are, in the order in which they are tried; each ends in a slash."""
+"""Addresses of the files, in the order in which they are tried; each ends in a slash."""
 
 MD5 = {
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
@@ -35,9 +35,9 @@ MD5 = {
 """MD5 of each compressed file, as mindvision, torchvision and Paddle publish them."""
 
 TIMEOUT = 30.0
-"""Seconds after which a server that says nothing is given up, at each step of the conversation."""
+"""Seconds after which a server that sends nothing is abandoned, at each step of the transfer."""
 
-_TRIES = 3  # of one mirror, when the connection breaks off in the middle
+_TRIES = 3  # of one mirror, if the connection breaks in the middle
 _CHUNK = 1 << 16
 
 _logger = logging.getLogger(__name__)
@@ -48,21 +48,21 @@ class _MirrorError(Exception):
 
 
 class _BrokenOffError(Exception):
-    """The conversation broke off in the middle: ask the same mirror for the rest."""
+    """The transfer broke off in the middle: ask the same mirror for the rest."""
 
 
 def download(folder: Path, name: str) -> None:
-    """Fetches `name + ".gz"` from the first mirror that has it and unpacks it to `folder / name`.
+    """Download `name + ".gz"` from the first mirror that has it and unpack it to `folder / name`.
 
-    What an earlier, interrupted call left in `name + ".gz.part"` is taken up again. Processes that share a folder must
-    not download into it at the same time.
+    An earlier, interrupted call's `name + ".gz.part"` is resumed. Processes that share a folder must not download into
+    it at the same time.
 
     Args:
-        folder: Where the file goes; made if absent.
+        folder: The destination folder; created if absent.
         name: The raw file's name, without `.gz`; one of those in `MD5`.
 
     Raises:
-        OSError: If no mirror gave the file (one reason per address), or the disk refused it.
+        OSError: If no mirror provided the file (with one reason per address), or the disk refused it.
 
     Example:
         >>> download(Path("mnist/test"), "t10k-labels-idx1-ubyte")
@@ -90,14 +90,14 @@ def _fetch_from_mirrors(part: Path, filename: str, md5: str) -> None:
             [
                 f"Mnist: no address gave {filename}:",
                 *failures,
-                f"Try again later, or fetch {filename} by hand and put it into {part.parent}",
+                f"Try again later, or download {filename} by hand and put it into {part.parent}",
             ]
         )
     )
 
 
 def _fetch(url: str, part: Path, md5: str) -> None:
-    """Fetches `url` into `part`, asking again for the rest as often as is sensible."""
+    """Download `url` into `part`, requesting the rest again as often as is sensible."""
     reason = ""
     for _ in range(_TRIES):
         resumed = part.exists()
@@ -112,12 +112,12 @@ def _fetch(url: str, part: Path, md5: str) -> None:
         part.unlink()
         reason = f"its MD5 is {found}, expected {md5}"
         if not resumed:
-            break  # all of it came from here: asking again would give the same
+            break  # all of it came from here: another request would give the same
     raise _MirrorError(reason)
 
 
 def _request(url: str, part: Path) -> None:
-    """Appends to `part` what it lacks; a server that cannot resume starts over."""
+    """Append what `part` lacks; if the server cannot resume, start over."""
     start = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "ms-callbacks"}
     if start:
@@ -136,7 +136,7 @@ def _request(url: str, part: Path) -> None:
         resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             part.unlink()
-            raise _BrokenOffError("the server resumed at another place than asked")
+            raise _BrokenOffError("the server resumed at a different position than requested")
         _receive(response, part, append=resumed)
 
 

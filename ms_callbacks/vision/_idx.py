@@ -1,7 +1,7 @@
-"""Reads MNIST's IDX files at numpy's speed, and refuses a damaged one by its name.
+"""Read MNIST's IDX files at NumPy's speed, and refuse a damaged one by name.
 
-An IDX file is a magic number, one big-endian 32-bit size per dimension, and the bytes themselves. Everything the header
-promises is checked against what is there, because a truncated or mistaken file otherwise trains without a word.
+An IDX file is a magic number, one big-endian 32-bit size per dimension, and the bytes themselves. Everything that the
+header states is checked against the content, because otherwise a truncated or wrong file would silently be trained on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
-"""The images' and the labels' file of each split, without `.gz`."""
+"""The names of the image file and the label file of each split, without `.gz`."""
 
 _IMAGES, _LABELS = 0x00000803, 0x00000801
 _KINDS = {_IMAGES: "images", _LABELS: "labels"}
@@ -30,10 +30,10 @@ _MEND = "replace it, or delete it and pass download=True"
 
 
 def read_split(folder: Path, split: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Reads the images and the labels of one split.
+    """Read the images and the labels of one split.
 
     Args:
-        folder: Where the split's two files are, raw or `.gz`; a raw file is preferred.
+        folder: The folder with the split's two files, raw or `.gz`; a raw file is preferred.
         split: `"train"` or `"test"`.
 
     Returns:
@@ -48,16 +48,16 @@ def read_split(folder: Path, split: str) -> tuple[np.ndarray[Any, Any], np.ndarr
     if len(images) != len(labels):
         raise ValueError(
             f"Mnist: {images_path} holds {len(images)} images but {labels_path} holds {len(labels)} labels: "
-            "expected as many of each; delete both and pass download=True, or put two that belong together"
+            "expected the same number of each; delete both and pass download=True, or put a matching pair there"
         )
     return images, labels
 
 
 def find(folder: Path, name: str) -> Path:
-    """Returns the path of the file `name`, raw if it is there, else its `.gz`.
+    """Return the path of the file `name` if it exists, otherwise of its `.gz`.
 
     Raises:
-        FileNotFoundError: If neither is there.
+        FileNotFoundError: If neither exists.
     """
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
@@ -68,10 +68,10 @@ def find(folder: Path, name: str) -> Path:
 
 
 def read_images(path: Path) -> np.ndarray[Any, Any]:
-    """Returns the images of one file, `uint8` of shape (n, 28, 28), n >= 1.
+    """Return the images of one file, `uint8` of shape (n, 28, 28), n >= 1.
 
     Raises:
-        ValueError: If the file is not a whole IDX file of such images.
+        ValueError: If the file is not a complete IDX file of such images.
     """
     images = _read(path, _IMAGES, ndim=3)
     if images.shape[1:] != _SHAPE:
@@ -80,10 +80,10 @@ def read_images(path: Path) -> np.ndarray[Any, Any]:
 
 
 def read_labels(path: Path) -> np.ndarray[Any, Any]:
-    """Returns the labels of one file, `int32` of shape (n,), n >= 1, each from 0 to 9.
+    """Return the labels of one file, `int32` of shape (n,), n >= 1, each from 0 to 9.
 
     Raises:
-        ValueError: If the file is not a whole IDX file of such labels.
+        ValueError: If the file is not a complete IDX file of such labels.
     """
     labels = _read(path, _LABELS, ndim=1)
     if labels.max() >= _CLASSES:
@@ -116,7 +116,7 @@ def _bytes(path: Path) -> bytes:
         with gzip.open(path, "rb") as file:
             return file.read()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"Mnist: {path} is not a whole gzip file ({error}); {_MEND}") from error
+        raise ValueError(f"Mnist: {path} is not a complete gzip file ({error}); {_MEND}") from error
 
 
 def _check_magic(path: Path, data: bytes, magic: int) -> None:
@@ -128,7 +128,7 @@ def _check_magic(path: Path, data: bytes, magic: int) -> None:
     if found in _KINDS:
         why = f"holds {_KINDS[found]}, but its name says {_KINDS[magic]}: it is mislabelled"
     elif data[:2] == b"\x1f\x8b":
-        why = "is compressed: give its name the ending '.gz'"
+        why = "is compressed: add the ending '.gz' to its name"
     else:
         why = f"is not an IDX file of {_KINDS[magic]}"
     raise ValueError(f"Mnist: {path} {why} (it starts with 0x{data[:4].hex()}, expected 0x{magic:08x}); {_MEND}")

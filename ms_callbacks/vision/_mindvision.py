@@ -1,4 +1,4 @@
-"""Imports mindvision 0.1.0 on a MindSpore that has merged some of the modules it asks for, changing nothing global."""
+"""Import mindvision 0.1.0 on a MindSpore that merged some of the modules it needs, without changing anything global."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["download", "generator", "mnist", "models"]
 
 @contextlib.contextmanager
 def _merged_modules() -> Iterator[None]:
-    """Lets modules that MindSpore merged after 2.0 be imported under their old names while the context lasts.
+    """Make modules that MindSpore merged after 2.0 importable under their old names within the context.
 
-    Nothing happens on a MindSpore that still has them. To be removed together with mindvision 0.1.0.
+    On a MindSpore that still has them, nothing happens. Remove together with mindvision 0.1.0.
     """
     stand_ins = {}
     for merged in (_transforms, _vision):

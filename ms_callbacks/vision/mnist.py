@@ -1,4 +1,4 @@
-"""mindvision's `Mnist`, with the same arguments and samples, read and transformed a batch at a time."""
+"""mindvision's `Mnist`, with the same arguments and samples, read and transformed one batch at a time."""
 
 from __future__ import annotations
 
@@ -19,45 +19,45 @@ _MindvisionMnist: Any = _mindvision.mnist.Mnist
 
 
 class Mnist(_MindvisionMnist):
-    """MNIST as mindvision gives it, read and transformed a batch at a time.
+    """MNIST as mindvision provides it, read and transformed one batch at a time.
 
-    The folder looks as mindvision's, and each file may be compressed instead (`.gz`; the raw one is preferred)::
+    The folder has mindvision's layout, and each file may be compressed instead (`.gz`; the raw one is preferred)::
 
         path/train/train-images-idx3-ubyte    path/test/t10k-images-idx3-ubyte
         path/train/train-labels-idx1-ubyte    path/test/t10k-labels-idx1-ubyte
 
     `run()` returns a MindSpore dataset with the columns `image`, float32 of shape (batch_size, 1, height, width),
-    normalised, and `label`, int32 of shape (batch_size,). The last samples, too few for a batch, are left out.
+    normalised, and `label`, int32 of shape (batch_size,). Samples at the end that do not fill a batch are dropped.
 
-    Without a transform of the user's, a whole batch is made at once, with the values of mindvision's default transform
-    (to 1e-5): a bilinear resize, then `(x / 255 - 0.1307) / 0.3081`. To MindSpore each batch is then one row: a dataset
-    derived from this one by `map` and the like says 1 when asked for its batch size, and `map` is given whole batches.
+    Without a custom transform, a whole batch is made at once, with the values of mindvision's default transform (to
+    1e-5): a bilinear resize, then `(x / 255 - 0.1307) / 0.3081`. To MindSpore each batch is then one row: a dataset
+    derived from this one with `map` or similar reports a batch size of 1, and `map` receives whole batches.
 
-    With a transform of the user's, samples go one by one through MindSpore, as mindvision does it: images come into
-    `transform` as float32 of shape (28, 28, 1) from 0 to 255, labels into `target_transform` as int32 of shape ().
+    With a custom transform, samples pass through MindSpore one by one, as in mindvision: `transform` receives images as
+    float32 of shape (28, 28, 1) from 0 to 255, `target_transform` labels as int32 of shape ().
 
     Args:
-        path: The folder that holds `train` and `test`; with `split="infer"` an image, or a folder of images.
+        path: The folder that contains `train` and `test`; with `split="infer"` an image, or a folder of images.
         split: `"train"`, `"test"`, or `"infer"` for image files without labels: then `label` is the image's number, and
             `image` has no channel axis, as in mindvision. Default: `"train"`.
-        transform: What to do with an image instead of the default: a MindSpore operation, a callable, or a list of
-            such. Default: None.
-        target_transform: What to do with a label. Default: None.
-        batch_size: Samples in a batch. Default: 32.
-        repeat_num: Passes over the samples in an epoch, at least 1. Default: 1.
-        shuffle: Whether to go through the samples in a new order in each pass. `None` shuffles too, on every version of
-            MindSpore. The order follows from the seed (`mindspore.set_seed`, `mindspore.dataset.config.set_seed`) when
-            an iterator is made, and each iterator begins the sequence again; without a seed it differs each time. It is
-            another sequence than mindvision's. On MindSpore 2.8 and later `set_init_step` takes it up in the middle.
-            Default: None.
-        num_parallel_workers: Threads for a transform of the user's; the default pipeline needs one. Default: 1.
-        num_shards: Number of equal parts to divide the samples into, for several processes; where that does not come
-            out even, the last parts take the first samples once more. All processes must have the same seed, or none,
-            to agree on the order. Default: None.
-        shard_id: Which of these parts this is, from 0. Default: None.
+        transform: The transform for an image instead of the default: a MindSpore operation, a callable, or a list of
+            these. Default: None.
+        target_transform: The transform for a label. Default: None.
+        batch_size: Samples per batch. Default: 32.
+        repeat_num: Passes over the samples per epoch, at least 1. Default: 1.
+        shuffle: Whether to use a new order of the samples in each pass. `None` shuffles too, on every version of
+            MindSpore. The order follows from the seed (`mindspore.set_seed`, `mindspore.dataset.config.set_seed`) at
+            the time an iterator is created, and each iterator restarts the sequence; without a seed it differs each
+            time. The sequence is not the same as mindvision's. On MindSpore 2.8 and later, `set_init_step` resumes it
+            in the middle. Default: None.
+        num_parallel_workers: Threads for a custom transform; the default pipeline needs one. Default: 1.
+        num_shards: Number of equal parts to divide the samples into, for several processes; if the samples do not
+            divide evenly, the last parts repeat the first samples. All processes must have the same seed, or none, to
+            agree on the order. Default: None.
+        shard_id: The index of this part, from 0. Default: None.
         resize: Height and width in pixels: an int for both, or a pair (height, width). Default: 32.
-        download: Whether to fetch the files that are missing or damaged; nothing is fetched where all are there. Let
-            one process do it before several are started. Default: False.
+        download: Whether to download files that are missing or damaged; if all are present, nothing is downloaded.
+            With several processes, download before starting them. Default: False.
 
     Attributes:
         image: uint8 of shape (n, 28, 28, 1), read-only.
@@ -90,8 +90,8 @@ class Mnist(_MindvisionMnist):
         resize: int | tuple[int, int] = 32,
         download: bool = False,
     ) -> None:
-        # mindvision's own constructor is not called: it reads slowly into four times the memory, and switches shared
-        # memory off for the whole process. What it sets is set here.
+        # mindvision's own constructor is not called: it reads slowly, into four times the memory, and turns off shared
+        # memory for the whole process. The attributes that it sets are set here.
         if split not in ("train", "test", "infer"):
             raise ValueError(f"Mnist: split must be 'train', 'test' or 'infer', got {split!r}")
         if shuffle is not None and not isinstance(shuffle, bool):
@@ -126,11 +126,11 @@ class Mnist(_MindvisionMnist):
         self.dataset = self._samples()
 
     def download_dataset(self) -> None:
-        """Fetches those files of the split that are missing or damaged.
+        """Download the files of the split that are missing or damaged.
 
         Raises:
             ValueError: If the split is `"infer"`.
-            OSError: If no address gave a file; the text has a reason for each.
+            OSError: If no address provided a file; the message gives a reason for each.
         """
         if self.split == "infer":
             raise ValueError("Mnist: there is nothing to download for split 'infer'; pass download=False")
@@ -142,7 +142,7 @@ class Mnist(_MindvisionMnist):
                 _download.download(folder, name)
 
     def run(self) -> Any:
-        """Returns the dataset to train or evaluate on; each call makes a new one."""
+        """Return the dataset to train or evaluate on; each call creates a new one."""
         if self.split == "infer" or self.transform or self.target_transform:
             self.dataset = self._samples()
             return super().run()
@@ -160,7 +160,7 @@ class Mnist(_MindvisionMnist):
         return self.dataset
 
     def _samples(self) -> Any:
-        """The samples one by one, as mindvision hands them to its transforms."""
+        """Yield the samples one by one, as mindvision passes them to its transforms."""
         samples = _mindvision.generator.DatasetGenerator(self.image, self.label, mode=self.mode)
         return ds.GeneratorDataset(
             _Arrays(samples, None if self.split == "infer" else np.float32),
@@ -174,7 +174,7 @@ class Mnist(_MindvisionMnist):
 
 
 class _Arrays:
-    """mindvision's samples as arrays: MindSpore up to 2.10 fails on numpy scalars under numpy 2."""
+    """Return mindvision's samples as arrays, because MindSpore up to 2.10 fails on NumPy scalars with NumPy 2."""
 
     def __init__(self, samples: Any, dtype: type | None) -> None:
         self.samples = samples

@@ -520,7 +520,7 @@ def test_inputs_that_the_network_does_not_take_are_found_before_the_first_step(t
 @pytest.mark.parametrize(
     ("name", "arguments", "error", "message"),
     [
-        ("missing/best.mindir", {}, FileNotFoundError, "the folder '.*missing' of .* does not exist; make it first"),
+        ("missing/best.mindir", {}, FileNotFoundError, "the folder '.*missing' of .* does not exist; create it first"),
         ("folder.mindir", {}, IsADirectoryError, "is a folder; pass the path of a file"),
         ("best.mindir", {"monitor": "accuracy"}, ValueError, r"monitor 'accuracy' .*did you mean 'acc'\?"),
     ],

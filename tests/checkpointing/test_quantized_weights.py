@@ -382,7 +382,7 @@ def test_wrong_arguments_are_refused(tmp_path, call):
         (Network(), str(tmp_path / "w.npz"), ValueError, "filepath must end in '.int8', but got '.*w.npz'"),
         (Network(), "", ValueError, "filepath must not be empty"),
         (Network(), 3, TypeError, "filepath must be a string, but got 3"),
-        (Network(), str(tmp_path / "no" / "w.int8"), FileNotFoundError, "does not exist; make it|there is no file"),
+        (Network(), str(tmp_path / "no" / "w.int8"), FileNotFoundError, "does not exist; create it|there is no file"),
     ]:
         with pytest.raises(error, match=f"(save|load)_int8_weights: .*({message})"):
             call(network, path)

@@ -43,7 +43,7 @@ def test_processes_train_together_where_they_are_alike_and_say_on_each_where_the
         for each in told:
             assert re.search(expected, each[case]), (case, each[case])
     assert "no whole state is left; refused: " in told[1]["a damaged folder"]
-    assert told[0]["a damaged folder"] == "TrainingState: failed on process 1, whose log says why"
+    assert told[0]["a damaged folder"] == "TrainingState: failed on process 1; see its log for the reason"
     for case in ("other paths and lines", "states", "copies"):
         assert [each[case] for each in told] == ["", ""], case
     for kind in MAKE:

@@ -73,8 +73,8 @@ def test_every_task(scores, labels, loss, arguments, kind, predictions, right):
         # regression
         (ONE, ONE, DISTANCE, {}, "needs a classifier, but this looks like regression: .* such as 2; "),
         (ONE, ONE + 0.5, None, {}, "looks like regression: the labels are float32 of shape .4, 1., such as 2.5"),
-        (ONE, [3, 1, 0, 0], LOGITS, {}, "the labels of one output must be 0 or 1, but hold 3; .*an output for each"),
-        (ONE, [-1, 1, 1, 1], LOGITS, {}, "must be 0 or 1, but hold -1; where they are -1 and 1, make -1 a 0"),
+        (ONE, [3, 1, 0, 0], LOGITS, {}, "the labels of one output must be 0 or 1, but hold 3; .*one output per class"),
+        (ONE, [-1, 1, 1, 1], LOGITS, {}, "must be 0 or 1, but hold -1; if they are -1 and 1, replace -1 by 0"),
         (ONE, [0, 1, 0, 1], DISTANCE, {}, "the loss function is one for regression; .* pass threshold=0.5"),
         (THREE, THREE + 0.5, DISTANCE, {}, "looks like regression"),
         (THREE, SHARES, DISTANCE, {}, "looks like regression"),
@@ -101,12 +101,12 @@ def test_every_task(scores, labels, loss, arguments, kind, predictions, right):
         # what contradicts itself
         (ONE, [0, 0, 0, 0], SOFTMAX, {}, "needs at least 2 outputs for a loss function by softmax"),
         (ONE, [0, 1, 0, 1], LOGITS, {"task": "multiclass"}, "task='multiclass' needs several outputs"),
-        (THREE, [0, 1, 2, 0], SOFTMAX, {"task": "binary"}, "task='binary' needs one output, or two, .* has 3"),
+        (THREE, [0, 1, 2, 0], SOFTMAX, {"task": "binary"}, "task='binary' needs one or two outputs, .* has 3"),
         (THREE, [0, 1, 2, 0], SOFTMAX, {"task": "multilabel"}, "needs labels of shape .4, 3. for 4 samples"),
-        (THREE, [0, 1, 2, 0], SOFTMAX, {"threshold": 0.5}, "tells 3 classes apart by the highest output; leave"),
+        (THREE, [0, 1, 2, 0], SOFTMAX, {"threshold": 0.5}, "distinguishes 3 classes by the highest output; leave"),
         (THREE, SEVERAL, SOFTMAX, {}, "must be one-hot, but a row holds 2 ones; .*multi-label"),
         (THREE, SEVERAL * 0, SOFTMAX, {}, "must be one-hot, but a row holds 0 ones"),
-        (THREE, SEVERAL, LOGITS, {"multilabel": False}, "needs one class a sample, but these have several labels"),
+        (THREE, SEVERAL, LOGITS, {"multilabel": False}, "needs one class per sample, but these have several labels"),
         # shapes and types
         (THREE, [0, 1, 2, 3], SOFTMAX, {}, "label 3 is out of range: the network has 3 classes, 0 to 2"),
         (THREE, [0, -1, 2, 0], SOFTMAX, {}, "label -1 is out of range"),
@@ -135,9 +135,9 @@ def test_later_batches_are_held_to_the_first():
     reader = ClassReader("Reader", None, None)
     assert reader.read(THREE, HOT, None)[0].kind == MULTICLASS
     assert reader.read(THREE[:2], np.array([0, 2]), None)[0].kind == MULTICLASS
-    with pytest.raises(ValueError, match="must be one-hot, but a row holds 2 ones; .* say task='multilabel'"):
+    with pytest.raises(ValueError, match="must be one-hot, but a row holds 2 ones; .* pass task='multilabel'"):
         reader.read(THREE, SEVERAL, None)
-    with pytest.raises(ValueError, match="gives 2 outputs a sample, but gave 3 before"):
+    with pytest.raises(ValueError, match="gives 2 outputs per sample, but gave 3 before"):
         reader.read(THREE[:, :2], HOT[:, :2], None)
     reader.forget()
     assert reader.read(THREE, SEVERAL, LOGITS)[0].kind == MULTILABEL

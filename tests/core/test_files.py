@@ -206,7 +206,7 @@ def test_check_folder(tmp_path):
     """A folder that is not there, or is a file, or a path that is a folder: each its own error."""
     atomic_files.check_folder("T", str(tmp_path / "file.txt"))
     assert os.listdir(tmp_path) == []
-    with pytest.raises(FileNotFoundError, match="T: the folder .*missing.* does not exist; make it first"):
+    with pytest.raises(FileNotFoundError, match="T: the folder .*missing.* does not exist; create it first"):
         atomic_files.check_folder("T", str(tmp_path / "missing" / "file.txt"))
     with pytest.raises(IsADirectoryError, match="is a folder; pass the path of a file"):
         atomic_files.check_folder("T", str(tmp_path))
@@ -279,7 +279,7 @@ def test_a_file_system_that_cannot_keep_the_promise_is_refused(tmp_path, monkeyp
     forget_disks(monkeypatch)
     refuse(monkeypatch, function, number, folders)
     message = f"T: cannot write in the folder '{tmp_path}' of .*{os.strerror(number)}"
-    message += "" if number == errno.EIO else ".*; a file is written beside its place, .* must do all three$"
+    message += "" if number == errno.EIO else ".*; a file is written next to its place, .* must support all three$"
     with pytest.raises(OSError, match=message):
         atomic_files.check_folder("T", str(tmp_path / "file"))
     monkeypatch.undo()
@@ -306,7 +306,7 @@ def test_no_permissions_are_set(tmp_path, monkeypatch):
 def test_a_disk_that_reads_otherwise_than_was_written_is_refused(tmp_path, monkeypatch):
     """As one that is worn out does."""
     monkeypatch.setattr(os, "replace", lambda source, target: shutil.copyfile(os.devnull, target))
-    with pytest.raises(OSError, match="a file that was just written there reads differently"):
+    with pytest.raises(OSError, match="a file just written there has different content when read"):
         atomic_files.check_folder("T", str(tmp_path / "file"))
 
 
@@ -326,7 +326,7 @@ def test_a_name_that_is_too_long_is_told_with_the_limit(tmp_path):
 
 def test_a_folder_that_is_gone_is_named(tmp_path):
     """And none is made in its place."""
-    with pytest.raises(FileNotFoundError, match=f"the folder '{tmp_path}/gone' does not exist any more"):
+    with pytest.raises(FileNotFoundError, match=f"the folder '{tmp_path}/gone' no longer exists"):
         save(tmp_path / "gone" / "file", "x")
     assert os.listdir(tmp_path) == []
 
@@ -387,7 +387,7 @@ def test_records(tmp_path):
     with pytest.raises(ValueError, match="does not hold a JSON object"):
         atomic_files.read_json(path)
     save(path, "x" * (2 << 20))
-    with pytest.raises(ValueError, match="is larger than any that is written here"):
+    with pytest.raises(ValueError, match="is larger than any file written by ms_callbacks"):
         atomic_files.read_json(path)
 
 
@@ -434,7 +434,7 @@ def assert_loads(path, arrays):
 
 def test_what_a_format_cannot_hold_is_told(tmp_path):
     """With the format that can."""
-    with pytest.raises(OSError, match="'z' is of complex128, which a file of safetensors cannot hold; save a '.ckpt'"):
+    with pytest.raises(OSError, match="'z' is of complex128, which a safetensors file cannot hold; save a '.ckpt'"):
         atomic_files.written(
             str(tmp_path / "x"), lambda file: checkpoint_io.save(file, {"z": np.zeros(1, complex)}, ".safetensors")
         )

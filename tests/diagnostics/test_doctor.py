@@ -265,7 +265,7 @@ def test_the_command_runs(tmp_path):
     [
         ("--help", 0, "usage: ms-callbacks"),
         ("--version", 0, f"ms_callbacks {__version__}"),
-        ("doctor --help", 0, "Exit status: 1 when something is wrong"),
+        ("doctor --help", 0, "Exit status: 1 if something is wrong"),
         ("", 2, ""),
         ("doctor --mode fast", 2, ""),
     ],

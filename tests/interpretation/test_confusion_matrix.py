@@ -82,8 +82,8 @@ def test_what_it_says(capsys):
         "dog          3      1  33.33 %",
         "horse        3      0   0.00 %",
         "------------------------------",
-        "cat taken for dog: 2 times",
-        "dog taken for cat: 1 time",
+        "cat mistaken for dog: 2 times",
+        "dog mistaken for cat: 1 time",
     ]
 
 
@@ -116,7 +116,7 @@ def test_of_many_classes_the_worst_are_listed(capsys):
     evaluate(ConfusionMatrix(), (one_hot(predictions, 50), labels))
     lines = capsys.readouterr().out.splitlines()
     assert lines[3].split() == ["41", "1", "1", "100.00", "%"]
-    assert lines[-2:] == ["(the 20 worst of 50 classes)", "41 taken for 0: 1 time"]
+    assert lines[-2:] == ["(the 20 worst of 50 classes)", "41 mistaken for 0: 1 time"]
     assert len(lines) == 3 + 20 + 3
 
 
@@ -334,7 +334,9 @@ def test_a_picture_that_cannot_be_written_is_refused_before_the_first_step(tmp_p
     """Its folder is looked for when training begins."""
     model = make_model()
     confusion = ConfusionMatrix(picture=str(tmp_path / "none" / "confusion.png"))
-    with pytest.raises(FileNotFoundError, match="ConfusionMatrix: the folder .*none' .* does not exist; make it first"):
+    with pytest.raises(
+        FileNotFoundError, match="ConfusionMatrix: the folder .*none' .* does not exist; create it first"
+    ):
         model.train(1, dataset(), callbacks=[confusion, Validate(model, valid_dataset()), NoStep()])
 
 

@@ -157,9 +157,9 @@ def test_the_contact_sheet(tmp_path, shape):
     assert imread(path).shape[1] > 300
     axes = [each for each in hard._draw().axes if each.images]
     assert [each.get_xlabel() for each in axes] == [
-        "label cat\nsaid dog, 95.3 %\n#1",
-        "label cat\nsaid dog, 88.1 %\n#3",
-        "label cat\nsaid dog, 73.1 %\n#0",
+        "label cat\npredicted dog, 95.3 %\n#1",
+        "label cat\npredicted dog, 88.1 %\n#3",
+        "label cat\npredicted dog, 73.1 %\n#0",
     ]
     for each, index in zip(axes, (1, 3, 0)):
         np.testing.assert_allclose(each.images[0].get_array(), as_picture("", images[index]))

@@ -176,7 +176,7 @@ def test_the_list_for_the_optimizer():
 
 def test_a_rate_beyond_any_number_is_refused():
     """Before the first step."""
-    with pytest.raises(ValueError, match=r"gamma=1e\+300 makes a rate beyond any number within 3 epochs"):
+    with pytest.raises(ValueError, match=r"gamma=1e\+300 makes the rate too large for a number within 3 epochs"):
         rates_of(LRStepDecay(1, 1e300))
 
 
@@ -239,7 +239,7 @@ def test_a_list_in_every_form(form):
         (
             lambda: LRWarmup(1, after=DynamicLR([0.1] * 11)),
             4,
-            "DynamicLR: lr_list holds 11 rates, but 3 epochs of 4 steps after the warm-up need 12, one a step; make "
+            "DynamicLR: lr_list holds 11 rates, but 3 epochs of 4 steps after the warm-up need 12, one per step; make "
             "the list 12 long",
         ),
         # A list that was made for the whole run, with the warm-up's part in it, and one for a longer run.
@@ -248,20 +248,19 @@ def test_a_list_in_every_form(form):
         (
             lambda: LRWarmup(1, after=DynamicLR([0.1] * 16)),
             4,
-            "DynamicLR: lr_list holds 16 rates, but 3 epochs of 4 steps after the warm-up need 12, one a step; the "
-            "list is entered at its beginning when the warm-up is over, and its last 4 would never be used: leave the "
-            "warm-up's part out",
+            "DynamicLR: lr_list holds 16 rates, but 3 epochs of 4 steps after the warm-up need 12, one per step; the "
+            "list starts after the warm-up, so its last 4 would never be used: leave out the part for the warm-up",
         ),
         (lambda: LRWarmup(1, after=DynamicLR([0.1] * 17)), 4, None),
         (lambda: LRWarmup(2, after=DynamicLR([0.1], by="epoch")), 4, "holds 1 rate, but 2 epochs of 4 steps after"),
         (lambda: LRWarmup(2, after=DynamicLR([0.1] * 2, by="epoch")), 4, None),
-        (lambda: LRWarmup(2, after=DynamicLR([0.1] * 3, by="epoch")), 4, "need 2, one an epoch; .* its last 1 would"),
-        (lambda: LRWarmup(2, after=DynamicLR([0.1] * 4, by="epoch")), 4, "need 2, one an epoch; .* its last 2 would"),
+        (lambda: LRWarmup(2, after=DynamicLR([0.1] * 3, by="epoch")), 4, "need 2, one per epoch; .* its last 1 would"),
+        (lambda: LRWarmup(2, after=DynamicLR([0.1] * 4, by="epoch")), 4, "need 2, one per epoch; .* its last 2 would"),
         (lambda: LRWarmup(2, after=DynamicLR([0.1] * 5, by="epoch")), 4, None),
         (lambda: LRWarmup(2, after=DynamicLR([0.1] * 8)), 2, "0 epochs of 4 steps after the warm-up need 0"),
-        (lambda: DynamicLR([0.1] * 4), 4, "need 16, one a step; make the list 16 long, or pass by='epoch'$"),
-        (lambda: DynamicLR([0.1] * 5), 4, "need 16, one a step; make the list 16 long$"),
-        (lambda: DynamicLR([0.1] * 3, by="epoch"), 4, "need 4, one an epoch; make the list 4 long$"),
+        (lambda: DynamicLR([0.1] * 4), 4, "need 16, one per step; make the list 16 long, or pass by='epoch'$"),
+        (lambda: DynamicLR([0.1] * 5), 4, "need 16, one per step; make the list 16 long$"),
+        (lambda: DynamicLR([0.1] * 3, by="epoch"), 4, "need 4, one per epoch; make the list 4 long$"),
         (lambda: DynamicLR([0.1] * 20), 4, None),
         (lambda: DynamicLR([0.1] * 5, by="epoch"), 4, None),
     ],
@@ -374,12 +373,12 @@ class NoStep(Callback):
         (
             0.1,
             [DynamicLR([0.1] * 5)],
-            "lr_list holds 5 rates, but 3 epochs of 4 steps need 12, one a step; make .* 12 long",
+            "lr_list holds 5 rates, but 3 epochs of 4 steps need 12, one per step; make .* 12 long",
         ),
         (
             0.1,
             [DynamicLR([0.1] * 2, by="epoch")],
-            "lr_list holds 2 rates, but 3 epochs of 4 steps need 3, one an epoch",
+            "lr_list holds 2 rates, but 3 epochs of 4 steps need 3, one per epoch",
         ),
         (
             [0.1] * 12,

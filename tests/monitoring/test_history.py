@@ -372,7 +372,7 @@ def test_a_history_with_nothing_to_draw_is_refused(tmp_path, history, error, mes
 @pytest.mark.parametrize(
     ("path", "error", "message"),
     [
-        ("missing/curves.png", FileNotFoundError, "the folder '.*missing' of .* does not exist; make it first"),
+        ("missing/curves.png", FileNotFoundError, "the folder '.*missing' of .* does not exist; create it first"),
         ("folder.png", IsADirectoryError, "'.*folder.png' is a folder; pass the path of a file"),
         ("curves.jpg", ValueError, "path must end in '.png', but got 'curves.jpg'"),
         ("", ValueError, "path must end in '.png', but got ''"),

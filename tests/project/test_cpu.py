@@ -129,9 +129,9 @@ print(cpu.fast_cpu().get("launch_blocking()"), cpu.launches_block(), cpu.fast_cp
 @pytest.mark.parametrize(
     ("late", "already_set", "says"),
     [
-        (None, False, "in PYNATIVE mode, handing"),
+        (None, False, "in PYNATIVE mode, passing"),
         (None, True, "None"),
-        (ms.GRAPH_MODE, False, "in PYNATIVE mode, handing"),
+        (ms.GRAPH_MODE, False, "in PYNATIVE mode, passing"),
         pytest.param(
             ms.PYNATIVE_MODE,
             False,

@@ -103,9 +103,9 @@ SETTINGS = {
     "semi-auto, auto parallel": (in_mode("semi_auto_parallel"), "parallel_mode='semi_auto_parallel'"),
     "hybrid parallel": (in_mode("hybrid_parallel"), "parallel_mode='hybrid_parallel'"),
     "pipeline": (in_stages, "pipeline_stages=2"),
-    "parameter of its own": (with_parameter(layerwise_parallel=True), "with layerwise_parallel=True"),
+    "layerwise parameter": (with_parameter(layerwise_parallel=True), "with layerwise_parallel=True"),
     "parallel optimizer": (with_parallel_optimizer, "enable_parallel_optimizer=True"),
-    "repair": (with_repair, "with TrainFaultTolerance and MS_ENABLE_TFT="),
+    "fault recovery": (with_repair, "with TrainFaultTolerance and MS_ENABLE_TFT="),
 }
 
 
@@ -117,7 +117,7 @@ def tried(kind, setting, monkeypatch, folder):
         model._parallel_mode = mode
     else:
         callback = MAKE[kind](model, folder)
-    besides = [TrainFaultTolerance()] if setting == "repair" else []
+    besides = [TrainFaultTolerance()] if setting == "fault recovery" else []
     besides += [] if kind is Validate else [Validate(model, valid_dataset())]
     before = weights(model.train_network)
     try:

@@ -306,7 +306,7 @@ def test_a_folder_that_vanishes_is_named(tmp_path, background):
         best._kept, best._decided = [], []  # so that the next is saved, whatever it is
 
     model, state = make_model(), TrainingState(tmp_path / "state")
-    with pytest.raises(OSError, match=f"BestCheckpoint: could not save .*the folder '{folder}' does not exist any"):
+    with pytest.raises(OSError, match=f"BestCheckpoint: could not save .*the folder '{folder}' no longer exists"):
         model.train(4, dataset(), callbacks=[state, best, At(vanish)])
     folder.mkdir()
     model, train, state = make_model(), dataset(), TrainingState(tmp_path / "state")

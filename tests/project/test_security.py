@@ -155,7 +155,7 @@ def test_a_template_reaches_into_nothing(name):
     """Names of values alone; a width of gigabytes neither."""
     with pytest.raises(ValueError, match=r"^T: filepath"):
         PathTemplate("T", f"folder/{name}")
-    with pytest.raises(ValueError, match="holds a width that no file's name has room for"):
+    with pytest.raises(ValueError, match="has a width that is too large for any file name"):
         PathTemplate("T", "folder/{epoch:09999999999d}")
 
 
@@ -184,14 +184,14 @@ def test_what_is_too_large_is_refused_unread(tmp_path, monkeypatch):
     monkeypatch.setattr(json, "load", lambda file: pytest.fail("it was read"))
     monkeypatch.setattr(atomic_files, "sha256", lambda path: pytest.fail("it was read"))
     os.truncate(tmp_path / "best.ckpt.json", (1 << 20) + 1)
-    with pytest.raises(ValueError, match=r"is larger than any that is written here \(1048576 bytes\)"):
+    with pytest.raises(ValueError, match=r"is larger than any file written by ms_callbacks \(1048576 bytes\)"):
         best_at(tmp_path / "best.ckpt").load_into(nn.Dense(1, 1))
     state = tmp_path / "state" / "state-00000003"
     content = (state / "state.json").read_bytes()
     os.truncate(state / "state.json", (1 << 28) + 1)  # a hole: it takes no room
     resume = TrainingState(str(tmp_path / "state")).resume
     (tmp_path / "state" / "state-00000002").rename(tmp_path / "older")
-    with pytest.raises(ValueError, match=r"is larger than any that is written here \(268435456 bytes\)"):
+    with pytest.raises(ValueError, match=r"is larger than any file written by ms_callbacks \(268435456 bytes\)"):
         resume(ms.Model(nn.Dense(1, 1)), dataset(1, 1))
     (state / "state.json").write_bytes(content)
     monkeypatch.setattr(json, "load", lambda file: json.loads(file.read()))

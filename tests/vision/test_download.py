@@ -218,7 +218,7 @@ def test_all_fail(serve: Callable[..., Mirror], tmp_path: Path, monkeypatch: pyt
     md5 = hashlib.md5(b"another file").hexdigest()
     assert lines[3] == f"  {wrong.url}{NAME}.gz: its MD5 is {md5}, expected {_download.MD5[f'{NAME}.gz']}"
     assert lines[4] == f"  {broken.url}{NAME}.gz: broke off after 0 of {len(ARCHIVE) - 10} bytes"
-    assert lines[5].endswith(f"fetch {NAME}.gz by hand and put it into {tmp_path}")
+    assert lines[5].endswith(f"download {NAME}.gz by hand and put it into {tmp_path}")
     assert list(files(tmp_path)) == [f"{NAME}.gz.part"]
 
 

@@ -76,7 +76,7 @@ def test_counts_differ(folder: Path) -> None:
     ("data", "message"),
     [
         (GOOD_LABELS, "holds labels, but its name says images: it is mislabelled"),
-        (gzip.compress(GOOD_IMAGES, mtime=0), "is compressed: give its name the ending '.gz'"),
+        (gzip.compress(GOOD_IMAGES, mtime=0), "is compressed: add the ending '.gz' to its name"),
         (b"<html>404</html>", "is not an IDX file of images .it starts with 0x3c68746d, expected 0x00000803"),
         (b"", "is empty, expected an IDX file of images"),
         (GOOD_IMAGES[:3], "is not an IDX file of images"),
@@ -124,5 +124,5 @@ def test_bad_gz(tmp_path: Path, data: bytes) -> None:
     """A damaged archive gives the same kind of error as any damaged file, not one of zlib's."""
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=f"{path} is not a whole gzip file .*delete it and pass download=True"):
+    with pytest.raises(ValueError, match=f"{path} is not a complete gzip file .*delete it and pass download=True"):
         _idx.read_images(path)
