@@ -173,6 +173,10 @@ class EarlyStopping(MonitorCallback):
         if self.reset_on_train_begin or self.stop_reason_ or not run.progress.is_over:
             self._restore(together=run.progress.is_over)
 
+    def final_weights(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the best weights, where they are written back at the end."""
+        return self.state_arrays() if self.reset_on_train_begin or self.stop_reason_ else {}
+
     def restore(self) -> None:
         """Give the network its best weights back, after a loop of runs with `reset_on_train_begin=False`."""
         self._restore(together=True)

@@ -96,6 +96,14 @@ class Evaluation(Observation):
 
     Attributes:
         at_epoch_end (bool): whether it is the evaluation of an epoch's end, rather than one between two steps.
+
+    Example:
+        >>> class Report(TrainCallback):
+        ...     def after_evaluation(self, run, evaluation):
+        ...         self.log(f"step {evaluation.step}: acc {evaluation.results['acc']:.1f}")
+        >>> model.train(1, train_dataset, callbacks=[Validate(model, valid_dataset, every_n_steps=2), Report()])
+        Report: step 2: acc ...
+        Report: step 4: acc ...
     """
 
     at_epoch_end: bool = True
@@ -117,6 +125,15 @@ class EpochSummary(Observation):
     Attributes:
         samples_per_second (float | None): the samples that the epoch's steps have seen a second, over all processes;
             `None` where no callback has asked for them, or batches go to the device unseen.
+
+    Example:
+        >>> class Report(TrainCallback):
+        ...     needs_losses = True
+        ...
+        ...     def after_epoch(self, run, summary):
+        ...         self.log(f"epoch {summary.epoch}: loss {summary.loss:.1f}, rates {summary.learning_rates}")
+        >>> model.train(1, train_dataset, callbacks=[Report()])
+        Report: epoch 1: loss ..., rates (0.01,)
     """
 
     samples_per_second: Optional[float] = None

@@ -40,6 +40,17 @@ class Run:
         copies (Copies): copies of parameters; equal ones share memory.
         background (BackgroundThread): writes files while training continues.
         callbacks (list[Callback]): every callback in the list, MindSpore's own and the user's included.
+
+    Example:
+        >>> class Beat(TrainCallback):
+        ...     def before_train(self, run):
+        ...         run.step_hooks.every(2, self, self.report)
+        ...
+        ...     def report(self, run):
+        ...         self.log(f"step {run.step_in_epoch} of {run.steps_per_epoch}")
+        >>> model.train(1, train_dataset, callbacks=[Beat()])
+        Beat: step 2 of 4
+        Beat: step 4 of 4
     """
 
     metrics: Metrics

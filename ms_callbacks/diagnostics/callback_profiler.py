@@ -91,7 +91,7 @@ class CallbackProfiler(TrainCallback):
         >>> profiler = CallbackProfiler(verbose=0)
         >>> model.train(2, train_dataset, callbacks=[profiler, History()])
         >>> print(profiler)
-        Callback     begin  epoch_begin  ...  Total ms  Share  Device reads
+        Callback  ...  step_end  epoch_end  Total ms  Share  Device reads
         ...
         8 steps, ... ms each with all that lay between them; callbacks took ... ms of it
     """

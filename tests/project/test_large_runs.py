@@ -304,7 +304,7 @@ class Elsewhere(nn.Cell):
 
 def test_a_pipelines_loss_is_that_of_its_last_stage(graph, monkeypatch, capsys, tmp_path):
     """It is printed and written there, and no other stage's numbers are taken for one."""
-    monkeypatch.setattr("ms_callbacks.core.callback.check_agreement", lambda *given: None)
+    monkeypatch.setattr("ms_callbacks.core.lifecycle.check_agreement", lambda *given: None)
     pipeline = Pipeline(monkeypatch)
     last, first = History(), History()
     monitor = lambda: LossMonitor(per_print_times=1)  # noqa: E731
