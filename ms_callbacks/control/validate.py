@@ -139,7 +139,7 @@ class Validate(TrainCallback):
     @property
     def evaluation_source(self) -> EvaluationSource:
         """What it evaluates."""
-        return EvaluationSource(self.model, self.dataset, self.every_n_steps)
+        return EvaluationSource(self.model, self.dataset, self.every_n_steps, self.start_epoch)
 
     def before_train(self, run: Run) -> None:
         """Clear the results."""

@@ -114,8 +114,8 @@ class Lifecycle:
         run.step_hooks.before_all(self._begin_first_step)
         source = run.metrics.source
         if source is not None and source.every_n_steps is not None:
-            # Of no callback's, so that it is done after all of theirs.
-            run.step_hooks.every(source.every_n_steps, self, lambda run: self.evaluate_between_steps())
+            # Not asked for by a callback, so that it is done after what they do.
+            run.step_hooks.every(source.every_n_steps, self, self._evaluate_if_begun)
 
     # Epochs
 
@@ -189,6 +189,10 @@ class Lifecycle:
 
     # Evaluations
 
+    def _evaluate_if_begun(self, run: Run) -> None:
+        if run.metrics.source is not None and run.epoch >= run.metrics.source.start_epoch:
+            self.evaluate_between_steps()
+
     def evaluate_between_steps(self) -> None:
         """Evaluate after the step that has just run, unless the end of its epoch is about to do so."""
         run, progress = self.run, self.run.progress
@@ -205,8 +209,9 @@ class Lifecycle:
         progress.pause(time.perf_counter() - began)
 
     def begin_fit_evaluation(self) -> None:
-        """Hear of an evaluation of `Model.fit`, which begins before the epoch ends."""
+        """Begin an evaluation of `Model.fit`, when the first callback hears of it: that is before the epoch ends."""
         if not self._is_evaluating:
+            self._is_evaluating = True
             self._call("before_evaluation", self.run)
 
     def _evaluate(self, so_far: dict[str, Any], *, at_epoch_end: bool) -> None:
@@ -221,7 +226,7 @@ class Lifecycle:
                     self._call("before_evaluation", run)
                 with self._noted(evaluator, "run_evaluation"):
                     evaluator.run_evaluation(run)
-                self._is_evaluating = False
+        self._is_evaluating = False
         results = run.metrics.read(at_epoch_end=at_epoch_end)
         if not results:
             return

@@ -20,11 +20,15 @@ __all__ = ["Caller", "EvaluationSource", "Metrics", "check_columns", "find_calle
 
 
 class EvaluationSource(NamedTuple):
-    """The Model that a callback evaluates, on which dataset, and after how many steps besides at the ends of epochs."""
+    """The Model that a callback evaluates, on which dataset, and after how many steps besides at the ends of epochs.
+
+    `start_epoch` is the first epoch in which it evaluates.
+    """
 
     model: Optional[Model]
     dataset: Any
     every_n_steps: Optional[int] = None
+    start_epoch: int = 1
 
 
 class Caller(NamedTuple):
