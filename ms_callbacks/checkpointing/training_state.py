@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import time
 import uuid
@@ -11,16 +10,13 @@ from collections.abc import Iterable
 from concurrent.futures import Future, wait
 from typing import Any, Optional, Union
 
-import mindspore as ms
 import numpy as np
 from mindspore import dataset as ds
-from mindspore import nn
 from mindspore.train import Callback, Model
 
 from ..core import atomic_files, distributed
 from ..core.arguments import check_bool, check_int, check_path
 from ..core.callback import TrainCallback, only_one
-from ..core.learning_rates import Rates
 from ..core.lr_callback import Schedule
 from ..core.mindspore_compat import (
     CAN_BEGIN_WITHIN,
@@ -43,6 +39,8 @@ from ._exactness import differing
 from ._identity import Identity, check_left, matched, twins, with_later_arguments
 from ._learnt import Learners, missing_method
 from ._random import draw_from, drawn_from, restore_seeds, seeds
+from ._rate_lists import dynamic_rates, with_lists
+from ._state_content import checked_arrays, plain_state
 from ._states import NETWORK, RANKS, State, States
 
 __all__ = ["TrainingState"]
@@ -260,8 +258,10 @@ class TrainingState(TrainCallback):
         self.finished_ = True
         content = state.content
         parameters = named_parameters(model.train_network)
-        rates = _dynamic_rates(optimizers_of(model.train_network))
-        arrays = state.parameters if rates is None else _with_lists(rates, parameters, state, 0)  # none is used again
+        rates = dynamic_rates(optimizers_of(model.train_network))
+        arrays = (
+            state.parameters if rates is None else with_lists(_OWNER, rates, parameters, state, 0)
+        )  # none is used again
         load_into(_OWNER, parameters, arrays, state.path)
         if content["restored"] is not None:
             parts = take_apart(*made_with(model))
@@ -321,8 +321,8 @@ class TrainingState(TrainCallback):
                 f"cannot begin; resume with the version that saved it ({content['versions']['mindspore']})"
             )
         parameters = named_parameters(model.train_network)
-        rates = _dynamic_rates(optimizers_of(model.train_network))
-        arrays = state.parameters if rates is None else _with_lists(rates, parameters, state, steps_done)
+        rates = dynamic_rates(optimizers_of(model.train_network))
+        arrays = state.parameters if rates is None else with_lists(_OWNER, rates, parameters, state, steps_done)
         load_into(_OWNER, parameters, arrays, state.path)
         is_longer = self._epochs_asked not in (None, content["epochs"])
         if rates is not None and is_longer and not np.allclose(now := rates.so_far(), content["rates"], rtol=1e-6):
@@ -625,7 +625,7 @@ class TrainingState(TrainCallback):
         parameters = named_parameters(run.parts.train_network)
         own = run.copies.take(parameters).arrays if self.background else views(parameters)
         arrays = {**{f"{NETWORK}{name}": array for name, array in own.items()}, **ranks}
-        rates = _dynamic_rates(run.parts.optimizers)
+        rates = dynamic_rates(run.parts.optimizers)
         content = {
             "run": self._run_id,
             "epoch": epoch,
@@ -648,7 +648,7 @@ class TrainingState(TrainCallback):
         }
         for index, (name, callback) in enumerate(_stateful(run.callbacks)):
             identity = self._identities[id(callback)]
-            learnt = _checked_arrays(name, callback)
+            learnt = checked_arrays(_OWNER, name, callback)
             kept = run.copies.kept(learnt) if self.background else learnt
             arrays.update({f"{index}/{key}": array for key, array in kept.items() if array.size})
             if isinstance(callback, Phases) and callback.final_weights():
@@ -658,7 +658,7 @@ class TrainingState(TrainCallback):
                     "name": name,
                     "state_key": identity.state_key,
                     "arguments": identity.arguments,
-                    "state": _plain(name, callback.state_dict()),
+                    "state": plain_state(_OWNER, name, callback.state_dict()),
                     "arrays": {key: [array.shape, array.dtype.name] for key, array in learnt.items()},
                     "rates": callback.digest_of_rates(run, epoch, steps) if isinstance(callback, Schedule) else None,
                 }
@@ -704,35 +704,6 @@ class TrainingState(TrainCallback):
             raise ValueError(f"{_OWNER}: {error}") from None
 
 
-def _dynamic_rates(optimizers: Any) -> Optional[Rates]:
-    """The rates of optimizers that set their own by a list or a schedule; `None` where none does."""
-    if not optimizers or not all(isinstance(one, nn.Optimizer) for one in optimizers):
-        return None
-    rates = Rates(optimizers)
-    return rates if rates.is_dynamic else None
-
-
-def _with_lists(rates: Rates, parameters: dict[str, ms.Parameter], state: State, steps: int) -> Arrays:
-    """The parameters of a state, with the optimizer's lists of rates where these have another length now.
-
-    A longer list that begins as the one in the state did is what makes a run longer.
-    """
-    names = {id(parameter): name for name, parameter in parameters.items()}
-    arrays = dict(state.parameters)
-    for parameter, _ in rates.lists:
-        name = names.get(id(parameter), "")
-        saved, now = arrays.get(name), parameter.asnumpy()
-        if saved is None or saved.shape == now.shape:
-            continue
-        if saved.ndim != 1 or now.ndim != 1 or not np.array_equal(saved[:steps], now[:steps]):
-            raise ValueError(
-                f"{_OWNER}: the optimizer's list of {now.size} learning rates does not begin with the {steps} that the "
-                f"interrupted run has used of its {saved.size}; make it so, or make the list as it was"
-            )
-        arrays[name] = now.copy()
-    return arrays
-
-
 def _stateful(callbacks: Iterable[Any]) -> list[tuple[str, Any]]:
     """The callbacks that have a state, the user's own included, by name: `EarlyStopping`, `EarlyStopping 2`."""
     return [
@@ -749,38 +720,3 @@ def _listed(callbacks: Union[Callback, Iterable[Callback]]) -> list[Any]:
         if not isinstance(each, Callback):
             raise TypeError(f"{_OWNER}: callbacks must be a Callback or a list of them, but got {each!r}")
     return given
-
-
-def _checked_arrays(name: str, callback: Any) -> Arrays:
-    """What `state_arrays` of a callback returns, where it has it; raises where that cannot be saved."""
-    arrays: Arrays = callback.state_arrays() if hasattr(callback, "state_arrays") else {}
-    for key, array in arrays.items():
-        kind = array.dtype if isinstance(array, np.ndarray) else None
-        if kind is None or not kind.isnative or not (kind.kind in "biufc" or kind.name == "bfloat16"):
-            raise TypeError(
-                f"{_OWNER}: state_arrays of {name} must hold NumPy arrays of numbers, but {key!r} is a "
-                f"{type(array).__name__}" + ("" if kind is None else f" of {kind}")
-            )
-    return arrays
-
-
-def _plain(name: str, state: Any) -> Any:
-    try:
-        plain = json.loads(json.dumps(state))
-        _check_keys(state)
-        return plain
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{_OWNER}: state_dict of {name} must hold plain numbers, strings, lists, dictionaries and None: {error}"
-        ) from error
-
-
-def _check_keys(state: Any) -> None:
-    """Raises where a dictionary has keys that JSON would make strings of."""
-    if isinstance(state, dict):
-        for key in state:
-            if not isinstance(key, str):
-                raise TypeError(f"the key {key!r} is no string")
-    if isinstance(state, (dict, list, tuple)):
-        for each in state.values() if isinstance(state, dict) else state:
-            _check_keys(each)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..core import distributed
 from ..core.arguments import check_bool, check_choice, check_int, check_number
-from ..core.console import counted, emit, in_a_row
+from ..core.console import counted, in_a_row, log_line
 from ..core.monitor import place
 from ..core.monitor_callback import MonitorCallback
 from ..core.observations import EpochSummary, Evaluation
@@ -164,7 +164,7 @@ class EarlyStopping(MonitorCallback):
         """Observe a value of the training steps; with `verbose=2`, print the epoch's line."""
         super().after_epoch(run, summary)
         if self.verbose == 2:
-            emit(self._line(run, summary))
+            log_line(self._line(run, summary))
 
     def restore_weights(self, run: Run) -> None:
         """Say why it stopped, and give the network its best weights; in a loop of runs, only if it stopped."""

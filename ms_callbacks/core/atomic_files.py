@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, Callable, Optional
 
-from .console import emit
+from .console import log_line
 
 try:
     import fcntl
@@ -315,7 +315,7 @@ def _flush_folder(folder: str) -> None:
         disk = os.stat(folder).st_dev
         if disk not in _told_of:
             _told_of.add(disk)
-            emit(
+            log_line(
                 f"ms_callbacks: the file system of {folder!r} does not flush folders ({error.strerror}): a power "
                 f"failure may bring back the file before the last that was saved there; a crash of the run does not"
             )

@@ -14,7 +14,7 @@ from mindspore.dataset import Dataset
 from mindspore.train import Callback, Model
 
 from .configuration import configuration
-from .console import emit
+from .console import log_line
 from .lifecycle import Lifecycle
 from .names import label
 from .phases import Phases
@@ -275,7 +275,7 @@ class TrainCallback(Phases, Callback):
 
     def log(self, line: str) -> None:
         """Print a line that begins with the name of the callback."""
-        emit(f"{type(self).__name__}: {line}")
+        log_line(f"{type(self).__name__}: {line}")
 
 
 def _mindspores(value: Any) -> Iterator[Any]:

@@ -19,7 +19,7 @@ import os
 import sys
 from typing import Any, Callable, Optional
 
-__all__ = ["SafeStream", "counted", "emit", "in_a_row", "known", "print_line", "set_printer"]
+__all__ = ["SafeStream", "counted", "in_a_row", "known", "log_line", "print_line", "set_printer"]
 
 _logger = logging.getLogger("ms_callbacks")
 
@@ -112,7 +112,7 @@ if _logger.level == logging.NOTSET:
     _logger.setLevel(logging.INFO)
 
 
-def emit(line: str, file: Any = None) -> None:
+def log_line(line: str, file: Any = None) -> None:
     """Log a line, or print it to `file` if given; with several processes, only the first does."""
     from . import distributed  # imports MindSpore, which a command that only answers --help does not need
 

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .console import emit
+from .console import log_line
 
 __all__ = ["choose_fonts"]
 
@@ -95,4 +95,4 @@ def _tell(lacking: str) -> None:
     names = [unicodedata.name(each, "") for each in lacking]
     kind = "Noto Sans CJK (fonts-noto-cjk)" if any(each.startswith(_IN_CJK_FONTS) for each in names) else "Noto Sans"
     shown = lacking if len(lacking) <= 20 else f"{lacking[:20]}..."
-    emit(f"matplotlib: finds no font with {shown}, shown as boxes in the picture; install one, such as {kind}")
+    log_line(f"matplotlib: finds no font with {shown}, shown as boxes in the picture; install one, such as {kind}")

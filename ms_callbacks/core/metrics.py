@@ -9,7 +9,7 @@ from mindspore import nn
 from mindspore.train import Model
 
 from . import distributed
-from .console import emit
+from .console import log_line
 from .eval_hooks import EvalHooks
 from .metric_values import by_name, described, may_give_several, named, with_eval_loss
 from .mindspore_compat import eval_indexes_of, metrics_of, training_call
@@ -220,7 +220,7 @@ class Metrics:
         for name, value in self.results.items():
             if not isinstance(value, float) and name not in self._reported:
                 self._reported.add(name)
-                emit(f"Model: the metric {name!r} gave {described(value)}, which is no number to monitor or record")
+                log_line(f"Model: the metric {name!r} gave {described(value)}, which is no number to monitor or record")
         self.names_so_far = self.names_so_far.union(self.results)
         return self.results
 

@@ -10,7 +10,7 @@ from mindspore import nn
 
 from .arguments import quoted
 from .atomic_files import in_words
-from .console import counted, emit
+from .console import counted, log_line
 from .learning_rates import Rates, without_wrapper
 from .metric_values import by_name
 from .mindspore_compat import COUNTS_STEPS, eval_indexes_of, metrics_of
@@ -41,7 +41,7 @@ def _report_late_start(run: Run) -> None:
     """A run that begins late with the weights and the optimizer of a new one."""
     begins_late = run.progress.initial_epoch and not run.progress.is_resumed
     if COUNTS_STEPS and begins_late and run.parts.rates is not None and run.parts.rates.steps == 0:
-        emit(
+        log_line(
             f"Model: the run begins with epoch {run.epoch}, but its optimizer has done no step: load the weights and "
             f"the optimizer of epoch {run.progress.initial_epoch} before, as TrainingState.resume does, or leave "
             f"initial_epoch out"
@@ -55,7 +55,7 @@ def _report_eval_loss(run: Run) -> None:
         return
     is_used = any(each.monitors(EVAL_LOSS) for each in run.callbacks if isinstance(each, Phases))
     if is_used and EVAL_LOSS not in by_name(metrics_of(model)) and run.metrics.dataset.get_dataset_size() > 1:
-        emit(
+        log_line(
             "Model.fit: its eval_loss is the loss of the last validation batch alone, as MindSpore computes it; for "
             "the mean over all samples add Validate(model, valid_dataset) to the callbacks, or 'loss' to the Model's "
             "metrics"
@@ -66,7 +66,7 @@ def _report_sunk_losses(run: Run) -> None:
     """What the losses of a run in sink mode are, where a callback uses them."""
     are_used = any(each.needs_losses for each in run.callbacks if isinstance(each, Phases))
     if not run.progress.sees_each_loss and are_used:
-        emit(
+        log_line(
             f"Model: in sink mode the device gives back the loss of the last of each {run.steps_per_epoch} steps "
             f"alone: where 'loss' is printed, recorded or watched, it is that one, and no mean"
         )

@@ -13,7 +13,7 @@ from mindspore.train import Callback
 
 from ..core.arguments import check_choice
 from ..core.callback import TrainCallback, only_one
-from ..core.console import counted, emit
+from ..core.console import counted, log_line
 from ..core.names import labelled
 from ..core.run import Run
 from ..core.tables import render
@@ -132,7 +132,7 @@ class CallbackProfiler(TrainCallback):
         if self._began:
             self.seconds_ = time.perf_counter() - self._began
         if self.verbose:
-            emit(str(self))
+            log_line(str(self))
 
     @property
     def rows_(self) -> list[HookCost]:

@@ -13,7 +13,7 @@ from mindspore import Tensor, nn
 from ..core.arguments import check_bool, check_cell, check_file, check_int, check_path
 from ..core.atomic_files import check_folder
 from ..core.callback import TrainCallback
-from ..core.console import counted, emit
+from ..core.console import counted, log_line
 from ..core.forward_hooks import first_tensor, tensors_in
 from ..core.model_parts import positional_count, take_apart
 from ..core.path_template import PathTemplate
@@ -219,7 +219,7 @@ class ShapeInspector(TrainCallback):
 
     def _show_table(self, network: nn.Cell, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._fill(network, inputs, named)
-        emit(str(self), self.file)
+        log_line(str(self), self.file)
 
     def _fill(self, network: nn.Cell, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         first = first_tensor((inputs, named))
@@ -231,10 +231,10 @@ class ShapeInspector(TrainCallback):
         contents = Contents()
         network = run.parts.network("ShapeInspector", self.network)
         self.values_[run.step] = observed_values(network, self._inputs(run), self._layers, contents.add)
-        emit(f"Outputs in epoch {run.epoch}, step {run.step}:", self.file)
-        emit(values_table(self.values_[run.step]), self.file)
+        log_line(f"Outputs in epoch {run.epoch}, step {run.step}:", self.file)
+        log_line(values_table(self.values_[run.step]), self.file)
         if self.contents:
-            emit(str(contents), self.file)
+            log_line(str(contents), self.file)
         if self._picture is not None:
             contents.draw(self._picture.path({"epoch": run.epoch, "step": run.step}))
 

@@ -13,7 +13,7 @@ from mindspore import Tensor, nn, ops
 from ..core.arguments import check_int, nearest, quoted
 from ..core.atomic_files import check_folder
 from ..core.classification import Array, score_rows
-from ..core.console import counted, emit
+from ..core.console import counted, log_line
 from ..core.forward_hooks import untouched
 from ..core.mindspore_compat import convolutions_2d
 from ..core.network_output import Place, check_output, find_place, pick
@@ -103,7 +103,7 @@ def grad_cam(
     highest = maps.max(axis=(1, 2), keepdims=True)
     flat = np.flatnonzero(~gradient.any(axis=(1, 2, 3)))
     if flat.size:
-        emit(
+        log_line(
             f"{_OWNER}: the gradient of the target's output is exactly 0 everywhere for {flat.size} of "
             f"{counted(len(maps), 'image')} (the first is {flat[0]}): their maps are 0 and show nothing"
         )

@@ -12,7 +12,7 @@ from mindspore import dtype as mstype
 from ..core.arguments import check_int
 from ..core.callback import TrainCallback
 from ..core.classification import MULTICLASS, ClassReader, loss_kind, usual_threshold
-from ..core.console import emit, known
+from ..core.console import known, log_line
 from ..core.forward_hooks import untouched
 from ..core.network_output import Place
 from ..core.observations import EpochSummary
@@ -145,7 +145,7 @@ class BatchAccuracy(TrainCallback):
         """Print at the interval, which counts from the beginning of each epoch."""
         step = run.step_in_epoch
         if step % self.per_print_times == 0:
-            emit(
+            log_line(
                 f"Epoch:[{run.epoch:3d}/{run.epochs:3d}], step:[{step:5d}/{known(run.progress.known_steps):>5}], "
                 f"batch loss: {run.losses.last:.4f}, batch accuracy: {self._counter.of_last_batch:.4f}"
             )

@@ -10,7 +10,7 @@ import numpy as np
 from ..core import distributed
 from ..core.arguments import check_choice, check_int
 from ..core.callback import TrainCallback
-from ..core.console import emit, known
+from ..core.console import known, log_line
 from ..core.learning_rates import Rates, shortest
 from ..core.losses import MOST_DROPPED
 from ..core.lr_callback import RateSetter, first_rates
@@ -116,7 +116,7 @@ class LossMonitor(TrainCallback):
         """Print the results of an evaluation between two steps; those of an epoch's end come after its own line."""
         if not evaluation.at_epoch_end:
             total = known(run.progress.known_steps)
-            emit(
+            log_line(
                 f"Epoch:[{run.epoch:3d}/{run.epochs:3d}], step:[{evaluation.step_in_epoch:5d}/{total:>5}], "
                 f"validation: {_results_text(evaluation)}"
             )
@@ -127,9 +127,11 @@ class LossMonitor(TrainCallback):
         milliseconds, steps = summary.seconds * 1000, summary.step_in_epoch
         per_step = f"{milliseconds / steps:5.3f}" if steps else "-"
         what = "avg loss" if run.progress.sees_each_loss else "loss of the last step"
-        emit(f"Epoch time: {milliseconds:5.3f} ms, per step time: {per_step} ms, {what}: {_loss_text(summary.loss)}")
+        log_line(
+            f"Epoch time: {milliseconds:5.3f} ms, per step time: {per_step} ms, {what}: {_loss_text(summary.loss)}"
+        )
         if summary.results:
-            emit(f"Validation: {_results_text(summary)}")
+            log_line(f"Validation: {_results_text(summary)}")
 
     def state_dict(self) -> dict[str, Any]:
         """Where it stood at the last line."""
@@ -155,7 +157,7 @@ class LossMonitor(TrainCallback):
         milliseconds = (now - self._line_printed) * 1000 / (step - self._steps_at_line)
         self._line_printed, self._steps_at_line = now, step
         rates = "/".join(_rate_text(rate) for rate in self._rates.read()) if self._rates is not None else "-"
-        emit(
+        log_line(
             f"Epoch:[{run.epoch:3d}/{run.epochs:3d}], step:[{step:5d}/{known(run.progress.known_steps):>5}], "
             f"loss:[{_loss_text(last)}/{_loss_text(mean)}], time:{milliseconds:5.3f} ms, lr:{rates}"
         )

@@ -20,7 +20,7 @@ from training import assert_same_weights, dataset, make_model, weights
 
 from ms_callbacks import History, LossMonitor, ProgressBar
 from ms_callbacks.core import console
-from ms_callbacks.core.console import emit, print_line
+from ms_callbacks.core.console import log_line, print_line
 
 LOGGER = logging.getLogger("ms_callbacks")
 TEXT = "acc 准确率 — 🙂"
@@ -33,7 +33,7 @@ class CheckpointRecord(logging.Handler):
         super().__init__()
         self.lines: list[str] = []
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def log_line(self, record: logging.LogRecord) -> None:
         self.lines.append(f"{record.levelname} {record.name} {record.getMessage()}")
 
 
@@ -60,10 +60,10 @@ def root() -> CheckpointRecord:
 def test_by_default_lines_are_printed_once_and_bare(capsys, root):
     """To `sys.stdout` as it is at that moment, between the lines of others, whatever basicConfig has set up."""
     print("before")
-    emit("100% {} %s")
+    log_line("100% {} %s")
     print("after")
     with contextlib.redirect_stdout(io.StringIO()) as redirected:
-        emit("elsewhere")
+        log_line("elsewhere")
     assert capsys.readouterr() == ("before\n100% {} %s\nafter\n", "")
     assert (redirected.getvalue(), root.lines) == ("elsewhere\n", [])
 
@@ -79,7 +79,7 @@ def test_a_handler_of_the_users_gets_them_too(capsys, root):
     """At level INFO, without propagating to the root."""
     kept = CheckpointRecord()
     LOGGER.addHandler(kept)
-    emit("line")
+    log_line("line")
     assert (kept.lines, capsys.readouterr().out, root.lines) == (["INFO ms_callbacks line"], "line\n", [])
 
 
@@ -87,7 +87,7 @@ def test_an_application_can_take_them_over(capsys, root):
     """They come to the root's handlers and are printed no more."""
     LOGGER.handlers.clear()
     LOGGER.propagate = True
-    emit("line")
+    log_line("line")
     assert (root.lines, capsys.readouterr().out) == (["INFO ms_callbacks line"], "")
 
 
@@ -105,7 +105,7 @@ def test_a_repeated_import_changes_nothing(capsys, is_configured):
     spec.loader.exec_module(importlib.util.module_from_spec(spec))
     assert (LOGGER.handlers, LOGGER.level) == (handlers, logging.ERROR)
     LOGGER.setLevel(logging.INFO)
-    emit("line")
+    log_line("line")
     assert (capsys.readouterr().out, kept.lines) == (
         ("", ["INFO ms_callbacks line"]) if is_configured else ("line\n", [])
     )
@@ -133,7 +133,7 @@ def test_what_a_stream_cannot_encode_is_escaped(monkeypatch, encoding, written):
         raw = io.BytesIO()
         stream = io.TextIOWrapper(raw, encoding=encoding, newline="\n")
         monkeypatch.setattr(sys, "stdout", stream)
-        emit(TEXT, stream if is_given else None)
+        log_line(TEXT, stream if is_given else None)
         assert raw.getvalue().decode(encoding) == f"{written}\n"
 
 
