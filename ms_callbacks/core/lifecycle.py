@@ -176,7 +176,7 @@ class Lifecycle:
         results = run.metrics.results
         self._summary = EpochSummary(
             **{**so_far, "results": results, "names_so_far": run.metrics.names_so_far},
-            samples_per_second=samples / progress.seconds if samples is not None and progress.seconds else None,
+            samples=samples,
         )
 
     def end_epoch(self) -> None:
