@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from mindspore.train import Callback
 from training import dataset, make_model
 
 from ms_callbacks import EarlyStopping, History
@@ -105,3 +106,48 @@ def test_an_exception_comes_out_as_it_was_raised_with_a_note(phase):
     assert str(caught.value) == "as it was"
     (note,) = caught.value.__notes__
     assert note.startswith(f"raised in Failing.{phase}, epoch ")
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "error"),
+    [
+        ("after_epoch", lambda self, run: None, r"after_epoch\(self, run\) is called as after_epoch\(run, summary\)"),
+        ("before_train", lambda self: None, r"before_train\(self\) is called as before_train\(run\); define it as"),
+        ("teardown", lambda self, run: None, r"teardown\(self, run\) is called as teardown\(\)"),
+        ("after_epochs", lambda self, run, summary: None, "after_epochs is no phase.*did you mean 'after_epoch'"),
+        ("before_training", lambda self, run: None, "did you mean 'before_train'"),
+        ("after_eval", lambda self, run, evaluation: None, "did you mean 'after_evaluation'"),
+        ("after_step", lambda self, run: None, "after_step is no phase, for steps have none; .*run.step_hooks"),
+    ],
+)
+def test_a_phase_that_could_not_be_called_is_refused_when_the_class_is_made(name, method, error):
+    """Not at the end of the first epoch, and not never."""
+    with pytest.raises(TypeError, match=f"Mine: .*{error}"):
+        type("Mine", (TrainCallback,), {name: method})
+
+
+def test_a_phase_may_take_more_and_other_methods_have_any_name():
+    """What can be called as it is called is right."""
+
+    class Mine(TrainCallback):
+        def after_epoch(self, run, summary=None, *others, **named):
+            """With more."""
+
+        def before_train(self, *arguments):
+            """Whatever there is."""
+
+        def after_the_storm(self, boat):
+            """A method like any other."""
+
+    make_model().train(1, dataset(), callbacks=[Mine()])
+
+
+def test_a_callback_that_stands_in_no_list_is_refused():
+    """Of another that calls its hooks itself."""
+
+    class Holds(Callback):
+        def on_train_begin(self, run_context):
+            History().on_train_begin(run_context)
+
+    with pytest.raises(ValueError, match="is called that is not in the list of callbacks; put it in the list"):
+        make_model().train(1, dataset(), callbacks=[Holds()])

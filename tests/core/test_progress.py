@@ -498,7 +498,7 @@ def outcome(folder, capsys, place=None, resume=None):
     best = BestCheckpoint(str(folder / "best-{epoch}.ckpt"), monitor="loss", save_top_k=-1, verbose=0)
     stopping, file = EarlyStopping("loss", patience=9, verbose=0), io.StringIO()
     state = TrainingState(str(folder / "state"), keep=9)
-    callbacks = [LossMonitor(per_print_times=3), LRStepDecay(1, 0.5), best, stopping, history, state, recorder]
+    callbacks = [LossMonitor(per_print_times=5), LRStepDecay(1, 0.5), best, stopping, history, state, recorder]
     callbacks += [Validate(model, valid_dataset(), every_n_epochs=4, on_last=False)]
     callbacks += [ProgressBar(file=file, interval=3600)]
     if resume is None:
