@@ -146,8 +146,9 @@ class Script:
             steps_per_epoch=steps,
             initial_epoch=initial_epoch,
             network=self.network,
+            optimizer=self.optimizer,
         )
-        run.optimizer = self.optimizer  # which a test may have taken away
+        run.optimizer = self.optimizer  # `None` where a test has taken it away
         run.play(callbacks)
         self.stopped_epoch = run.stopped_epoch
         return [] if getattr(self.optimizer, "is_group_lr", False) else run.learning_rates
