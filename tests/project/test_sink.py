@@ -228,7 +228,7 @@ def test_what_would_continue_elsewhere_is_refused(sunk):
             train(model, [state], sink_size, data=data, initial_epoch=2)
     used = dataset()
     train(sinking_model(), [], 3, epochs=1, data=used)
-    with pytest.raises(ValueError, match="has made a queue of train_dataset already.*call resume before Model.build"):
+    with pytest.raises(ValueError, match="has already made a queue of train_dataset.*call resume before Model.build"):
         state.resume(model, used, epochs=3)
 
 
