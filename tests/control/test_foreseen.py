@@ -108,7 +108,7 @@ CASES = {
     ),
     "a CSV file that is something else": (
         lambda model, folder: [CSVLogger(str(folder / "script.py"))],
-        "CSVLogger: .*script.py' is no log of training",
+        "CSVLogger: .*script.py' is not a training log",
     ),
     "the same callback twice": (lambda model, folder: [history := History(), history], "the same History stands"),
     "a report without an evaluation": (
@@ -207,7 +207,7 @@ def test_all_is_told_at_once(tmp_path):
     ]
     with pytest.raises(ValueError, match="5 problems:") as error:
         check_callbacks(model, labelled(7), callbacks, epochs=2)
-    for told in ("did you mean 'acc'", "is no log of training", "10 epochs", "one-hot labels", "label 7"):
+    for told in ("did you mean 'acc'", "is not a training log", "10 epochs", "one-hot labels", "label 7"):
         assert told in str(error.value)
 
 
