@@ -37,8 +37,8 @@ def plot_history(history: Any, path: Union[str, os.PathLike[str]]) -> None:
         path: where to save, ending in `.png`; its folder must exist. The picture is written completely or not at all.
 
     Raises:
-        TypeError, ValueError: an argument is not as described, such as a value that is not a number, or there is nothing
-            to draw.
+        TypeError, ValueError: an argument is not as described, such as a value that is not a number, or there is
+            nothing to draw.
         ImportError: matplotlib is not installed.
         OSError: the picture cannot be written.
 

@@ -22,8 +22,7 @@ class StepOutputs(TrainCallback):
     dictionary by `"overflow"`, `"is_overflow"`, `"found_inf"` or `"dropped"`. Any other single integer there may be a
     flag or a count: it is treated as a flag only if it is 1 and the loss is not finite. A dropped step does not count
     in any mean; after 25 of them in a row, each further one counts as a loss that is NaN, so that a run that only
-    overflows ends like any other that is not finite. A dropped step does not count in any mean; after 25 of them in a row, each further one counts as a
-    loss that is NaN, so that a run that only overflows ends like any other that is not finite.
+    overflows ends like any other that is not finite.
 
     Args:
         loss: the index or key of the loss. Default: None, as described above.
