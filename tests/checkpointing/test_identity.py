@@ -170,7 +170,7 @@ def test_two_that_are_alike_need_no_key(tmp_path):
         (
             lambda: [EarlyStopping("loss")],
             lambda: [EarlyStopping("acc")],
-            r"that of EarlyStopping\(monitor='loss'\), but the list of callbacks has EarlyStopping\(monitor='acc'\)",
+            r"holds EarlyStopping\(monitor='loss'\), but the list of callbacks has EarlyStopping\(monitor='acc'\)",
         ),
         (
             lambda: [keyed("a", Count()), keyed("b", Count())],
