@@ -99,7 +99,7 @@ CASES = {
     ),
     "mode against a metric": (
         lambda model, folder: [Validate(model, valid_dataset()), EarlyStopping("acc", mode="min")],
-        "EarlyStopping: mode='min' takes a smaller 'acc' for the better, but it is MindSpore's Accuracy.*mode='max'",
+        "EarlyStopping: mode='min' treats a smaller 'acc' as better, but it is MindSpore's Accuracy.*mode='max'",
     ),
     "a warm-up longer than the run": (lambda model, folder: [LRWarmup(10)], "LRWarmup: the warm-up takes 10 epochs"),
     "a cosine shorter than the run": (

@@ -113,7 +113,7 @@ ASKS_NOT = {
 def test_what_the_eval_loss_of_fit_is_is_said_once(tmp_path, capsys, make, how, told):
     """Before the first step of a run in which a callback makes use of it, in a second run of the same objects too."""
     said = (
-        "Model.fit: its eval_loss is the loss of the last validation batch alone, as MindSpore computes it; for the "
+        "Model.fit: its eval_loss is the loss of the last validation batch only, as MindSpore computes it; for the "
         "mean over all samples add Validate(model, valid_dataset) to the callbacks, or 'loss' to the Model's metrics\n"
     )
     metrics = {

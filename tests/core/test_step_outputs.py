@@ -201,7 +201,7 @@ def test_nonsense_is_refused(arguments, error, match):
         ({"loss": "total"}, {"loss": number(1.0)}, "which has no 'total' for 'loss'"),
         ({"dropped": 2}, (number(1.0), number(2.0)), "which has no 2 for 'dropped'"),
         ({"others": {"kl": 5}}, (number(1.0), number(2.0)), "which has no 5 for 'kl'"),
-        ({"others": {"kl": 1}}, (number(1.0), "x"), "a str for 'kl', which is no number"),
+        ({"others": {"kl": 1}}, (number(1.0), "x"), "a str for 'kl', which is not a number"),
         ({"others": {"kl": 1}}, number(1.0), "StepOutputs expects several values"),
     ],
 )
