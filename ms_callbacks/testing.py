@@ -1,7 +1,7 @@
-"""For authors of callbacks: the contract that every callback of this package passes, and runs without any training.
+"""Tools for authors of callbacks: the contract that every callback of this package passes, and scripted runs.
 
-`check_callback` trains a tiny network with a callback and without it, in every way that a user may, and compares.
-`ScriptedRun` plays a run whose losses and validation values are written down, for tests of what a callback decides.
+`check_callback` trains a tiny network with and without a callback, in every way that a user may, and compares.
+`ScriptedRun` plays a run with given losses and validation values, without training, to test what a callback decides.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ _MODES = {"GRAPH_MODE": ms.GRAPH_MODE, "PYNATIVE_MODE": ms.PYNATIVE_MODE}
 
 
 class ScriptedRun:
-    """A run whose training losses and validation values are written down; no network is trained.
+    """A run with given training losses and validation values; no network is trained.
 
-    Callbacks see it as they see `Model.train`: phases, hooks, an optimizer with a learning rate, a stop request.
+    To callbacks it looks like `Model.train`: phases, hooks, an optimizer with a learning rate, a stop request.
 
     Args:
-        metrics: for each epoch its validation values by name, or `None` for an epoch without an evaluation.
-        losses: for each epoch the losses of its steps, numbers or tensors. Default: None, a loss of 1.0 in each step.
-        steps_per_epoch: the steps of each epoch. Default: 1.
+        metrics: the validation values of each epoch by name, or `None` for an epoch without an evaluation.
+        losses: the losses of each epoch's steps, numbers or tensors. Default: None, a loss of 1.0 in each step.
+        steps_per_epoch: the number of steps per epoch. Default: 1.
         evaluations: the validation values of evaluations between two steps, by step, counted from the first step of
             epoch 1. Default: None.
-        learning_rate: the rate that the optimizer begins with. Default: 0.1.
+        learning_rate: the initial rate of the optimizer. Default: 0.1.
         initial_epoch: the number of epochs that an earlier run has done. Default: 0.
         network: a network whose parameters callbacks may keep and restore. Default: None, a small one.
         optimizer: its optimizer. Default: None, `nn.SGD`.
@@ -57,7 +57,7 @@ class ScriptedRun:
         network (nn.Cell): the network.
         optimizer (nn.Optimizer): the optimizer.
         stopped_epoch (int): how many epochs had been played when a callback stopped the run; 0 if none did.
-        learning_rates (list[float]): the rate after each epoch, of the first parameter group.
+        learning_rates (list[float]): the rate of the first parameter group after each epoch.
 
     Example:
         >>> stopping = EarlyStopping("acc", patience=1, verbose=0)
@@ -140,7 +140,7 @@ class ScriptedRun:
 
 
 class _Evaluations(TrainCallback):
-    """Evaluates between two steps by a script."""
+    """Publishes the scripted values of evaluations between two steps."""
 
     def __init__(self, by_step: Mapping[int, Mapping[str, Any]]) -> None:
         super().__init__()
@@ -148,17 +148,17 @@ class _Evaluations(TrainCallback):
 
     @property
     def evaluation_source(self) -> EvaluationSource:
-        """No Model, which could be asked for the names of its metrics, but the steps."""
+        """The steps alone; there is no Model that could be asked for the names of its metrics."""
         return EvaluationSource(None, None, math.gcd(*self.by_step))
 
     def run_evaluation(self, run: Run) -> None:
-        """Publish what the script has for the step."""
+        """Publish the script's values for the step."""
         if run.metrics.published is None and run.step in self.by_step:
             run.metrics.publish(dict(self.by_step[run.step]), None)
 
 
 class _Images:
-    """Small images around three centres, with their numbers as labels."""
+    """Small images around three centres, with the numbers of the centres as labels."""
 
     def __init__(self, count: int) -> None:
         random = np.random.RandomState(3)
@@ -170,7 +170,7 @@ class _Images:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        # Arrays without dimensions, not NumPy scalars: MindSpore 2.10 fails on those with NumPy 2.
+        # A 0-dimensional array, not a NumPy scalar: MindSpore 2.10 fails on those with NumPy 2.
         return self.images[index], self.labels[index : index + 1].reshape(())
 
 
@@ -193,20 +193,20 @@ def check_callback(
     - after an exception in the middle of an epoch, the same object serves a new run.
 
     And once: no step within an epoch reads from the device; arguments are documented, kept under their own names, and
-    not changed; what a run learns is in `state_dict`, in plain values; a run that is interrupted and resumed with
+    not changed; what a run learns is in `state_dict`, as plain values; a run that is interrupted and resumed with
     `TrainingState` ends with the state of one that was not.
 
     Args:
-        factory: makes the callback, always with the same arguments. It may take any of `model` (the Model that is
+        factory: returns the callback, always with the same arguments. It may take any of `model` (the Model that is
             trained), `valid_dataset`, and `folder` (a new folder, as a string).
-        changes_training: whether the callback is to change what is learnt, as a schedule does. Default: False.
-        reads_each_step: whether it is to read from the device in every step. Default: False.
-        has_state: whether what it learns is to be in its state, so that a resume continues with it. Default: True.
+        changes_training: whether the callback may change what is learnt, as a schedule does. Default: False.
+        reads_each_step: whether it may read from the device in every step. Default: False.
+        has_state: whether what it learns must be in its state, so that a resume continues with it. Default: True.
         varying: names in its state that differ from run to run, such as times. Default: ().
-        modes: the modes of MindSpore. Default: both.
+        modes: the MindSpore modes to test. Default: both.
 
     Raises:
-        AssertionError: the callback breaks the contract; the text says where.
+        AssertionError: the callback breaks the contract; the message says how.
 
     Example:
         >>> check_callback(lambda: EarlyStopping("acc", restore_best_weights=True), changes_training=True)
@@ -226,7 +226,7 @@ def check_callback(
 
 
 class _Outcome(NamedTuple):
-    """What a run has come to: the state of the callback, and the parameters."""
+    """The result of a run: the state of the callback, and the parameters."""
 
     state: dict[str, Any]
     parameters: dict[str, np.ndarray[Any, Any]]
@@ -243,7 +243,7 @@ class _Contract:
         self._asked = set(inspect.signature(factory).parameters)
 
     def check_arguments(self) -> None:
-        """Documented, kept and unchanged; what a run learns is in a state of plain values."""
+        """Check that arguments are documented, kept and unchanged, and what is learnt is in a plain state."""
         with self._made() as (callback, model):
             name = type(callback).__name__
             documentation = inspect.getdoc(type(callback)) or ""
@@ -260,7 +260,7 @@ class _Contract:
             learnt = [each for each in vars(callback) if each.endswith("_") and not each.startswith("_")]
             state = callback.state_dict()
             assert state or not (learnt and self._has_state), (
-                f"{name}: learns {', '.join(learnt)}, and state_dict returns nothing of it"
+                f"{name}: learns {', '.join(learnt)}, but state_dict does not return it"
             )
             try:
                 plain = json.loads(json.dumps(state))
@@ -269,10 +269,10 @@ class _Contract:
         with self._made() as (other, _):
             other.load_state_dict(plain)
             found, given = self._comparable(json.loads(json.dumps(other.state_dict()))), self._comparable(plain)
-            assert found == given, f"{name}: was given the state {given} and returns {found}"
+            assert found == given, f"{name}: was given the state {given} but returns {found}"
 
     def check_runs(self, mode: str) -> None:
-        """First and second run, both orders, `train` and `fit`, and a run after an exception: all learn the same."""
+        """Check that two runs, both orders, `train` and `fit`, and a run after an exception learn the same."""
         with self._made() as (callback, model):
             name = type(callback).__name__
             bare = self._outcome(model, [])
@@ -293,7 +293,7 @@ class _Contract:
             self._assert_same(first, found, f"{name} in {mode}: a run after one that an exception has ended")
 
     def check_resume(self) -> None:
-        """A run that is interrupted and resumed ends with the state and the weights of one that was not."""
+        """Check that an interrupted and resumed run ends with the state and the weights of one that was not."""
         with self._made() as (callback, model):
             if callback.saves_run_states:
                 return
@@ -311,7 +311,7 @@ class _Contract:
                 self._assert_same(whole, found, f"{name}: a run that was interrupted and resumed")
 
     def check_reads(self) -> None:
-        """No read from the device in a step that is neither the first nor the last of its epoch."""
+        """Check that no step except the first and the last of an epoch reads from the device."""
         without, with_ = _Probe(), _Probe()
         with self._made() as (callback, model):
             for probe, callbacks in ((without, []), (with_, [callback])):
@@ -327,7 +327,7 @@ class _Contract:
     def _made(
         self, model: Optional[Model] = None, folder: Optional[str] = None
     ) -> Iterator[tuple[TrainCallback, Model]]:
-        """A new callback, and the Model that it is for."""
+        """Provide a new callback, and its Model."""
         model = _model() if model is None else model
         with tempfile.TemporaryDirectory() as own:
             given = {"model": model, "valid_dataset": _dataset(12), "folder": own if folder is None else folder}
@@ -342,7 +342,7 @@ class _Contract:
         reverse: bool = False,
         **how: Any,
     ) -> _Outcome:
-        """Train from the same weights, and return what that has come to."""
+        """Train from the same initial weights, and return the outcome."""
         before = Snapshot(named_parameters(model.train_network))
         before.take()
         try:
@@ -380,14 +380,14 @@ class _Contract:
             assert np.array_equal(array, found.parameters[name], equal_nan=True), f"{what} ends with another {name}"
 
     def _comparable(self, state: Any) -> Any:
-        """A state without what differs from run to run."""
+        """Return a state without what differs from run to run."""
         if isinstance(state, Mapping):
             return {key: self._comparable(each) for key, each in state.items() if key not in self._varying}
         return [self._comparable(each) for each in state] if isinstance(state, (list, tuple)) else state
 
 
 class _Probe(Callback):
-    """Counts reads from the device in the steps within an epoch; stands first in the list."""
+    """Counts reads from the device in the steps within an epoch; comes first in the list."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Files that are written behind a run, which continues as soon as the weights are copied."""
+"""Write files in the background, so that a run continues as soon as the weights are copied."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 @dataclass
 class _Job(Generic[_What]):
     what: _What
-    snapshot: Optional[Snapshot]  # none for what is not to be written any more, and still stands in the thread's queue
+    snapshot: Optional[Snapshot]  # `None` for a cancelled job that is still in the thread's queue
     future: Future[None]
 
 
 class BackgroundWriter(Generic[_What]):
-    """Writes copies of `parameters` in the thread of a run, one after the other: one is being written, one may wait.
+    """Writes copies of `parameters` in the thread of a run, in order: one is being written, one may wait.
 
-    So it holds two copies at most, and one as long as each is written before the next is taken.
+    So it holds two copies at most, and only one if each is written before the next is made.
     """
 
     def __init__(
@@ -48,17 +48,17 @@ class BackgroundWriter(Generic[_What]):
 
     @property
     def is_idle(self) -> bool:
-        """Whether all that was put has been told of."""
+        """Whether everything that was put has been returned by `written`."""
         return not self._jobs
 
-    def try_reserve(self, is_outdone: Callable[[_What], bool]) -> bool:
-        """Drops what still waits and is superseded; returns whether there is room for another now."""
-        if len(self._jobs) == 2 and is_outdone(self._jobs[1].what) and self._jobs[1].future.cancel():
+    def try_reserve(self, is_superseded: Callable[[_What], bool]) -> bool:
+        """Drop the waiting job if it is superseded; return whether there is room for another now."""
+        if len(self._jobs) == 2 and is_superseded(self._jobs[1].what) and self._jobs[1].future.cancel():
             self._jobs.pop().snapshot = None
         return len(self._jobs) < 2
 
     def put(self, what: _What) -> None:
-        """Copies the parameters as they are now, and has the copy written; there must be room."""
+        """Copy the current parameters and queue the copy for writing; there must be room."""
         job: _Job[_What] = _Job(what, self._copies.take(self._parameters), Future())
         job.future = self._thread.submit(self._write_job, job)
         self._jobs.append(job)
@@ -68,13 +68,13 @@ class BackgroundWriter(Generic[_What]):
             self._write(job.snapshot.arrays, job.what)
 
     def written(self, *, to_the_end: bool = False) -> Iterator[_What]:
-        """What has been written since it was last asked, in order; raises what writing raised.
+        """Yield what has been written since the last call, in order; raise what writing raised.
 
         Args:
-            to_the_end: waits until all is written.
+            to_the_end: whether to wait until everything is written.
         """
         while self._jobs and (to_the_end or self._jobs[0].future.done()):
-            wait([self._jobs[0].future])  # where that is interrupted, it is still to be told of
+            wait([self._jobs[0].future])  # if this is interrupted, the job is still reported later
             job = self._jobs.pop(0)
             try:
                 job.future.result()
@@ -84,7 +84,7 @@ class BackgroundWriter(Generic[_What]):
             yield job.what
 
     def _give_up(self) -> None:
-        """After a failure nothing else is written: what is told is what went wrong first."""
+        """Cancel everything else after a failure, so that the first error is the one reported."""
         for job in self._jobs:
             job.future.cancel()
         wait([job.future for job in self._jobs])

@@ -1,4 +1,4 @@
-"""Checkpoints on disk and the records beside them, which say what they are and whether they are whole."""
+"""Find checkpoints on disk, with the records that say what they are and whether they are whole."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..core.path_template import PathTemplate
 __all__ = ["CheckpointRecord", "at", "is_without_record", "latest_run", "remove", "runs_before", "save", "verified"]
 
 _OWN_DIGEST = "record_sha256"
-# What this process has saved, and has not to read again to know: stamp and SHA-256 by path.
+# What this process has saved, and so need not read again: stamp and SHA-256 by path.
 _saved: dict[str, tuple[tuple[int, int, int], str]] = {}
 
 
@@ -28,7 +28,7 @@ class CheckpointRecord(NamedTuple):
 
 
 def at(path: str) -> CheckpointRecord:
-    """The checkpoint at `path`; raises where it has no record that can be read."""
+    """Return the checkpoint at `path`; raise if it has no readable record."""
     try:
         return CheckpointRecord(path, _read(path))
     except (OSError, ValueError) as error:
@@ -36,24 +36,25 @@ def at(path: str) -> CheckpointRecord:
 
 
 def is_without_record(path: str) -> bool:
-    """Whether a file stands at `path` and no record beside it: then it is not one of ours."""
+    """Return whether there is a file at `path` without a record: then it is not one of ours."""
     return os.path.isfile(path) and not os.path.exists(_record_path(path))
 
 
 def save(path: str, write: atomic_files.Write, record: dict[str, Any]) -> None:
-    """Saves a checkpoint with its record, which gets the SHA-256 of the file; whole, or the earlier one stays."""
+    """Save a checkpoint and its record with the SHA-256 of the file: completely, or leave the earlier one."""
     with atomic_files.staged(path, write) as record["sha256"]:
-        # The record comes first and tells the old file's digest too: between the two renames the old file is still
-        # there, and still verifies. It has a digest of its own, for it tells which checkpoint is best.
+        # The record is written first and contains the old file's digest too: between the two renames the old file is
+        # still there, and still verifies. The record has a digest of its own, because it decides which checkpoint is
+        # the best.
         content = {**record, "previous": _previous(path)}
         atomic_files.write_json(_record_path(path), {**content, _OWN_DIGEST: atomic_files.digest_of(content)})
     _saved[path] = (_stamp(path), record["sha256"])
 
 
 def latest_run(filepath: str, template: PathTemplate, besides: str) -> list[CheckpointRecord]:
-    """What the latest run that saved to `filepath` left on disk, the best first, `besides` left out.
+    """Return what the latest run that saved to `filepath` left on disk, the best first, except `besides`.
 
-    Those whose record is damaged come before, without one: they are refused as soon as they are verified.
+    Those with a damaged record come first, without a record: they are refused as soon as they are verified.
     """
     found, damaged = [], []
     for path in _recorded(filepath):
@@ -66,7 +67,7 @@ def latest_run(filepath: str, template: PathTemplate, besides: str) -> list[Chec
         except (OSError, ValueError, KeyError, TypeError):
             if template.may_have_made(os.path.basename(path)) and os.path.isfile(path):
                 damaged.append(CheckpointRecord(path, {}))
-            # Else it is no record of ours, but another's file.
+            # Otherwise it is not one of our records, but some other file.
     if not found:
         return damaged
     latest = max(found, key=lambda each: each[0])[1].record.get("run")
@@ -75,7 +76,7 @@ def latest_run(filepath: str, template: PathTemplate, besides: str) -> list[Chec
 
 
 def runs_before(filepath: str) -> int:
-    """How many runs have saved to `filepath` so far, as what is on disk tells: clocks may be set back, this not."""
+    """Return how many runs have saved to `filepath`, judging by the disk: unlike a clock, this never goes back."""
     most = 0
     for path in _recorded(filepath):
         with contextlib.suppress(OSError, ValueError, TypeError):
@@ -86,7 +87,7 @@ def runs_before(filepath: str) -> int:
 
 
 def _recorded(filepath: str) -> list[str]:
-    """The paths in the folder of `filepath` that have a JSON file beside them."""
+    """Return the paths in the folder of `filepath` that have a JSON file next to them."""
     folder = os.path.dirname(filepath)
     names = sorted(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else []
     return [os.path.join(folder, name[: -len(".json")]) for name in names if name.endswith(".json")]
@@ -109,7 +110,7 @@ def _record_path(path: str) -> str:
 
 
 def _previous(path: str) -> Optional[dict[str, Any]]:
-    """The record of the file that stands at `path` now; `None` where none does or it is not what was saved."""
+    """Return the record of the file at `path`; `None` if there is no file or it is not what was saved."""
     try:
         record = _read(path)
         if _saved.get(path) != (_stamp(path), record.get("sha256")):
@@ -120,19 +121,19 @@ def _previous(path: str) -> Optional[dict[str, Any]]:
 
 
 def _stamp(path: str) -> tuple[int, int, int]:
-    """What changes when a file does."""
+    """Return what changes whenever the file does."""
     state = os.stat(path)
     return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def verified(kept: CheckpointRecord) -> dict[str, Any]:
-    """The record of a file that is just what was saved; raises where it is not."""
+    """Return the record of a file that is exactly what was saved; raise if it is not."""
     if not os.path.exists(kept.path):
         raise FileNotFoundError(f"{kept.path!r}: the file is missing")
     digest = atomic_files.sha256(kept.path)
     records = [kept.record, kept.record.get("previous")]
     with contextlib.suppress(OSError, ValueError):
-        # Where the run has saved there again since, or failed in the very last step of a save.
+        # The run has saved there again since, or failed in the very last step of a save.
         newer = _read(kept.path)
         records += [newer] if newer.get("run") == kept.record.get("run", "") else []
     for record in records:
@@ -142,7 +143,7 @@ def verified(kept: CheckpointRecord) -> dict[str, Any]:
 
 
 def remove(path: str) -> None:
-    """Remove a checkpoint and its record, as far as they are there."""
+    """Remove a checkpoint and its record, if they exist."""
     for each in (path, _record_path(path)):
         with contextlib.suppress(FileNotFoundError):
             os.remove(each)

@@ -1,9 +1,10 @@
-"""What decides the batches of a dataset, told by the names of its operations.
+"""Find the operations that decide the batches of a dataset, by name.
 
-MindSpore 2.8 and newer can begin a dataset in its middle. They skip fast: orders that are functions of the seed and the
-epoch are then the same, but random transforms and the shuffled rows of files continue from random numbers that nobody
-has drawn. Where fast recovery is off, MindSpore draws all batches before and drops them, so that each operation stands
-where it stood; then only what depends on the order of threads can differ.
+MindSpore 2.8 and newer can begin a dataset in its middle. By default they skip batches without computing them: orders
+that are functions of the seed and the epoch are then the same, but random transforms and the shuffled rows of files
+start from random numbers that have not been drawn. With fast recovery off, MindSpore draws all earlier batches and
+drops them, so that each operation is in the same state as before; then only what depends on the order of threads can
+differ.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _RANDOM_TRANSFORMS = {
     *("AutoAugment", "BoundingBoxAugment", "CutOut", "TrivialAugmentWide", "UniformAugment"),
     *("Dither", "FrequencyMasking", "MaskAlongAxisIID", "TimeMasking"),
 }
-# Attributes of MindSpore's dataset nodes that hold a function of the user's, and the operation that it was given to.
+# Attributes of MindSpore's dataset nodes that hold a user's function, and the operation to which it was given.
 _FUNCTIONS = {"per_batch_map": "batch", "batch_size_func": "batch", "predicate": "filter"}
 _GLOBAL_SHUFFLE, _ADAPTIVE_SHUFFLE = 2, 5  # of MindSpore's `shuffle_flag`
 
@@ -32,10 +33,11 @@ class Order:
 
     Attributes:
         seeded: those whose result is a function of MindSpore's seed, the epoch and the step.
-        drawn: those that draw from MindSpore's seed one after the other, so that each draw depends on all before.
-        python: functions, sources and samplers in Python, which may draw random numbers or not. One that is marked with
-            `mindspore.dataset.transforms.not_random` does not.
-        in_processes: those of `python` that run in processes of their own, each with random numbers of its own.
+        drawn: those that draw random numbers from MindSpore's seed in sequence, so that each draw depends on all
+            earlier ones.
+        python: functions, sources and samplers in Python, which may or may not draw random numbers. One that is marked
+            with `mindspore.dataset.transforms.not_random` does not.
+        in_processes: those of `python` that run in separate processes, each with its own random numbers.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -71,7 +73,7 @@ class Order:
             if _is_of_users(own):
                 self._add_python(node, own, name, alone=True)
             sampler = getattr(sampler, "child_sampler", None)
-        if not hasattr(node, "sampler"):  # files that are read one after the other, their rows shuffled as they come
+        if not hasattr(node, "sampler"):  # files read in sequence, their rows shuffled on the way
             if getattr(node, "shuffle_flag", 0) in (_GLOBAL_SHUFFLE, _ADAPTIVE_SHUFFLE):
                 self.drawn.append(f"shuffle of {name}")
             elif node.is_shuffled():
@@ -81,7 +83,7 @@ class Order:
 
     def _add_map(self, node: Any) -> None:
         operations = list(_flat(getattr(node, "operations", None) or []))
-        # Beside an operation in Python, MindSpore's own may run in Python too, and draw Python's and NumPy's numbers.
+        # Next to a Python operation, MindSpore's own may run in Python too, and draw Python's and NumPy's numbers.
         in_python = any(
             _is_of_users(each) or getattr(getattr(each, "implementation", None), "name", "") == "PY"
             for each in operations
@@ -107,12 +109,12 @@ class Order:
 
     @property
     def threads(self) -> int:
-        """How many threads of this process run those of `python`, and share its random numbers."""
+        """Return how many threads of this process run the operations of `python`, and share its random numbers."""
         return sum(self._threads.values())
 
 
 def is_seeded() -> bool:
-    """Whether MindSpore's datasets follow a seed that was set."""
+    """Return whether MindSpore's datasets use a seed that was set."""
     return bool(ds.config.get_seed() != _DEFAULT_SEED)
 
 
@@ -120,14 +122,14 @@ def _flat(operations: Any) -> Any:
     for each in operations if isinstance(operations, (list, tuple)) else [operations]:
         if _name(each) == "Compose" and hasattr(each, "transforms"):
             yield from _flat(each.transforms)
-        elif _name(each) == "FuncWrapper":  # around a function of the user's
+        elif _name(each) == "FuncWrapper":  # around a user's function
             yield each.transform
         else:
             yield each
 
 
 def _is_random(operation: Any) -> bool:
-    """Whether a transform is one of MindSpore's random ones; their names alone tell, in each version."""
+    """Return whether a transform is one of MindSpore's random ones; in every version, only their names show it."""
     name = _name(operation)
     return not _is_of_users(operation) and (name.startswith(_RANDOM_NAMES) or name in _RANDOM_TRANSFORMS)
 
@@ -138,12 +140,12 @@ def _is_shuffled(node: Any) -> bool:
 
 
 def _is_of_users(value: Any) -> bool:
-    """Whether an object runs Python code that MindSpore does not know: any but those of MindSpore's own classes."""
+    """Return whether an object runs Python code unknown to MindSpore: any that is not of MindSpore's own classes."""
     return type(value).__module__.split(".")[0] != "mindspore" or type(value).__name__ == "_GeneratorWrapper"
 
 
 def _unwrapped(function: Any) -> Any:
-    """The function that MindSpore has put into a lambda of its own, as it does with that of `filter`."""
+    """Return the function that MindSpore has wrapped in a lambda, as it does for `filter`."""
     cells: tuple[Any, ...] = getattr(function, "__closure__", None) or ()
     if str(getattr(function, "__module__", "")).startswith("mindspore.") and len(cells) == 1:
         return cells[0].cell_contents

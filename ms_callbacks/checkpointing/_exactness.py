@@ -1,4 +1,4 @@
-"""What of a run a resume does not give back to the last bit, by the names of its operations and layers."""
+"""Find what a resume does not reproduce to the last bit, by the names of operations and layers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["differing"]
 
 
 def differing(run: Run, order: Order, *, replays: bool) -> Iterator[tuple[str, list[str]]]:
-    """Reasons, each with the names of what differs for it; none where the list is empty."""
+    """Yield reasons, each with the names of what differs because of it; an empty list means that nothing does."""
     unordered = order.python if order.threads > 1 else []
     if not CAN_BEGIN_WITHIN:
-        yield f"MindSpore {VERSION} begins a dataset at its first epoch again", order.seeded + order.drawn
+        yield f"MindSpore {VERSION} starts a dataset from its first epoch again", order.seeded + order.drawn
         yield "cannot be known: if random numbers are drawn there", order.python
     else:
         if not is_seeded():
@@ -42,19 +42,19 @@ def differing(run: Run, order: Order, *, replays: bool) -> Iterator[tuple[str, l
 
 
 def _dropouts(network: nn.Cell) -> list[str]:
-    """The kinds of layers that draw random numbers in training, by name."""
+    """Return the kinds of layers that draw random numbers in training, by name."""
     kinds = tuple(classes_of_nn(("Dropout", "Dropout1d", "Dropout2d", "Dropout3d")))
     dropping = [cell for _, cell in network.cells_and_names() if isinstance(cell, kinds) and not _keeps_all(cell)]
     return sorted({type(cell).__name__ for cell in dropping})
 
 
 def _keeps_all(dropout: nn.Cell) -> bool:
-    dropped = getattr(dropout, "p", getattr(dropout, "prob", None))  # each class has a name of its own for it
+    dropped = getattr(dropout, "p", getattr(dropout, "prob", None))  # named differently in each class
     return bool(dropped == 0 if dropped is not None else getattr(dropout, "keep_prob", None) == 1)
 
 
 def _hidden_optimizers(cell: nn.Cell) -> list[str]:
-    """Where a training cell holds optimizers whose parameters are not among its own, as `boost_level` has them."""
+    """Return where a training cell holds optimizers whose parameters it does not list, as with `boost_level`."""
     listed = {id(parameter) for parameter in cell.get_parameters()}
     return [
         f"{type(each).__name__}.{name}"

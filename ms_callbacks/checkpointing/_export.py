@@ -1,13 +1,13 @@
-"""A network written as MindIR or ONNX, read back, and compared with itself.
+"""Write a network as MindIR or ONNX, read it back, and compare it with the original.
 
-What `mindspore.export` leaves to its caller, found on MindSpore 2.0 to 2.10, is done here:
+This module handles what `mindspore.export` leaves to its caller, as found on MindSpore 2.0 to 2.10:
 
-- MindIR is written with the training flags that the network happens to have, batch statistics and Dropout included.
-- Where it fails, `jit_syntax_level` stays strict (2.8 and newer), and for ONNX the training flags stay off.
-- It refuses paths with blanks or letters beyond ASCII, leaves its files at mode 0400, and writes several where the
+- MindIR is written with whatever training flags the network has, including batch statistics and Dropout.
+- If it fails, `jit_syntax_level` stays strict (2.8 and newer), and for ONNX the training flags stay off.
+- It refuses paths with blanks or non-ASCII letters, leaves its files at mode 0400, and writes several files if the
   parameters are larger than 1 GB.
-- ONNX a second time, of the same network and shapes, fails from 2.8 on with "out of range": the first export alters
-  the compiled graph that the second finds.
+- Exporting the same network with the same shapes to ONNX a second time fails from 2.8 on with "out of range": the
+  first export alters the compiled graph that the second finds.
 - MindSpore 2.0 runs a loaded MindIR in GRAPH mode only.
 """
 
@@ -39,25 +39,25 @@ _Inputs = tuple[Tensor, ...]
 
 
 def check_format(owner: str, path: str) -> None:
-    """Raises unless the ending of `path` names a format that can be written."""
+    """Raise unless the extension of `path` is that of a supported format."""
     if os.path.splitext(path)[1] not in FORMATS:
         raise ValueError(f"{owner}: filepath must end in one of {quoted(FORMATS)}, but got {path!r}")
 
 
 def export(owner: str, network: nn.Cell, inputs: _Inputs, path: str, name: str) -> tuple[Optional[float], str]:
-    """Writes a network to `path`, reads it back and compares what both make of `inputs`.
+    """Write a network to `path`, read it back and compare the outputs of both for `inputs`.
 
-    The network is left as it was, its mode and flags too.
+    The network is left unchanged, including its mode and flags.
 
     Args:
-        owner: who asks, for the errors.
+        owner: the callback to name in errors.
         network: the network.
-        inputs: what it takes; the file takes the same shapes and types.
-        path: where to write, with the ending of a format.
+        inputs: example inputs; the file takes the same shapes and types.
+        path: where to write, with the extension of a format.
         name: what to call the file in errors.
 
     Returns:
-        The largest difference of an output, or `None` where nothing here can run the file; and a sentence about it.
+        The largest difference of an output, or `None` if nothing installed can run the file; and a sentence about it.
     """
     expected = _outputs(owner, network, inputs)
     with _ready_for_export(network):
@@ -75,7 +75,7 @@ def export(owner: str, network: nn.Cell, inputs: _Inputs, path: str, name: str) 
 
 
 def _outputs(owner: str, network: nn.Cell, inputs: _Inputs) -> list[_Array]:
-    """What the network makes of `inputs` when it is not training."""
+    """Return the network's outputs for `inputs` in evaluation."""
     seen: list[Any] = []
     try:
         observe(network, inputs, {"": network}, lambda name, cell, inputs, output: seen.append(output))
@@ -90,11 +90,11 @@ def _outputs(owner: str, network: nn.Cell, inputs: _Inputs) -> list[_Array]:
 
 @contextlib.contextmanager
 def _ready_for_export(network: nn.Cell) -> Iterator[None]:
-    """GRAPH mode and evaluation flags for the block; afterwards all as it was."""
+    """Use GRAPH mode and evaluation flags within the block, and restore both afterwards."""
     mode = ms.get_context("mode")
     try:
         syntax = {"jit_syntax_level": ms.get_context("jit_syntax_level")}
-    except ValueError:  # MindSpore 2.0 knows none and changes none
+    except ValueError:  # MindSpore 2.0 does not have it, and so does not change it
         syntax = {}
     with flags_kept(network):
         try:
@@ -129,7 +129,7 @@ def _export_as_mindspore_does(network: nn.Cell, inputs: _Inputs, path: str) -> N
     if path.endswith(".mindir"):
         ms.export(network, *inputs, file_name=path, file_format="MINDIR")
         return
-    # Graphs that an earlier export has altered are compiled again; needless when MindSpore leaves them as they are.
+    # Recompile graphs that an earlier export has altered; remove this once MindSpore no longer alters them.
     network.compile_cache.difference_update({phase for phase in network.compile_cache if "export.onnx" in phase})
     export_onnx(network, inputs, path)
 
@@ -152,9 +152,9 @@ def _onnx_outputs(path: str, inputs: _Inputs) -> tuple[Optional[list[_Array]], s
         return _arrays(session.run(None, {name: one.asnumpy() for name, one in zip(names, inputs)})), ""
     checker = _optional("onnx.checker")
     if checker is None:
-        return None, "not compared, for neither onnxruntime nor onnx is installed"
+        return None, "not compared, because neither onnxruntime nor onnx is installed"
     checker.check_model(path)
-    return None, "a valid ONNX file; its outputs were not compared, for onnxruntime is not installed"
+    return None, "a valid ONNX file; its outputs were not compared, because onnxruntime is not installed"
 
 
 def _optional(module: str) -> Any:
@@ -165,14 +165,14 @@ def _optional(module: str) -> Any:
 
 
 def _arrays(outputs: Any) -> list[_Array]:
-    """All outputs, those within tuples too, one after the other."""
+    """Return all outputs as a flat list, including those within tuples."""
     if isinstance(outputs, (tuple, list)):
         return [array for one in outputs for array in _arrays(one)]
     return [as_array(outputs)]
 
 
 def _difference(owner: str, name: str, expected: list[_Array], outputs: list[_Array]) -> float:
-    """The largest difference; raises where it is more than another order of the same sums makes."""
+    """Return the largest difference; raise if it is more than summing in a different order can explain."""
     shapes, others = [one.shape for one in expected], [one.shape for one in outputs]
     if shapes != others:
         raise ValueError(
@@ -180,7 +180,7 @@ def _difference(owner: str, name: str, expected: list[_Array], outputs: list[_Ar
         )
     worst = 0.0
     for one, other in zip(expected, outputs):
-        # Four digits of an output, or five of the largest where an output is nearly zero; three of half precision.
+        # Four digits of an output, or five of the largest if an output is nearly zero; three in half precision.
         relative = 1e-4 if one.dtype != np.float16 else 1e-2
         exact, found = one.astype(np.float64), other.astype(np.float64)
         largest = float(np.abs(exact[np.isfinite(exact)]).max(initial=0.0))
@@ -197,6 +197,6 @@ def _difference(owner: str, name: str, expected: list[_Array], outputs: list[_Ar
 
 
 def _reason(error: Exception) -> str:
-    """What MindSpore says, without the stacks that follow it."""
+    """Return MindSpore's message without the stack traces that follow it."""
     lines = [line.strip() for line in str(error).split("-----")[0].splitlines() if line.strip()]
     return " ".join(lines).rstrip(".;") or type(error).__name__

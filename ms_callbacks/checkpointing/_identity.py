@@ -1,4 +1,4 @@
-"""Which callback of a list a saved state belongs to: told by what a callback is, not by where it stands."""
+"""Find the callback in a list that a saved state belongs to, by what the callback is, not by its position."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ..core.configuration import parameters_of
 
 __all__ = ["Identity", "check_left", "matched", "twins", "with_later_arguments"]
 
-# Arguments that say what a callback is for; the others say how it does that.
+# Arguments that say what a callback is for; the others only say how it works.
 _PATHS = ("filepath", "filename", "directory", "path", "picture", "dump_dir")
 _NAMES = ("monitor", *_PATHS)
-_LONGEST = 50  # items of a list that is kept as it is
-_DEEPEST = 4  # of callbacks and lists within each other, which may hold one another
+_LONGEST = 50  # items of a list that is stored in full
+_DEEPEST = 4  # nested callbacks and lists, which may contain one another
 _OPAQUE = "an object of "
 _NOT_KEPT = _OPAQUE + "which nothing is kept"
 
 
 class Identity(NamedTuple):
-    """What a callback is: its class, the key that its author or user has given it, and its arguments."""
+    """What identifies a callback: its class, the `state_key` that its author or user has set, and its arguments."""
 
     kind: str
     state_key: Optional[str]
@@ -36,7 +36,7 @@ class Identity(NamedTuple):
 
     @classmethod
     def of(cls, callback: Any, directory: str) -> Identity:
-        """That of a callback, whose paths count from `directory`, so that all may be moved together."""
+        """Return a callback's identity, with paths relative to `directory`, so that all may be moved together."""
         key = getattr(callback, "state_key", None)
         if not isinstance(key, (str, type(None))):
             raise TypeError(f"state_key of {type(callback).__name__} must be a string, but got {key!r}")
@@ -49,15 +49,15 @@ class Identity(NamedTuple):
 
     @property
     def is_opaque(self) -> bool:
-        """Whether an argument is an object of which no more than its class is known."""
+        """Whether an argument is an object of which only the class is known."""
         return any(isinstance(value, str) and value.startswith(_OPAQUE) for value in self.arguments.values())
 
     def named(self, *names: str) -> tuple[Any, ...]:
-        """Class, key and some of the arguments."""
+        """Return class, key and the given arguments."""
         return (self.kind, self.state_key, *(self.arguments.get(name) for name in names))
 
     def differences(self, other: Identity) -> str:
-        """What of the arguments is not what it is in `other`: `patience=3 instead of 5`."""
+        """Return how the arguments differ from those of `other`: `patience=3 instead of 5`."""
         names = [*self.arguments, *(name for name in other.arguments if name not in self.arguments)]
         return ", ".join(
             f"{name}={self.arguments.get(name)!r} instead of {other.arguments.get(name)!r}"
@@ -67,7 +67,7 @@ class Identity(NamedTuple):
 
 
 def with_later_arguments(saved: Iterable[Identity], callbacks: Iterable[Any]) -> list[Identity]:
-    """Saved identities with the defaults of the arguments that their class did not have yet when they were saved."""
+    """Return saved identities, with defaults for arguments that their class did not have when they were saved."""
     defaults = {
         type(callback).__name__: {
             one.name: _plain(one.default, "", 0)
@@ -80,7 +80,7 @@ def with_later_arguments(saved: Iterable[Identity], callbacks: Iterable[Any]) ->
 
 
 def matched(saved: list[Identity], present: list[Identity]) -> tuple[dict[int, int], list[int], list[int]]:
-    """Which of `present` is which of `saved`: pairs of their places, and the places of those on either side alone."""
+    """Return which of `saved` is which of `present`, as pairs of indices, and the unmatched indices of each."""
     pairs: dict[int, int] = {}
     criteria: tuple[Callable[[Identity], Any], ...] = (
         lambda one: one,
@@ -99,18 +99,18 @@ def matched(saved: list[Identity], present: list[Identity]) -> tuple[dict[int, i
 
 
 def check_left(gone: list[Identity], new: list[Identity]) -> None:
-    """Raises where callbacks of one class are left on both sides, so that one may have been meant to be the other."""
+    """Raise if unmatched callbacks of one class are left on both sides, so that they may be meant to correspond."""
     for kind in dict.fromkeys(one.named() for one in gone):
         before, now = ([str(one) for one in side if one.named() == kind] for side in (gone, new))
         if now:
             raise ValueError(
-                f"it is that of {' and '.join(before)}, but the list of callbacks has {' and '.join(now)}; make them "
-                f"as in the interrupted run, or give one that is to begin at its beginning a state_key of its own"
+                f"it holds {' and '.join(before)}, but the list of callbacks has {' and '.join(now)}; make them as in "
+                f"the interrupted run, or give a callback that should start from scratch its own state_key"
             )
 
 
 def twins(callbacks: Iterable[tuple[str, Any]], directory: str) -> Optional[str]:
-    """Two callbacks of a list that cannot be told apart, and may learn different things; `None` for none."""
+    """Return the names of two callbacks that cannot be told apart but may learn different things, or `None`."""
     seen: list[tuple[str, Identity]] = []
     for name, callback in callbacks:
         identity = Identity.of(callback, directory)
@@ -128,7 +128,7 @@ def _left(identities: list[Identity], taken: Iterable[int]) -> list[int]:
 
 
 def _arguments(callback: Any, directory: str, depth: int = 0) -> dict[str, Any]:
-    """What a callback was made with, as far as it keeps that under the names of its arguments."""
+    """Return a callback's arguments, as far as it keeps them under their own names."""
     found: dict[str, Any] = {}
     for name in dict.fromkeys(one.name for one in parameters_of(type(callback))):
         try:
@@ -143,13 +143,13 @@ def _arguments(callback: Any, directory: str, depth: int = 0) -> dict[str, Any]:
 
 
 def _plain(value: Any, directory: str, depth: int) -> Any:
-    """A value as JSON holds it, without reading a device: a list that is long by its digest, an object by its class."""
+    """Return a value as plain JSON, without reading a device: a long list as a digest, an object as its class."""
     if isinstance(value, enum.Enum):
         return str(value)
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and math.isnan(value):
-        return str(value)  # which is equal to itself
+        return str(value)  # a string, which equals itself even for NaN
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, os.PathLike):
@@ -168,7 +168,7 @@ def _plain(value: Any, directory: str, depth: int) -> Any:
 
 
 def _relative(path: str, directory: str) -> str:
-    """A path from a directory, by whatever links to folders both were given."""
+    """Return a path relative to a directory, with links to folders resolved in both."""
     try:
         return os.path.relpath(*(_without_links(os.path.abspath(each)) for each in (path, directory)))
     except ValueError:  # on another drive of Windows
@@ -176,6 +176,6 @@ def _relative(path: str, directory: str) -> str:
 
 
 def _without_links(path: str) -> str:
-    """A path whose folders are no links; its last part may be one that is moved along."""
+    """Return a path with links resolved in its folders; its last part may be a link that is moved along."""
     folder, name = os.path.split(path)
     return os.path.join(os.path.realpath(folder), name)

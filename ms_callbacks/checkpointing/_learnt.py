@@ -1,4 +1,4 @@
-"""Which callbacks learn something in a run and cannot hand it over, so that a resume leaves it behind."""
+"""Find callbacks that learn something in a run but cannot save it, so that a resume loses it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mindspore.train import Callback
 
 __all__ = ["Learners", "missing_method"]
 
-# Of MindSpore's own callbacks, those that the rest of a run depends on; the others only count or take the time.
+# Those of MindSpore's own callbacks on which the rest of a run depends; the others only count or measure time.
 _OF_MINDSPORE = {"EarlyStopping", "History", "ModelCheckpoint", "ReduceLROnPlateau"}
-_MOST_ITEMS = 200  # of one list, its first and last together, so that a look costs the same however long the run is
+_MOST_ITEMS = 200  # of one list, half from each end, so that the cost does not grow with the run
 _DEEPEST = 4
 _MOST_PARTS = 10_000  # of one callback
 _DAY = 86_400.0
@@ -25,8 +25,8 @@ _DAY = 86_400.0
 class Learners:
     """Callbacks without a state, watched for attributes that change from the first step on.
 
-    A float that is a time of day is nothing learnt. Tensors, cells and datasets are told apart, but not
-    read: that would wait for the device.
+    A float that is a timestamp does not count as learnt. Tensors, cells and datasets are compared by identity but not
+    read, because that would wait for the device.
     """
 
     def __init__(self, callbacks: list[tuple[str, Any]]) -> None:
@@ -35,7 +35,7 @@ class Learners:
         self._at_first = {name: self._look(callback) for name, callback in self._callbacks}
 
     def names(self) -> list[str]:
-        """Those that have learnt something since."""
+        """Return the callbacks that have learnt something since."""
         return [name for name, callback in self._callbacks if self._has_learnt(name, callback)]
 
     def _has_learnt(self, name: str, callback: Any) -> bool:
@@ -48,7 +48,7 @@ class Learners:
         return {} if type(callback).__module__.startswith("mindspore.") else self._content(callback, 0)
 
     def _content(self, value: Any, depth: int) -> Any:
-        """Plain values that differ where `value` does, as far as can be told without reading a device."""
+        """Return plain values that differ if `value` does, as far as can be known without reading a device."""
         self._left -= 1
         if isinstance(value, float):
             return None if self._earliest <= value <= time.time() else repr(value)
@@ -73,5 +73,5 @@ class Learners:
 
 
 def missing_method(callback: Any) -> str:
-    """The first of `state_dict` and `load_state_dict` that a callback has not; empty where it has both."""
+    """Return the first of `state_dict` and `load_state_dict` that a callback lacks; empty if it has both."""
     return next((name for name in ("state_dict", "load_state_dict") if not callable(getattr(callback, name, None))), "")

@@ -1,4 +1,4 @@
-"""What Python, NumPy and MindSpore draw random numbers from, as plain lists."""
+"""Save and restore the random states of Python, NumPy and MindSpore, as plain lists."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ __all__ = ["draw_from", "drawn_from", "restore_seeds", "seeds"]
 
 
 def seeds() -> dict[str, Any]:
-    """The seeds of MindSpore, and where Python and NumPy are in their sequences."""
+    """Return MindSpore's seeds, and the random states of Python and NumPy."""
     return {"mindspore": ms.get_seed(), "dataset": ds.config.get_seed(), **drawn_from()}
 
 
 def drawn_from() -> dict[str, Any]:
-    """Where Python and NumPy are in their sequences."""
+    """Return the random states of Python and NumPy."""
     kind, keys, *rest = np.random.get_state(legacy=True)
     version, internal, gauss = random.getstate()
     return {"numpy": [kind, np.asarray(keys).tolist(), *rest], "python": [version, list(internal), gauss]}
 
 
 def restore_seeds(saved: dict[str, Any]) -> None:
-    """Restores what `seeds` returned."""
+    """Restore what `seeds` returned."""
     if saved["mindspore"] is not None:
         ms.set_seed(saved["mindspore"])
     ds.config.set_seed(saved["dataset"])
@@ -33,7 +33,7 @@ def restore_seeds(saved: dict[str, Any]) -> None:
 
 
 def draw_from(saved: dict[str, Any]) -> None:
-    """Lets Python and NumPy continue from where `drawn_from` was called, as far as that is told."""
+    """Restore the random states that `drawn_from` returned, as far as they are present."""
     if "numpy" in saved:
         kind, keys, *rest = saved["numpy"]
         np.random.set_state((kind, np.array(keys, np.uint32), *rest))

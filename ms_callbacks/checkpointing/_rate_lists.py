@@ -1,4 +1,4 @@
-"""The rates of an optimizer that sets its own by a list or a schedule, in a state and in the run that continues."""
+"""Resume optimizers that set their own rate from a list or a schedule."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["dynamic_rates", "with_lists"]
 
 
 def dynamic_rates(optimizers: Any) -> Optional[Rates]:
-    """The rates of optimizers that set their own by a list or a schedule; `None` where none does."""
+    """Return the rates of optimizers that set their own from a list or a schedule; `None` if none does."""
     if not optimizers or not all(isinstance(one, nn.Optimizer) for one in optimizers):
         return None
     rates = Rates(optimizers)
@@ -24,9 +24,9 @@ def dynamic_rates(optimizers: Any) -> Optional[Rates]:
 
 
 def with_lists(owner: str, rates: Rates, parameters: dict[str, ms.Parameter], state: State, steps: int) -> Arrays:
-    """The parameters of a state, with the optimizer's lists of rates where these have another length now.
+    """Return a state's parameters, with the optimizer's current lists of rates if those now have another length.
 
-    A longer list that begins as the one in the state did is what makes a run longer.
+    To extend a run, the optimizer gets a longer list that begins like the one in the state.
     """
     names = {id(parameter): name for name, parameter in parameters.items()}
     arrays = dict(state.parameters)
@@ -38,7 +38,7 @@ def with_lists(owner: str, rates: Rates, parameters: dict[str, ms.Parameter], st
         if saved.ndim != 1 or now.ndim != 1 or not np.array_equal(saved[:steps], now[:steps]):
             raise ValueError(
                 f"{owner}: the optimizer's list of {now.size} learning rates does not begin with the {steps} that the "
-                f"interrupted run has used of its {saved.size}; make it so, or make the list as it was"
+                f"interrupted run has used of its {saved.size}; pass a list that does, or the same list as before"
             )
         arrays[name] = now.copy()
     return arrays

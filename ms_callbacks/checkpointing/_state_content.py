@@ -1,4 +1,4 @@
-"""What a callback may keep in a state: plain values, and arrays of numbers; anything else is refused by name."""
+"""Check what a callback saves in a state: plain values and arrays of numbers; anything else is refused by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["checked_arrays", "plain_state"]
 
 
 def checked_arrays(owner: str, name: str, callback: Any) -> Arrays:
-    """What `state_arrays` of a callback returns, where it has it; raises where that cannot be saved."""
+    """Return the result of a callback's `state_arrays`, if it has that method; raise if it cannot be saved."""
     arrays: Arrays = callback.state_arrays() if hasattr(callback, "state_arrays") else {}
     for key, array in arrays.items():
         kind = array.dtype if isinstance(array, np.ndarray) else None
@@ -37,11 +37,11 @@ def plain_state(owner: str, name: str, state: Any) -> Any:
 
 
 def _check_keys(state: Any) -> None:
-    """Raises where a dictionary has keys that JSON would make strings of."""
+    """Raise if a dictionary has keys that JSON would turn into strings."""
     if isinstance(state, dict):
         for key in state:
             if not isinstance(key, str):
-                raise TypeError(f"the key {key!r} is no string")
+                raise TypeError(f"the key {key!r} is not a string")
     if isinstance(state, (dict, list, tuple)):
         for each in state.values() if isinstance(state, dict) else state:
             _check_keys(each)

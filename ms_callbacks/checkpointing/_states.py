@@ -1,4 +1,4 @@
-"""The states of a run on disk: folders that are there whole or not at all, in the order in which they were saved."""
+"""The states of a run on disk: folders that exist completely or not at all, in the order in which they were saved."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _WEIGHTS, _CONTENT = "weights.ckpt", "state.json"
 _MOST_CONTENT_BYTES = 1 << 28  # room for the history of a million epochs
 _PREFIX = "state-"
 _NAME = re.compile(_PREFIX + r"\d{8,}")
-# Before the names of parameters, so that no callback's can be taken for one; each rank's own statistics are stacked.
+# Prefixes of parameter names, so that no callback's array is mistaken for one; each rank's own statistics are stacked.
 NETWORK, RANKS = "network/", "ranks/"
 
 
 class State:
-    """A state that is just what was saved; raises where it is not."""
+    """A state, verified on construction to be exactly what was saved."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -49,14 +49,14 @@ class State:
 
     @property
     def identities(self) -> list[Identity]:
-        """What its callbacks are."""
+        """The identities of its callbacks."""
         saved = self.content["callbacks"]
         return [Identity(each["name"].split()[0], each["state_key"], each["arguments"]) for each in saved]
 
     def arrays_of(self, callback: int) -> Arrays:
-        """The arrays of one of its callbacks."""
+        """Return the arrays of one of its callbacks."""
         kinds = self.content["callbacks"][callback]["arrays"]
-        # MindSpore cannot read an array without elements, and 2.0 gives a bool without dimensions back with one.
+        # MindSpore cannot read an array without elements, and 2.0 reads a 0-dimensional bool back with one dimension.
         return {
             key: np.zeros(shape, kind) if 0 in shape else self._arrays[f"{callback}/{key}"].reshape(shape)
             for key, (shape, kind) in kinds.items()
@@ -69,7 +69,7 @@ class States:
     def __init__(self, directory: str, keep: int) -> None:
         self.directory = directory
         self._keep = keep
-        self.good: list[str] = []  # those of the run under way, the oldest first
+        self.good: list[str] = []  # those of the current run, the oldest first
 
     @property
     def paths(self) -> list[str]:
@@ -79,7 +79,7 @@ class States:
         return [os.path.join(self.directory, name) for name in states]
 
     def newest(self, say: Callable[[str], None]) -> Optional[State]:
-        """The newest state that is whole, after saying which were refused; `None` where there is none at all."""
+        """Return the newest state that is whole, after reporting which were refused; `None` if there is none at all."""
         refused = []
         for path in reversed(self.paths):
             try:
@@ -92,13 +92,13 @@ class States:
         return None
 
     def clear(self) -> None:
-        """Removes all states."""
+        """Remove all states."""
         for path in self.paths:
             shutil.rmtree(path)
         self.good = []
 
     def write(self, content: dict[str, Any], arrays: Arrays) -> None:
-        """Writes a state, and removes those that it makes superfluous."""
+        """Write a state, and remove those that it supersedes."""
         latest = max((_number(os.path.basename(path)) for path in self.paths), default=0)
         path = os.path.join(self.directory, f"{_PREFIX}{latest + 1:08d}")
         with atomic_files.staged_folder(path) as folder:

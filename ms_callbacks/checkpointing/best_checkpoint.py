@@ -1,4 +1,4 @@
-"""Keeps the best weights on disk, always whole, and loads them back only where they are what was saved."""
+"""Keep the best weights on disk, always whole, and load them only if they are exactly what was saved."""
 
 from __future__ import annotations
 
@@ -46,71 +46,75 @@ _RECORD_VERSION = 1
 
 
 class BestCheckpoint(MonitorCallback):
-    """Saves the weights whenever a monitored value is the best so far.
+    """Save the weights whenever a monitored value is the best so far.
 
-    A file on disk is always whole, whatever is killed and whenever: it is written beside its place, flushed to the
-    disk and renamed, and an older one is deleted only after. Beside each stands a small record, `<file>.json`, with
-    monitor, value, epoch, step, learning rate, SHA-256 and versions; `load_into` verifies against it. Weights are
+    A file on disk is always whole, whatever is killed and whenever: it is written next to its destination, flushed to
+    disk and renamed, and an older one is deleted only afterwards. Each has a small record next to it, `<file>.json`,
+    with monitor, value, epoch, step, learning rate, SHA-256 and versions; `load_into` verifies against it. Weights are
     never read through pickle. A value that is not finite is never the best; a tie is not better, the first stays. An
-    epoch without evaluation saves nothing but the last checkpoint. Weights that hold NaN, and trainable ones that hold
-    an infinity, are never the best, however good the value: a line says so. Saved are the parameters of the network, of
-    its loss, and of what a training cell keeps beside it, such as averaged weights.
+    epoch without an evaluation saves only the last checkpoint. Weights that hold NaN, and trainable weights that hold
+    infinity, are never the best, however good the value: a line says so. What is saved are the parameters of the
+    network, of its loss, and of what a training cell holds besides them, such as averaged weights.
 
-    Training continues as soon as the weights are copied; the file is written behind it, in a thread. Where writing
-    fails, the next step or epoch raises, and so does the end of the run, which waits for what is not yet written. Two
-    best epochs in quick succession: an older one that still waits when it is outdone is not written at all.
+    Training continues as soon as the weights are copied; the file is written in a background thread. If writing fails,
+    the next step or epoch raises, and so does the end of the run, which waits for pending writes. With two best epochs
+    in quick succession, an older one that is still waiting when it is superseded is not written at all.
 
     A file that an earlier run has saved to `filepath` with a value of the same `monitor` and `mode` stays until it is
-    beaten, and counts as the best so far; the run says so at its start. With `overwrite=True` the run replaces it by
-    its own best, as Keras does, and with `initial_value_threshold` by the first value better than that. What cannot be
-    compared, such as a file without a record, is replaced, which is said too; the weights of another network are an
-    error. Where `filepath` is a template, names tell most runs apart, and only the file whose name a new best would
-    take stays where its value is better. A run with `initial_epoch` continues what an earlier one with the same
-    `filepath` and `monitor` has left, template or not. Two runs at the same time need a `filepath` each: with the same
-    one no file is torn, but either's may be there, or be refused when it is loaded, where its record is the other's.
+    beaten, and counts as the best so far; the run says so at its start. With `overwrite=True` the run replaces it with
+    its own best, as Keras does, and with `initial_value_threshold` with the first value better than that. A file that
+    cannot be compared, such as one without a record, is replaced, which is reported too; weights of another network are
+    an error. If `filepath` is a template, most runs use different names, and an earlier file with a better value stays
+    only if a new best would take its name. A run with `initial_epoch` continues what an earlier one with the same
+    `filepath` and `monitor` has left, template or not. Two runs at the same time need a different `filepath` each: with
+    the same one, files are still never torn, but the file there may be from either run, or be refused when it is loaded
+    because its record is from the other.
 
-    Where processes hold a part of the weights each, as in `semi_auto_parallel` mode or a pipeline, the run is refused
-    before the first step: `docs/large_runs.md` of the project tells which setting, and what to use instead.
+    A run in which each process holds only a part of the weights, as in `semi_auto_parallel` mode or a pipeline, is
+    refused before the first step: `docs/large_runs.md` of the project says which settings these are, and what to use
+    instead.
 
     Args:
-        filepath: where to save; `.ckpt` or `.safetensors` by its ending (the latter needs
-            `pip install 'ms-callbacks[safetensors]'`), taken from the working directory at construction. The folder
+        filepath: where to save, as `.ckpt` or `.safetensors` by its extension (the latter needs
+            `pip install 'ms-callbacks[safetensors]'`), relative to the working directory at construction. The folder
             must exist. The name may be a template of `epoch`, `step`, `loss` and the run's validation values,
-            `"{epoch:02d}-{acc:.4f}.ckpt"`; a name that another callback of the run has given a file already gets `-v1`
-            (or `-v2`, ...) before its ending, as in Lightning. A link to a file stays, and the file that it points to
-            is replaced. Default: "best.ckpt".
+            `"{epoch:02d}-{acc:.4f}.ckpt"`; a name that another callback of the run has already used gets `-v1` (or
+            `-v2`, ...) before its extension, as in Lightning. A link to a file stays, and the file that it points to is
+            replaced. Default: "best.ckpt".
         monitor: the value to watch: `"loss"` (the mean training loss of the epoch, in sink mode that of its last step),
             `"eval_loss"`, or a metric of the Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under
-            `Model.fit` alone `eval_loss` is MindSpore's, which is that of the last batch only; `Validate` beside it, or
-            a metric `loss`, puts it right. Default: "eval_loss".
+            `Model.fit` alone, `eval_loss` is MindSpore's, which covers the last batch only; add `Validate`, or a metric
+            `loss`, to correct it. Default: "eval_loss".
         mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
         min_delta: by how much a value must be better to count, at least 0. Default: 0.0.
-        save_top_k: how many of the best to keep; -1 keeps all that were ever evaluated. Other than 1 needs a
-            template with `{epoch}` or `{step}`, so that each has a name of its own. Default: 1.
-        save_last: saves the weights of every epoch's end as `last.ckpt` (or `last.safetensors`) beside. Default: False.
-        save_optimizer: saves the optimizer's state too (moments and steps, not the learning rate: the schedule stays
-            the user's). `load_into(model.train_network)` loads all, `load_into(network)` the weights. Default: False.
-        overwrite: whether the run's own best replaces what an earlier run has saved to `filepath`, better or not, of
-            this network or not. Default: False.
+        save_top_k: how many of the best to keep; -1 keeps all that were ever evaluated. Any value other than 1 needs a
+            template with `{epoch}` or `{step}`, so that each has its own name. Default: 1.
+        save_last: also saves the weights at the end of every epoch, as `last.ckpt` (or `last.safetensors`) in the same
+            folder. Default: False.
+        save_optimizer: also saves the optimizer's state (moments and steps, but not the learning rate, which the
+            schedule sets). `load_into(model.train_network)` loads everything, `load_into(network)` only the weights.
+            Default: False.
+        overwrite: whether the run's own best replaces what an earlier run has saved to `filepath`, even if that is
+            better or of another network. Default: False.
         initial_value_threshold: only values better than this are saved. Default: None.
-        background: whether to write behind the run, from a copy of the weights (two at most, while two are to be
-            written), rather than before the next step. Default: True.
+        background: whether to write in the background, from a copy of the weights (two copies while two files are
+            pending), rather than before the next step. Default: True.
         reset_on_train_begin: whether each `Model.train` is a new run. `False` is for a loop that calls
-            `model.train(1, ...)` again and again: the best then goes over all of its calls,
-            `best_epoch_` and `{epoch}` count their epochs together unless `initial_epoch` counts them, and `load_into`
-            finds the best of all. Default: True.
+            `model.train(1, ...)` repeatedly: the best value then spans all of its calls, `best_epoch_` and `{epoch}`
+            count the epochs of all calls unless `initial_epoch` does, and `load_into` finds the best of all. Default:
+            True.
         verbose: 1 prints a line for each best, 0 none. Default: 1.
 
     Attributes:
-        best_path_ (str | None): the best checkpoint, once it is on disk; of several processes, those that do not write
-            know of it, and of the two below, when the run is over.
+        best_path_ (str | None): the best checkpoint, once it is on disk; with several processes, those that do not
+            write get this and the two below when the run is over.
         best_ (float | None): its value.
         best_epoch_ (int): its epoch; 0 before the first.
 
     Raises:
-        TypeError, ValueError: an argument is not as described; at the start of the run, where it can be seen, or at
-            the first evaluation: the run will not have such a value, or `mode="auto"` cannot tell which way is better;
-            before the first step: `filepath` holds the weights of another network.
+        TypeError, ValueError: an argument is not as described; at the start of the run if that can be known then, or
+            else at the first evaluation: the run will not have such a value, or `mode="auto"` cannot determine which
+            direction is better; before the first step: `filepath` holds the weights of another network.
         OSError: before the first step: the folder does not exist or cannot be written. Later: a save failed, as on a
             full disk; the last good file is still there.
 
@@ -167,19 +171,19 @@ class BestCheckpoint(MonitorCallback):
         self.verbose = check_choice(_OWNER, "verbose", verbose, (0, 1))
         if self.save_last and len(self.target_paths) == 1:
             raise ValueError(
-                f"{_OWNER}: with save_last=True, {self.filepath!r} is for the last; name the best otherwise"
+                f"{_OWNER}: with save_last=True, {self.filepath!r} is for the last; name the best differently"
             )
         self._kept: list[CheckpointRecord] = []  # on disk
-        self._saved_paths: set[str] = set()  # of all that it has saved in its run, which no other may take
+        self._saved_paths: set[str] = set()  # all that it has saved in its run; no other callback may use them
         self._decided: list[
             CheckpointRecord
-        ] = []  # those too that are still to be written, and not those that they will outdo
+        ] = []  # including those still to be written, without those that they will supersede
         self._behind: Optional[BackgroundWriter[CheckpointRecord]] = None
         self._run_id, self._runs_before = "", 0
         self._is_new_run = True
 
     def before_train(self, run: Run) -> None:
-        """Resolves the mode, and starts the run's files or continues with those of an earlier one."""
+        """Resolve the mode, and start the run's files or continue with those of an earlier one."""
         super().before_train(run)
         for folder in {os.path.dirname(path) for path in (self.filepath, os.path.realpath(self.filepath))}:
             atomic_files.remove_orphans(folder)
@@ -188,11 +192,11 @@ class BestCheckpoint(MonitorCallback):
             self._run_id, self._runs_before = uuid.uuid4().hex, runs_before(self.filepath)
             self._kept = []
         else:
-            # What was saved after the state that it continues from is as good as what the state tells of.
+            # What was saved after the state from which the run continues is as valid as what the state lists.
             known = {kept.path: kept for kept in [*self._kept, *self._of_run()] if os.path.exists(kept.path)}
-            self._kept, outdone = self._trimmed(self._ranked(known.values()))
+            self._kept, superseded = self._trimmed(self._ranked(known.values()))
             if distributed.is_first():
-                for each in outdone:
+                for each in superseded:
                     remove(each.path)
         self._decided = self._kept
         self._saved_paths = {os.path.realpath(kept.path) for kept in self._kept}
@@ -201,7 +205,7 @@ class BestCheckpoint(MonitorCallback):
             self._behind = BackgroundWriter(run.copies, run.background, self._parameters, self._write)
 
     def check(self, run: Run) -> None:
-        """Raises where the value is not there, or files could not be written under their names."""
+        """Raise if the run will not have the value, or files could not be written under their names."""
         super().check(run)
         metrics = run.metrics
         if metrics.names is not None:
@@ -221,23 +225,23 @@ class BestCheckpoint(MonitorCallback):
         atomic_files.check_folder(_OWNER, self.filepath, longest + ".json")
 
     def check_plan(self, run: Run) -> None:
-        """Raises where the weights of another network are to be replaced."""
+        """Raise if the weights of another network would be replaced."""
         super().check_plan(run)
         if self._is_new_run and not run.progress.initial_epoch and not self.overwrite:
-            earlier = self._earlier()[:1] if self.save_top_k else []  # of a run, all are of one network
+            earlier = self._earlier()[:1] if self.save_top_k else []  # all files of a run are of one network
             for kept in [*earlier, *(_standing(self._last_path) if self.save_last else [])]:
                 self._check_network(run, kept)
 
     def disk_space(self, run: Run) -> dict[str, int]:
-        """Those that are kept, and the one that is written before an older goes."""
+        """Return the size of those that are kept, and of the one that is written before an older is deleted."""
         most = run.epochs - run.progress.initial_epoch if self.save_top_k == -1 else self.save_top_k
         folder = os.path.dirname(os.path.realpath(self.filepath))
         return {folder: (most + self.save_last + 1) * size_of(self._saved(run))}
 
     def before_epoch(self, run: Run) -> None:
-        """Continues with what an earlier run has left on disk, where this one continues that."""
+        """Continue with what an earlier run has left on disk, if this run continues that one."""
         if self._is_new_run and run.progress.initial_epoch:
-            # Only values of the same kind can be compared.
+            # Only values of the same monitor and mode can be compared.
             self._kept = [
                 kept
                 for kept in self._on_disk()
@@ -245,32 +249,32 @@ class BestCheckpoint(MonitorCallback):
                 and isinstance(kept.record.get("value"), float)
                 and os.path.exists(kept.path)
             ]
-            if self._kept:  # and they are one run's from now on, for a later search for the best of the latest run
+            if self._kept:  # from now on they belong to one run, for a later search for its best
                 self._run_id = self._kept[0].record.get("run", self._run_id)
                 self._runs_before = self._kept[0].record.get("runs_before", self._runs_before)
             self._decided = self._kept
             self._saved_paths = {os.path.realpath(kept.path) for kept in self._kept}
         elif self._is_new_run and self.save_top_k and not self.overwrite:
-            self._stand_by_earlier()
+            self._report_earlier()
         self._is_new_run = False
 
     def needs(self, run: Run) -> Needs:
-        """The weights, the optimizer where it is saved too, and the loss where that decides or is part of a name."""
+        """Require the weights, the optimizer if it is saved, and the loss if it is monitored or part of a name."""
         optimizer = Needs.OPTIMIZER if self.save_optimizer else Needs.NOTHING
         loss = Needs.LOSS if any(map(run.metrics.follows, self._template.fields)) else Needs.NOTHING
         return super().needs(run) | Needs.WEIGHTS | optimizer | loss
 
     @property
     def needs_losses(self) -> bool:
-        """Where the training loss is watched or part of the name."""
+        """Whether the training loss is monitored or part of the name."""
         return any(map(self.run.metrics.follows, (self.monitor, *self._template.fields)))
 
     def monitors(self, name: str) -> bool:
-        """Whether it watches the value, or the files' names hold it."""
+        """Return whether the value is monitored or part of a file name."""
         return super().monitors(name) or any(key_among(field, (name,)) for field in self._template.fields)
 
     def observe(self, run: Run, value: float, observation: Union[Evaluation, EpochSummary]) -> None:
-        """Save the weights where the value is among the best."""
+        """Save the weights if the value is among the best."""
         best = self._decide(run, value, observation)
         if best is not None:
             run.before_checkpoint()
@@ -287,13 +291,13 @@ class BestCheckpoint(MonitorCallback):
         distributed.do_once(_OWNER, lambda: self._save(last))
 
     def flush(self) -> None:
-        """Waits until all is written."""
+        """Wait until everything is written."""
         if self.background:
             distributed.do_once(_OWNER, lambda: self._register(wait=True))
         self._learn_from_first()
 
     def teardown(self) -> None:
-        """Waits until all is written, where an exception ended the run too."""
+        """Wait until everything is written, also if an exception ended the run."""
         try:
             self._register(wait=True)
         finally:
@@ -317,16 +321,16 @@ class BestCheckpoint(MonitorCallback):
         return int(self._kept[0].record["epoch"]) if self._kept else 0
 
     def load_into(self, network: nn.Cell) -> dict[str, Any]:
-        """Loads the best checkpoint into a network, after verifying it against its record.
+        """Load the best checkpoint into a network, after verifying it against its record.
 
-        Those of this object's own run are tried, the best first; in a new process, the file `filepath` itself, such as
-        `BestCheckpoint("last.ckpt")`, or for a template those that the latest run with it left on disk. A file that is
-        damaged or incomplete is refused by name and the next best is loaded instead. The weights are written so that
-        training can go on from them, in both modes.
+        This object tries the checkpoints of its own run, the best first; in a new process it tries the file `filepath`
+        itself, as in `BestCheckpoint("last.ckpt")`, or for a template those that the latest run with it left on disk. A
+        file that is damaged or incomplete is refused by name and the next best is loaded instead. The weights are
+        written so that training can continue from them, in both modes.
 
-        A prefix that a cell around the network has put before its names, in the file or here, makes no difference. A
-        file without a record, as MindSpore's `save_checkpoint` and `ModelCheckpoint` write it, is loaded too, with a
-        line that says that nothing is known of it; the state of an optimizer in it is left out.
+        A prefix that a cell around the network has added to parameter names, in the file or here, makes no difference.
+        A file without a record, as written by MindSpore's `save_checkpoint` and `ModelCheckpoint`, is loaded too, with
+        a line that says that it cannot be verified; optimizer state in it is skipped.
 
         Args:
             network: a network with the same parameters. A training cell such as `model.train_network` gets the weights
@@ -338,7 +342,7 @@ class BestCheckpoint(MonitorCallback):
 
         Raises:
             FileNotFoundError: there is no checkpoint.
-            ValueError: none is whole, or they are of another network, or this process has a part of the network only;
+            ValueError: none is whole, or they are of another network, or this process has only a part of the network;
                 nothing was loaded.
         """
         if not isinstance(network, nn.Cell):
@@ -346,7 +350,7 @@ class BestCheckpoint(MonitorCallback):
         check_whole(_OWNER, Needs.WEIGHTS, network)
         self._register(wait=True)
         if not self._kept and is_without_record(self.filepath):
-            self.log(f"{self.filepath!r} has no record: MindSpore or another has saved it, and nothing can be verified")
+            self.log(f"{self.filepath!r} has no record: it was not saved by {_OWNER} and cannot be verified")
             self._load(network, {}, checkpoint_io.load(self.filepath), self.filepath)
             return {"path": self.filepath}
         candidates = self._kept or self._on_disk()
@@ -365,7 +369,7 @@ class BestCheckpoint(MonitorCallback):
         raise FileNotFoundError(f"{_OWNER}: there is no checkpoint {self.filepath!r}; train with this callback first")
 
     def state_dict(self) -> dict[str, Any]:
-        """The checkpoints that are kept, the best first, those too that are still to be written."""
+        """Return the checkpoints that are kept, the best first, including those still to be written."""
         return {
             "run": self._run_id,
             "runs_before": self._runs_before,
@@ -373,13 +377,13 @@ class BestCheckpoint(MonitorCallback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Lets the next run go on from a state that `state_dict` returned.
+        """Continue from a state that `state_dict` returned, in the next run.
 
-        Of the files that the state tells of, those are taken that `filepath` may have made, from the folder of
-        `filepath`, which may have been moved: it is from there that they are loaded, and removed once they are outdone,
-        and a state may come from anywhere.
+        Of the files that the state lists, only those are used that `filepath` may have produced, and only in the folder
+        of `filepath`, which may have been moved: they will be loaded from there, and removed once they are superseded,
+        and a state may come from an untrusted source.
         """
-        TrainCallback.load_state_dict(self, state)  # its best is what is on disk
+        TrainCallback.load_state_dict(self, state)  # skips MonitorCallback's: the best is what is on disk
         self._is_new_run = False
         self._run_id, self._runs_before = state["run"], state["runs_before"]
         kept = [(os.path.basename(each["path"]), each["record"]) for each in state["kept"]]
@@ -390,7 +394,7 @@ class BestCheckpoint(MonitorCallback):
         ]
 
     def _load(self, network: nn.Cell, record: dict[str, Any], arrays: Arrays, path: str) -> None:
-        """Writes what a file holds into a network, or a cell around one."""
+        """Write the content of a file into a network, or a cell around one."""
         has_optimizer = record.get("with_optimizer", _has_optimizer(arrays))
         parts = take_apart(network)
         parameters = parts.weights
@@ -401,7 +405,7 @@ class BestCheckpoint(MonitorCallback):
         saved = arrays
         arrays, beside = aligned(_OWNER, parameters, saved, path)
         if parts.network is not None and not parts.beside and not all(name in arrays for name in parameters):
-            # A cell around the network has renamed parameters whose name is not their attribute's.
+            # A cell around the network has renamed parameters whose name differs from their attribute's.
             placed = placed_parameters(parts.network)
             by_place, beside_places = aligned(_OWNER, placed, saved, path)
             if all(name in by_place for name in placed):
@@ -413,7 +417,7 @@ class BestCheckpoint(MonitorCallback):
     # Saving
 
     def _saved(self, run: Run) -> dict[str, Parameter]:
-        """The parameters that a checkpoint holds."""
+        """Return the parameters that a checkpoint holds."""
         return with_optimizer(run.parts.train_network, run.weights) if self.save_optimizer else run.weights
 
     def _is_kept(self, value: float) -> bool:
@@ -424,10 +428,10 @@ class BestCheckpoint(MonitorCallback):
         return self.best.monitor.is_better(value, self._decided[-1].value)
 
     def _decide(self, run: Run, value: float, observation: Observation) -> Optional[CheckpointRecord]:
-        """What the epoch leaves behind, ranked among the others; `None` where that is nothing."""
+        """Return the new checkpoint, once ranked among the others; `None` if it is not to be saved."""
         new = self._candidate(run, value, observation) if self._is_kept(value) else None
         reason = self._reason_against(new) if new is not None else None
-        if any(distributed.total([reason is not None])):  # for all ranks, whichever found it
+        if any(distributed.total([reason is not None])):  # in any rank, for all of them
             self.log(
                 f"{self.monitor} {value:.6g} in {place(self.epoch_of(run), observation.step_between)} is not saved: "
                 f"{reason or 'on another rank'}"
@@ -446,7 +450,7 @@ class BestCheckpoint(MonitorCallback):
         return CheckpointRecord(self._template.path(fields, taken), self._record(run, value, observation))
 
     def _reason_against(self, new: CheckpointRecord) -> Optional[str]:
-        """Why a checkpoint is not saved although its value is among the best."""
+        """Return why a checkpoint is not saved although its value is among the best, or `None`."""
         flaw = flaw_in(self._parameters)
         if flaw is not None:
             return flaw
@@ -460,7 +464,7 @@ class BestCheckpoint(MonitorCallback):
     # What an earlier run has left
 
     def _earlier(self) -> list[CheckpointRecord]:
-        """What stands at `filepath`, with an empty record where it has none; for a template, the latest run's."""
+        """Return the file at `filepath`, with an empty record if it has none; for a template, the latest run's."""
         if self._template.fields:
             return latest_run(self.filepath, self._template, besides=self._last_path)
         return _standing(self.filepath)
@@ -470,18 +474,18 @@ class BestCheckpoint(MonitorCallback):
             arrays = _read(kept)[1] if kept.record else checkpoint_io.load(kept.path)
             arrays, _ = aligned(_OWNER, run.weights, arrays, kept.path)
         except (OSError, RuntimeError, ValueError):
-            return  # whose it was cannot be told any more
+            return  # which network it was of is no longer known
         is_alone = kept.record.get("with_optimizer") is False and not self.save_optimizer
         own = run.weights
         try:
             arrays, _ = aligned(_OWNER, own, arrays, kept.path)
         except ValueError:
-            return  # it holds such a network more than once
+            return  # it contains such a network more than once
         problems = [f"it lacks {name}" for name in own if name not in arrays]
         problems += [f"this one has no {name}" for name in arrays if name not in own and is_alone]
         for name in own.keys() & arrays.keys():
             array, parameter = arrays[name], own[name]
-            # MindSpore 2.0 gives a bool that was saved without dimensions back with one.
+            # MindSpore 2.0 reads a 0-dimensional bool back with one dimension.
             is_of_shape = array.shape == tuple(parameter.shape) or array.size == parameter.size == 1
             if not is_of_shape or str(array.dtype) != str(parameter.dtype).lower():
                 problems.append(
@@ -495,7 +499,7 @@ class BestCheckpoint(MonitorCallback):
             )
 
     def _comparable(self, kept: CheckpointRecord) -> CheckpointRecord:
-        """A file with the record that is its own; raises where its value says nothing about those of this run."""
+        """Return a file with its verified record; raise if its value cannot be compared with those of this run."""
         if not kept.record:
             raise ValueError("it has no record that can be read")
         try:
@@ -510,8 +514,8 @@ class BestCheckpoint(MonitorCallback):
             raise ValueError("it holds no optimizer's state")
         return CheckpointRecord(kept.path, record)
 
-    def _stand_by_earlier(self) -> None:
-        """Says what becomes of a file that an earlier run has saved, and lets it be the best so far where it stays."""
+    def _report_earlier(self) -> None:
+        """Report what happens to a file that an earlier run has saved; if it stays, it is the best so far."""
         for kept in self._earlier()[:1]:
             if self.initial_value_threshold is not None:
                 fate = f"replaced by the first value better than initial_value_threshold={self.initial_value_threshold}"
@@ -519,7 +523,7 @@ class BestCheckpoint(MonitorCallback):
                 try:
                     best = self._comparable(kept)
                 except ValueError as error:
-                    fate = f"replaced by this run's first best, for {error}"
+                    fate = f"replaced by this run's first best, because {error}"
                 else:
                     fate = (
                         f"kept until {best.value:.6g} (epoch {best.record['epoch']}) is beaten, or pass overwrite=True"
@@ -527,13 +531,13 @@ class BestCheckpoint(MonitorCallback):
                     if not self._template.fields:
                         self._kept = self._decided = [best]
             if self._template.fields:
-                fate += ", where a new one would take its name"
+                fate += ", if a new one would take its name"
             self.log(f"{kept.path!r} of an earlier run is {fate}")
 
     def _best_of(
         self, others: list[CheckpointRecord], new: CheckpointRecord
     ) -> tuple[list[CheckpointRecord], list[CheckpointRecord]]:
-        """Those to keep once there is a new one, the best first, and those that it outdoes."""
+        """Return those to keep once there is a new one, the best first, and those that it supersedes."""
         return self._trimmed(self._ranked([*(other for other in others if other.path != new.path), new]))
 
     def _trimmed(self, ranked: list[CheckpointRecord]) -> tuple[list[CheckpointRecord], list[CheckpointRecord]]:
@@ -555,7 +559,7 @@ class BestCheckpoint(MonitorCallback):
             self.run.step_hooks.on_step_end(self, lambda run: self._register())
 
     def _is_superseded(self, waiting: CheckpointRecord, new: CheckpointRecord) -> bool:
-        """Whether nobody needs a checkpoint that still waits to be written, now that there is a new one."""
+        """Return whether a checkpoint that waits to be written is no longer needed, now that there is a new one."""
         if self._is_last(waiting):
             return self._is_last(new)
         return not any(waiting is kept for kept in self._decided)
@@ -564,7 +568,7 @@ class BestCheckpoint(MonitorCallback):
         return saved.path == self._last_path
 
     def _register(self, wait: bool = False) -> None:
-        """Register what has been written in the background; raise where that failed."""
+        """Register what has been written in the background; raise if that failed."""
         if self._behind is not None:
             for saved in self._behind.written(to_the_end=wait):
                 self._keep(saved)
@@ -587,7 +591,7 @@ class BestCheckpoint(MonitorCallback):
             )
 
     def _learn_from_first(self) -> None:
-        """Lets the processes that do not write know what is on disk, which may be that of another machine."""
+        """Tell the processes that do not write what is on disk, which may be another machine's disk."""
         if distributed.count() == 1:
             return
         own = [[os.path.basename(kept.path), kept.record] for kept in self._kept] if distributed.is_first() else []
@@ -599,7 +603,7 @@ class BestCheckpoint(MonitorCallback):
             ]
 
     def _ranked(self, kept: Iterable[CheckpointRecord]) -> list[CheckpointRecord]:
-        # Sorting is stable: of equal values the earlier stays before the later.
+        # Sorting is stable: with equal values, the earlier stays before the later.
         return sorted(kept, key=lambda each: each.value, reverse=self.best.monitor.mode == "max")
 
     def _record(self, run: Run, value: Optional[float], observation: Observation) -> dict[str, Any]:
@@ -634,12 +638,12 @@ class BestCheckpoint(MonitorCallback):
 
     @property
     def saved_paths(self) -> set[str]:
-        """Where it has saved in its run."""
+        """The paths to which it has saved in its run."""
         return self._saved_paths
 
     @property
     def target_paths(self) -> set[str]:
-        """Where it saves what has no template for a name."""
+        """The paths to which it saves that are not templates."""
         return {os.path.realpath(path) for path in [self.filepath, *([self._last_path] if self.save_last else [])]}
 
     @property
@@ -647,7 +651,7 @@ class BestCheckpoint(MonitorCallback):
         return os.path.join(os.path.dirname(self.filepath), "last" + os.path.splitext(self.filepath)[1])
 
     def _of_run(self) -> list[CheckpointRecord]:
-        """What this run has left on disk."""
+        """Return what this run has left on disk."""
         return [
             kept
             for kept in self._on_disk()
@@ -655,7 +659,7 @@ class BestCheckpoint(MonitorCallback):
         ]
 
     def _on_disk(self) -> list[CheckpointRecord]:
-        """What stands at `filepath`, or for a template what the latest run with it left, the best first."""
+        """Return the file at `filepath`, or for a template what the latest run with it left, the best first."""
         if self._template.fields:
             return latest_run(self.filepath, self._template, besides=self._last_path)
         try:
@@ -665,12 +669,12 @@ class BestCheckpoint(MonitorCallback):
 
 
 def _has_optimizer(arrays: Arrays) -> bool:
-    """Whether arrays without a record are those of a training cell, which has a step besides its weights."""
+    """Return whether arrays without a record are those of a training cell, which has a step besides its weights."""
     return any(name.rpartition(".")[2] == "global_step" for name in arrays)
 
 
 def _standing(path: str) -> list[CheckpointRecord]:
-    """What stands at `path`, with an empty record where it has none that can be read."""
+    """Return the file at `path`, with an empty record if it has none that can be read."""
     if not os.path.exists(path):
         return []
     try:
@@ -680,7 +684,7 @@ def _standing(path: str) -> list[CheckpointRecord]:
 
 
 def _read(kept: CheckpointRecord) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
-    """The record and the weights of one and the same file, though a run may just be saving there."""
+    """Return the record and the weights of one and the same file, even while a run is saving there."""
     for _ in range(3):
         before = os.stat(kept.path) if os.path.exists(kept.path) else None
         record = verified(kept)

@@ -1,4 +1,4 @@
-"""Exports the best weights when training ends, as a file that was read back and gives the same outputs."""
+"""Export the best weights when training ends, to a file that is read back and compared."""
 
 from __future__ import annotations
 
@@ -25,52 +25,53 @@ _OWNER = "ExportBest"
 
 
 class ExportBest(MonitorCallback):
-    """Exports the network with its best weights when training ends, also where it was stopped early.
+    """Export the network with its best weights when training ends, also if it was stopped early.
 
     The best weights are kept in memory, one copy of the parameters. At the end they are written into the network,
     exported as for prediction (without Dropout, with BatchNorm's running statistics), read back from the file and
-    compared on example inputs; a difference is an error. The network then has its final weights again, to the last
-    bit, and its training flags. The file appears whole or not at all, and an earlier one stays where that fails.
+    compared on example inputs; a difference is an error. The network then gets back its final weights, to the last bit,
+    and its training flags. The file appears complete or not at all, and an earlier one stays if the export fails.
 
-    What cannot be exported is found before the first step: the network is exported, read back and compared once without
-    a trace. A value that is not finite is never the best; a tie is not better, the first stays. A run that is broken
-    off by an exception exports nothing, and neither does one without a finite value, which is said. Of several
-    processes the first exports after all have met for the last time, so that none waits for it.
+    A network that cannot be exported is detected before the first step: it is exported, read back and compared once,
+    leaving no file behind. A value that is not finite is never the best; a tie is not better, the first stays. A run
+    that is aborted by an exception exports nothing, and neither does one without a finite value, which is reported.
+    With several processes, the first exports after all have synchronised for the last time, so that none waits for it.
 
-    MindIR is read back by MindSpore itself. ONNX can be written for a CPU by all of MindSpore 2.0 to 2.10, but for
-    fewer operators (not for Erf, and so not for GELU); it is compared where `onnxruntime` is installed, otherwise
-    checked where `onnx` is, otherwise said not to have been compared. The formats hold the shapes of the example
-    inputs, their batch size too.
+    MindIR is read back by MindSpore itself. ONNX can be written on a CPU by all of MindSpore 2.0 to 2.10, but supports
+    fewer operators (not Erf, and so not GELU); it is compared if `onnxruntime` is installed, or else checked if `onnx`
+    is; without either, a line says that it was not compared. Both formats fix the shapes of the example inputs,
+    including the batch size.
 
-    Where processes hold a part of the weights each, as in `semi_auto_parallel` mode or a pipeline, the run is refused
-    before the first step: `docs/large_runs.md` of the project tells which setting, and what to use instead.
+    A run in which each process holds only a part of the weights, as in `semi_auto_parallel` mode or a pipeline, is
+    refused before the first step: `docs/large_runs.md` of the project says which settings these are, and what to use
+    instead.
 
     Args:
-        filepath: where to export; `.mindir` or `.onnx` by its ending; taken from the working directory at construction.
-            The folder must exist. Default: "best.mindir".
+        filepath: where to export, as `.mindir` or `.onnx` by its extension, relative to the working directory at
+            construction. The folder must exist. Default: "best.mindir".
         monitor: the value to watch: `"loss"` (the mean training loss of the epoch, in sink mode that of its last step),
             `"eval_loss"`, or a metric of the Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under
-            `Model.fit` alone `eval_loss` is MindSpore's, which is that of the last batch only; `Validate` beside it, or
-            a metric `loss`, puts it right. Default: "eval_loss".
+            `Model.fit` alone, `eval_loss` is MindSpore's, which covers the last batch only; add `Validate`, or a metric
+            `loss`, to correct it. Default: "eval_loss".
         mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
         inputs: example inputs, a Tensor or a tuple of them, batch first; `None` for those of the first training
-            batch, without the label where the Model has a loss function. Needed in sink mode. Default: None.
-        network: the network to export, where it is not the one that is found: a training cell holds several and none of
-            them as its `network`, or a cell of your own computes the loss around it. It gets as many columns of the
-            batch as its `construct` takes. Default: None, the one that is trained.
-        verbose: 1 prints a line on what was exported, 0 nothing. Default: 1.
+            batch, without the label if the Model has a loss function. Required in sink mode. Default: None.
+        network: the network to export, if it cannot be found: a training cell holds several and none of them as its
+            `network`, or a cell of your own computes the loss around it. It gets as many columns of the batch as its
+            `construct` takes. Default: None, the one that is trained.
+        verbose: 1 prints a line that says what was exported, 0 nothing. Default: 1.
 
     Attributes:
         path_ (str | None): the file, once it is on disk.
         best_ (float | None): the best value.
         best_epoch_ (int): its epoch; 0 before the first.
-        difference_ (float | None): the largest difference of an output when the file was read back; `None` where it
-            was not compared.
+        difference_ (float | None): the largest difference of an output when the file was read back; `None` if it was
+            not compared.
 
     Raises:
-        TypeError, ValueError: an argument is not as described; at the start of the run, where it can be seen, or at
-            the first evaluation: the run will not have such a value, or `mode="auto"` cannot tell which way is
-            better. Before the first step or at the end: the file gives other outputs than the network.
+        TypeError, ValueError: an argument is not as described; at the start of the run if that can be known then, or
+            else at the first evaluation: the run will not have such a value, or `mode="auto"` cannot determine which
+            direction is better. Before the first step or at the end: the file gives other outputs than the network.
         OSError: before the first step: the folder does not exist or cannot be written. At the end: the file could not
             be written, as on a full disk.
         RuntimeError: before the first step or at the end: MindSpore cannot export an operator of the network.
@@ -110,7 +111,7 @@ class ExportBest(MonitorCallback):
         self.reset_state()
 
     def before_train(self, run: Run) -> None:
-        """Resolves the mode, and tries the export where the inputs are known already."""
+        """Resolve the mode, and try the export if the inputs are already known."""
         super().before_train(run)
         self._examples = None
         atomic_files.remove_orphans(os.path.dirname(os.path.realpath(self.filepath)))
@@ -121,7 +122,7 @@ class ExportBest(MonitorCallback):
             run.step_hooks.on_step_begin(self, self._try_batch)
 
     def check(self, run: Run) -> None:
-        """Raises where the value is not there, or the file could not be written."""
+        """Raise if the run will not have the value, or the file could not be written."""
         super().check(run)
         twins = [one for one in run.callbacks if isinstance(one, ExportBest) and one.target_path == self.target_path]
         if len(twins) > 1:
@@ -136,33 +137,33 @@ class ExportBest(MonitorCallback):
             )
 
     def _try_batch(self, run: Run) -> None:
-        """Try the export before the first step, on its batch."""
+        """Try the export before the first step, with its batch."""
         run.step_hooks.on_step_begin(self, None)
         # Copies: MindSpore may read the next batch into the same memory.
         batch = run.parts.inputs(_OWNER, run.batch, self.network)
         self._try(run, tuple(Tensor(np.array(one.asnumpy())) for one in batch))
 
     def needs(self, run: Run) -> Needs:
-        """The weights, the network, and the loss where it decides by it."""
+        """Require the weights, the network, and the loss if it is monitored."""
         return super().needs(run) | Needs.WEIGHTS | Needs.OUTPUTS
 
     def observe(self, run: Run, value: float, observation: Union[Evaluation, EpochSummary]) -> None:
-        """Keep the weights where the value is the best."""
+        """Keep the weights if the value is the best."""
         if self._snapshot is None:
             return
         is_flawed = self.best.monitor.is_better(value, self.best_) and flaw_in(run.weights) is not None
-        if any(distributed.total([is_flawed])):  # for all ranks, whichever found it
+        if any(distributed.total([is_flawed])):  # in any rank, for all of them
             value = math.nan
         if self.best.observe(value, run.epoch, observation.step_between):
             run.before_checkpoint()
-            self._snapshot = Snapshot(run.weights)  # the memory of the copy before is for the next
+            self._snapshot = Snapshot(run.weights)  # reuse the memory of the previous copy
             self._snapshot = run.copies.take(run.weights)
 
     def flush(self) -> None:
-        """Exports the best weights, before the run counts as finished, and gives the network its own back."""
+        """Export the best weights, before the run counts as finished, and restore the network's final ones."""
         run, best = self.run, self._snapshot
         if best is None or not best.arrays:
-            known = "finite" if self.best_ is None else f"better than the {self.best_:.6g} of the run before"
+            known = "finite" if self.best_ is None else f"better than the {self.best_:.6g} of the previous run"
             self.log(f"nothing was exported: {self.monitor} has not been {known}")
             return
         if distributed.count() == 1:
@@ -170,37 +171,37 @@ class ExportBest(MonitorCallback):
         self.path_ = self.filepath
 
     def teardown(self) -> None:
-        """Exports where several processes have ended well, none of which is waiting any more; lets the weights go."""
+        """With several processes, export now that all have ended normally and none is waiting; release the weights."""
         best, self._snapshot = self._snapshot, None
         is_over = self.path_ is not None and best is not None and self.run.progress.is_over
         if is_over and best is not None and distributed.count() > 1 and distributed.is_first():
             self._export_best(self.run, best)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best so far, and what was exported."""
+        """Return the best so far, and what was exported."""
         return {**super().state_dict(), "path": self.path_, "difference": self.difference_}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state that `state_dict` returned."""
+        """Restore a state that `state_dict` returned."""
         super().load_state_dict(state)
         self.path_ = None if state["path"] is None else self.filepath  # the folder may have been moved
         self.difference_ = state["difference"]
 
     def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        """The best weights."""
+        """Return the best weights."""
         return {} if self._snapshot is None else self._snapshot.arrays
 
     def load_state_arrays(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
-        """Takes the best weights."""
+        """Restore the best weights."""
         self._best_weights = dict(arrays)
 
     @property
     def target_path(self) -> str:
-        """Where it exports to, by whatever links that was given."""
+        """The path that it exports to, with links resolved."""
         return os.path.realpath(self.filepath)
 
     def reset_state(self) -> None:
-        """Forgets what earlier runs have taught it."""
+        """Forget what was learnt in earlier runs."""
         super().reset_state()
         self._snapshot = None
         self._best_weights = {}
@@ -209,7 +210,7 @@ class ExportBest(MonitorCallback):
         self.difference_ = None
 
     def _try(self, run: Run, inputs: tuple[Tensor, ...]) -> None:
-        """Exports the network as it is, to nowhere."""
+        """Export the network as it is, without keeping the file."""
         with tempfile.TemporaryDirectory() as folder:
             trial = os.path.join(folder, "trial" + os.path.splitext(self.filepath)[1])
             export(_OWNER, run.parts.network(_OWNER, self.network), inputs, trial, self.filepath)

@@ -1,7 +1,8 @@
-"""Weights in a quarter of their bytes, for a network that computes in floating point as before.
+"""Store weights in a quarter of their size, for a network that still computes in floating point.
 
-MindSpore's own tool for this, Golden Stick (`mindspore-gs` 1.4.1), asks for one exact MindSpore (2.7.1.post1) and
-quantises the layers of large language models for Ascend; so this is plain symmetric quantisation in NumPy.
+MindSpore's own tool for this, Golden Stick (`mindspore-gs` 1.4.1), requires one exact version of MindSpore
+(2.7.1.post1) and quantises the layers of large language models for Ascend; so this is plain symmetric quantisation in
+NumPy.
 """
 
 from __future__ import annotations
@@ -37,33 +38,33 @@ _MOST = 127
 
 
 def save_int8_weights(network: nn.Cell, filepath: Union[str, os.PathLike[str]]) -> dict[str, Any]:
-    """Saves a network's weights in 8 bits each.
+    """Save a network's weights in 8 bits each.
 
-    Symmetric quantisation with one scale per output channel: each parameter of floating point with two or more
-    dimensions is stored as whole numbers `q = round(w / scale)` from -127 to 127, half to even, and a float32
-    `scale = max|w| / 127` for each index of its first axis (1 for a channel of zeros). A weight comes back as
-    `q * scale`, which is off by half a scale at most. All else (biases, norms and their statistics, whole numbers) is
-    stored as it is. After Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+    The quantisation is symmetric, with one scale per output channel: each floating-point parameter with two or more
+    dimensions is stored as integers `q = round(w / scale)` from -127 to 127, rounding half to even, and a float32
+    `scale = max|w| / 127` for each index of its first axis (1 for a channel of zeros). A weight is restored as
+    `q * scale`, with an error of at most half a scale. Everything else (biases, norms and their statistics, integers)
+    is stored unchanged. After Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
     Integer-Arithmetic-Only Inference", and, for the scales per channel, Krishnamoorthi 2018, "Quantizing deep
     convolutional networks for efficient inference: A whitepaper".
 
-    This makes the file small, not the arithmetic fast: `load_int8_weights` writes floating point into the network,
-    which then runs as it always did, on any MindSpore. The network is not changed by saving.
+    This makes the file small, not the arithmetic fast: `load_int8_weights` writes floating-point weights into the
+    network, which then runs as before, on any MindSpore. Saving does not change the network.
 
     Args:
-        network: the network; not a train network, for its optimizer's moments would be rounded too.
-        filepath: where to save; must end in `.int8`. The folder must exist. The file is written whole or not at all,
-            and carries its own SHA-256. Nothing in it is pickled.
+        network: the network; not a training network, because its optimizer's moments would be rounded too.
+        filepath: where to save; must end in `.int8`. The folder must exist. The file is written completely or not at
+            all, and contains its own SHA-256. Nothing in it is pickled.
 
     Returns:
-        A record: `"path"`, in full; `"float_bytes"`, the bytes of the network's parameters of floating point;
-        `"file_bytes"`; `"ratio"`, the second over the first; and `"relative_error"`, the largest error of a weight
-        over the largest weight of its parameter, of the parameter where that is worst.
+        A record: `"path"`, the absolute path; `"float_bytes"`, the size of the network's floating-point parameters;
+        `"file_bytes"`; `"ratio"`, `file_bytes` divided by `float_bytes`; and `"relative_error"`, the largest error of
+        a weight divided by the largest weight of its parameter, for the parameter for which that is worst.
 
     Raises:
         TypeError: `network` is not an `nn.Cell`.
-        ValueError: the ending is another; a parameter holds NaN, an infinity or a value beyond float32; or this
-            process has a part of the network only.
+        ValueError: the path has another extension; a parameter holds NaN, infinity or a value beyond float32; or this
+            process has only a part of the network.
         OSError: the folder does not exist, or the file cannot be written; an earlier one is untouched.
 
     Example:
@@ -93,17 +94,17 @@ def save_int8_weights(network: nn.Cell, filepath: Union[str, os.PathLike[str]]) 
 
 
 def load_int8_weights(filepath: Union[str, os.PathLike[str]], network: nn.Cell) -> None:
-    """Loads what `save_int8_weights` saved, as floating point, so that training can go on from it in both modes.
+    """Load what `save_int8_weights` saved, as floating point, so that training can continue from it in both modes.
 
     Args:
-        filepath: the file, verified against the SHA-256 that it carries.
+        filepath: the file, verified against the SHA-256 that it contains.
         network: a network with the same parameters, in names, shapes and types. It gets all of them, or none and an
-            error.
+            error is raised.
 
     Raises:
         TypeError: `network` is not an `nn.Cell`.
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, incomplete or something else; or it is of another network. Nothing was
+        ValueError: the file is damaged, incomplete or not of this format; or it is of another network. Nothing was
             loaded.
 
     Example:
@@ -121,7 +122,7 @@ def load_int8_weights(filepath: Union[str, os.PathLike[str]], network: nn.Cell) 
 
 
 def _checked(owner: str, network: Any, filepath: Any) -> str:
-    """Returns the path in full; raises unless there is a network, and the path has the right ending."""
+    """Return the absolute path; raise unless there is a network, and the path has the right extension."""
     if not isinstance(network, nn.Cell):
         raise TypeError(f"{owner}: network must be an nn.Cell, but got {type(network).__name__}")
     check_whole(owner, Needs.WEIGHTS, network)
@@ -132,17 +133,17 @@ def _checked(owner: str, network: Any, filepath: Any) -> str:
 
 
 class _Stored(NamedTuple):
-    """One parameter as it is in the file: its values, or whole numbers with a scale for each channel."""
+    """One parameter as it is in the file: its values, or integers with a scale for each channel."""
 
     name: str
     dtype: np.dtype[Any]
     values: _Array
-    scales: _Array  # float32, one for each index of the first axis; none where the values are as they were
+    scales: _Array  # float32, one for each index of the first axis; empty if the values are unchanged
     relative_error: float = 0.0
 
     @classmethod
     def of(cls, name: str, array: _Array) -> _Stored:
-        """A parameter made ready for the file."""
+        """Prepare a parameter for the file."""
         if array.dtype.kind not in "biuf":
             raise TypeError(f"{_SAVE}: {name} is of {array.dtype}, which cannot be stored; convert it to float32")
         if not _is_quantized(array.dtype, array.shape):
@@ -156,11 +157,11 @@ class _Stored(NamedTuple):
         return cls(name, array.dtype, values, scales, error / largest if largest else 0.0)
 
     def restored(self) -> _Array:
-        """The parameter as it goes into the network."""
+        """Return the parameter as it is loaded into the network."""
         if self.values.dtype == self.dtype:
             return self.values
         exact = self.values * _along_first_axis(self.scales.astype(np.float64), self.values.ndim)
-        largest = float(np.finfo(self.dtype).max)  # 127 scales may be beyond it by a rounding
+        largest = float(np.finfo(self.dtype).max)  # 127 * scale may exceed it by rounding
         return np.clip(exact, -largest, largest).astype(self.dtype)
 
 
@@ -168,11 +169,11 @@ def _scales(name: str, array: _Array) -> _Array:
     largest = np.abs(array.astype(np.float64)).max(axis=tuple(range(1, array.ndim)), initial=0.0)
     if not np.isfinite(largest).all() or (largest > np.finfo(np.float32).max).any():
         raise ValueError(
-            f"{_SAVE}: {name} holds NaN, an infinity or a value beyond float32, which has no place on 8 bits; "
+            f"{_SAVE}: {name} holds NaN, an infinity or a value beyond float32, which 8 bits cannot represent; "
             f"save the weights of an epoch in which they were finite"
         )
     scales = (largest / _MOST).astype(np.float32)
-    # Below the normal numbers of single precision the rounding of a scale could leave the largest weight out of reach.
+    # Below the normal range of single precision, rounding the scale could put the largest weight out of range.
     scales = np.where(largest > (_MOST + 0.5) * scales.astype(np.float64), np.nextafter(scales, np.float32(1)), scales)
     return np.where(largest == 0, np.float32(1), scales)
 
@@ -207,7 +208,7 @@ def _from_bytes(path: str, content: bytes) -> list[_Stored]:
     kept, digest = content[:-_DIGEST], content[-_DIGEST:]
     if hashlib.sha256(kept).digest() != digest:
         raise ValueError(
-            f"{_LOAD}: {path!r} is damaged or incomplete, its SHA-256 is not the one that it carries; "
+            f"{_LOAD}: {path!r} is damaged or incomplete, its SHA-256 is not the one that it contains; "
             f"nothing was loaded, save it again"
         )
     start = len(_MAGIC) + _LENGTH
@@ -215,7 +216,7 @@ def _from_bytes(path: str, content: bytes) -> list[_Stored]:
     try:
         return list(_parsed(json.loads(kept[start:end]), kept[end:]))
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{_LOAD}: {path!r} does not hold what it says ({error}); nothing was loaded") from error
+        raise ValueError(f"{_LOAD}: {path!r} does not match its own header ({error}); nothing was loaded") from error
 
 
 def _parsed(header: Any, body: bytes) -> Iterator[_Stored]:

@@ -1,4 +1,4 @@
-"""Keeps all that a run needs to continue exactly where it was, whatever interrupts it and whenever."""
+"""Save everything that a run needs to continue exactly where it was, whatever interrupts it and whenever."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ __all__ = ["TrainingState"]
 _OWNER = "TrainingState"
 _NEEDS = Needs.WEIGHTS | Needs.OPTIMIZER | Needs.RUN
 _LAST_EPOCH = "its last epoch"
-_HOW_TO_GET_RESULTS = "make them before, or pass them as callbacks=[...]"
+_HOW_TO_GET_RESULTS = "create them before calling resume, or pass them as callbacks=[...]"
 
 
 class TrainingState(TrainCallback):
-    """Saves the whole state of a run, so that after any interruption it continues as if nothing had happened.
+    """Save the whole state of a run, so that after any interruption it continues as if nothing had happened.
 
     A state holds the weights, the optimizer's moments and steps, the learning rate, what every callback has learnt
     (patience, best so far and best weights, kept files, rows of a CSV file: whatever has `state_dict` and
-    `load_state_dict`), epoch and step, and the seeds. It is a folder of its own that is there whole or not at all, with
-    checksums; the older ones are removed only after. Call `resume` before `Model.train` or `Model.fit`, so that the
-    same script starts a run, continues it, and does nothing once it is finished:
+    `load_state_dict`), epoch and step, and the seeds. It is a separate folder that exists completely or not at all,
+    with checksums; older ones are removed only afterwards. Call `resume` before `Model.train` or `Model.fit`, so that
+    the same script starts a run, continues it, and does nothing once it is finished:
 
     .. code-block:: python
 
@@ -66,78 +66,81 @@ class TrainingState(TrainCallback):
         if not state.finished_:
             model.train(10, train_dataset, callbacks=[state, ...], initial_epoch=initial_epoch)
 
-    A run is finished when its last epoch is over, or when a callback of this library has decided to stop it, such as
-    `EarlyStopping`. `resume` then gives the Model the weights that the run ended with and the callbacks their results,
-    and prints a line. Where more epochs are asked for than the run had, it continues to those, as if they had been
-    asked for at once; a run that was stopped stays finished. Whatever else ends a run is an interruption: an exception,
-    a signal, or a stop that another callback has asked for, in the middle of an epoch too, which is then not evaluated.
+    A run is finished when its last epoch is over, or when a callback of this library, such as `EarlyStopping`, has
+    decided to stop it. `resume` then gives the Model the weights that the run ended with and the callbacks their
+    results, and prints a line. If more epochs are requested than the run had, it continues to those, as if they had
+    been requested from the start; a run that was stopped stays finished. Anything else that ends a run is an
+    interruption: an exception, a signal, or a stop that another callback has requested, even in the middle of an epoch,
+    which is then not evaluated.
 
-    Training continues as soon as everything is copied; the state is written behind it, in a thread, while memory for
-    one copy of the network and the optimizer is taken. Where the next is due before that, the run waits. A write that
-    fails is raised at the next step or epoch, and the end of the run waits for the last.
+    Training continues as soon as everything is copied; the state is written in a background thread, which takes memory
+    for one copy of the network and the optimizer. If the next state is due before that is done, the run waits. A failed
+    write raises at the next step or epoch, and the end of the run waits for the last write.
 
-    Callbacks get their states back by what they are, in whatever order they stand: class, monitor, path and the other
-    arguments. Where that is not enough to tell two of them apart, as two of a class of your own whose arguments are not
-    kept as attributes of the same names, give each a `state_key`: `callback.state_key = "first"`. Paths count from
-    `directory`, so that all of them can be moved together.
+    States are matched to callbacks by what these are, in whatever order they stand: class, monitor, path and the other
+    arguments. If that is not enough to tell two of them apart, for example two of a class of your own whose arguments
+    are not kept as attributes of the same names, give each a `state_key`: `callback.state_key = "first"`. Paths are
+    relative to `directory`, so that everything can be moved together.
 
-    On a CPU the parameters, moments, rates and decisions are then those of a run that was never interrupted, to the
-    last bit, where the batches are. Call `mindspore.set_seed` before the dataset is made; the seed of the state is set
-    again, and so are Python's and NumPy's random numbers. What then holds of the batches, on MindSpore 2.8 and newer:
+    On a CPU, the parameters, moments, rates and decisions are then those of a run that was never interrupted, to the
+    last bit, if the batches are the same. Call `mindspore.set_seed` before the dataset is created; a resume restores
+    the seed, and the random states of Python and NumPy. On MindSpore 2.8 and newer, this holds for the batches:
 
-    - Shuffles, the `shuffle` operation and MindSpore's samplers: the same, and begun at once.
+    - Shuffles, the `shuffle` operation and MindSpore's samplers: the same, without delay.
     - Random transforms of MindSpore, and the rows of `TFRecordDataset`, `CSVDataset` and other files of lines with
-      `shuffle=True`: the same, because a resume draws all batches before the state again and drops them. It takes as
-      long as the dataset took for them, without the training, and is said. `replay=False` skips them instead: the
-      random numbers are then others, and of shuffled files rows are repeated or left out.
-    - Functions of `map`, `batch` and `filter`, sources and samplers in Python: drawn again too, from where NumPy's and
-      Python's random numbers were when the first run began, so that what they draw is the same. Whether they draw any
-      cannot be known; `mindspore.dataset.transforms.not_random` marks one that does not. Where several threads run
-      such functions (`num_parallel_workers` is above 1, without `python_multiprocessing`), no two runs draw alike.
-    - In sink mode, what Python functions draw may be other numbers.
+      `shuffle=True`: the same, because a resume draws all batches before the state again and drops them. That takes as
+      long as the dataset took for them, without the training, and is reported. `replay=False` skips them instead: the
+      random numbers then differ, and with shuffled files rows are repeated or left out.
+    - Functions of `map`, `batch` and `filter`, sources and samplers in Python: replayed too, starting from the random
+      states of NumPy and Python when the first run began, so that they draw the same numbers. Whether they draw any
+      cannot be known; `mindspore.dataset.transforms.not_random` marks one that does not. If several threads run such
+      functions (`num_parallel_workers` is above 1, without `python_multiprocessing`), no two runs draw the same
+      numbers.
+    - In sink mode, Python functions may draw different numbers.
 
-    Not to the last bit are, on any dataset: random numbers that are drawn inside a network, as by `nn.Dropout`, which
-    MindSpore cannot continue; `nn.RMSProp` on a CPU, unless it is centered, whose kernel rounds differently in the
-    first five steps of a process (by about 1e-10 a step); an optimizer that `boost_level` has made, which keeps the
-    moments of others in a Python list; a dataset whose validation draws from NumPy or Python meanwhile; and
-    the numbers that callbacks draw from them where the dataset does too. MindSpore 2.0 cannot begin a dataset in its
-    middle: a shuffled dataset repeats the orders of its first epochs, `every_n_steps` is refused, and a run that is
-    interrupted within an epoch continues at its beginning. At its start, the run says in one line what of this
-    concerns it, by the names of the operations. A callback that learns something and has no `state_dict` is named at a
-    resume.
+    With any dataset, the following are not the same to the last bit: random numbers drawn inside a network, as by
+    `nn.Dropout`, which MindSpore cannot continue; `nn.RMSProp` on a CPU, unless it is centered, because its kernel
+    rounds differently in the first five steps of a process (by about 1e-10 a step); an optimizer made by `boost_level`,
+    which keeps the moments of others in a Python list; a dataset whose validation draws from NumPy or Python meanwhile;
+    and random numbers that callbacks draw from NumPy or Python if the dataset does too. MindSpore 2.0 cannot begin a
+    dataset in its middle: a shuffled dataset repeats the orders of its first epochs, `every_n_steps` is refused, and a
+    run that is interrupted within an epoch continues from the beginning of that epoch. When it starts, the run reports
+    in one line what of this applies to it, by the names of the operations. A callback that learns something but has no
+    `state_dict` is named at a resume.
 
-    In sink mode an epoch is `sink_size` steps: a run continues with the same `sink_size`, and `resume` has to be called
-    before `Model.build`.
+    In sink mode an epoch is `sink_size` steps: a run must continue with the same `sink_size`, and `resume` must be
+    called before `Model.build`.
 
-    Of several processes all must find the same state, in a folder that they share or in copies. The first saves for
-    all, each one's own BatchNorm statistics with it; the states of Python's and NumPy's random numbers are the first's
-    alone.
+    With several processes, all must find the same state, in a shared folder or in copies. The first process saves for
+    all, including each one's own BatchNorm statistics; of the random states of Python and NumPy, only the first
+    process's are saved.
 
-    Where processes hold a part of the weights each, as in `semi_auto_parallel` mode or a pipeline, the run is refused
-    before the first step: `docs/large_runs.md` of the project tells which setting, and what to use instead.
+    A run in which each process holds only a part of the weights, as in `semi_auto_parallel` mode or a pipeline, is
+    refused before the first step: `docs/large_runs.md` of the project says which settings these are, and what to use
+    instead.
 
     Args:
-        directory: where the states are kept, one run's alone, taken from the working directory at construction; it is
-            made where it does not exist.
-        every_n_epochs: saves after every n-th epoch, and where the run ends. Default: 1.
-        every_n_steps: saves after every n steps of an epoch too; not on MindSpore 2.0, and not in sink mode.
+        directory: the folder for the states of this run alone, relative to the working directory at construction; it is
+            created if it does not exist.
+        every_n_epochs: saves after every n-th epoch, and when the run ends. Default: 1.
+        every_n_steps: also saves after every n steps of an epoch; not on MindSpore 2.0, and not in sink mode.
             Default: None.
-        keep: how many states to keep, the newest. Default: 2.
-        replay: whether a resume draws all batches before the state again and drops them, where only that gives the same
-            batches afterwards; not on MindSpore 2.0. Default: True.
+        keep: how many states to keep: the newest ones. Default: 2.
+        replay: whether a resume draws all batches before the state again and drops them, if the batches afterwards are
+            the same only then; not on MindSpore 2.0. Default: True.
         overwrite: whether `train` without `resume` removes the states of an earlier run, finished or not. Default:
-            False, that is an error.
-        background: whether to write behind the run, from a copy, rather than before the next step. Default: True.
+            False, which raises an error if there are any.
+        background: whether to write in the background, from a copy, rather than before the next step. Default: True.
 
     Attributes:
         finished_ (bool): whether the run is finished, after `resume` and after `Model.train`.
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: the directory holds the state of
-            a run, and neither `resume` was called nor `overwrite` given; `initial_epoch` or the number of epochs is not
-            what it was for `resume`; the callbacks are not those of the interrupted run; two callbacks cannot be told
-            apart; a schedule would have had other rates, had all epochs been asked for at once; or the list of
-            callbacks holds two of these.
+            a run, and neither was `resume` called nor `overwrite` given; `initial_epoch` or the number of epochs is not
+            that of the call of `resume`; the callbacks are not those of the interrupted run; two callbacks cannot be
+            told apart; a schedule would have set other rates if all epochs had been requested from the start; or the
+            list of callbacks holds two of these.
         OSError: the directory cannot be written, or a save failed, as on a full disk; the last good state is there.
 
     Example:
@@ -200,27 +203,27 @@ class TrainingState(TrainCallback):
         *,
         callbacks: Union[Callback, Iterable[Callback], None] = None,
     ) -> int:
-        """Gives a Model and its dataset back the newest state that is whole; the callbacks get theirs in the run.
+        """Restore the newest whole state of a Model and its dataset; the callbacks get theirs when the run begins.
 
-        A state that is damaged is refused by name, and the next older one is taken. Where the run is finished,
-        `finished_` is true, the Model has the weights that the run ended with, and the callbacks have their results:
-        make them before.
+        A state that is damaged is refused by name, and the next older one is used. If the run is finished, `finished_`
+        is true, the Model has the weights that the run ended with, and the callbacks have their results: create them
+        before this call.
 
         Args:
-            model: the Model whose `train` or `fit` is called next, made as in the interrupted run.
-            train_dataset: the dataset that it is called with. MindSpore 2.8 and newer begin it at the right step.
-            epochs: the number of epochs that it is called with. Default: None, as many as when the state was saved.
-            callbacks: who gets results back where the run is finished. Default: None, the callbacks of this library
-                that the process has made by now, after the `TrainingState` before this one and before the next, and
-                not used in a run yet.
+            model: the Model whose `train` or `fit` is called next, created as in the interrupted run.
+            train_dataset: the dataset for that call. MindSpore 2.8 and newer begin it at the right step.
+            epochs: the number of epochs for that call. Default: None, as many as when the state was saved.
+            callbacks: the callbacks that get their results back if the run is finished. Default: None, the callbacks of
+                this library that the process has created by now, after the previous `TrainingState` and before the
+                next, and that have not been used in a run yet.
 
         Returns:
-            What to pass as `initial_epoch`; 0 where there is no state, and the run is the first.
+            What to pass as `initial_epoch`; 0 if there is no state and the run is the first.
 
         Raises:
             TypeError: an argument is not as described.
             ValueError: no state is whole; it was saved with another network, another optimizer or another number of
-                batches; or the optimizer's own schedule of rates is another. The Model is not to be trained then.
+                batches; or the optimizer's own schedule of rates differs. The Model must not be trained then.
         """
         if not isinstance(model, Model):
             raise TypeError(f"{_OWNER}: model must be a mindspore.train.Model, but got {type(model).__name__}")
@@ -241,33 +244,33 @@ class TrainingState(TrainCallback):
         return distributed.do_together(_OWNER, lambda: self._take_up(model, train_dataset, state, given))
 
     def _take_up(self, model: Model, train_dataset: Any, state: State, callbacks: Optional[list[Any]]) -> int:
-        """Gives a Model, its dataset and the callbacks what is theirs of a state; returns its epoch."""
+        """Load a state into a Model, its dataset and the callbacks; return its epoch."""
         if self._is_complete(state.content):
             self._take_results(model, state, callbacks)
             return int(state.content["epoch"])
         return self._continue(model, train_dataset, state)
 
     def _is_complete(self, content: dict[str, Any]) -> bool:
-        """Whether nothing is left to be trained: the run was stopped for good, or has the epochs that are asked for."""
+        """Return whether nothing is left to train: the run was stopped for good, or has the requested epochs."""
         decided = content["finished_by"] not in ("", _LAST_EPOCH)
         asked = content["epochs"] if self._epochs_asked is None else self._epochs_asked
         return decided or content["epoch"] >= asked
 
     def _take_results(self, model: Model, state: State, callbacks: Optional[list[Any]]) -> None:
-        """Gives a Model and callbacks what a finished run has come to."""
+        """Give a Model and callbacks the results of a finished run."""
         self.finished_ = True
         content = state.content
         parameters = named_parameters(model.train_network)
         rates = dynamic_rates(optimizers_of(model.train_network))
         arrays = (
             state.parameters if rates is None else with_lists(_OWNER, rates, parameters, state, 0)
-        )  # none is used again
+        )  # no rate is used again
         load_into(_OWNER, parameters, arrays, state.path)
         if content["restored"] is not None:
             parts = take_apart(*made_with(model))
             load_into(_OWNER, parts.weights, state.arrays_of(content["restored"]), state.path)
         made = TrainCallback.made() if callbacks is None else []
-        used = [Identity.of(each, self.directory) for each in made if each.is_used]  # and have their results
+        used = [Identity.of(each, self.directory) for each in made if each.is_used]  # and have their results already
         given = self._made_near(state) if callbacks is None else callbacks
         left = self._load_callback_states(state, _stateful(given), is_over=True)
         missing = [str(each) for each in left if each not in used and callbacks is None]
@@ -277,17 +280,17 @@ class TrainingState(TrainCallback):
             + (f"stopped by {decided} after" if decided else "with")
             + f" {content['epoch']} of {content['epochs']} epochs; the model has its weights; "
             + (
-                f"to train it further all the same, pass another directory and initial_epoch={content['epoch']}"
+                f"to train it further anyway, pass another directory and initial_epoch={content['epoch']}"
                 if decided
-                else f"for more, ask for more, as in resume(..., epochs={content['epoch'] + 1})"
+                else f"for more epochs, ask for them, as in resume(..., epochs={content['epoch'] + 1})"
             )
             + (f"; for the results of {', '.join(missing)}, {_HOW_TO_GET_RESULTS}" if missing else "")
         )
 
     def _made_near(self, state: State) -> list[TrainCallback]:
-        """The callbacks that the process has made for this run, as far as can be told: the likeliest first.
+        """Return the callbacks that the process has probably created for this run, the likeliest first.
 
-        Those are the ones that it has made since the `TrainingState` before this one, or until the next.
+        Those are the ones created since the previous `TrainingState`, or until the next.
         """
         made = TrainCallback.made()
         own = next(place for place, each in enumerate(made) if each is self)
@@ -300,7 +303,7 @@ class TrainingState(TrainCallback):
         return [*sides[0], *sides[1]] if fitting[0] >= fitting[1] else [*sides[1], *sides[0]]
 
     def _continue(self, model: Model, train_dataset: Any, state: State) -> int:
-        """Gives a Model and its dataset what a run continues from."""
+        """Load the state from which a run continues into a Model and its dataset."""
         content, batches = state.content, train_dataset.get_dataset_size()
         if batches != content["batches"]:
             raise ValueError(
@@ -309,9 +312,9 @@ class TrainingState(TrainCallback):
             )
         if is_queued(train_dataset):
             raise ValueError(
-                f"{_OWNER}: sink mode has made a queue of train_dataset already, in Model.build or an earlier "
+                f"{_OWNER}: sink mode has already made a queue of train_dataset, in Model.build or an earlier "
                 f"Model.train, and it cannot be moved to where the run continues; call resume before Model.build, or "
-                f"make the dataset again"
+                f"create the dataset again"
             )
         epoch, steps = content["epoch"], content["step_in_epoch"]
         steps_done = epoch * content["steps_per_epoch"] + steps
@@ -328,8 +331,8 @@ class TrainingState(TrainCallback):
         if rates is not None and is_longer and not np.allclose(now := rates.so_far(), content["rates"], rtol=1e-6):
             raise ValueError(
                 f"{_OWNER}: the optimizer's schedule gives {now} where the interrupted run of "
-                f"{content['epochs']} epochs had {content['rates']}, so that {self._epochs_asked} epochs asked for "
-                f"at once would have gone otherwise; make the optimizer with the schedule of the interrupted run"
+                f"{content['epochs']} epochs had {content['rates']}, so that a run of {self._epochs_asked} epochs from "
+                f"the start would have been different; create the optimizer with the schedule of the interrupted run"
             )
         set_recording_cells(model.train_network, content["recording_cells"])
         if distributed.is_first():
@@ -341,29 +344,29 @@ class TrainingState(TrainCallback):
         return int(epoch)
 
     def _begin_dataset_at(self, dataset: Any, steps: int) -> None:
-        """Has MindSpore begin a dataset after `steps` steps; with all its draws, where it depends on them."""
+        """Make MindSpore begin a dataset after `steps` steps; replay the earlier ones if it depends on their draws."""
         self._fast_recovery = ds.config.get_fast_recovery()
         dataset.set_init_step(steps)
         order = Order(dataset)
         if self.replay and (order.drawn or order.python):
-            # MindSpore 2.8 to 2.10 read this when the iterator is made, and turn it off themselves for `shuffle`.
+            # MindSpore 2.8 to 2.10 read this when the iterator is created, and turn it off themselves for `shuffle`.
             ds.config.set_fast_recovery(False)
             self.log(
                 f"draws the batches of the {steps} steps before again and drops them, so that the next are the same, "
-                f"for {', '.join(order.drawn + order.python)}; replay=False skips them instead"
+                f"because of {', '.join(order.drawn + order.python)}; replay=False skips them instead"
             )
 
     def _reset_dataset(self) -> None:
-        """Lets a dataset that `resume` was given begin at its beginning again."""
+        """Make a dataset that was passed to `resume` begin at its start again."""
         if self._dataset is not None and CAN_BEGIN_WITHIN:
             self._dataset.set_init_step(0)
             ds.config.set_fast_recovery(self._fast_recovery)
         self._dataset = None
 
-    # What the run goes through
+    # Phases of the run
 
     def check(self, run: Run) -> None:
-        """Raises where it is not alone, callbacks or steps cannot be told apart, or an earlier run would be lost."""
+        """Raise if there are two of these, callbacks or steps cannot be told apart, or an earlier run would be lost."""
         super().check(run)
         only_one(_OWNER, [one for one in run.callbacks if isinstance(one, TrainingState)], "keep the run's state")
         if self._taken_up is None:
@@ -382,7 +385,7 @@ class TrainingState(TrainCallback):
             )
 
     def check_plan(self, run: Run) -> None:
-        """Raises where the run is not the one that `resume` was called for, or would have gone otherwise so far."""
+        """Raise if the run is not the one `resume` was called for, or would have been different so far."""
         super().check_plan(run)
         state, initial_epoch = self._taken_up, run.progress.initial_epoch
         if state is not None and initial_epoch != state.content["epoch"]:
@@ -409,28 +412,29 @@ class TrainingState(TrainCallback):
             for name, schedule, taken in self._rates_taken:
                 if schedule.digest_of_rates(run, state.content["epoch"], state.content["step_in_epoch"]) != taken:
                     raise ValueError(
-                        f"{_OWNER}: {name} would have set other rates in the first {initial_epoch} epochs, had "
-                        f"{run.epochs} been asked for at once instead of {state.content['epochs']}; make it so that "
-                        f"its rates begin as those of the interrupted run did, or keep to {state.content['epochs']}"
+                        f"{_OWNER}: {name} would have set other rates in the first {initial_epoch} epochs if "
+                        f"{run.epochs} had been requested from the start instead of {state.content['epochs']}; "
+                        f"configure it so that its rates begin like those of the interrupted run, or keep to "
+                        f"{state.content['epochs']} epochs"
                     )
 
     def needs(self, run: Run) -> Needs:
-        """The weights, the state of each optimizer, and the run, which it would take for another one's."""
+        """Require the weights, the state of each optimizer, and the whole run."""
         return _NEEDS
 
     def disk_space(self, run: Run) -> dict[str, int]:
-        """Those that are kept, and the one that is written before an older goes."""
+        """Return the size of those that are kept, and of the one that is written before an older is deleted."""
         folder = self.directory if os.path.isdir(self.directory) else os.path.dirname(self.directory)
         return {folder: (self.keep + 1) * size_of(named_parameters(run.parts.train_network))}
 
     def before_train(self, run: Run) -> None:
-        """Looks before each step whether a state is due."""
+        """Have each step check beforehand whether a state is due."""
         self._is_begun = self._is_requested = self.finished_ = False
         run.step_hooks.on_step_begin(self, self._begin_step)
         self._say_what_differs(run)
 
     def before_epoch(self, run: Run) -> None:
-        """Counts steps from the beginning of the epoch; before the first, begins what is drawn."""
+        """Count steps from the beginning of the epoch; before the first, save or restore random states."""
         self._steps_since = 0
         if not self._is_begun:
             self._is_begun = True
@@ -439,7 +443,7 @@ class TrainingState(TrainCallback):
             self._taken_up, self._rates_taken = None, []
 
     def _begin_draws_of_dataset(self, state: Optional[State]) -> None:
-        """Notes what Python and NumPy draw from when MindSpore begins to draw batches, or restores it.
+        """Save the random states of Python and NumPy from which MindSpore begins to draw batches, or restore them.
 
         A dataset that draws its batches again has to draw the same numbers as in the first run.
         """
@@ -457,7 +461,7 @@ class TrainingState(TrainCallback):
         self._save_if_due(run)
 
     def _begin_draws_of_run(self) -> None:
-        """Restore, at the first step of a run, what its own code draws from, unless the dataset draws from it."""
+        """Restore the random states for the run's own code at its first step, unless the dataset draws from them."""
         if self._seeds_of_run is not None:
             now = drawn_from()
             draw_from({kind: saved for kind, saved in self._seeds_of_run.items() if now[kind] == self._began[kind]})
@@ -473,18 +477,18 @@ class TrainingState(TrainCallback):
         return self._order
 
     def _say_what_differs(self, run: Run) -> None:
-        """Says in one line what a resume does not give back to the last bit."""
+        """Print in one line what a resume does not reproduce to the last bit."""
         reasons = differing(run, self._order_of(run), replays=self._replays)
         lines = [f"{', '.join(names)} ({why})" for why, names in reasons if names]
         if lines:
             self.log(f"not the same to the last bit after a resume: {'; '.join(lines)}")
 
     def request_state(self) -> None:
-        """Save before the next step, or at the end of the epoch where MindSpore cannot begin within one."""
+        """Save before the next step, or at the end of the epoch if MindSpore cannot begin within one."""
         self._is_requested = True
 
     def _save_if_due(self, run: Run) -> None:
-        """Save at the interval, or when requested, now that the step before is over for every callback."""
+        """Save at the interval, or when requested, now that every callback is done with the previous step."""
         if self._steps_since == self.every_n_steps or (self._is_requested and CAN_BEGIN_WITHIN):
             self._keep(run, run.epoch - 1, run.step_in_epoch - 1, finished_by="")
             self._steps_since = 0
@@ -493,7 +497,7 @@ class TrainingState(TrainCallback):
             self._finish_write()  # several processes fail together, when the next is due
 
     def teardown(self) -> None:
-        """Waits until all is written, and lets the dataset begin at its beginning again."""
+        """Wait until everything is written, and make the dataset begin at its start again."""
         try:
             self._finish_write()
         finally:
@@ -502,17 +506,17 @@ class TrainingState(TrainCallback):
             self._reset_dataset()
             self._epochs_asked = None
 
-    # What the run asks for
+    # What the lifecycle calls
 
     def load_run_state(self, run: Run) -> None:
-        """Gives the run and its callbacks the state that `resume` has found, before any of them begins."""
+        """Load the state that `resume` has found into the run and its callbacks, before any of them begins."""
         try:
             os.makedirs(self.directory, exist_ok=True)
         except OSError as error:
             raise type(error)(f"{_OWNER}: cannot make the folder {self.directory!r}: {error}; pass another") from error
         atomic_files.check_folder(_OWNER, os.path.join(self.directory, "state"))
         atomic_files.remove_orphans(self.directory)
-        # As they are before the run: a callback may keep what it learns under the name of an argument.
+        # Taken before the run: a callback may keep what it learns under the name of an argument.
         self._identities = {id(each): Identity.of(each, self.directory) for _, each in _stateful(run.callbacks)}
         state = self._taken_up
         if state is None:
@@ -529,10 +533,10 @@ class TrainingState(TrainCallback):
                 self.log(f"{name} has no {method}; what it has learnt is not resumed")
 
     def _load_callback_states(self, state: State, callbacks: list[tuple[str, Any]], *, is_over: bool) -> list[Identity]:
-        """Gives callbacks their states; of a run that is over, to those that are there, without a word.
+        """Load the states of callbacks; for a run that is over, only into those that exist, without printing.
 
         Returns:
-            Those that have learnt something, and are not there.
+            The callbacks that have learnt something but do not exist.
         """
         saved = state.content["callbacks"]
         known = with_later_arguments(state.identities, (callback for _, callback in callbacks))
@@ -542,7 +546,7 @@ class TrainingState(TrainCallback):
             try:
                 check_left([known[index] for index in gone], [present[place] for place in new])
             except ValueError as error:
-                raise ValueError(f"{_OWNER}: cannot hand out the state {state.path!r}: {error}") from None
+                raise ValueError(f"{_OWNER}: cannot assign the state {state.path!r}: {error}") from None
         self._rates_taken = []
         for place, index in pairs.items():
             (name, callback), entry = callbacks[place], saved[index]
@@ -563,23 +567,23 @@ class TrainingState(TrainCallback):
                 self.log(f"{name} continues with {changes}")
         if not is_over:
             for place in new:
-                self.log(f"{callbacks[place][0]} was not there when the state was saved; it begins at its beginning")
+                self.log(f"{callbacks[place][0]} was not there when the state was saved; it starts from scratch")
             for index in gone:
                 self.log(
-                    f"{saved[index]['name']} was there when the state was saved, and is not in the list of callbacks "
+                    f"{saved[index]['name']} was there when the state was saved, but is not in the list of callbacks "
                     f"now"
                 )
         return [known[index] for index in gone if saved[index]["state"]]
 
     def place(self, run: Run) -> None:
-        """Tells the run after which steps it continues."""
+        """Set the step after which the run continues."""
         if self._taken_up is not None:
             content = self._taken_up.content
             run.progress.resume(content["step_in_epoch"], content["epoch_so_far"])
             run.losses.load_state_dict(content["epoch_so_far"].get("losses", {}))
 
     def save_run_state(self, run: Run, epochs: int, steps: int, finished_by: Optional[str]) -> None:
-        """Save at the end of an epoch that is due, and where the run ends."""
+        """Save at the end of an epoch if due, and when the run ends."""
         is_over = finished_by is not None
         if steps and not CAN_BEGIN_WITHIN:
             self.log(
@@ -593,14 +597,14 @@ class TrainingState(TrainCallback):
             self.finished_ = bool(finished_by)
 
     def _begin_new(self) -> None:
-        """Makes room for a new run."""
+        """Start the states of a new run."""
         if self.overwrite:
             self._states.clear()
         self._check_new()
         self._run_id, self._states.good, self._learnt = uuid.uuid4().hex, [], []
 
     def _check_new(self) -> None:
-        """Raises where an earlier run has left states."""
+        """Raise if an earlier run has left states."""
         if not self.overwrite and self._states.paths:
             raise ValueError(
                 f"{_OWNER}: {self.directory!r} holds the state of a run; to continue it, call initial_epoch = "
@@ -613,7 +617,7 @@ class TrainingState(TrainCallback):
     def _keep(self, run: Run, epoch: int, steps: int, finished_by: str) -> None:
         self._is_requested = False
         run.before_checkpoint()
-        # What no gradient changes, such as BatchNorm's statistics, each process has its own of.
+        # Each process has its own copy of what no gradient changes, such as BatchNorm's statistics.
         own = (
             {name: one for name, one in run.weights.items() if not one.requires_grad} if distributed.count() > 1 else {}
         )
@@ -636,7 +640,7 @@ class TrainingState(TrainCallback):
             "steps_per_epoch": run.steps_per_epoch,
             "epoch_so_far": {**run.progress.state_dict(), "losses": run.losses.state_dict()} if steps else {},
             "rates": None if rates is None else rates.so_far(),
-            # In sink mode there is a cell of MindSpore's around the training cell, and other names.
+            # In sink mode, MindSpore wraps the training cell in another, which changes the names.
             "recording_cells": None if run.progress.is_sinking else recording_cells(run.parts.train_network),
             "seeds": seeds(),
             "began": self._began,
@@ -678,14 +682,14 @@ class TrainingState(TrainCallback):
             ) from error
 
     def _finish_write(self) -> None:
-        """Waits for the state that is being written; raises where that failed."""
+        """Wait for the state that is being written; raise if that failed."""
         if self._writing is not None:
-            wait([self._writing])  # where that is interrupted, it is still to be waited for
+            wait([self._writing])  # if this is interrupted, it has to be waited for again
             writing, self._writing = self._writing, None
             writing.result()
 
     def _newest(self) -> Optional[State]:
-        """The newest state that is whole, the same for all processes."""
+        """Return the newest state that is whole, the same for all processes."""
         state = distributed.do_together(_OWNER, self._newest_here)
         known = "" if state is None else f"{os.path.basename(state.path)} of run {state.content['run']}"
         found = distributed.gathered_texts(known)
@@ -705,7 +709,7 @@ class TrainingState(TrainCallback):
 
 
 def _stateful(callbacks: Iterable[Any]) -> list[tuple[str, Any]]:
-    """The callbacks that have a state, the user's own included, by name: `EarlyStopping`, `EarlyStopping 2`."""
+    """Return the callbacks that have a state, including the user's own, by name: `EarlyStopping`, `EarlyStopping 2`."""
     return [
         (name, callback)
         for name, callback in numbered(callbacks)
@@ -714,7 +718,7 @@ def _stateful(callbacks: Iterable[Any]) -> list[tuple[str, Any]]:
 
 
 def _listed(callbacks: Union[Callback, Iterable[Callback]]) -> list[Any]:
-    """The callbacks that are given; raises where they are something else."""
+    """Return the given callbacks; raise if they are something else."""
     given = [callbacks] if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable) else list(callbacks)
     for each in given:
         if not isinstance(each, Callback):

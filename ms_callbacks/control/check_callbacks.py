@@ -1,4 +1,4 @@
-"""Finds what is wrong with a list of callbacks before the hours of training that it is for."""
+"""Find what is wrong with a list of callbacks before hours of training start."""
 
 from __future__ import annotations
 
@@ -35,35 +35,36 @@ def check_callbacks(
     dataset_sink_mode: bool = False,
     sink_size: int = -1,
 ) -> None:
-    """Raise one error that tells everything that can be known to go wrong in a run; change nothing.
+    """Raise one error that lists every problem that can be detected before a run; change nothing.
 
-    These are the checks that a run makes before its first step, where the first that fails is raised: monitors and
-    modes, schedules and lists of learning rates against the length of the run, folders that cannot be written, disk
-    space for the checkpoints that will be kept, the same callback twice or two for one task, MindSpore's own callbacks
-    that go wrong beside these (two that set the rate or handle signals), what the training cell or sink mode makes
-    impossible, and jobs that a callback cannot read. One batch of the training data goes through network and loss, and
-    one of the validation data through the evaluation network and copies of the metrics: shapes that do not fit, labels
-    that are out of range, one-hot or not batched. Parameters, flags and random state are afterwards as they were; a
-    forward hook of your own, and the Python code of a dataset, see the batches.
+    These are the checks that a run makes before its first step, which raises the first that fails: monitors and modes,
+    schedules and lists of learning rates against the length of the run, folders that cannot be written, disk space for
+    the checkpoints that will be kept, the same callback twice or two for one task, MindSpore's own callbacks that
+    conflict with these (two that set the rate or handle signals), what the training cell or sink mode makes impossible,
+    and jobs that a callback cannot read. One batch of the training data goes through the network and the loss, and one
+    of the validation data through the evaluation network and copies of the metrics. This finds shapes that do not fit
+    and labels that are out of range, one-hot or not batched. Parameters, flags and random state are unchanged
+    afterwards; your own forward hooks, and the Python code of a dataset, do see the batches.
 
-    It cannot know: whether later batches are like the first; what a metric makes of a whole dataset; whether training
+    It cannot know whether later batches are like the first; what a metric returns for a whole dataset; whether training
     converges, or memory suffices for the gradients; whether MindSpore can export the network (`ExportBest` tries that
-    before the first step); what callbacks that are not of this package need; and with `Model.train` alone, that a
-    validation dataset exists which was not passed to `Validate`.
+    before the first step); what callbacks from outside this package need; and, with `Model.train` alone, that there is
+    a validation dataset that was not passed to `Validate`.
 
     Args:
-        model: the Model whose `train` or `fit` is to be called.
+        model: the Model whose `train` or `fit` will be called.
         train_dataset: the dataset to train on.
-        callbacks: the list that is to be passed.
+        callbacks: the list that will be passed.
         epochs: the last epoch, as in `Model.train`.
-        valid_dataset: where `Model.fit` is to be called, its validation dataset. Default: None.
+        valid_dataset: the validation dataset, if `Model.fit` will be called. Default: None.
         initial_epoch: as in `Model.train`. Default: 0.
         dataset_sink_mode: as in `Model.train`. Default: False.
-        sink_size: as in `Model.train`: the steps of a sink, which is an epoch; -1 for the whole dataset. Default: -1.
+        sink_size: as in `Model.train`: the number of steps of a sink, which is an epoch; -1 for the whole dataset.
+            Default: -1.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
-        ValueError: something would go wrong; the text tells all that was found, one problem a line.
+        ValueError: something would go wrong; the message lists all that was found, one problem per line.
 
     Example:
         >>> check_callbacks(model, train_dataset, [EarlyStopping("acc"), LRStepDecay(5)], epochs=10)
@@ -88,7 +89,7 @@ def check_callbacks(
             raise TypeError(f"{_OWNER}: callbacks must be objects, but {name} is a class; write {name}(...)")
         if not isinstance(each, Callback):
             raise TypeError(f"{_OWNER}: callbacks must be MindSpore callbacks, but got {type(each).__name__}")
-    with naming_numpy():  # the size of a generator is known when it has run
+    with naming_numpy():  # the size of a generator is known only after it has run
         batch_num = train_dataset.get_dataset_size()
     made = made_with(model)
     arguments = RunArguments(
@@ -100,7 +101,7 @@ def check_callbacks(
         parallel_mode=parallel_mode_of(model),
         train_dataset=train_dataset,
         batch_num=sink_size if dataset_sink_mode and sink_size > 0 else batch_num,
-        dataset_sink_mode=dataset_sink_mode and ms.get_context("device_target") != "CPU",  # where it never sinks
+        dataset_sink_mode=dataset_sink_mode and ms.get_context("device_target") != "CPU",  # a CPU never sinks
         epoch_num=epochs - initial_epoch,
         cur_epoch_num=initial_epoch + 1,
         cur_step_num=0,
@@ -136,7 +137,7 @@ def check_callbacks(
         for callback in ours:
             known = len(problems)
             ask(callback.check)
-            if len(problems) == known:  # what these take for granted holds
+            if len(problems) == known:  # so what the next checks rely on holds
                 fit.append(callback)
                 ask(callback.check_plan)
         for check in CHECKS:

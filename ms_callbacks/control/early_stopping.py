@@ -1,4 +1,4 @@
-"""Stops a run that no longer gets better, and can give the best weights back."""
+"""Stop a run that no longer improves, and optionally restore the best weights."""
 
 from __future__ import annotations
 
@@ -21,54 +21,55 @@ __all__ = ["EarlyStopping"]
 
 
 class EarlyStopping(MonitorCallback):
-    """Stops training when a monitored value has not become better for `patience` observations.
+    """Stop training when a monitored value has not improved for `patience` observations.
 
-    The decisions are those of Keras 3 for every argument shared with its `EarlyStopping`, and those of Lightning for
-    `stopping_threshold`, `divergence_threshold` and `check_finite`, with one exception to each: a value that is not
-    finite is never the best, not even the first, nor are weights to come back to that hold NaN; and a value that
-    reaches `stopping_threshold` counts as the best where it is. A tie is not better. An epoch without evaluation is not
-    an observation.
+    Decisions match Keras 3 for every argument shared with its `EarlyStopping`, and Lightning for `stopping_threshold`,
+    `divergence_threshold` and `check_finite`, with one exception each: a value that is not finite is never the best,
+    not even the first, and weights that hold NaN are never restored; and a value that reaches `stopping_threshold` can
+    be the best. A tie is not better. An epoch without an evaluation is not an observation.
 
-    With `restore_best_weights`, where processes hold a part of the weights each, as in `semi_auto_parallel` mode or a
-    pipeline, the run is refused before the first step: `docs/large_runs.md` of the project tells which setting, and
-    what to use instead.
+    With `restore_best_weights`, a run in which each process holds only a part of the weights, as in
+    `semi_auto_parallel` mode or a pipeline, is refused before the first step: `docs/large_runs.md` of the project says
+    which settings these are, and what to use instead.
 
     Args:
         monitor: the value to watch: `"loss"` (the mean training loss of the epoch, in sink mode that of its last step),
             `"eval_loss"`, or a metric of the Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under
-            `Model.fit` alone `eval_loss` is MindSpore's, which is that of the last batch only; `Validate` beside it, or
-            a metric `loss`, puts it right. Default: "eval_loss".
-        patience: how many observations without a better value to wait for before stopping; 0 stops at the first.
+            `Model.fit` alone, `eval_loss` is MindSpore's, which covers the last batch only; add `Validate`, or a metric
+            `loss`, to correct it. Default: "eval_loss".
+        patience: how many observations without a better value to accept before stopping; 0 stops at the first.
             The first epoch never stops a run. Default: 3.
         mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
         min_delta: by how much a value must be better to count, at least 0. Default: 0.0.
-        baseline: patience is reset only by values better than this too. Default: None.
-        start_from_epoch: how many epochs to leave out at the start. Default: 0.
-        restore_best_weights: writes the best epoch's weights back when the run is over, however it ends: stopped,
-            finished, or broken off by an exception. What is learnt comes back: the parameters of the network, of its
-            loss, and of what a training cell keeps beside it, such as averaged weights. The optimizer keeps its state,
-            and training can go on. Default: False.
+        baseline: patience is reset only by values that are also better than this. Default: None.
+        start_from_epoch: how many epochs to skip at the start. Default: 0.
+        restore_best_weights: restores the best epoch's weights when the run is over, however it ends: stopped,
+            finished, or aborted by an exception. Everything that is learnt is restored: the parameters of the network,
+            of its loss, and of what a training cell holds besides them, such as averaged weights. The optimizer keeps
+            its state, and training can continue. Default: False.
         stopping_threshold: stops at once when the value is better than this. Default: None.
         divergence_threshold: stops at once when the value is worse than this. Default: None.
-        check_finite: stops at once when the value is NaN or infinite; otherwise such a value is one that is not
-            better. Default: True.
+        check_finite: stops at once when the value is NaN or infinite; otherwise such a value counts as not better.
+            Default: True.
         reset_on_train_begin: whether each `Model.train` is a new run. `False` is for a loop that calls
-            `model.train(1, ...)` again and again: patience, the best and the count of epochs then go over all of its
-            calls, and the best weights come back in the call in which it stops (`stopped_epoch_` tells, so that the
-            loop can end too), or when `restore()` is called after the loop. Default: True.
-        verbose: 1 prints why the run stopped and what was restored; 2 also a line an epoch with its losses, validation
-            and learning rate, the best so far and the misses out of `patience`; 0 nothing. Default: 1.
+            `model.train(1, ...)` repeatedly: patience, the best value and the count of epochs then span all of its
+            calls, and the best weights are restored in the call in which it stops (`stopped_epoch_` shows this, so that
+            the loop can end too), or when `restore()` is called after the loop. Default: True.
+        verbose: 1 prints why the run stopped and what was restored; 2 also prints a line per epoch with its losses,
+            validation values and learning rate, the best so far and the misses out of `patience`; 0 prints nothing.
+            Default: 1.
 
     Attributes:
-        stopped_epoch_ (int): the epoch that it stopped in; 0 if it did not.
+        stopped_epoch_ (int): the epoch in which it stopped; 0 if it did not.
         best_ (float | None): the best value.
         best_epoch_ (int): the epoch of the best value; 0 before the first.
         wait_ (int): how many observations have passed since `best_` (or, with a baseline, since it was last beaten).
         stop_reason_ (str): why it stopped; empty if it did not.
 
     Raises:
-        TypeError, ValueError: an argument is not as described; at the start of the run, where it can be seen, or at
-            the first evaluation: the run will not have such a value, or `mode="auto"` cannot tell which way is better.
+        TypeError, ValueError: an argument is not as described; at the start of the run if that can be known then, or
+            else at the first evaluation: the run will not have such a value, or `mode="auto"` cannot determine which
+            direction is better.
 
     Example:
         >>> stopping = EarlyStopping("acc", patience=3, restore_best_weights=True, verbose=0)
@@ -117,7 +118,7 @@ class EarlyStopping(MonitorCallback):
         self.reset_state()
 
     def before_train(self, run: Run) -> None:
-        """Resolves the mode, and makes room for the best weights."""
+        """Resolve the mode, and allocate memory for the best weights."""
         super().before_train(run)
         if self.restore_best_weights:
             kept = {} if self._snapshot is None else self._snapshot.arrays
@@ -125,26 +126,26 @@ class EarlyStopping(MonitorCallback):
         self._best_weights = {}
 
     def check(self, run: Run) -> None:
-        """Raises where the value is not there, or the weights could not be written back."""
+        """Raise if the run will not have the value, or the weights could not be restored."""
         super().check(run)
         if self.restore_best_weights:
             check_parameters("EarlyStopping", run.weights)
 
     def needs(self, run: Run) -> Needs:
-        """The loss, where it decides by it, and the weights that it restores."""
+        """Require the loss if it is monitored, and the weights if they are restored."""
         return super().needs(run) | (Needs.WEIGHTS if self.restore_best_weights else Needs.NOTHING)
 
     @property
     def needs_losses(self) -> bool:
-        """Where the training loss is watched or printed."""
+        """Whether the training loss is monitored or printed."""
         return super().needs_losses or self.verbose == 2
 
     def monitors(self, name: str) -> bool:
-        """Whether it watches the value; with `verbose=2`, it prints every value."""
+        """Return whether the value is monitored or printed; with `verbose=2`, every value is."""
         return self.verbose == 2 or super().monitors(name)
 
     def observe(self, run: Run, value: float, observation: Union[Evaluation, EpochSummary]) -> None:
-        """Observe a value, and decide."""
+        """Decide whether to stop, from one more value."""
         epoch = self.epoch_of(run)
         if epoch <= self.start_from_epoch:
             return
@@ -153,7 +154,7 @@ class EarlyStopping(MonitorCallback):
         is_best = self._is_best(value, epoch, observation.step_between)
         if is_best and self._snapshot is not None:
             run.before_checkpoint()
-            self._snapshot = Snapshot(run.weights)  # the memory of the copy before is for the next
+            self._snapshot = Snapshot(run.weights)  # reuse the memory of the previous copy
             self._snapshot = run.copies.take(run.weights)
         self.stop_reason_ = flaw if flaw is not None and self.check_finite else self._reason(value, epoch, is_best)
         if self.stop_reason_:
@@ -167,22 +168,22 @@ class EarlyStopping(MonitorCallback):
             log_line(self._line(run, summary))
 
     def restore_weights(self, run: Run) -> None:
-        """Say why it stopped, and give the network its best weights; in a loop of runs, only if it stopped."""
+        """Print why it stopped, and restore the best weights; in a loop of runs, only if it stopped."""
         if self.stop_reason_ and self.verbose and run.progress.is_over:
             self.log(f"stopped after {place(self.stopped_epoch_, self.stopped_step_)}: {self.stop_reason_}")
         if self.reset_on_train_begin or self.stop_reason_ or not run.progress.is_over:
             self._restore(together=run.progress.is_over)
 
     def final_weights(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return the best weights, where they are written back at the end."""
+        """Return the best weights, if they are restored at the end."""
         return self.state_arrays() if self.reset_on_train_begin or self.stop_reason_ else {}
 
     def restore(self) -> None:
-        """Give the network its best weights back, after a loop of runs with `reset_on_train_begin=False`."""
+        """Restore the network's best weights, after a loop of runs with `reset_on_train_begin=False`."""
         self._restore(together=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best so far, the wait, and why it stopped."""
+        """Return the best so far, the wait, and why it stopped."""
         return {
             **super().state_dict(),
             "observations": self._observations,
@@ -192,23 +193,23 @@ class EarlyStopping(MonitorCallback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state that `state_dict` returned."""
+        """Restore a state that `state_dict` returned."""
         super().load_state_dict(state)
-        # States before version 0.2 have neither; their runs were observed at the ends of epochs alone.
+        # States before version 0.2 have neither; their runs were observed only at the ends of epochs.
         self._observations, self.stopped_step_ = state.get("observations", 0), state.get("stopped_step", 0)
         self.stopped_epoch_ = state["stopped_epoch"]
         self.stop_reason_ = state["stop_reason"]
 
     def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        """The best weights, where they are kept."""
+        """Return the best weights, if they are kept."""
         return {} if self._snapshot is None else self._snapshot.arrays
 
     def load_state_arrays(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
-        """Takes the best weights."""
+        """Restore the best weights."""
         self._best_weights = dict(arrays)
 
     def reset_state(self) -> None:
-        """Forgets what earlier runs have taught it."""
+        """Forget what was learnt in earlier runs."""
         super().reset_state()
         self._snapshot = None
         self._best_weights = {}
@@ -220,17 +221,17 @@ class EarlyStopping(MonitorCallback):
         waited = self.best.wait
         self._observations += 1
         is_best = self.best.observe(value, epoch, step)
-        # Better than before but not than the baseline: the best, and yet patience keeps running.
+        # Better than before but not than the baseline: the best so far, but it does not reset patience.
         if is_best and self.baseline is not None and not self.best.monitor.is_better(value, self.baseline):
             self.best.wait = waited + 1
         return is_best
 
     def _flaw(self, run: Run, value: float) -> Optional[str]:
-        """What makes the epoch's weights none to come back to, where its value would make them the best."""
+        """Return why the epoch's weights must not be restored although its value is the best, or `None`."""
         if self._snapshot is None or not self.best.monitor.is_better(value, self.best_):
             return None
         flaw = flaw_in(run.weights)
-        if any(distributed.total([flaw is not None])):  # for all ranks, whichever found it
+        if any(distributed.total([flaw is not None])):  # in any rank, for all of them
             return flaw or "the weights of another rank are not finite"
         return None
 
@@ -251,7 +252,7 @@ class EarlyStopping(MonitorCallback):
             return f"{name} reached {value:.6g}, better than the stopping threshold {self.stopping_threshold:g}"
         if self.divergence_threshold is not None and monitor.is_beyond(self.divergence_threshold, value):
             return f"{name} is {value:.6g}, worse than the divergence threshold {self.divergence_threshold:g}"
-        is_first = epoch == 1 and self._observations == 1  # which never stops a run
+        is_first = epoch == 1 and self._observations == 1  # the first never stops a run
         if not is_best and self.wait_ >= self.patience and not is_first:
             if self.best_ is None:
                 return f"{name} has not been finite in {counted(self.wait_, 'observation')}"
@@ -264,4 +265,4 @@ class EarlyStopping(MonitorCallback):
             return
         snapshot.restore(together=together)
         if self.verbose:
-            self.log(f"the network has its weights of {self.best.place} again ({self.monitor}: {self.best_:.6g})")
+            self.log(f"restored the weights of {self.best.place} ({self.monitor}: {self.best_:.6g})")

@@ -1,4 +1,4 @@
-"""Keeps layers as they are while the rest of a network learns."""
+"""Keep layers unchanged while the rest of a network learns."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ __all__ = ["freeze"]
 
 
 def freeze(network: nn.Cell, *layers: str) -> list[str]:
-    """Takes the parameters of the named layers out of training, for fine-tuning.
+    """Exclude the parameters of the named layers from training, for fine-tuning.
 
-    Call it before the optimizer is made, with `network.trainable_params()`: an optimizer that holds the parameters
-    already would change them all the same, in GRAPH mode by training them, and in PYNATIVE mode through its moments and
-    its weight decay. A run with such an optimizer and any callback of this package is refused before its first step,
-    and `check_callbacks` says so; without a callback nobody can. The statistics of a BatchNorm still move: they are not
-    trained but counted.
+    Call it before the optimizer is created, and create that with `network.trainable_params()`: an optimizer that
+    already holds the parameters would change them anyway, in GRAPH mode by training them, and in PYNATIVE mode through
+    its moments and its weight decay. A run with such an optimizer and any callback of this package is refused before
+    its first step, and `check_callbacks` reports it; without a callback it goes unnoticed. The statistics of a
+    BatchNorm still change: they are not trained but computed from the batches.
 
     Args:
         network: the network.
-        layers: names as `network.cells_and_names()` gives them, such as `"conv1"` or `"backbone.conv1"`; a cell stands
-            for all that it holds.
+        layers: names as in `network.cells_and_names()`, such as `"conv1"` or `"backbone.conv1"`; a cell stands for
+            everything inside it.
 
     Returns:
-        The names of the parameters that are frozen by this call.
+        The names of the parameters that this call has frozen.
 
     Raises:
         TypeError: `network` is not an `nn.Cell`, or a name is not a string.
-        ValueError: there is no such layer, or it has nothing to freeze; then nothing is frozen.
+        ValueError: there is no such layer, or it has nothing to freeze; nothing is frozen then.
 
     Example:
         >>> freeze(network, "1")

@@ -1,4 +1,4 @@
-"""Ends a run in good order when the process is told to stop."""
+"""End a run cleanly when the process is told to stop."""
 
 from __future__ import annotations
 
@@ -22,59 +22,61 @@ from ..core.run import Run
 __all__ = ["GracefulStop"]
 
 _OWNER = "GracefulStop"
-# Of several processes, which all have to stop after the same step.
+# For several processes, which all have to stop after the same step.
 _SECONDS_BETWEEN_TALKS = 1.0
 _MOST_STEPS_BETWEEN_TALKS = 20
 
 
 class GracefulStop(TrainCallback):
-    """Stops a run in good order when the process is told to end, so that nothing is lost.
+    """Stop a run cleanly when the process is told to end, so that nothing is lost.
 
-    On SIGTERM (as a cluster sends it) or SIGINT (Ctrl-C) the step under way ends; `TrainingState`, where it is in the
-    list, saves the state, in the middle of an epoch too; every callback's `on_train_end` runs and the earlier handlers
-    come back. No evaluation is made for an epoch that was not learnt to its end, and no other callback of this package
-    counts it. Under `Model.fit` MindSpore itself still makes the evaluation that is due. On SIGUSR1 `TrainingState`
+    On SIGTERM (as a cluster sends it) or SIGINT (Ctrl-C) the current step is completed; `TrainingState`, if it is in
+    the list, saves the state, even in the middle of an epoch; every callback's `on_train_end` runs, and the previous
+    signal handlers are restored. An epoch that was cut short is not evaluated, and no other callback of this package
+    counts it. Under `Model.fit`, MindSpore itself still makes the evaluation that is due. On SIGUSR1, `TrainingState`
     saves, and training continues.
 
-    A second SIGINT ends the process at once; what is on disk is whole all the same. Python cannot handle signals while
+    A second SIGINT ends the process at once; the files on disk are still whole. Python cannot handle signals while
     MindSpore compiles or runs a long step; at a terminal a second Ctrl-C ends the process even then, and elsewhere (a
     SIGINT sent by `kill`) both take effect when the step is over. A second SIGTERM changes nothing.
 
-    MindSpore 2.8 and newer set, in every graph that they run, a SIGINT handler of their own, which sends the process a
-    SIGTERM. On Linux `signal_` and the line that is printed name the signal that was sent all the same, on x86-64 and
-    aarch64. Without this callback, Ctrl-C ends a script at once on those versions, without `KeyboardInterrupt`.
+    In every graph that they run, MindSpore 2.8 and newer install a SIGINT handler of their own, which sends the process
+    a SIGTERM. On Linux on x86-64 and aarch64, `signal_` and the printed line still name the signal that was sent.
+    Without this callback, Ctrl-C ends a script at once on those versions, without `KeyboardInterrupt`.
 
-    In a notebook (and in IPython and at Python's prompt) the stop button sends SIGINT, which MindSpore would let end
-    the kernel. With any callback of this package in the list it raises `KeyboardInterrupt` in the cell instead, as in a
-    run without MindSpore, unless a handler of yours is set; with this one the cell ends in good order, and a second
-    press raises `KeyboardInterrupt`. That holds during `Model.train` and `Model.fit`, not for `Model.eval` or `predict`
-    outside of them, which set MindSpore's handler again.
+    In a notebook (and in IPython and at Python's prompt) the stop button sends SIGINT, with which MindSpore would end
+    the kernel. With any callback of this package in the list, it raises `KeyboardInterrupt` in the cell instead, as
+    without MindSpore, unless you have set a handler of your own; with this callback the cell ends cleanly, and a second
+    press raises `KeyboardInterrupt`. That holds during `Model.train` and `Model.fit`, but not for `Model.eval` or
+    `predict` outside of them, which install MindSpore's handler again.
 
-    Works under `nohup` (SIGHUP is left alone). Of several processes it is enough that one gets the signal: they agree
-    on it once a second, or after every step where steps take longer (after 20 at the latest), and at the end of every
-    epoch. All stop after the same step and have the same `signal_`. A signal that comes after the last epoch is seen by
-    the process that got it, and changes nothing.
+    Works under `nohup` (SIGHUP is left alone). With several processes, it is enough that one gets the signal: they
+    exchange signals once a second, or after every step if steps take longer (after 20 steps at the latest), and at the
+    end of every epoch. All stop after the same step and have the same `signal_`. A signal that arrives after the last
+    epoch is noticed only by the process that got it, and changes nothing.
 
-    `msrun` itself passes no signal on: Ctrl-C makes it kill its workers and exit with status 0, and after a SIGTERM
-    they run on without it. Send the signal to a worker, or start `msrun` by `examples/run_distributed.sh`, which a
-    scheduler or a person at a terminal can stop. A signal that comes before `Model.train`, while a process imports or
-    builds its network, does what it does without this callback: it ends the process, and where it is ignored, as in
-    that script, which sends it again every second, nothing. A graph that compiles, an evaluation or a save ends first.
+    `msrun` itself forwards no signal: Ctrl-C makes it kill its workers and exit with status 0, and after a SIGTERM the
+    workers continue without it. Send the signal to a worker, or start `msrun` with `examples/run_distributed.sh`, which
+    a scheduler or a person at a terminal can stop. A signal that arrives before `Model.train`, while a process imports
+    or builds its network, acts as it does without this callback: it ends the process; if it is ignored, as in that
+    script, which sends it again every second, it does nothing. A graph compilation, an evaluation or a save is
+    completed first.
 
     Args:
-        exit_with: what to do once the run is over and every callback is done: `None` returns from `Model.train`,
-            `0` ends the process with that status, and `"signal"` with 128 + the signal's number, as shells report it.
-            Where an exception ends the run, that is what comes out. As soon as one process has exited with another
-            status than 0, `msrun` kills the others: with `"signal"` each waits until the callbacks of all are done.
-            `msrun` itself then exits with 1, half a minute later where it had to kill one. Default: None.
+        exit_with: what to do once the run is over and every callback is done: `None` returns from `Model.train`, `0`
+            ends the process with that status, and `"signal"` with 128 + the signal's number, as shells report it. If an
+            exception ends the run, that is raised instead. As soon as one process has exited with a status other than
+            0, `msrun` kills the others: with `"signal"`, each waits until the callbacks of all are done. `msrun` itself
+            then exits with 1, half a minute later if it had to kill one. Default: None.
 
     Attributes:
-        signal_ (int): the number of the signal that stopped the run; 0 if none did. The highest where processes got
-            several.
+        signal_ (int): the number of the signal that stopped the run; 0 if none did. If processes got different ones,
+            the highest.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
-        RuntimeError: before the first step: the run is not in the main thread, where alone Python lets signals be set.
+        RuntimeError: before the first step: the run is not in the main thread, the only one in which Python can set
+            signal handlers.
 
     Example:
         >>> stop = GracefulStop()
@@ -90,10 +92,10 @@ class GracefulStop(TrainCallback):
         self._earlier: dict[signal.Signals, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_earlier": {}}  # those of a run under way are its own to put back
+        return {**super().__getstate__(), "_earlier": {}}  # a run in progress restores its own
 
     def before_train(self, run: Run) -> None:
-        """Sets the handlers."""
+        """Install the handlers."""
         self.signal_ = self._agreed_on = 0
         self._is_asked = False
         self._is_alone = distributed.count() == 1
@@ -106,7 +108,7 @@ class GracefulStop(TrainCallback):
             self._earlier[signal.Signals[name]] = signals.handle(signal.Signals[name], handlers[name])
 
     def check(self, run: Run) -> None:
-        """Raises where signals cannot be set, or another callback sets them too."""
+        """Raise if handlers cannot be installed, or another callback installs them too."""
         super().check(run)
         alike = [one for one in run.callbacks if isinstance(one, (GracefulStop, *SIGNAL_CALLBACKS))]
         only_one(_OWNER, alike, "handle signals")
@@ -117,7 +119,7 @@ class GracefulStop(TrainCallback):
             )
 
     def _look(self, run: Run) -> None:
-        """Stop, where a signal has come; several processes ask each other about once a second."""
+        """Stop if a signal has arrived; several processes ask each other about once a second."""
         if not self._is_alone:
             self._steps += 1
             if self._steps < self._steps_between_talks:
@@ -125,30 +127,30 @@ class GracefulStop(TrainCallback):
         self._act(run)
 
     def after_epoch(self, run: Run, summary: EpochSummary) -> None:
-        """Stops, where a signal has come during the evaluation."""
+        """Stop if a signal has arrived during the evaluation."""
         self._act(run)
 
     def after_train(self, run: Run) -> None:
-        """Says what stopped the run."""
+        """Print what stopped the run."""
         if self._has_stopped_it:
             self.log(f"stopped by {signal.Signals(self.signal_).name} in epoch {run.epoch}, step {run.step_in_epoch}")
 
     def teardown(self) -> None:
-        """Restore the earlier handlers; end the process where that was asked for and the run ended in good order."""
+        """Restore the previous handlers; end the process if that was asked for and the run ended cleanly."""
         exits_with = 0
         if self._earlier and self.exit_with is not None and self.run.progress.is_over:
             exits_with = self.signal_ if self._is_alone else self._agreed_on
         if exits_with and self.exit_with == "signal" and not self._is_alone:
-            distributed.total([0.0])  # returns when every process has come here
+            distributed.total([0.0])  # returns once every process has reached this line
         for each, handler in self._earlier.items():
-            # A handler that was not set from Python cannot be told, and so not set again.
+            # A handler that was not set from Python is not known to Python, and cannot be restored.
             signal.signal(each, signal.SIG_DFL if handler is None else handler)
         self._earlier = {}
         if exits_with:
             raise SystemExit(0 if self.exit_with == 0 else 128 + exits_with)
 
     def _act(self, run: Run) -> None:
-        """Does what a signal has asked for; where there are several processes, all or none."""
+        """Do what a signal has asked for; with several processes, in all or in none."""
         stopping, asked = self._agreed()
         if asked:
             self._is_asked = False
@@ -161,22 +163,22 @@ class GracefulStop(TrainCallback):
             self._has_stopped_it = run.request_stop(_OWNER, interrupt=True) or self._has_stopped_it
 
     def _agreed(self) -> tuple[int, bool]:
-        """The signal to stop for, and whether the state is to be saved; the same in all processes."""
+        """Return the signal to stop for, and whether to save the state; the same in all processes."""
         if self._is_alone:
             return self.signal_, self._is_asked
         now = time.monotonic()
         own = np.array([self.signal_, self._is_asked, now - self._talked_at], np.float32)
         stopping, asked, seconds = distributed.gathered(own).max(0).tolist()
-        if self._steps:  # since they last asked each other, which may just have been
+        if self._steps:  # since they last asked each other; 0 if that was just now
             steps = _SECONDS_BETWEEN_TALKS * self._steps / max(seconds, 1e-6)
-            # The first steps of an epoch may seem fast, such as those that the device has only been handed.
+            # The first steps of an epoch may seem fast, as the device has only queued them.
             most = min(2 * self._steps_between_talks, _MOST_STEPS_BETWEEN_TALKS)
             self._steps_between_talks = int(min(max(steps, 1), most))
         self._steps, self._talked_at = 0, now
         return int(stopping), bool(asked)
 
     def _stop(self, number: int, frame: Optional[FrameType]) -> None:
-        if os.getpid() != self._process:  # a worker of the dataset's, forked during the run
+        if os.getpid() != self._process:  # a worker of the dataset, forked during the run
             signals.die_of(number)
         sent = signals.as_sent(number)
         signals.let_next_ctrl_c_end_it()

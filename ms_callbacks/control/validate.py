@@ -1,6 +1,6 @@
-"""Gives `Model.train` what `Model.fit` has, validation, and between the steps of an epoch too, for every callback.
+"""Add validation to `Model.train`, as `Model.fit` has it, and also between the steps of an epoch.
 
-`Model.fit` takes `eval_loss` from the last batch of the evaluation alone (MindSpore 2.0 to 2.10); here it is the mean
+`Model.fit` takes `eval_loss` from the last batch of the evaluation only (MindSpore 2.0 to 2.10); here it is the mean
 over all samples.
 """
 
@@ -40,68 +40,71 @@ _OWNER = "Validate"
 
 
 class Validate(TrainCallback):
-    """Evaluate the Model at the end of an epoch, as `Model.fit` does, and between the steps of an epoch where asked to.
+    """Evaluate the Model at the end of an epoch, as `Model.fit` does, and optionally between the steps of an epoch.
 
-    An evaluation takes place once, before any callback hears of the end of the epoch; between two steps, after the
-    callbacks of this package have done what they do at the end of a step. Callbacks that watch a validation value
-    observe each: `EarlyStopping`, `BestCheckpoint`, `ExportBest` and `ReduceLROnPlateau` count both kinds alike.
+    At the end of an epoch, the evaluation takes place once, before any callback is notified of it; between two steps,
+    it takes place after this package's callbacks have run for the step. Callbacks that watch a validation value observe
+    each evaluation: `EarlyStopping`, `BestCheckpoint`, `ExportBest` and `ReduceLROnPlateau` count both kinds alike.
 
     The results are published as `Model.fit` publishes them (`cb_params["eval_results"]` and `["metrics"]`), so that
     MindSpore's own callbacks find them too, wherever they stand in the list; those of an evaluation between two steps
-    stay there until the epoch ends. The hooks `on_eval_begin`,
-    `on_eval_step_end` and so on are called for the same callbacks as in `Model.fit`, in its order and with the run's
-    own `cb_params`, and these callbacks are entered and left around the evaluation. Those with the names of MindSpore's
-    own are not among them, apart from `TimeMonitor`, nor are those with hooks of before MindSpore 2.0 such as
-    `step_end`, which `Model.fit` refuses. Training continues as if there had been no evaluation: weights, BatchNorm's
-    statistics and the `training` flag of each cell stay as they are.
+    stay there until the epoch ends. The hooks `on_eval_begin`, `on_eval_step_end` and so on are called for the same
+    callbacks as in `Model.fit`, in the same order and with the run's own `cb_params`, and these callbacks are entered
+    and exited around the evaluation. Callbacks with the names of MindSpore's own are not among them, except
+    `TimeMonitor`, nor are those with hooks from before MindSpore 2.0 such as `step_end`, which `Model.fit` refuses.
+    Training continues as if there had been no evaluation: weights, BatchNorm's statistics and the `training` flag of
+    each cell stay unchanged.
 
-    A metric may return a number, or a tensor or array of one element (as `float` everywhere), or a dictionary of these:
-    each is then a value of its own by its key, with the metric's name before it (`det_precision`) where the key alone
+    A metric may return a number, a tensor or array of one element (converted to `float`), or a dictionary of these:
+    each entry is then a value under its own key, prefixed with the metric's name (`det_precision`) if the key alone
     would not be unique. `eval_loss` is the mean over all samples, and so is a metric of the Model that is MindSpore's
     `Loss`, whatever its name: MindSpore takes the mean over batches, in which a sample of a smaller batch weighs more.
     A metric with the name of something that every epoch has (`loss`, `train_loss`, `epoch`, `step`, `learning_rate`,
-    `seconds`, `samples_per_second`) appears with `eval_` before it, so that a metric `loss` of the Model's is its
-    `eval_loss`. What is not a number is named in one line, once, and can neither be monitored nor recorded.
+    `seconds`, `samples_per_second`) gets the prefix `eval_`, so that a metric `loss` of the Model is its `eval_loss`. A
+    value that is not a number is reported in one line, once, and can be neither monitored nor recorded.
 
-    The evaluation of a network in MindSpore's `AutoParallel` leaves the parallel context as it was. Where a network is
-    split over processes, no batch is tried before the first step: what compiles first decides there how it is cut.
+    The evaluation of a network in MindSpore's `AutoParallel` leaves the parallel context unchanged. If a network is
+    split over processes, no batch is tried before the first step, because what is compiled first there decides how the
+    network is split.
 
-    MindSpore's `TimeMonitor` counts the evaluation into its time of the epoch, here as in `Model.fit`.
+    MindSpore's `TimeMonitor` includes the evaluation in its epoch time, here as in `Model.fit`.
 
-    Before the first step, the first batch of the dataset goes through the evaluation network and into copies of the
-    metrics once, so that what would fail after hours fails at once, as in Lightning's sanity check.
+    Before the first step, the first batch of the dataset goes once through the evaluation network and into copies of
+    the metrics, so that what would fail after hours fails at once, as in Lightning's sanity check.
 
-    Several processes evaluate a part of the data each; what is published is the mean over all samples, on every one. It
-    is exact for a metric that is a mean over samples, such as accuracy or a loss, and close for others, such as F1.
+    With several processes, each evaluates a part of the data; what is published, on each of them, is the mean over all
+    samples. It is exact for a metric that is a mean over samples, such as accuracy or a loss, and approximate for
+    others, such as F1.
 
-    In `Model.fit` with a `valid_dataset`, no second evaluation is made: the one of `fit` serves, with `eval_loss` put
-    right. A `Model.fit` without `Validate` has MindSpore's own: that of a metric `loss`, over batches, or else of the
-    last batch alone, which one line at the start of the run says where a callback makes use of it.
+    In `Model.fit` with a `valid_dataset`, there is no second evaluation: the results of `fit` are used, with
+    `eval_loss` corrected. A `Model.fit` without `Validate` has MindSpore's own `eval_loss`: that of a metric `loss`,
+    averaged over batches, or else that of the last batch only; if a callback uses the latter, one line at the start of
+    the run says so.
 
     Args:
-        model: the Model that trains; it must have been made with `metrics`. A copy of the callback has the same one.
-        dataset: the validation set, as `Model.eval` takes it. It cannot be pickled, and so the callback cannot: a
-            process that trains makes its own.
-        every_n_epochs: evaluate at the end of every n-th epoch; `None`, with `every_n_steps`, at the end of none.
-            Default: 1.
-        every_n_steps: also evaluate after every n-th step, counted from the first step of epoch 1, as a resumed run
-            does. Where that is the last step of an epoch that is evaluated at its end, there is one evaluation, that of
-            the end. Not in sink mode, where steps run on the device unseen. Default: None.
+        model: the Model that trains; it must have been made with `metrics`. A copy of the callback shares it.
+        dataset: the validation set, as `Model.eval` takes it. It cannot be pickled, so neither can the callback: each
+            process that trains has to make its own.
+        every_n_epochs: evaluate at the end of every n-th epoch; `None`, together with `every_n_steps`, evaluates at no
+            epoch's end. Default: 1.
+        every_n_steps: also evaluate after every n-th step, counted from the first step of epoch 1, also in a resumed
+            run. If that is the last step of an epoch that is evaluated at its end, only that evaluation is made. Not in
+            sink mode, where steps run on the device unseen. Default: None.
         start_epoch: the first epoch in which anything is evaluated. Default: 1.
-        on_last: evaluate at the end of the last epoch too, whatever `every_n_epochs`: the last one planned, or one in
-            which a stop was requested during its steps. Default: True.
+        on_last: also evaluate at the end of the last epoch, whatever `every_n_epochs`: the last one planned, or one
+            during whose steps a stop was requested. Default: True.
 
     Attributes:
-        results_ (dict[str, float | Any]): the latest results by name, `eval_loss` among them; what is not a number is
-            there as the metric returned it.
+        results_ (dict[str, float | Any]): the latest results by name, including `eval_loss`; a value that is not a
+            number is kept as the metric returned it.
 
     Raises:
         TypeError: `model` is not a Model.
-        ValueError: before the first step: the Model has no metrics or is not the one that trains, two metrics give a
-            value of one name, the dataset is empty or has other columns than data and label, its first batch does not
-            go through the evaluation network and the metrics, a label is out of range, another callback evaluates too,
-            nothing would be evaluated, or `every_n_steps` in sink mode. After an evaluation of several processes: they
-            did not give the same values.
+        ValueError: before the first step: the Model has no metrics or is not the one that trains, two metrics give
+            values of the same name, the dataset is empty or has columns other than data and label, its first batch does
+            not go through the evaluation network and the metrics, a label is out of range, another callback evaluates
+            too, nothing would be evaluated, or `every_n_steps` is given in sink mode. After an evaluation with several
+            processes: they did not give the same values.
 
     Example:
         >>> model.train(1, train_dataset, callbacks=[Validate(model, valid_dataset), LossMonitor(per_print_times=0)])
@@ -127,7 +130,7 @@ class Validate(TrainCallback):
         self.model = model
         self.dataset = check_dataset("Validate", dataset)
         if every_n_epochs is None and every_n_steps is None:
-            raise ValueError("Validate: every_n_epochs=None leaves every_n_steps to say when to evaluate; pass it")
+            raise ValueError("Validate: with every_n_epochs=None, pass every_n_steps to say when to evaluate")
         self.every_n_epochs = None if every_n_epochs is None else check_int(_OWNER, "every_n_epochs", every_n_epochs, 1)
         self.every_n_steps = None if every_n_steps is None else check_int(_OWNER, "every_n_steps", every_n_steps, 1)
         self.start_epoch = check_int(_OWNER, "start_epoch", start_epoch, 1)
@@ -138,7 +141,7 @@ class Validate(TrainCallback):
 
     @property
     def evaluation_source(self) -> EvaluationSource:
-        """What it evaluates."""
+        """The Model and the dataset that are evaluated."""
         return EvaluationSource(self.model, self.dataset, self.every_n_steps, self.start_epoch)
 
     def before_train(self, run: Run) -> None:
@@ -147,7 +150,7 @@ class Validate(TrainCallback):
         self._written: Optional[dict[str, Parameter]] = None
 
     def check(self, run: Run) -> None:
-        """Raises where there is nothing to evaluate, or nothing to evaluate it with."""
+        """Raise if there is nothing to evaluate, or nothing to evaluate it with."""
         super().check(run)
         only_one(
             _OWNER,
@@ -165,7 +168,7 @@ class Validate(TrainCallback):
         own = {id(one) for one in self.model.predict_network.get_parameters()}
         if own and own.isdisjoint(id(one) for one in run.parts.train_network.get_parameters()):
             raise ValueError(
-                "Validate: the Model that it was given shares no parameter with the one that trains; "
+                "Validate: the given Model shares no parameter with the one that trains; "
                 "pass the Model whose train is called"
             )
         if self.every_n_steps is not None and run.progress.is_sinking:
@@ -175,11 +178,11 @@ class Validate(TrainCallback):
             )
 
     def needs(self, run: Run) -> Needs:
-        """Nothing: the Model evaluates itself, however it is split."""
+        """Require nothing: the Model evaluates itself, however it is split."""
         return Needs.NOTHING
 
     def check_plan(self, run: Run) -> None:
-        """Raise where nothing would be evaluated."""
+        """Raise if nothing would be evaluated."""
         first = max(run.progress.initial_epoch + 1, self.start_epoch)
         if first > run.epochs:
             raise ValueError(
@@ -199,7 +202,7 @@ class Validate(TrainCallback):
             )
 
     def check_batch(self, run: Run) -> None:
-        """Raises where a label of the training data is none of the classes that the evaluation has shown."""
+        """Raise if a label of the training data is not one of the classes that the trial evaluation has shown."""
         classes = run.metrics.classes
         if run.batch is not None and run.parts.loss_fn is not None and classes is not None:
             check_labels("the training dataset", run.batch[-1], classes)
@@ -209,23 +212,23 @@ class Validate(TrainCallback):
         self.results_ = dict(evaluation.results)
 
     def state_dict(self) -> dict[str, Any]:
-        """The latest values that are numbers."""
+        """Return those of the latest values that are numbers."""
         return {"results": {name: value for name, value in self.results_.items() if isinstance(value, float)}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         super().load_state_dict(state)
         self.results_ = dict(state["results"])
 
     def evaluates_at_epoch_end(self, run: Run) -> bool:
-        """Whether it evaluates at the end of this epoch."""
+        """Return whether to evaluate at the end of this epoch."""
         if run.epoch < self.start_epoch:
             return False
         is_nth = self.every_n_epochs is not None and run.epoch % self.every_n_epochs == 0
         return is_nth or (self.on_last and (run.epoch == run.epochs or run.is_stopping))
 
     def run_evaluation(self, run: Run) -> None:
-        """Evaluate and publish the results; where `Model.fit` has evaluated, put its `eval_loss` right."""
+        """Evaluate and publish the results; if `Model.fit` has evaluated, correct its `eval_loss`."""
         by_fit = run.metrics.published
         if by_fit is not None:
             self._publish(run, {name: by_fit[name] for name in metrics_of(self.model) if name in by_fit})
@@ -248,9 +251,9 @@ class Validate(TrainCallback):
             cell.add_flags(training=training)
 
     def _written_by_evaluation(self, run: Run) -> Snapshot:
-        """What a forward pass may write, as a counter or a spectral norm: what no gradient changes.
+        """Return a copy of what a forward pass may write, such as a counter or a spectral norm: no gradient changes it.
 
-        The first evaluation tells which of it is written at all, so that later ones do not copy a frozen network.
+        The first evaluation shows what is written at all, so that later ones do not copy a frozen network.
         """
         if self._written is None:
             self._written = {
@@ -264,17 +267,17 @@ class Validate(TrainCallback):
         self._losses, self._samples = [], []
 
     def on_eval_step_end(self, run_context: Any) -> None:
-        """Adds a batch to the mean loss."""
+        """Add a batch to the mean loss."""
         outputs, element = eval_outputs(run_context)
         indexes = eval_indexes_of(self.model)
-        # An evaluation network of the user's own gives its outputs in no fixed order: its loss cannot be told.
+        # A user's own evaluation network returns its outputs in no fixed order: the loss cannot be identified.
         first: Any = (element or [None])[0] if indexes is None else outputs[indexes[2]]
         self._samples.append(size_of(element or (first,)))
         if indexes is not None:
             self._losses.append(number(outputs[indexes[0]]))
 
     def _publish(self, run: Run, metrics: dict[str, Any]) -> None:
-        """Publishes the results; those of several processes, each with its part of the data, as one."""
+        """Publish the results; with several processes, each with its part of the data, combine them first."""
         samples = sum(self._samples)
         own = sum(loss * size for loss, size in zip(self._losses, self._samples)) / samples if self._losses else None
         if own is not None:

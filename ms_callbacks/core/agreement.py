@@ -1,6 +1,6 @@
-"""Whether the processes that train together were made alike, asked before anything else is done together.
+"""Check that the processes that train together are set up alike, before they do anything else together.
 
-Where they were not, one waits for what the other never does: a run hangs, or trains apart without a word.
+If they are not, one waits for something that another never does: the run hangs, or they silently train separately.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from .mindspore_compat import VERSION
 
 __all__ = ["check_agreement"]
 
-_SIGN = 4711.0  # which nothing else than this sends
-# What may differ: where files go, which the first process alone writes, and what is printed.
+_SIGN = 4711.0  # sent by nothing else
+# Arguments that may differ: where files go, because only the first process writes them, and what is printed.
 _OF_ONE_PROCESS = frozenset("directory dump_dir file filename filepath path picture verbose".split())
 
 
 def check_agreement(callbacks: list[Any], batches: int, epochs: int) -> None:
-    """Raises on every process where they differ: in their callbacks, their number of batches, or their MindSpore.
+    """Raise on every process if they differ in their callbacks, number of batches or epochs, or version of MindSpore.
 
     Args:
-        callbacks: those of this library that this process has.
-        batches: the steps of its epoch.
-        epochs: how many it is to train.
+        callbacks: the callbacks of this library in this process.
+        batches: the number of steps in its epoch.
+        epochs: the number of epochs to train.
     """
     if distributed.count() == 1:
         return
@@ -43,19 +43,19 @@ def check_agreement(callbacks: list[Any], batches: int, epochs: int) -> None:
         here, there = _beyond(first, other), _beyond(other, first)
         if here or there:
             raise ValueError(
-                f"Model: processes that train together must be made alike, but process 0 has {_told(here)} where "
-                f"process {rank} has {_told(there)}; give each the same callbacks (the first alone prints and writes) "
-                f"and as many batches"
+                f"Model: processes that train together must be set up alike, but process 0 has {_told(here)} where "
+                f"process {rank} has {_told(there)}; give each the same callbacks (only the first prints and writes) "
+                f"and the same number of batches"
             )
         if first != other:
             raise ValueError(
-                f"Model: processes that train together must have their callbacks in one order, but process 0 has "
+                f"Model: processes that train together must have their callbacks in the same order, but process 0 has "
                 f"{_told(first[3:])} where process {rank} has {_told(other[3:])}"
             )
 
 
 def _check_all_are_here() -> None:
-    """Raises where another process has no callback of this library, and is at something else by now."""
+    """Raise if another process has no callback of this library, and so is doing something else by now."""
     slots = np.zeros(distributed.count(), np.float32)
     slots[distributed.place()] = _SIGN
     try:
@@ -67,8 +67,8 @@ def _check_all_are_here() -> None:
 
 
 _NOT_HERE = (
-    "Model: another process that trains together with this one has none of its callbacks, and was at something else "
-    "when this one waited for it; give each process the same callbacks, for they decide together (the first alone "
+    "Model: another process that trains together with this one has none of its callbacks, and was doing something else "
+    "while this one waited for it; give each process the same callbacks, because they decide together (only the first "
     "prints and writes)"
 )
 

@@ -1,4 +1,4 @@
-"""The thread of a run that writes files while training continues; what is handed to it is written in order."""
+"""Write files in order, in one thread per run, while training continues."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ __all__ = ["BackgroundThread"]
 
 
 class BackgroundThread:
-    """Runs what it is given one after the other, and nothing more after the first that failed.
+    """Runs jobs one after the other, and none after the first that fails.
 
-    So whatever is written refers to files that are there: a state comes after the best weights that it tells of.
+    So whatever is written refers only to files that exist: a state is written after the best weights that it lists.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class BackgroundThread:
         self._error: Optional[BaseException] = None
 
     def submit(self, write: Callable[..., None], *arguments: Any) -> Future[None]:
-        """Has `write(*arguments)` called; its future raises what it raises, or what one before it has raised."""
+        """Queue a call of `write(*arguments)`; its future raises what it raises, or what an earlier one has raised."""
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "ms_callbacks")
         return self._thread.submit(self._run, write, *arguments)

@@ -1,4 +1,4 @@
-"""The base of every callback: its phases are called by the lifecycle of a run, and it can serve a second run."""
+"""The base class of every callback: the lifecycle of a run calls its phases, and it can serve a second run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["TrainCallback", "only_one"]
 
 _WHILE_IT_LASTS = ("_lifecycle", "_depth", "is_used")
 _MADE: list[weakref.ref[TrainCallback]] = []
-# What to override, where MindSpore's hook runs a phase for all callbacks.
+# The phase to override instead of a MindSpore hook that runs a phase for all callbacks.
 _PHASES = {
     "on_train_begin": "before_train",
     "on_train_epoch_begin": "before_epoch",
@@ -36,7 +36,7 @@ _PHASES = {
 
 
 def _nothing() -> None:
-    """Where a class does not have a hook of its own."""
+    """Stand for a hook that a class does not define itself."""
 
 
 class TrainCallback(Phases, Callback):
@@ -67,22 +67,22 @@ class TrainCallback(Phases, Callback):
 
     An exception in a phase reaches the caller as it was raised, with a note that names callback, phase, epoch and step.
 
-    A copy, or what comes out of pickle in another process, is made as this one and has learnt the same, and has no part
-    in a run that is under way. A Model, a dataset or a network that a callback was made with is the same in a copy;
-    MindSpore's cannot be pickled.
+    A copy, or an unpickled callback in another process, has the same arguments and has learnt the same, but does not
+    take part in a current run. A copy shares the Model, the dataset or the network that the callback was created with;
+    these objects of MindSpore's cannot be pickled.
 
     Attributes:
         run (Run): the run, while it lasts.
         continues (bool): whether the run continues an earlier one, and `reset_state` was not called.
-        in_run (bool): whether there is one.
-        state_key (str | None): tells this callback from others of its class with the same arguments when a saved state
-            is loaded. Default: None.
-        transient (tuple[str, ...]): the names of attributes that belong to one run; they are `None` in a copy, and in
-            what is pickled. Default: ().
+        in_run (bool): whether the callback is in a run.
+        state_key (str | None): distinguishes this callback from others of its class with the same arguments when a
+            saved state is loaded. Default: None.
+        transient (tuple[str, ...]): the names of attributes that belong to one run; they are `None` in a copy and in a
+            pickle. Default: ().
 
     Raises:
-        TypeError: when a subclass is made that overrides `on_train_begin`, `on_train_epoch_begin`,
-            `on_train_epoch_end` or `on_train_end` without calling `super()`.
+        TypeError: a subclass that overrides `on_train_begin`, `on_train_epoch_begin`, `on_train_epoch_end` or
+            `on_train_end` without calling `super()` is defined.
 
     Example:
         >>> class StopBelow(TrainCallback):
@@ -109,13 +109,13 @@ class TrainCallback(Phases, Callback):
 
     state_key: Optional[str] = None
     continues = False
-    reset_on_train_begin = True  # an argument of those that may learn over several runs
+    reset_on_train_begin = True  # an argument of callbacks that may learn over several runs
     is_used = False  # in a run
     transient: tuple[str, ...] = ()
     _lifecycle: Optional[Lifecycle] = None
     _depth = 0
-    _was_given_state = _has_learnt = False  # by `load_state_dict`; in a run before this one
-    _epochs_before = _last_epoch = 0  # of those runs, where it is not reset
+    _was_given_state = _has_learnt = False  # by `load_state_dict`; in an earlier run
+    _epochs_before = _last_epoch = 0  # of earlier runs, if it is not reset
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -135,12 +135,12 @@ class TrainCallback(Phases, Callback):
 
     @staticmethod
     def made() -> list[TrainCallback]:
-        """The callbacks of this library that the process has made, in their order."""
+        """Return the callbacks of this library that the process has created, in order."""
         alive = [reference() for reference in _MADE]
         return [callback for callback in alive if callback is not None]
 
     def __getstate__(self) -> dict[str, Any]:
-        # What stands before a method of the class is a hook of a run.
+        # An attribute that shadows a method of the class is a hook of a run.
         hooks = {name for name in vars(self) if inspect.isroutine(getattr(type(self), name, None))}
         gone = hooks.union(_WHILE_IT_LASTS)
         kept = {name: value for name, value in vars(self).items() if name not in gone}
@@ -158,11 +158,11 @@ class TrainCallback(Phases, Callback):
         return copied
 
     def __repr__(self) -> str:
-        """The configuration as it was given."""
+        """Return the configuration as it was given."""
         return configuration(self)
 
     def __dir__(self) -> list[str]:
-        """What a user of a callback may want to type: neither hooks nor what those who write callbacks override."""
+        """Return what a user of a callback may want to type: neither hooks nor what authors of callbacks override."""
         return [name for name in super().__dir__() if name not in _OF_AUTHORS]
 
     def __enter__(self) -> TrainCallback:
@@ -187,36 +187,36 @@ class TrainCallback(Phases, Callback):
     # What MindSpore calls
 
     def on_train_begin(self, run_context: Any) -> None:
-        """Run the phases of the beginning for all callbacks of the run, if no other has yet."""
+        """Run the phases of the beginning for all callbacks of the run, unless another callback has."""
         Lifecycle.of(run_context).begin_train()
 
     def on_train_epoch_begin(self, run_context: Any) -> None:
-        """Run `before_epoch` for all callbacks of the run, if no other has yet."""
+        """Run `before_epoch` for all callbacks of the run, unless another callback has."""
         Lifecycle.of(run_context).begin_epoch()
 
     def on_train_epoch_end(self, run_context: Any) -> None:
-        """Run `after_epoch` for all callbacks of the run, if no other has yet."""
+        """Run `after_epoch` for all callbacks of the run, unless another callback has."""
         Lifecycle.of(run_context).end_epoch()
 
     def on_train_end(self, run_context: Any) -> None:
-        """Run the phases of the end for all callbacks of the run, if no other has yet."""
+        """Run the phases of the end for all callbacks of the run, unless another callback has."""
         Lifecycle.of(run_context).end_train()
 
     def on_train_step_begin(self, run_context: Any) -> None:
-        """Do nothing; saves MindSpore's detour over the old name of the hook at every step."""
+        """Do nothing; this saves MindSpore's fallback to the old name of the hook at every step."""
 
     def on_train_step_end(self, run_context: Any) -> None:
         """Do nothing, as `on_train_step_begin`."""
 
     def on_eval_begin(self, run_context: Any) -> None:
-        """Run `before_evaluation` for all callbacks of the run, where `Model.fit` evaluates by itself."""
+        """Run `before_evaluation` for all callbacks of the run, if `Model.fit` evaluates by itself."""
         if self._lifecycle is not None:
             self._lifecycle.begin_fit_evaluation()
 
     # What the lifecycle calls
 
     def join(self, lifecycle: Lifecycle) -> None:
-        """Take part in a run from now on."""
+        """Called once everything that can be checked by then has been: take part in the run from now on."""
         self._lifecycle = lifecycle
         self.is_used = True
         self.continues = self._was_given_state or (self._has_learnt and not self.reset_on_train_begin)
@@ -226,21 +226,21 @@ class TrainCallback(Phases, Callback):
         self._epochs_before = 0 if self.reset_on_train_begin else self._last_epoch
 
     def part(self) -> None:
-        """Take part in the run no longer."""
+        """Called when the run is over: no longer take part in it."""
         if self._lifecycle is not None:
             progress = self.run.progress
             self._last_epoch = progress.epochs_ended + (progress.initial_epoch or self._epochs_before)
             del self._lifecycle
 
     def check(self, run: Run) -> None:
-        """Raise where the run cannot go well. Change nothing: `check_callbacks` calls it without a run."""
+        """Raise if the run would go wrong. Change nothing: `check_callbacks` calls this without a run."""
         name = type(self).__name__
         if sum(callback is self for callback in run.callbacks) > 1:
-            raise ValueError(f"{name}: the same {name} stands in the list of callbacks twice; remove one")
+            raise ValueError(f"{name}: the same {name} is in the list of callbacks twice; remove one")
         run.parts.check_whole(name, self.needs(run), run.callbacks)
 
     def needs(self, run: Run) -> Needs:
-        """Return what has to be whole in this process; where it has a state, the whole run."""
+        """Return what has to be whole in this process; for a callback with a state, the whole run."""
         return Needs.RUN if type(self).state_dict is not Phases.state_dict else Needs.NOTHING
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -253,7 +253,7 @@ class TrainCallback(Phases, Callback):
         self._was_given_state = True
 
     def take_results(self, epochs: int) -> None:
-        """Called after a state was loaded of a run of so many epochs that is over: be as after that run."""
+        """Called after the state of a finished run of `epochs` epochs was loaded: be as after that run."""
         self.is_used = self._has_learnt = True
         self._was_given_state = False
         self._last_epoch = epochs
@@ -273,7 +273,7 @@ class TrainCallback(Phases, Callback):
         return self._lifecycle.run
 
     def epoch_of(self, run: Run) -> int:
-        """Return the epoch under way, counted over all runs where the callback is not reset between them."""
+        """Return the current epoch, counted over all runs if the callback is not reset between them."""
         return run.epoch if run.progress.initial_epoch else self._epochs_before + run.epoch
 
     def log(self, line: str) -> None:
@@ -306,7 +306,7 @@ def _check_phases(cls: type) -> None:
 
 
 def _mindspores(value: Any) -> Iterator[Any]:
-    """What of a value is MindSpore's own, or an open file: it is not copied with a callback that was given it."""
+    """Yield MindSpore objects and open files inside a value: they are not copied along with a callback."""
     if isinstance(value, (Model, nn.Cell, Dataset, io.IOBase)):
         yield value
     elif isinstance(value, (dict, list, tuple)):
@@ -323,7 +323,7 @@ _OF_AUTHORS = {name for cls in (TrainCallback, Phases, Callback) for name in var
 
 
 def only_one(owner: str, callbacks: list[Any], what: str, hint: str = "") -> None:
-    """Raise where there is more than one of `callbacks`, which all do the same."""
+    """Raise if there is more than one of `callbacks`, which all do the same."""
     names = [label(callback) for callback in callbacks]
     if len(names) > 1:
         raise ValueError(f"{owner}: {' and '.join(names)} both {what}; keep one of them{hint}")

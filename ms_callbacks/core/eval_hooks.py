@@ -1,4 +1,4 @@
-"""The evaluation hooks of a run's callbacks, called while `Model.eval` runs as `Model.fit` calls them."""
+"""Call the evaluation hooks of a run's callbacks during `Model.eval`, as `Model.fit` calls them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from mindspore.train import callback as mindspores
 __all__ = ["EvalHooks", "eval_labels", "eval_outputs"]
 
 _OLD_HOOKS = frozenset(("begin", "end", "epoch_begin", "epoch_end", "step_begin", "step_end"))
-_OF_RUN = ("list_callback", "network")  # what the parameters of an evaluation have under the names of the run's
+_OF_RUN = ("list_callback", "network")  # names in the parameters of both an evaluation and the run
 _PUT_BACK = ("mode", "cur_step_num", "batch_num", "dataset_sink_mode", "net_outputs")
 
 
 class EvalHooks(Callback):
-    """Passed to `Model.eval`, calls those callbacks of a run that `Model.fit` calls in an evaluation, in its order.
+    """A callback for `Model.eval` that calls those callbacks of a run that `Model.fit` would call, in its order.
 
-    They are given the run's own parameters, which show the evaluation while it lasts, and are entered and left around
-    it. As in `Model.fit`, callbacks with the names of MindSpore's own get no hook, but for `TimeMonitor`. Those with
-    hooks of before MindSpore 2.0 get none either: `Model.fit` refuses them, for their `step_end` means a training step.
-
-    `at_end` is called with the metrics before the callbacks learn of the end.
+    They receive the run's own parameters, which show the evaluation while it lasts, and are entered and exited around
+    it. As in `Model.fit`, callbacks with the names of MindSpore's own get no hook, except `TimeMonitor`. Callbacks with
+    hooks from before MindSpore 2.0 get none either: `Model.fit` refuses them, because their `step_end` means a training
+    step. `at_end` is called with the metrics before the callbacks are notified of the end.
     """
 
     at_end: Optional[Callable[[dict[str, Any]], None]] = None
@@ -53,7 +52,7 @@ class EvalHooks(Callback):
         self._call("on_eval_begin", run_context)
 
     def on_eval_epoch_begin(self, run_context: Any) -> None:
-        """Called after `on_eval_begin`, once the data is there."""
+        """Called after `on_eval_begin`, once the data is available."""
         self._call("on_eval_epoch_begin", run_context)
 
     def on_eval_step_begin(self, run_context: Any) -> None:
@@ -90,13 +89,13 @@ def _has_part_in_fit(callback: Any) -> bool:
 
 
 def eval_outputs(run_context: Any) -> tuple[Any, Any]:
-    """In a hook of an evaluation: the outputs of the evaluation network for a batch, and the batch's columns."""
+    """Return, in an evaluation hook, the evaluation network's outputs for a batch, and the batch's columns."""
     args = run_context.original_args()
     return args["net_outputs"], args.get("eval_dataset_element")
 
 
 def eval_labels(run_context: Any) -> Optional[np.ndarray[Any, Any]]:
-    """In the hook at the beginning of an evaluation's step: the batch's labels; `None` where they cannot be told."""
+    """Return, in the hook at the beginning of an evaluation step, the batch's labels; `None` if they are unknown."""
     args = run_context.original_args()
     element = args.get("eval_dataset_element")
     if not isinstance(args.get("eval_network"), nn.WithEvalCell) or not element or len(element) != 2:

@@ -1,4 +1,4 @@
-"""Callbacks that look at every batch of an evaluation, without an evaluation of their own."""
+"""A base class for callbacks that observe every batch of an evaluation, without one of their own."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ __all__ = ["EvalObserver", "EvalOutputs"]
 
 
 class EvalOutputs:
-    """Where a Model's evaluation network has the prediction and the labels among its outputs.
+    """Finds the prediction and the labels among the outputs of a Model's evaluation network.
 
-    As for MindSpore's metrics: at the Model's `eval_indexes`, or at those that its metrics were given by
-    `set_indexes`; without either, both outputs of an evaluation network that has two.
+    As for MindSpore's metrics, these are at the Model's `eval_indexes`, or at those that its metrics were given with
+    `set_indexes`; without either, they are the two outputs of an evaluation network that has two.
     """
 
     def __init__(self, owner: str, model: Optional[Model]) -> None:
         self._owner = owner
         self._network = None if model is None else model.eval_network
         self._indexes = None if model is None else _indexes(model)
-        # What the outputs are to the loss function that they are evaluated by.
+        # What the outputs mean to the loss function with which they are evaluated.
         loss = None if model is None else take_apart(made_with(model).network, made_with(model).loss_fn).loss_fn
         self.loss = loss_kind(self._network if loss is None else loss)
 
     def split(self, outputs: Any) -> tuple[Any, Any]:
-        """The prediction and the labels among the outputs for a batch; raises where they cannot be told."""
+        """Return the prediction and the labels among the outputs for a batch; raise if they cannot be identified."""
         count = len(outputs) if isinstance(outputs, (tuple, list)) else 1
         indexes = self._indexes
         if indexes is None and (self._network is None or isinstance(self._network, nn.WithEvalCell)):
@@ -58,7 +58,7 @@ class EvalOutputs:
 
 
 class EvalObserver(TrainCallback, ABC):
-    """Sees each batch of whatever evaluation takes place: that of `Validate`, of `Model.fit`, or of `Model.eval`."""
+    """Observes each batch of any evaluation: that of `Validate`, of `Model.fit`, or of `Model.eval`."""
 
     transient = ("eval_outputs",)
 
@@ -69,18 +69,18 @@ class EvalObserver(TrainCallback, ABC):
         self.begin_evaluation()
 
     def on_eval_step_end(self, run_context: Any) -> None:
-        """Passes on what the network gave for a batch, and the labels."""
+        """Pass on the network's output for a batch, and the labels."""
         outputs, element = eval_outputs(run_context)
         output, labels = self.eval_outputs.split(outputs)
         self.see_batch(output, labels, as_array(element[0]) if element else None)
 
     @abstractmethod
     def begin_evaluation(self) -> None:
-        """Forgets the evaluation before."""
+        """Called when an evaluation begins: forget the previous one."""
 
     @abstractmethod
     def see_batch(self, output: Any, labels: Any, inputs: Any) -> None:
-        """Takes in a batch: what the network gave for it, its labels, and the network's first input as an array."""
+        """Called with each batch: the network's output, the labels, and the network's first input as an array."""
 
 
 def _indexes(model: Model) -> Optional[tuple[int, int]]:

@@ -1,6 +1,6 @@
-"""The life of a run: which phase comes when, for all callbacks of this package, whatever their order in the list.
+"""The life of a run: the order of the phases, for all callbacks of this package, whatever their order in the list.
 
-The first of them whose MindSpore hook is called runs the phase for all:
+The first callback whose MindSpore hook is called runs the phase for all:
 
     train begins    load_run_state -> check on all -> join (reset_state, or the state that was loaded) -> before_train
     first epoch     what is known only now -> check_plan on all
@@ -45,7 +45,7 @@ class Lifecycle:
     """Calls the phases of a run on its callbacks.
 
     Args:
-        run_context: MindSpore's.
+        run_context: MindSpore's run context.
         caller: what `Model.train` or `Model.fit` was called with. Default: None, found among the calling frames.
     """
 
@@ -65,20 +65,20 @@ class Lifecycle:
             caller or find_caller(),
             run.parts.is_split,
         )
-        # `fit` evaluates before any callback hears of the epoch's end.
+        # `fit` evaluates before any callback is notified of the epoch's end.
         run.progress.times_steps = run.metrics.fit_evaluates
         self._unguard: Optional[Callable[[], None]] = None
         self._has_begun = self._has_joined = self._has_planned = self._has_ended = self._has_restored = False
         self._is_place_known = True  # whether no callback is left that may move the run to another epoch
         self._needs_losses = self._is_evaluating = False
         self._evaluated_step = -1  # the last step after which there was an evaluation
-        self._summary: Optional[EpochSummary] = None  # of an epoch that is closed and has not ended for the callbacks
+        self._summary: Optional[EpochSummary] = None  # of an epoch that is closed, but not ended for callbacks
         self._decided_by = ""  # the callback that has stopped the run for good
         self._is_interrupted = self._stopped_mid_epoch = False
 
     @classmethod
     def of(cls, run_context: Any) -> Lifecycle:
-        """The lifecycle of the run that `run_context` belongs to."""
+        """Return the lifecycle of the run that `run_context` belongs to."""
         args = run_context.original_args()
         lifecycle = args.get(_KEY)
         if lifecycle is None:
@@ -88,7 +88,7 @@ class Lifecycle:
     # Training begins
 
     def begin_train(self) -> None:
-        """Begin training, when the first callback hears of it."""
+        """Begin training, when the first callback is notified of it."""
         if not self.callbacks:
             raise ValueError(
                 "Model: a callback of ms_callbacks is called that is not in the list of callbacks; put it in the list, "
@@ -119,13 +119,13 @@ class Lifecycle:
         run.step_hooks.before_all(self._begin_first_step)
         source = run.metrics.source
         if source is not None and source.every_n_steps is not None:
-            # Not asked for by a callback, so that it is done after what they do.
+            # Not registered for a callback, so that it runs after the functions of all callbacks.
             run.step_hooks.every(source.every_n_steps, self, self._evaluate_if_begun)
 
     # Epochs
 
     def begin_epoch(self) -> None:
-        """Begin an epoch, when the first callback hears of it."""
+        """Begin an epoch, when the first callback is notified of it."""
         run, progress = self.run, self.run.progress
         if not progress.open_epoch():
             return
@@ -149,7 +149,7 @@ class Lifecycle:
         self._call("before_epoch", self.run)
 
     def _begin_first_step(self, run: Run) -> None:
-        """Check the first batch; before that, enter the first epoch where other callbacks could still change it."""
+        """Check the first batch; before that, enter the first epoch if other callbacks could still have changed it."""
         run.step_hooks.before_all(None)
         self._find_place()
         self._call("check_batch", run)
@@ -162,17 +162,17 @@ class Lifecycle:
             self._enter_epoch()
 
     def close_epoch(self) -> None:
-        """Close an epoch before any callback hears of its end: read its losses, and evaluate where that is due."""
+        """Close an epoch before any callback is notified of its end: read its losses, and evaluate if due."""
         run, progress = self.run, self.run.progress
         if not progress.is_epoch_open:
             return
         began = time.perf_counter()
         run.losses.read()  # which waits for the device
         waited = time.perf_counter() - began
-        # A stop that no callback has decided on is an interruption too, where a later run can continue from a state.
+        # A stop that no callback has decided on is an interruption too, if a later run can continue from a state.
         saves_state = any(each.saves_run_states for each in self.callbacks)
         interrupted = self._is_interrupted or (run.is_stopping and saves_state and not self._decided_by)
-        # An epoch whose steps are not known ahead may have had another, had it not been interrupted.
+        # An epoch whose number of steps is not known in advance might have had more.
         self._stopped_mid_epoch = interrupted and progress.step_in_epoch != progress.known_steps
         progress.close_epoch(began, waited, run.is_stopping)
         self.before_checkpoint()
@@ -190,8 +190,8 @@ class Lifecycle:
         )
 
     def end_epoch(self) -> None:
-        """End an epoch, when the first callback hears of it."""
-        self._find_place()  # of an epoch without a step
+        """End an epoch, when the first callback is notified of it."""
+        self._find_place()  # for an epoch without a step
         self.close_epoch()
         summary, self._summary = self._summary, None
         if summary is not None:
@@ -204,7 +204,7 @@ class Lifecycle:
             self.evaluate_between_steps()
 
     def evaluate_between_steps(self) -> None:
-        """Evaluate after the step that has just run, unless the end of its epoch is about to do so."""
+        """Evaluate after the step that has just run, unless the end of its epoch is about to evaluate."""
         run, progress = self.run, self.run.progress
         if self._evaluator is None:
             raise ValueError(
@@ -213,19 +213,19 @@ class Lifecycle:
         is_last = self._args["cur_step_num"] == progress.last_step
         if is_last and (run.metrics.fit_evaluates_in(run.epoch) or self._evaluator.evaluates_at_epoch_end(run)):
             return
-        run.losses.read()  # the device's work on the steps so far is training, and no evaluation
+        run.losses.read()  # so that the device's work on the steps so far is not timed as evaluation
         began = time.perf_counter()
         self._evaluate(self._so_far(), at_epoch_end=False)
         progress.pause(time.perf_counter() - began)
 
     def begin_fit_evaluation(self) -> None:
-        """Begin an evaluation of `Model.fit`, when the first callback hears of it: that is before the epoch ends."""
+        """Begin an evaluation of `Model.fit`, when the first callback is notified of it, before the epoch ends."""
         if not self._is_evaluating:
             self._is_evaluating = True
             self._call("before_evaluation", self.run)
 
     def _evaluate(self, so_far: dict[str, Any], *, at_epoch_end: bool) -> None:
-        """Evaluate where that is due, and let every callback observe the results."""
+        """Evaluate if due, and let every callback observe the results."""
         run, evaluator = self.run, self._evaluator
         run.metrics.remove_earlier()
         if evaluator is not None:
@@ -250,7 +250,7 @@ class Lifecycle:
         )
 
     def _so_far(self) -> dict[str, Any]:
-        """What is known of the epoch's training by now: the fields of an observation, without an evaluation."""
+        """Return what is known of the epoch's training so far: the fields of an observation without an evaluation."""
         run, losses = self.run, self.run.losses
         sums: list[float] = [*losses.total, *losses.other_sums.values()]
         loss, steps, *others = distributed.total(sums) if self._needs_losses and distributed.count() > 1 else sums
@@ -267,24 +267,24 @@ class Lifecycle:
         }
 
     def _all_samples(self) -> Optional[int]:
-        """The samples that the epoch's steps have seen in all processes; `None` where they were not counted."""
+        """Return the samples that the epoch's steps have seen in all processes; `None` if they were not counted."""
         samples = self.run.progress.samples
         count = None if samples is None else samples.count
         if count is None or self.run.parts.is_split:
             return None
-        # In two halves that single precision holds: AllReduce takes no whole numbers on a CPU (MindSpore 2.10).
+        # In two halves that fit single precision: AllReduce does not support integers on a CPU (MindSpore 2.10).
         halves = distributed.gathered(np.array(divmod(count, 2**20), np.float32)).reshape(-1, 2)
         high, low = halves.astype(np.int64).sum(0)
         return int(high * 2**20 + low)
 
-    # What a callback asks for
+    # Requests of callbacks
 
     def before_checkpoint(self) -> None:
         """Have every callback check that weights may be kept now."""
         self._call("before_checkpoint", self.run)
 
     def request_stop(self, by: str, interrupt: bool) -> bool:
-        """Have MindSpore stop after this step or epoch; returns whether this request is what stops it."""
+        """Have MindSpore stop after this step or epoch; return whether this request is what stops it."""
         was_stopping = self.run.is_stopping
         if interrupt and was_stopping:
             return False
@@ -298,7 +298,7 @@ class Lifecycle:
     # Training ends
 
     def end_train(self) -> None:
-        """End training, when the first callback hears of it."""
+        """End training, when the first callback is notified of it."""
         self._end(self.run.epoch, 0)
         if not self._has_restored:
             self._has_restored = True
@@ -315,7 +315,7 @@ class Lifecycle:
         self._call("save_run_state", run, epochs, steps, self._decided_by or (_LAST_EPOCH if is_complete else ""))
 
     def leave(self, callback: Any, *, failed: bool) -> None:
-        """Tear a callback down when MindSpore leaves it; before the first, restore weights after an exception."""
+        """Tear a callback down when MindSpore exits it; before the first, restore weights after an exception."""
         if failed:
             self.run.progress.is_over = self._has_restored  # an exception after that does not make training incomplete
             stop_recording()
@@ -329,7 +329,7 @@ class Lifecycle:
                     each.teardown()
 
     def stop(self) -> None:
-        """Stop calling step hooks and handling signals, when MindSpore leaves the first callback, which is the last."""
+        """Stop calling step hooks and handling signals, when MindSpore exits the first callback, which comes last."""
         self.run.step_hooks.stop()
         if self._unguard is not None:
             self._unguard()
@@ -343,20 +343,20 @@ class Lifecycle:
 
     @contextlib.contextmanager
     def _noted(self, callback: Any, phase: str) -> Iterator[None]:
-        """Note at an exception where it was raised; Python before 3.11 keeps the note and does not print it."""
+        """Add a note to an exception that says where it was raised; Python before 3.11 does not print the note."""
         try:
             yield
         except Exception as error:
-            if not phase.startswith("check"):  # whose errors are about the configuration
+            if not phase.startswith("check"):  # errors in checks are about the configuration
                 run = self.run
                 note = f"raised in {type(callback).__name__}.{phase}, epoch {run.epoch}, step {run.step_in_epoch}"
                 error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
             raise
 
     def _hear_of_epoch_ends_first(self) -> None:
-        """Hear of each epoch's end before any callback does, and evaluate then, as `Model.fit` does.
+        """Close and evaluate each epoch before any callback is notified of its end, as `Model.fit` does.
 
-        Otherwise the callbacks that stand before the first of ours would hear of it before the evaluation.
+        Otherwise the callbacks before the first of ours would be notified before the evaluation.
         """
         call = training_call()
         manager: Any = None if call is None else call.list_callback
@@ -365,7 +365,7 @@ class Lifecycle:
             return
 
         def close_and_tell_callbacks(run_context: Any) -> None:
-            if self._is_place_known:  # else the epoch had no step, and the callbacks are still to begin it
+            if self._is_place_known:  # otherwise the epoch had no step, and the callbacks have yet to begin it
                 self.close_epoch()
             tell_callbacks(run_context)
 
@@ -373,10 +373,10 @@ class Lifecycle:
 
 
 def _may_be_moved(first: Any, callbacks: list[Any]) -> bool:
-    """Whether a callback after the first of ours may move the run to another epoch when one begins.
+    """Return whether a callback after the first of ours may move the run to another epoch when one begins.
 
-    As the `ResumeCallback` of MindSpore's model repository does. What ours do at the beginning of the first epoch then
-    has to wait until it has.
+    The `ResumeCallback` of MindSpore's model repository does so. What ours do at the beginning of the first epoch then
+    has to wait until that is done.
     """
     after = callbacks[[callback is first for callback in callbacks].index(True) + 1 :]
     return any(

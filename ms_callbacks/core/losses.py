@@ -1,7 +1,7 @@
-"""The training losses of one epoch, read from the device together and only when somebody asks.
+"""The training losses of one epoch, read from the device together and only on demand.
 
-A step hands over its output as it is, without waiting for the device. The read happens where a line is printed or a
-decision is taken: then all that have gathered are read in one go.
+Each step stores its output as it is, without waiting for the device. When a line is printed or a decision is made, all
+stored losses are read at once.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from .tensors import is_plain, number
 
 __all__ = ["MOST_DROPPED", "Losses"]
 
-# A loss scale that begins at 2**24, MindSpore's default, is 1 after so many dropped steps in a row and one more: what
-# still overflows then is the network's own.
+# A loss scale that begins at 2**24, MindSpore's default, is 1 after this many dropped steps in a row and one more: if
+# a step still overflows then, the network itself is the cause.
 MOST_DROPPED = 25
 
 
 class Losses:
-    """The losses of the epoch under way, of one epoch after the other.
+    """The losses of the current epoch.
 
     A step that loss scaling dropped does not count. After `MOST_DROPPED` of them in a row, each further one counts as a
     loss that is NaN.
@@ -31,21 +31,21 @@ class Losses:
         self.dropped_in_row = 0
         self._resumed: dict[str, Any] = {}
         self._unread: list[Any] = []
-        # Takes the output of the epoch's next step: called in every step, so that nothing stands between.
+        # Takes the output of the epoch's next step: called in every step, so it is the list's own method.
         self.add: Callable[[Any], None] = self._unread.append
         self.begin_epoch()
 
     def check_first(self, output: Any) -> None:
-        """Raises where no loss can be told in a step's output; of one that was added as it is, keeps what is needed."""
+        """Raise if a step's output has no identifiable loss; reduce one that was stored as it is to what is needed."""
         taken = self.reader.take(output)
         if self._unread and self._unread[-1] is output:
             self._unread[-1] = taken
 
     def begin_epoch(self, *, resumes: bool = False) -> None:
-        """Reset the losses; where an earlier run has begun the epoch, to what it had."""
+        """Reset the losses; if an earlier run has begun the epoch, to what it had."""
         self._unread.clear()
-        self._number: Optional[Callable[[Any], Optional[float]]] = None  # what reads one
-        self._step = 0  # the last that was read
+        self._number: Optional[Callable[[Any], Optional[float]]] = None  # reads one loss
+        self._step = 0  # the last step that was read
         self._sum = 0.0
         self._count = 0
         self._last: Optional[float] = None
@@ -55,7 +55,7 @@ class Losses:
             self._continue_from(self._resumed)
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch so far, in plain numbers."""
+        """Return the epoch so far, in plain numbers."""
         self.read()
         return {
             "step": self._step,
@@ -91,7 +91,7 @@ class Losses:
 
     @property
     def other_sums(self) -> dict[str, float]:
-        """The sums of the other numbers that are followed, by name, over the steps that count."""
+        """The sums of the other tracked numbers, by name, over the steps that count."""
         self.read()
         return dict(self._other_sums)
 
@@ -103,16 +103,16 @@ class Losses:
 
     @property
     def nonfinite_step(self) -> Optional[int]:
-        """The first step of the epoch whose loss was NaN or infinite; `None` where there was none."""
+        """The first step of the epoch whose loss was NaN or infinite; `None` if there was none."""
         self.read()
         return self._nonfinite_step
 
     def read(self) -> None:
-        """Reads all that wait, in one go."""
+        """Read all stored losses at once."""
         unread = self._unread
         if not unread:
             return
-        # All outputs of a network are of one kind.
+        # All outputs of a network are of the same kind.
         if self._number is None:
             self._number = float if is_plain(unread[0]) else loss_of
         losses = list(map(self._number, unread))

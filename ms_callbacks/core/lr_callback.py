@@ -1,4 +1,4 @@
-"""Callbacks that set the learning rate: what all of them check, and how a list of rates is applied step by step."""
+"""Base classes of callbacks that set the learning rate: common checks, and applying a list of rates."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RateSetter(TrainCallback):
 
     transient = ("_rates",)
     _rates: Optional[Rates] = None
-    first_epoch = 1  # the first in which it sets the rate
+    first_epoch = 1  # the first epoch in which it sets the rate
 
     def before_train(self, run: Run) -> None:
         """Find the optimizers."""
@@ -49,14 +49,14 @@ class RateSetter(TrainCallback):
         self._rates = Rates(run.parts.optimizers)
 
     def check(self, run: Run) -> None:
-        """Raises where a rate cannot be set, or where another callback sets it too."""
+        """Raise if the rate cannot be set, or another callback sets it too."""
         super().check(run)
         owner = type(self).__name__
         only_one(
             owner,
             [one for one in run.callbacks if isinstance(one, (RateSetter, *RATE_CALLBACKS))],
             "set the learning rate",
-            "; a warm-up takes what follows it as LRWarmup(epochs, after=...)",
+            "; for a warm-up, pass what follows as LRWarmup(epochs, after=...)",
         )
         try:
             rates = Rates(run.parts.optimizers)
@@ -65,31 +65,31 @@ class RateSetter(TrainCallback):
         if rates.is_dynamic:
             raise ValueError(
                 f"{owner}: the optimizer holds a list or a schedule of learning rates and sets its rate itself; "
-                f"make the optimizer with a number, learning_rate=0.01, also as the lr of a parameter group, "
+                f"make the optimizer with a number, learning_rate=0.01, also for the lr of each parameter group, "
                 f"or leave {owner} out"
             )
         self.check_groups(rates)
 
     def check_groups(self, rates: Rates) -> None:
-        """Raises where an argument that has a value for each parameter group does not fit those of the optimizer."""
+        """Raise if an argument with a value for each parameter group does not match the optimizer's groups."""
 
     def teardown(self) -> None:
-        """Lets the optimizers go."""
+        """Release the optimizers."""
         self._rates = None
 
 
 class Plan(NamedTuple):
-    """What a schedule makes its list for."""
+    """What a schedule's list is for."""
 
     epochs: int
     steps_per_epoch: int
     is_grouped: bool = False  # whether parameter groups have rates of their own
-    group: int = 0  # which of them the list is for, from 0
-    epochs_before: int = 0  # those of a warm-up that comes first
+    group: int = 0  # the group that the list is for, from 0
+    epochs_before: int = 0  # the epochs of a preceding warm-up
 
 
 class _Begun(NamedTuple):
-    """Where the rates of an optimizer began, and where they were left after how many of its steps."""
+    """The initial rates of an optimizer, its last rates, and the number of its steps then."""
 
     bases: list[float]
     left: list[float]
@@ -100,7 +100,7 @@ _BEGUN: weakref.WeakKeyDictionary[Any, _Begun] = weakref.WeakKeyDictionary()
 
 
 def remember(rates: Rates, bases: Optional[Sequence[float]] = None) -> None:
-    """Keeps where rates stand now, and where they began: by `bases`, or as it was unless they were changed since."""
+    """Remember the current rates and the initial ones: `bases`, or as before unless the rates were changed since."""
     for each in rates.of_each:
         known, left = _BEGUN.get(each.optimizers[0]), each.read()
         begun = known.bases if known is not None and known.left == left else left
@@ -110,7 +110,7 @@ def remember(rates: Rates, bases: Optional[Sequence[float]] = None) -> None:
 
 
 def first_rates(rates: Rates) -> list[float]:
-    """The rates that an optimizer began with, before any schedule of ours."""
+    """Return the rates that an optimizer began with, before any of our schedules."""
     if len(rates.optimizers) > 1:
         return [rate for each in rates.of_each for rate in first_rates(each)]
     begun, now = _BEGUN.get(rates.optimizers[0]), rates.as_given()
@@ -120,9 +120,9 @@ def first_rates(rates: Rates) -> list[float]:
 class Schedule(RateSetter, ABC):
     """A learning rate that is known for every epoch or step before the run begins.
 
-    After the run `lr_list_` holds the list that was applied, one rate an epoch or step (those of the first parameter
-    group where there are several). A second run with the same optimizer begins at the rate that the first began at,
-    unless the rate was changed in between.
+    After the run `lr_list_` holds the list that was applied, one rate per epoch or step (those of the first parameter
+    group if there are several). A second run with the same optimizer begins at the same rate as the first, unless the
+    rate was changed in between.
     """
 
     lr_list_: list[float]
@@ -131,44 +131,44 @@ class Schedule(RateSetter, ABC):
     _bases: Optional[list[float]] = None
     _applied: Optional[list[float]] = None
     _resumed: Optional[dict[str, Any]] = None
-    _index = 0  # where the next step stands in a list by step
+    _index = 0  # the index of the next step in a list by step
 
     @property
     def by_step(self) -> bool:
-        """Whether the list has one rate a step, rather than one an epoch."""
+        """Whether the list has one rate per step, rather than one per epoch."""
         return False
 
     @property
     def first_rate(self) -> Optional[PerGroup]:
-        """The rate to begin with, where it is given to the schedule; `None` for the optimizer's own."""
+        """The initial rate, if it is given to the schedule; `None` for the optimizer's own."""
         return self.learning_rate
 
     @abstractmethod
     def rates_for(self, base: float, plan: Plan) -> list[float]:
-        """The rates of a run, for parameters whose own rate is `base`."""
+        """Return the rates of a run, for parameters whose own rate is `base`."""
 
     def is_relative(self, plan: Plan) -> bool:
-        """Whether the rates depend on those that the optimizer was made with."""
+        """Return whether the rates depend on those that the optimizer was created with."""
         return True
 
     def has_own_part(self, epoch: int) -> bool:
-        """Whether, in a list by step, an epoch has its own part, however many steps it turns out to have."""
+        """Return whether, in a list by step, an epoch has its own part, however many steps it turns out to have."""
         return False
 
     def reset_state(self) -> None:
-        """Forgets the run before."""
+        """Forget the previous run."""
         self._resumed = self._bases = self._applied = None
         self._index = 0
 
     def before_train(self, run: Run) -> None:
-        """Asks for a rate before each step, where it has one for each."""
+        """Set the rate before each step, if there is one for each."""
         super().before_train(run)
         self._lists: list[list[float]] = []
         if self.by_step:
             run.step_hooks.on_step_begin(self, self._apply_next)
 
     def check(self, run: Run) -> None:
-        """Raises where steps cannot be told apart and have to be."""
+        """Raise if steps cannot be distinguished but have to be."""
         super().check(run)
         if self.by_step and run.progress.is_sinking:
             raise ValueError(
@@ -177,17 +177,17 @@ class Schedule(RateSetter, ABC):
             )
 
     def check_groups(self, rates: Rates) -> None:
-        """Raises where the rate to begin with does not fit the optimizer's parameter groups."""
+        """Raise if the initial rate does not match the optimizer's parameter groups."""
         owner, given = type(self).__name__, self.first_rate
         if isinstance(given, float) and len(rates) > 1:
             raise ValueError(
                 f"{owner}: learning_rate={given} cannot be shared by parameter groups with rates of their own; leave "
-                f"it out, and each group starts from its own, or give a list of {len(rates)}, one a group"
+                f"it out to start each group from its own, or give a list of {len(rates)}, one per group"
             )
         check_per_group(owner, "learning_rate", given, rates)
 
     def check_plan(self, run: Run) -> None:
-        """Raises where the schedule does not fit the run, or the rates to begin with cannot be told."""
+        """Raise if the schedule does not fit the run, or the initial rates cannot be determined."""
         if self.by_step and run.steps_per_epoch < 1:
             raise ValueError(
                 f"{type(self).__name__}: a rate for every step needs the number of steps, but get_dataset_size() of "
@@ -195,15 +195,15 @@ class Schedule(RateSetter, ABC):
             )
         rates = Rates(run.parts.optimizers)
         self.check_length(_plan(run, rates))
-        # Before a run that is resumed begins, nobody has handed out the rates that its state tells of.
+        # Before a resumed run begins, the rates in its state have not been loaded yet.
         is_told_later = run.progress.is_resumed and self._resumed is None
         self._lists_for(rates.read() if is_told_later else self._bases_for(run, rates), run)
 
     def check_length(self, plan: Plan) -> None:
-        """Raises where the schedule does not fit the length of the run."""
+        """Raise if the schedule does not fit the length of the run."""
 
     def before_epoch(self, run: Run) -> None:
-        """Makes the list before the first epoch, and sets the epoch's rate."""
+        """Make the list before the first epoch, and set the epoch's rate."""
         assert self._rates is not None
         is_first = not self._lists
         if is_first:
@@ -215,33 +215,33 @@ class Schedule(RateSetter, ABC):
             remember(self._rates, self._bases)
 
     def teardown(self) -> None:
-        """Remembers where it left the rates, so that a second run can tell whether they were changed since."""
+        """Remember the last rates, so that a second run can detect whether they were changed since."""
         if self._rates is not None and self._bases is not None:
             remember(self._rates, self._bases)
         self._resumed = None
         super().teardown()
 
     def state_dict(self) -> dict[str, Any]:
-        """The rate that each parameter group began at, the last that was set, and the place in a list by step."""
+        """Return the initial and the last rate of each parameter group, and the position in a list by step."""
         return {"bases": self._bases, "applied": self._applied, "steps": self._index}
 
     def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        """The list of rates."""
+        """Return the list of rates."""
         return {"lr_list": np.array(self.lr_list_)} if hasattr(self, "lr_list_") else {}
 
     def load_state_arrays(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
-        """Takes the list of rates, until the run that begins makes its own."""
+        """Restore the list of rates, until the next run makes its own."""
         self.lr_list_ = arrays["lr_list"].tolist()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state that `state_dict` returned."""
+        """Restore a state that `state_dict` returned."""
         super().load_state_dict(state)
         self._resumed = state if state["bases"] is not None else None
         self._bases, self._applied = state["bases"], state["applied"]
         self._index = state.get("steps", 0)
 
     def digest_of_rates(self, run: Run, epochs: int, steps: int) -> str:
-        """A digest of the rates of so many epochs, and steps of the next; the same for schedules that begin alike."""
+        """Return a digest of the rates of the first epochs and steps; schedules that begin alike have the same."""
         lists = self._lists or self._lists_for(self._bases_for(run, Rates(run.parts.optimizers)), run)
         taken = epochs * run.steps_per_epoch + steps if self.by_step else epochs + (steps > 0)
         return hashlib.sha256(np.array([rates[:taken] for rates in lists]).tobytes()).hexdigest()
@@ -251,7 +251,7 @@ class Schedule(RateSetter, ABC):
         return [self.rates_for(base, plan._replace(group=group)) for group, base in enumerate(bases)]
 
     def _bases_for(self, run: Run, rates: Rates) -> list[float]:
-        """The rates that the run begins with, one a parameter group."""
+        """Return the rates that the run begins with, one per parameter group."""
         given = self.first_rate
         if given is not None:
             return [for_group(given, group) for group in range(len(rates))]
@@ -262,14 +262,14 @@ class Schedule(RateSetter, ABC):
         bases = self._told(run, rates)
         if not any(bases):
             raise ValueError(
-                f"{type(self).__name__}: the optimizer's learning rate is 0, and so would be all that follow from it; "
-                f"make the optimizer with the rate to begin with, as in learning_rate=0.01"
+                f"{type(self).__name__}: the optimizer's learning rate is 0, and so would be all rates derived from "
+                f"it; make the optimizer with the initial rate, as in learning_rate=0.01"
             )
         return bases
 
     def _told(self, run: Run, rates: Rates) -> list[float]:
-        """The rates that the optimizers began with, told from those that a checkpoint has brought since."""
-        now, goes_on = rates.read(), run.progress.steps_before > 0
+        """Return the rates that the optimizers began with, as opposed to those that a checkpoint has brought since."""
+        now, continues = rates.read(), run.progress.steps_before > 0
         begun: list[Optional[float]] = []
         left: list[Optional[float]] = []
         steps, is_seen = 0, True
@@ -281,19 +281,19 @@ class Schedule(RateSetter, ABC):
             is_seen = is_seen and known is not None
         bases = [base for base in begun if base is not None]
         is_known = len(bases) == len(now)
-        if is_known and (now in (left, bases) or (goes_on and self._had_led_to(now, bases, run))):
+        if is_known and (now in (left, bases) or (continues and self._had_led_to(now, bases, run))):
             return bases
-        # An optimizer that has done no step since has not been loaded with what its steps had made of it.
-        is_untouched = rates.steps == steps and (is_seen or not goes_on or COUNTS_STEPS)
-        if is_untouched or not (is_known or goes_on):
+        # If an optimizer's step count is still the one that we know, no later state has been loaded into it.
+        is_unchanged = rates.steps == steps and (is_seen or not continues or COUNTS_STEPS)
+        if is_unchanged or not (is_known or continues):
             return now
         owner = type(self).__name__
         argument = f"learning_rate={_text(bases if is_known else now)}"
         raise ValueError(
-            f"{owner}: the optimizer began with {_text(bases) if is_known else 'a rate that it has not kept'} and "
-            f"holds {_text(now)}, which may have come with a checkpoint, or may be meant for this run; "
+            f"{owner}: the optimizer began with {_text(bases) if is_known else 'a rate that is not known'} and holds "
+            f"{_text(now)}, which may come from a checkpoint, or may be meant for this run; "
             + (
-                f"say which rate epoch 1 begins with, as in {owner}(..., {argument}), or "
+                f"pass the rate that epoch 1 begins with, as in {owner}(..., {argument}), or "
                 if self.takes_first_rate
                 else ""
             )
@@ -301,7 +301,7 @@ class Schedule(RateSetter, ABC):
         )
 
     def _had_led_to(self, now: list[float], bases: list[float], run: Run) -> bool:
-        """Whether `now` are the rates of the step before the run's first, in a schedule that began with `bases`."""
+        """Return whether a schedule that began with `bases` has the rates `now` just before the run's first step."""
         index = (
             run.progress.steps_before - 1
             if self.by_step
@@ -316,14 +316,14 @@ class Schedule(RateSetter, ABC):
         if not self.by_step:
             self._apply(run.epoch - 1)
             return
-        # Counted here, so that a step asks for nothing, and epochs may have other numbers of steps than was told.
+        # Counted here, so that a step looks nothing up, and epochs may have other numbers of steps than declared.
         if self.has_own_part(run.epoch) or self.has_own_part(run.epoch - 1):
             self._index = run.progress.steps_before if is_first else (run.epoch - 1) * run.steps_per_epoch
         elif is_first:
             done = None if self._resumed is None else self._resumed.get("steps")
             self._index = run.progress.steps_before if done is None else done
         self._last = run.epoch * run.steps_per_epoch - 1 if self.has_own_part(run.epoch) else sys.maxsize
-        if self._index < len(self.lr_list_):  # what looks at the rate before the first step
+        if self._index < len(self.lr_list_):  # for code that reads the rate before the first step
             self._apply(self._index)
 
     def _apply_next(self, run: Run) -> None:
@@ -342,10 +342,10 @@ class Schedule(RateSetter, ABC):
     def _exhausted(self, index: int) -> ValueError:
         run, unit = self.run, "step" if self.by_step else "epoch"
         return ValueError(
-            f"{type(self).__name__}: has {counted(len(self._lists[0]), 'rate')}, one {'a' if self.by_step else 'an'} "
-            f"{unit}, for {counted(run.epochs, 'epoch')} of {counted(run.steps_per_epoch, 'step')}, as "
-            f"get_dataset_size() of the training dataset told; but {unit} {index + 1} has come, in epoch {run.epoch}; "
-            f"where the number of steps varies, give a list that is long enough, or use a schedule by epoch"
+            f"{type(self).__name__}: has {counted(len(self._lists[0]), 'rate')}, one per {unit}, for "
+            f"{counted(run.epochs, 'epoch')} of {counted(run.steps_per_epoch, 'step')}, as get_dataset_size() of the "
+            f"training dataset reported, but there is none for {unit} {index + 1}, in epoch {run.epoch}; "
+            f"if the number of steps varies, give a list that is long enough, or use a schedule by epoch"
         )
 
 
@@ -358,40 +358,40 @@ def _text(rates: Sequence[Any]) -> str:
 
 
 def checked_per_group(owner: str, name: str, value: Any, **bounds: float) -> PerGroup:
-    """Returns a number, or a list of them with one for each parameter group, as floats; raises unless it is one."""
+    """Return a number, or a list with one for each parameter group, as floats; raise if the value is neither."""
     if isinstance(value, (list, tuple)):
         if not value:
             raise ValueError(
-                f"{owner}: {name} must be a number, or a list with one for each parameter group, not empty"
+                f"{owner}: {name} must be a number, or a list with one for each parameter group, but it is empty"
             )
         return [check_number(owner, f"{name}[{index}]", each, **bounds) for index, each in enumerate(value)]
     return check_number(owner, name, value, **bounds)
 
 
 def checked_first_rate(owner: str, value: Any) -> Optional[PerGroup]:
-    """Returns `learning_rate` as `checked_per_group` does; one of 0 stands for a frozen group beside others."""
+    """Return `learning_rate` as `checked_per_group` does; a rate of 0 in a list stands for a frozen group."""
     if isinstance(value, (list, tuple)):
         return checked_per_group(owner, "learning_rate", value, minimum=0)
     return None if value is None else check_number(owner, "learning_rate", value, above=0)
 
 
 def check_per_group(owner: str, name: str, value: Optional[PerGroup], rates: Rates) -> None:
-    """Raises where a list does not have as many values as the optimizer has rates."""
+    """Raise if a list does not have as many values as the optimizer has rates."""
     if isinstance(value, list) and len(value) != len(rates):
         raise ValueError(
             f"{owner}: {name} has {counted(len(value), 'value')}, but the optimizer has "
             f"{counted(len(rates), 'rate')} ({_text(rates.read())}), in the order of its parameter groups, where "
-            f"those without an lr of their own count as one; give as many, or a number for all"
+            f"those without an lr of their own count as one; give as many, or one number for all"
         )
 
 
 def for_group(value: PerGroup, group: int) -> float:
-    """The value for one of the parameter groups."""
+    """Return the value for one of the parameter groups."""
     return value[group] if isinstance(value, list) else value
 
 
 def checked_rates(owner: str, name: str, rates: Any) -> list[float]:
-    """The rates as a list of floats; raises unless there is at least one and all are finite and at least 0."""
+    """Return the rates as a list of floats; raise unless there is at least one and all are finite and at least 0."""
     given = getattr(rates, "asnumpy", lambda: rates)()
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         raise TypeError(f"{owner}: {name} must be a list of numbers, but got {rates!r}")
@@ -404,6 +404,6 @@ def checked_rates(owner: str, name: str, rates: Any) -> list[float]:
 
 
 def _plain(value: Any) -> Any:
-    """A tensor as an array, and an array of one element as its number."""
+    """Return a tensor as an array, and an array of one element as its number."""
     array = getattr(value, "asnumpy", lambda: value)()
     return array.item() if isinstance(array, np.ndarray) and array.size == 1 else array

@@ -1,4 +1,4 @@
-"""The values of an evaluation: one name and one number each, whatever a metric returns."""
+"""Turn whatever metrics return into the values of an evaluation: one name and one number each."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ __all__ = [
 
 
 def as_number(value: Any) -> Optional[float]:
-    """The number that a metric's value is; `None` where it is not a single one.
+    """Return a metric's value as a number; `None` if it is not a single one.
 
-    A tensor, array, list or tuple of one element is that element, whatever its shape; `True` is 1.
+    A tensor, array, list or tuple of one element counts as that element, whatever its shape; `True` is 1.
     """
     if isinstance(value, Tensor):
         value = as_array(value)
@@ -40,7 +40,7 @@ def as_number(value: Any) -> Optional[float]:
     if isinstance(value, (np.ndarray, np.generic)):
         if value.size != 1 or value.dtype.kind not in "biufVO" or value.dtype.names:
             return None
-        # bfloat16 is none of NumPy's own kinds, and its items are no numbers to Python.
+        # bfloat16 is not one of NumPy's own kinds, and its items are not Python numbers.
         value = value.item() if value.dtype.kind == "O" else _as_float64(value)
     try:
         return float(value) if isinstance(value, numbers.Real) else None
@@ -49,20 +49,20 @@ def as_number(value: Any) -> Optional[float]:
 
 
 def described(value: Any) -> str:
-    """What a value that is not a number is, for the user to read: `a Tensor of shape (2, 2)`."""
+    """Describe a value that is not a number, for messages: `a Tensor of shape (2, 2)`."""
     if isinstance(value, (Tensor, np.ndarray)):
         return f"{'a Tensor' if isinstance(value, Tensor) else 'an array'} of shape {tuple(value.shape)}"
     return f"{value!r:.60} ({type(value).__name__})"
 
 
 def named(metrics: Mapping[Any, Any], of_run: Iterable[str] = OF_RUN) -> dict[str, Any]:
-    """The values of an evaluation by name: numbers as `float`, and what is not a number as it came.
+    """Return the values of an evaluation by name: numbers as `float`, anything else unchanged.
 
-    A dictionary stands for its values, each by its own key; where two have the same key, or the run or the Model has a
-    value of that name, the metric's name comes before it: `det_precision`.
+    A dictionary stands for its values, each under its own key; if two have the same key, or the run or the Model has a
+    value of that name, it is prefixed with the metric's name: `det_precision`.
     """
     plain = {str(name): value for name, value in metrics.items() if not isinstance(value, Mapping)}
-    # A metric `loss` of the Model comes before the `eval_loss` that `Model.fit` has from the last batch alone.
+    # A metric `loss` of the Model takes precedence over the `eval_loss` of `Model.fit`, that of the last batch.
     found = {name: value for name, value in plain.items() if result_name(name) == name}
     found.update((result_name(name), value) for name, value in plain.items() if result_name(name) != name)
     within = [leaf for name, value in metrics.items() if isinstance(value, Mapping) for leaf in _leaves(name, value)]
@@ -78,20 +78,20 @@ def named(metrics: Mapping[Any, Any], of_run: Iterable[str] = OF_RUN) -> dict[st
 
 
 def with_eval_loss(metrics: dict[str, Any], eval_loss: Optional[float]) -> dict[str, Any]:
-    """`metrics` as they came, with the loss under its one name: the Model's own where it has one, whatever its name."""
+    """Return `metrics` with the loss under its standard name: the Model's own if it has one, whatever its name."""
     results = dict(metrics)
     own = results.pop(TRAIN_LOSS, results.get(EVAL_LOSS, eval_loss))
     return results if own is None else {**results, EVAL_LOSS: own}
 
 
 def by_name(metrics: Mapping[Any, Any]) -> dict[str, Any]:
-    """A Model's metrics by the names of their values; raises where two go by the same."""
+    """Return a Model's metrics by the names of their values; raise if two have the same name."""
     names: dict[str, Any] = {}
     for name in metrics:
         key = result_name(str(name))
         if key in names:
             raise ValueError(
-                f"Model: the metrics {names[key]!r} and {name!r} both give the value {key!r}, for the run itself has "
+                f"Model: the metrics {names[key]!r} and {name!r} both give the value {key!r}, as the run itself has "
                 f"{', '.join(OF_RUN)}; rename one of them"
             )
         names[key] = name
@@ -99,7 +99,7 @@ def by_name(metrics: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def may_give_several(metric: Any) -> bool:
-    """Whether a metric may give a dictionary: one of a user's may, and only its first result tells."""
+    """Return whether a metric may return a dictionary: a user's own may, as only its first result shows."""
     owner = next((cls for cls in type(metric).__mro__ if "eval" in vars(cls)), None)
     return owner is None or not owner.__module__.startswith("mindspore.")
 
@@ -108,18 +108,18 @@ def may_give_several(metric: Any) -> bool:
 
 
 def numbers_in(metrics: Mapping[Any, Any]) -> list[float]:
-    """Each number of an evaluation, those within dictionaries too."""
+    """Return each number of an evaluation, including those within dictionaries."""
     return [number for _, number in _numbers(metrics)]
 
 
 def with_numbers(metrics: Mapping[Any, Any], new: Sequence[float]) -> dict[Any, Any]:
-    """`metrics` with other numbers, in the order of `numbers_in`."""
+    """Return `metrics` with other numbers, in the order of `numbers_in`."""
     return _replaced(metrics, iter(new))
 
 
 def check_alike(metrics: Mapping[Any, Any]) -> None:
-    """Raises on every process where they have not evaluated the same values: means over them would be of nothing."""
-    own = zlib.crc32(repr([path for path, _ in _numbers(metrics)]).encode()) % (1 << 24)  # what a float32 can hold
+    """Raise on every process if they have not evaluated the same values: means over them would be meaningless."""
+    own = zlib.crc32(repr([path for path, _ in _numbers(metrics)]).encode()) % (1 << 24)  # fits a float32
     if len(set(distributed.gathered(np.array([own], np.float32)).ravel().tolist())) > 1:
         raise ValueError(
             f"Validate: the metrics of the {distributed.count()} processes did not give the same values (here: "
@@ -147,7 +147,7 @@ def _replaced(metrics: Mapping[Any, Any], new: Iterator[float]) -> dict[Any, Any
 
 
 def _leaves(metric: Any, values: Mapping[Any, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, str, Any]]:
-    """Each value within a dictionary: by its own key, and by the whole way to it from the metric's name."""
+    """Yield each value within a dictionary, with its own key and with its whole path from the metric's name."""
     for key, value in values.items():
         here = (*path, str(key))
         if isinstance(value, Mapping):

@@ -20,7 +20,7 @@ __all__ = ["Caller", "EvaluationSource", "Metrics", "check_columns", "find_calle
 
 
 class EvaluationSource(NamedTuple):
-    """The Model that a callback evaluates, on which dataset, and after how many steps besides at the ends of epochs.
+    """The Model that a callback evaluates, the dataset, and the interval in steps besides the ends of epochs.
 
     `start_epoch` is the first epoch in which it evaluates.
     """
@@ -32,7 +32,7 @@ class EvaluationSource(NamedTuple):
 
 
 class Caller(NamedTuple):
-    """The Model whose `train` or `fit` is called, the dataset that `fit` evaluates by itself, and in which epochs."""
+    """The Model whose `train` or `fit` is called, and the dataset and the epochs that `fit` evaluates by itself."""
 
     model: Model
     valid_dataset: Any = None
@@ -43,7 +43,7 @@ class Metrics:
     """The validation values of a run whose parameters are `args`.
 
     Attributes:
-        source (EvaluationSource | None): what a callback evaluates; `None` where none does.
+        source (EvaluationSource | None): what a callback evaluates; `None` if none does.
         train_names (tuple[str, ...]): the names of the values that each training step gives, `loss` first.
         results (dict[str, Any]): the values of the latest evaluation by name, numbers as `float`.
         names_so_far (frozenset[str]): the names of all validation values that the run has had.
@@ -51,8 +51,8 @@ class Metrics:
     Args:
         args: the parameters of MindSpore's run context, where results are published as `Model.fit` publishes them.
         train_names: the names of the values that each training step gives, `loss` first.
-        source: what a callback evaluates; `None` where none does.
-        caller: what `Model.train` or `Model.fit` was called with; `None` where that cannot be seen.
+        source: what a callback evaluates; `None` if none does.
+        caller: what `Model.train` or `Model.fit` was called with; `None` if that is not known.
         is_split: whether processes share one network, so that no batch may be tried.
     """
 
@@ -68,19 +68,19 @@ class Metrics:
         self.train_names = train_names
         self._trial: Optional[Trial] = None
         self._between_steps: Any = None  # what an evaluation between two steps has published
-        self._reported: set[str] = set()  # the names that were reported to be no numbers
+        self._reported: set[str] = set()  # the names whose values were reported not to be numbers
         self.names_so_far: frozenset[str] = frozenset()
         self.results: dict[str, Any] = {}
 
     def follows(self, name: str) -> bool:
-        """Whether a name means a value that each training step gives: the loss, or another that was named."""
+        """Return whether a name means a value of the training steps: the loss, or another that `StepOutputs` names."""
         return is_train_loss(name) or name in self.train_names
 
     # Before the first step
 
     @property
     def model(self) -> Optional[Model]:
-        """The Model that the run evaluates; `None` where it never does, or that cannot be seen."""
+        """The Model that the run evaluates; `None` if it never does, or that is not known."""
         if self.source is not None:
             return self.source.model
         return self._caller.model if self._caller is not None and self.fit_evaluates else None
@@ -94,25 +94,25 @@ class Metrics:
 
     @property
     def fit_evaluates(self) -> bool:
-        """Whether this is a `Model.fit` that evaluates by itself, as far as that can be seen."""
+        """Whether this is a `Model.fit` that evaluates by itself, as far as is known."""
         return self._caller is not None and self._caller.valid_dataset is not None
 
     def fit_evaluates_in(self, epoch: int) -> bool:
-        """Whether this is a `Model.fit` that evaluates by itself at the end of this epoch."""
+        """Return whether this is a `Model.fit` that evaluates by itself at the end of this epoch."""
         return self.fit_evaluates and self._caller is not None and epoch in self._caller.evaluated_epochs
 
     @property
     def names(self) -> Optional[list[str]]:
-        """The names of the validation values that the run will have; `None` where they cannot be seen ahead.
+        """The names of the validation values that the run will have; `None` if they are not known in advance.
 
-        A metric that returns several in a dictionary stands for them by its own name.
+        A metric that returns several in a dictionary is listed under its own name.
         """
         ahead = self._ahead
         return None if ahead is None else list(ahead)
 
     @property
     def may_have_others(self) -> bool:
-        """Whether validation values may come whose names cannot be seen ahead, as in a dictionary of a metric."""
+        """Whether there may be validation values whose names are not known in advance, as in a metric's dictionary."""
         ahead = self._ahead
         if ahead is None:
             return True
@@ -120,14 +120,14 @@ class Metrics:
             return False
         try:
             trial = self.trial()
-        except ValueError:  # which is raised as soon as everything else is in order
+        except ValueError:  # raised later, once everything else is in order
             return True
         return trial.results is None or any(isinstance(value, Mapping) for value in trial.results.values())
 
     def trial(self) -> Trial:
-        """What one batch of the validation data shows; raises where it does not get through.
+        """Return what one batch of the validation data shows; raise if it cannot be evaluated.
 
-        Nothing is tried where a network is split: what compiles first decides there how its parameters are cut.
+        Nothing is tried if a network is split: what is compiled first there decides how its parameters are split.
         """
         model, dataset = self.model, self.dataset
         if model is None or dataset is None or model.eval_network is None or self._is_split:
@@ -138,15 +138,15 @@ class Metrics:
 
     @property
     def classes(self) -> Optional[int]:
-        """How many classes the network has, where the trial was made and has shown it."""
+        """How many classes the network has, if a trial was made and has shown it."""
         return None if self._trial is None else self._trial.classes
 
     def check_evaluates(self, owner: str, name: str) -> None:
-        """Raise where the run will never evaluate, for `name` needs it."""
+        """Raise if the run will never evaluate, although `name` needs it."""
         if distributed.count() > 1 and self.source is None:
             raise ValueError(
-                f"{owner}: {name!r} is to be decided upon by {distributed.count()} processes together, and Model.fit "
-                f"alone gives each its own; add Validate(model, valid_dataset) to the callbacks"
+                f"{owner}: {name!r} is used by {distributed.count()} processes together, but Model.fit alone gives "
+                f"each its own value; add Validate(model, valid_dataset) to the callbacks"
             )
         if self._ahead == {}:
             raise ValueError(
@@ -156,7 +156,7 @@ class Metrics:
             )
 
     def metric(self, owner: str, name: str) -> object:
-        """Check that the run will have a value of this name; return its metric, or `None` where that cannot be seen."""
+        """Check that the run will have a value of this name; return its metric, or `None` if that is not known."""
         if self.follows(name):
             return None
         self.check_evaluates(owner, name)
@@ -177,17 +177,17 @@ class Metrics:
         if model is None:
             return None if self._caller is None else {}
         metrics = by_name(metrics_of(model))
-        # An evaluation network of the user's own gives its outputs in no fixed order, and the loss cannot be found.
+        # A user's own evaluation network returns its outputs in no fixed order, and the loss cannot be identified.
         return metrics if eval_indexes_of(model) is None else {EVAL_LOSS: None, **metrics}
 
     # In an evaluation
 
     def eval_hooks(self) -> EvalHooks:
-        """A callback for `Model.eval` that calls the evaluation hooks of the run's callbacks, as `Model.fit` does."""
+        """Return a callback for `Model.eval` that calls the callbacks' evaluation hooks, as `Model.fit` does."""
         return EvalHooks(self._args)
 
     def publish(self, metrics: dict[str, Any], eval_loss: Optional[float]) -> None:
-        """Set the results where `Model.fit` sets them, for MindSpore's own callbacks as for ours."""
+        """Set the results where `Model.fit` sets them, for MindSpore's own callbacks as well as ours."""
         self._args["metrics"] = metrics
         self._args["eval_results"] = with_eval_loss(metrics, eval_loss)
 
@@ -195,17 +195,17 @@ class Metrics:
     def published(self) -> Optional[dict[str, Any]]:
         """What `Model.fit`, or a callback that evaluates, has published; `None` before that."""
         results = self._args.get("eval_results")
-        # `fit` puts an `eval_loss` of its own, from the last batch, over a metric of that name.
+        # `fit` overwrites a metric of that name with its own `eval_loss`, from the last batch.
         return None if results is None else {**results, **self._args.get("metrics", {})}
 
     @property
     def is_published(self) -> bool:
-        """Whether something is published that is not of an evaluation between two steps."""
+        """Whether something is published other than from an evaluation between two steps."""
         results = self._args.get("eval_results")
         return results is not None and results is not self._between_steps
 
     def remove_earlier(self) -> None:
-        """Remove what an evaluation between two steps has published, so that it does not pass for one of now."""
+        """Remove what an evaluation between two steps has published, so that it is not mistaken for a new one."""
         if self._between_steps is not None and not self.is_published:
             self._args.pop("eval_results", None)
             self._args.pop("metrics", None)
@@ -213,20 +213,20 @@ class Metrics:
         self.results = {}
 
     def read(self, *, at_epoch_end: bool = True) -> dict[str, Any]:
-        """Read the published values into `results`; one that is no number is reported in a line, once."""
+        """Read the published values into `results`; report one that is not a number in a line, once."""
         if not at_epoch_end:
             self._between_steps = self._args.get("eval_results")
         self.results = named(self.published or {}, (*OF_RUN, *self.train_names))
         for name, value in self.results.items():
             if not isinstance(value, float) and name not in self._reported:
                 self._reported.add(name)
-                log_line(f"Model: the metric {name!r} gave {described(value)}, which is no number to monitor or record")
+                log_line(f"Model: the metric {name!r} gave {described(value)}, not a number to monitor or record")
         self.names_so_far = self.names_so_far.union(self.results)
         return self.results
 
 
 def check_columns(what: str, model: Model, dataset: Any) -> None:
-    """Raise where a dataset to evaluate has other columns than data and label, and the Model takes no others."""
+    """Raise if a dataset to evaluate has columns other than data and label, and the Model takes no others."""
     columns = dataset.get_col_names()
     if isinstance(model.eval_network, nn.WithEvalCell) and len(columns) != 2:
         raise ValueError(
@@ -236,9 +236,9 @@ def check_columns(what: str, model: Model, dataset: Any) -> None:
 
 
 def find_caller() -> Optional[Caller]:
-    """What the call under way was made with; `None` where that is not found.
+    """Return what the current call of `Model.train` or `Model.fit` was made with; `None` if that is not found.
 
-    A wrong monitor can then be refused before the first step instead of after the first epoch.
+    This allows a wrong monitor to be refused before the first step instead of after the first epoch.
     """
     call = training_call()
     if call is None:

@@ -1,8 +1,8 @@
-"""Which value is watched, which way is better, and the best so far. The standard library only.
+"""A monitored value: its name, which direction is better, and the best so far. Uses only the standard library.
 
 The comparison is written positively, so that NaN and infinities are never better than anything. It is made in single
-precision, as Keras makes it: a metric is the outcome of a computation in single precision at best, and a value that is
-better by exactly `min_delta` must not count or count as the last bit of a double falls.
+precision, as in Keras: a metric is the result of a computation in single precision at best, and whether a value that
+is better by exactly `min_delta` counts must not depend on the last bit of a double.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ __all__ = ["BestTracker", "Monitor", "place"]
 
 _MODES = ("auto", "min", "max")
 
-# Words that say by themselves which way is better, looked for among the words of a metric's name.
+# Words in a metric's name that show which direction is better.
 _SMALLER_IS_BETTER = frozenset(
     "loss error err mae mse rmse mape perplexity ppl distance nll bce wer cer cost regret".split()
 )
 _LARGER_IS_BETTER = frozenset(
     "acc accuracy precision recall f1 fscore fbeta dice auc bleu similarity iou miou map psnr ssim r2".split()
 )
-# MindSpore's metric classes; a metric of the user's own counts by the class it derives from.
+# MindSpore's metric classes; a user's own metric counts as the class that it derives from.
 _CLASS_MODES = {
     "Loss": "min",
     "MAE": "min",
@@ -45,7 +45,7 @@ _CLASS_MODES = {
 
 
 class Monitor(NamedTuple):
-    """A watched value: its name, which way is better, and by how much it must be better to count."""
+    """A monitored value: its name, which direction is better, and by how much it must be better to count."""
 
     name: str
     mode: str = "auto"
@@ -53,7 +53,7 @@ class Monitor(NamedTuple):
 
     @classmethod
     def checked(cls, owner: str, monitor: Any, mode: Any, min_delta: Any) -> Monitor:
-        """A monitor of a callback's arguments, or an error that names the callback and the argument."""
+        """Return a monitor from a callback's arguments, or raise an error that names the callback and the argument."""
         return cls(
             check_text(owner, "monitor", monitor),
             check_choice(owner, "mode", mode, _MODES),
@@ -61,14 +61,14 @@ class Monitor(NamedTuple):
         )
 
     def resolve_mode(self, owner: str, metric: object = None) -> Monitor:
-        """The same monitor with `mode` `"min"` or `"max"`: by the metric's class, else by the words of its name."""
+        """Return this monitor with `mode` `"min"` or `"max"`, by the metric's class or else the words of its name."""
         own = type(metric)
         if self.mode != "auto":
             better = _CLASS_MODES.get(own.__name__, self.mode)
-            if better != self.mode and own.__module__.split(".")[0] == "mindspore":  # one of a user's may turn it round
+            if better != self.mode and own.__module__.split(".")[0] == "mindspore":  # a user's own may reverse it
                 raise ValueError(
-                    f"{owner}: mode={self.mode!r} takes a {'smaller' if self.mode == 'min' else 'larger'} "
-                    f"{self.name!r} for the better, but it is MindSpore's {own.__name__}; leave mode out, or pass "
+                    f"{owner}: mode={self.mode!r} treats a {'smaller' if self.mode == 'min' else 'larger'} "
+                    f"{self.name!r} as better, but it is MindSpore's {own.__name__}; leave mode out, or pass "
                     f"mode={better!r}"
                 )
             return self
@@ -86,7 +86,7 @@ class Monitor(NamedTuple):
         return self._replace(mode="min" if smaller else "max")
 
     def is_better(self, value: float, best: Optional[float]) -> bool:
-        """Whether a finite `value` is better than `best` by more than `min_delta`; `best=None` is beaten by any."""
+        """Return whether a finite `value` beats `best` by more than `min_delta`; `best=None` is beaten by any."""
         if not math.isfinite(value):
             return False
         if best is None:
@@ -95,13 +95,13 @@ class Monitor(NamedTuple):
         return self.is_beyond(value + margin, best)
 
     def is_beyond(self, value: float, threshold: float) -> bool:
-        """Whether `value` is strictly on the better side of `threshold`, whatever `min_delta`."""
+        """Return whether `value` is strictly on the better side of `threshold`, whatever `min_delta`."""
         one, other = _single(value), _single(threshold)
         return one < other if self.mode == "min" else one > other
 
 
 def _single(value: float) -> float:
-    """The nearest number of single precision."""
+    """Return the nearest number in single precision."""
     return ctypes.c_float(value).value
 
 
@@ -122,7 +122,7 @@ class BestTracker:
         self.wait = 0
 
     def observe(self, value: float, epoch: int, step: int = 0) -> bool:
-        """Take a value, with the epoch, and the step if it was between two; return whether it is the best so far."""
+        """Take a value, its epoch, and its step if it was between two steps; return whether it is the best so far."""
         if self.monitor.is_better(value, self.best):
             self.best, self.best_epoch, self.best_step, self.wait = value, epoch, step, 0
             return True
@@ -131,7 +131,7 @@ class BestTracker:
 
     @property
     def place(self) -> str:
-        """Where in the run the best was observed, for messages."""
+        """The place in the run where the best was observed, for messages."""
         return place(self.best_epoch, self.best_step)
 
     def state_dict(self) -> dict[str, Any]:
@@ -145,5 +145,5 @@ class BestTracker:
 
 
 def place(epoch: int, step: int) -> str:
-    """A place in a run, for messages: `epoch 3`, or `epoch 3, step 1200` between two steps."""
+    """Return a place in a run, for messages: `epoch 3`, or `epoch 3, step 1200` between two steps."""
     return f"epoch {epoch}, step {step}" if step else f"epoch {epoch}"

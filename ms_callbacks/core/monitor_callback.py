@@ -1,4 +1,4 @@
-"""Callbacks that watch one value: its name, which way is better, and the best so far, wired once for all of them."""
+"""The base class of callbacks that monitor one value: its name, which direction is better, and the best so far."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["MonitorCallback"]
 
 
 class MonitorCallback(TrainCallback, ABC):
-    """Base class of callbacks that watch one value of a run.
+    """Base class of callbacks that monitor one value of a run.
 
     A validation value is observed at each evaluation, at the end of an epoch or between two steps; a value of the
-    training steps, such as `loss`, at the end of each epoch. An epoch without a value is not an observation. That the
-    run will have the value, and which way is better, is checked before the first step.
+    training steps, such as `loss`, at the end of each epoch. An epoch without a value is not an observation. Before
+    the first step, it is checked that the run will have the value, and which direction is better.
 
     Args:
         monitor: the value to watch: `"loss"` (the mean training loss of the epoch), `"eval_loss"`, or a metric of the
@@ -35,8 +35,9 @@ class MonitorCallback(TrainCallback, ABC):
         wait_ (int): how many observations have passed since.
 
     Raises:
-        TypeError, ValueError: an argument is not as described; at the start of the run, where it can be seen, or at the
-            first evaluation: the run will not have such a value, or `mode="auto"` cannot tell which way is better.
+        TypeError, ValueError: an argument is not as described; at the start of the run if that can be known then, or
+            else at the first evaluation: the run will not have such a value, or `mode="auto"` cannot determine which
+            direction is better.
 
     Example:
         >>> class BestSoFar(MonitorCallback):
@@ -71,17 +72,17 @@ class MonitorCallback(TrainCallback, ABC):
         self.best.monitor = self._resolve_mode(run)
 
     def check(self, run: Run) -> None:
-        """Raise where the run will not have the value, or `mode="auto"` cannot tell which way is better."""
+        """Raise if the run will not have the value, or `mode="auto"` cannot determine which direction is better."""
         super().check(run)
         self._resolve_mode(run)
 
     def needs(self, run: Run) -> Needs:
-        """Return the loss, where it is watched."""
+        """Require the loss, if it is monitored."""
         return super().needs(run) | (Needs.LOSS if run.metrics.follows(self.monitor) else Needs.NOTHING)
 
     @property
     def needs_losses(self) -> bool:
-        """Whether a value of the training steps is watched."""
+        """Whether a value of the training steps is monitored."""
         return self.run.metrics.follows(self.monitor)
 
     def after_evaluation(self, run: Run, evaluation: Evaluation) -> None:

@@ -1,4 +1,4 @@
-"""What is known at one point of a run, in plain values that do not change: after an evaluation, and after an epoch."""
+"""What is known at one point of a run, in immutable plain values: after an evaluation, and after an epoch."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Observation:
         step (int): the step, counted from the first step of epoch 1.
         step_in_epoch (int): the step within its epoch, from 1.
         train_means (Mapping[str, float | None]): the means of the epoch's training steps so far, over all processes:
-            `loss`, and what else `StepOutputs` names. `None` where no callback has asked for the losses.
+            `loss`, and whatever else `StepOutputs` names. `None` if no callback has asked for the losses.
         results (Mapping[str, Any]): the validation values by name, numbers as `float`; empty without an evaluation.
         learning_rates (tuple[float, ...]): the learning rates of the last step, one for each parameter group; empty
             without an optimizer of `mindspore.nn`.
-        seconds (float): how long the epoch's training steps have taken; evaluations do not count.
+        seconds (float): the time that the epoch's training steps have taken; evaluations do not count.
         names_so_far (frozenset[str]): the names of all validation values that the run has had so far.
     """
 
@@ -40,7 +40,7 @@ class Observation:
 
     @property
     def step_between(self) -> int:
-        """The step, where this is known between two steps; 0 at the end of an epoch."""
+        """The step, if this is known between two steps; 0 at the end of an epoch."""
         return 0
 
     @property
@@ -52,12 +52,12 @@ class Observation:
         """Return the value that a monitor's name means.
 
         Args:
-            name: `loss`, a validation value, or `val_` before its name.
+            name: `loss`, a validation value, or its name with the prefix `val_`.
             owner: the callback that an error names. Default: "Model".
 
         Returns:
-            The value; NaN for every validation value where the loss of the evaluation is NaN; `None` where there is
-            none at this point.
+            The value; NaN for every validation value if the loss of the evaluation is NaN; `None` if there is none at
+            this point.
 
         Raises:
             ValueError: the run has no such value; the error names the nearest.
@@ -70,7 +70,7 @@ class Observation:
         key = key_among(name, self.results)
         if key is None:
             if key_among(name, self.names_so_far) is not None:
-                return None  # a metric need not give it every time
+                return None  # a metric need not return it every time
             raise unknown_monitor(owner, name, self.results)
         value, eval_loss = self.results[key], self.results.get(EVAL_LOSS)
         if not isinstance(value, float):
@@ -78,7 +78,7 @@ class Observation:
                 f"{owner}: monitor {name!r} must be a single number, but the metric returned {value!r} "
                 f"({type(value).__name__}); monitor another, or make the metric return its mean"
             )
-        # Of logits that are NaN, MindSpore's metrics make a plausible accuracy; the loss does not.
+        # MindSpore's metrics turn logits that are NaN into a plausible accuracy; the loss stays NaN.
         return math.nan if isinstance(eval_loss, float) and math.isnan(eval_loss) else value
 
     def _numbers(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Evaluation(Observation):
     """What is known right after an evaluation.
 
     Attributes:
-        at_epoch_end (bool): whether it is the evaluation of an epoch's end, rather than one between two steps.
+        at_epoch_end (bool): whether it is the evaluation at an epoch's end, rather than one between two steps.
 
     Example:
         >>> class Report(TrainCallback):
@@ -110,7 +110,7 @@ class Evaluation(Observation):
 
     @property
     def step_between(self) -> int:
-        """The step, where it was made between two steps; 0 at the end of an epoch."""
+        """The step, if it was made between two steps; 0 at the end of an epoch."""
         return 0 if self.at_epoch_end else self.step
 
     def as_dict(self) -> dict[str, Any]:
@@ -120,10 +120,10 @@ class Evaluation(Observation):
 
 @dataclass(frozen=True)
 class EpochSummary(Observation):
-    """What is known at the end of an epoch, its evaluation included.
+    """What is known at the end of an epoch, including its evaluation.
 
     Attributes:
-        samples (int | None): the samples that the epoch's steps have seen, over all processes; `None` where no callback
+        samples (int | None): the samples that the epoch's steps have seen, over all processes; `None` if no callback
             has asked for them (`needs_samples`), or batches go to the device unseen.
 
     Example:

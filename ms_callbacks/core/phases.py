@@ -1,4 +1,4 @@
-"""The phases of a run: what the lifecycle calls on each callback, and what it asks them before. None does anything."""
+"""The phases of a run: what the lifecycle calls on each callback, and what it asks beforehand. All are no-ops here."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Phases:
     """The phases that a callback may override, in the order in which the lifecycle calls them.
 
     Attributes:
-        saves_run_states (bool): whether it saves the state of the run, so that a stop that no callback has decided on
-            is an interruption.
+        saves_run_states (bool): whether the callback saves the state of the run; a stop that no callback has decided on
+            is then an interruption.
     """
 
     saves_run_states: bool = False
 
     @property
     def inner(self) -> tuple[Phases, ...]:
-        """Callbacks that this one holds, as `LRWarmup(after=...)` does, and that stand in no list.
+        """Callbacks that this one holds, like `LRWarmup(after=...)`, and that are not in the list themselves.
 
         Their phases are called like those of any other.
         """
@@ -36,62 +36,62 @@ class Phases:
 
     @property
     def needs_losses(self) -> bool:
-        """Whether it needs the loss of every step. Read once, when the run begins."""
+        """Whether the callback needs the loss of every step. Read once, when the run begins."""
         return False
 
     @property
     def needs_samples(self) -> bool:
-        """Whether it needs the number of samples that the steps have seen. Read once, when the run begins."""
+        """Whether the callback needs the number of samples that the steps see. Read once, when the run begins."""
         return False
 
     # Before the first step
 
     def check(self, run: Run) -> None:
-        """Raise where the run cannot go well. Change nothing: `check_callbacks` calls it without a run."""
+        """Raise if the run would go wrong. Change nothing: `check_callbacks` calls this without a run."""
 
     def needs(self, run: Run) -> Needs:
-        """Return what has to be whole in this process; where it is not, the run is refused."""
+        """Return what has to be whole in this process; if it is not, the run is refused."""
         return Needs.NOTHING
 
     def check_plan(self, run: Run) -> None:
-        """Raise as `check` does, for what needs the first and the last epoch to be known."""
+        """Raise like `check`, for checks that need to know the first and the last epoch."""
 
     def check_batch(self, run: Run) -> None:
-        """Raise as `check` does, for what needs the first batch to be seen: called before the first step."""
+        """Raise like `check`, for checks that need the first batch: called before the first step."""
 
     def disk_space(self, run: Run) -> dict[str, int]:
-        """Return the bytes that it will take at most, by folder."""
+        """Return the maximum number of bytes that the callback will use, by folder."""
         return {}
 
     def monitors(self, name: str) -> bool:
-        """Whether it watches, records or prints the validation value `name`."""
+        """Return whether the callback monitors, records or prints the validation value `name`."""
         return key_among(getattr(self, "monitor", ""), (name,)) is not None
 
     def output_reader(self) -> Optional[OutputReader]:
-        """Return what finds the loss in what a step returns; `None` for the usual places."""
+        """Return what finds the loss in a step's output; `None` for the usual places."""
         return None
 
     @property
     def evaluation_source(self) -> Optional[EvaluationSource]:
-        """What it evaluates: a Model on a dataset; `None` where it evaluates nothing."""
+        """What the callback evaluates: a Model on a dataset; `None` if nothing."""
         return None
 
     # Training begins
 
     def part(self) -> None:
-        """Called when the run is over: the callback is no part of it any more."""
+        """Called when the run is over: no longer take part in it."""
 
     def place(self, run: Run) -> None:
-        """Tell `run.progress` and `run.losses` where the run continues, if it does."""
+        """Set in `run.progress` and `run.losses` where the run continues, if it does."""
 
     def load_run_state(self, run: Run) -> None:
-        """Called first of all: give the callbacks of the run the states that an earlier run has saved."""
+        """Called first of all: load the states that an earlier run has saved into the callbacks of the run."""
 
     def join(self, lifecycle: Any) -> None:
-        """Called once everything is checked that can be by then: from now on the callback is part of the run."""
+        """Called once everything that can be checked by then has been: take part in the run from now on."""
 
     def reset_state(self) -> None:
-        """Called when a run begins that continues no other: forget what earlier runs have taught."""
+        """Called when a run begins that does not continue another: forget what was learnt in earlier runs."""
 
     def before_train(self, run: Run) -> None:
         """Called when training begins, before the first epoch."""
@@ -102,7 +102,7 @@ class Phases:
         """Called before the first step of an epoch."""
 
     def evaluates_at_epoch_end(self, run: Run) -> bool:
-        """Whether it evaluates at the end of this epoch."""
+        """Return whether the callback evaluates at the end of this epoch."""
         return False
 
     def before_evaluation(self, run: Run) -> None:
@@ -115,61 +115,61 @@ class Phases:
         """Called after each evaluation, at the end of an epoch or between two steps."""
 
     def after_epoch(self, run: Run, summary: EpochSummary) -> None:
-        """Called at the end of an epoch, after its evaluation, unless the run is interrupted in its middle."""
+        """Called at the end of an epoch, after its evaluation, unless the epoch was interrupted."""
 
     def before_checkpoint(self, run: Run) -> None:
-        """Called before weights are kept, in memory or on disk: raise where they must not be."""
+        """Called before weights are kept, in memory or on disk: raise if they must not be."""
 
     def save_run_state(self, run: Run, epochs: int, steps: int, finished_by: Optional[str]) -> None:
-        """Called when `epochs` epochs are over for every callback, and `steps` steps of the next.
+        """Called when every callback is done with `epochs` epochs, and `steps` steps of the next.
 
         Args:
             run: the run.
-            epochs: how many epochs are over.
-            steps: how many steps of the next epoch are.
+            epochs: the number of completed epochs.
+            steps: the number of completed steps of the next epoch.
             finished_by: `None` while training continues. When it ends: the callback that has stopped it for good, `"its
-                last epoch"`, or `""` where it was interrupted.
+                last epoch"`, or `""` if it was interrupted.
         """
 
     def request_state(self) -> None:
-        """Called when the state is to be saved as soon as possible, as for a signal."""
+        """Called to request that the state be saved as soon as possible, for example after a signal."""
 
     # Training ends
 
     def flush(self) -> None:
-        """Called before the run counts as finished: wait until everything is written; raise where that failed."""
+        """Called before the run counts as finished: wait until everything is written; raise if that failed."""
 
     def restore_weights(self, run: Run) -> None:
-        """Called when training ends: give the network the weights that it is to end with.
+        """Called when training ends: give the network its final weights.
 
-        Also called where an exception ends it, which `run.progress.is_over` shows: it is false then.
+        Also called if an exception ends it; `run.progress.is_over` is false then.
         """
 
     def final_weights(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return the weights that `restore_weights` would give, by name; empty where it leaves them as they are."""
+        """Return the weights that `restore_weights` would set, by name; empty if it leaves them unchanged."""
         return {}
 
     def after_train(self, run: Run) -> None:
         """Called at the end of training, unless an exception ended it."""
 
     def teardown(self) -> None:
-        """Called once when the run is over, however it ended: release what it has taken."""
+        """Called once when the run is over, however it ended: release all resources."""
 
-    # What it learns
+    # What the callback learns
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what it has learnt, as plain numbers, strings, lists, dictionaries and `None`."""
+        """Return what was learnt, as plain numbers, strings, lists, dictionaries and `None`."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state that `state_dict` returned, in the next run."""
 
     def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return what of the state is arrays, such as the best weights; they are copied before training continues."""
+        """Return the arrays of the state, such as the best weights; they are copied before training continues."""
         return {}
 
     def load_state_arrays(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
-        """Take what `state_arrays` returned, after `load_state_dict`."""
+        """Restore what `state_arrays` returned, after `load_state_dict`."""
 
     def take_results(self, epochs: int) -> None:
-        """Called after a state was loaded of a run of so many epochs that is over: be as after that run."""
+        """Called after the state of a finished run of `epochs` epochs was loaded: be as after that run."""

@@ -1,8 +1,8 @@
-"""What of a Model is not whole in this process: its weights, its optimizer's state, its loss, its outputs.
+"""Find what part of a Model is not whole in this process: its weights, its optimizer's state, its loss, its outputs.
 
-A callback that keeps weights, or gives a network others, would take a part for the whole then, without a word. So each
-says what it needs, and where that is not whole the run is refused by the name of the setting. The Model's own mode is
-asked, not MindSpore's global one, which MindSpore resets after it has made a Model.
+A callback that saves or replaces weights would then silently mistake a part for the whole. So each callback declares
+what it needs, and if that is not whole, the run is refused with the name of the setting. The Model's own mode counts,
+not MindSpore's global one, which MindSpore resets after creating a Model.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from .model_parts import named_parameters, optimizers_of
 
 __all__ = ["ALL_SEE_THE_SAME", "Needs", "check_whole"]
 
-# With these, processes do not share out the samples, but the weights of one network.
+# In these modes, processes divide among them not the samples but the weights of one network.
 ALL_SEE_THE_SAME = ("semi_auto_parallel", "auto_parallel")
 
 _SPLIT = (*ALL_SEE_THE_SAME, "hybrid_parallel")
-_OWN_WEIGHTS = "gives each process a part of the weights, and one part would be taken for the whole"
+_OWN_WEIGHTS = "gives each process a part of the weights, and one part would be mistaken for the whole"
 
 
 class Needs(enum.Flag):
-    """What a callback needs whole in its process.
+    """What has to be whole in a callback's process.
 
-    `WEIGHTS`: it keeps the weights, or gives the network others. `OPTIMIZER`: it keeps an optimizer's state. `LOSS`: it
-    decides by the loss of the training steps. `OUTPUTS`: it runs the network, or counts by its outputs. `RUN`: what it
-    learns or writes is of the whole run, from its first step to its last.
+    `WEIGHTS`: it saves or replaces the weights. `OPTIMIZER`: it saves an optimizer's state. `LOSS`: it makes decisions
+    based on the loss of the training steps. `OUTPUTS`: it runs the network, or evaluates its outputs. `RUN`: what it
+    learns or writes covers the whole run, from its first step to its last.
     """
 
     NOTHING = 0
@@ -45,13 +45,13 @@ _INSTEAD = {
     Needs.WEIGHTS: "save with mindspore.train.ModelCheckpoint and CheckpointConfig(integrated_save=False), and put the "
     "parts together with mindspore.transform_checkpoints",
     Needs.OPTIMIZER: "save with mindspore.train.ModelCheckpoint and CheckpointConfig(integrated_save=False)",
-    Needs.LOSS: "watch a validation value instead",
+    Needs.LOSS: "monitor a validation value instead",
     Needs.OUTPUTS: "leave it out, or train in data_parallel mode",
 }
 
 
 class _Obstacle(NamedTuple):
-    """A setting, what it leaves whole no longer, and why."""
+    """A setting, what is not whole with it, and why."""
 
     setting: str
     lacking: Needs
@@ -59,13 +59,13 @@ class _Obstacle(NamedTuple):
 
 
 def check_whole(owner: str, needs: Needs, cell: nn.Cell, parallel_mode: Optional[str] = None) -> None:
-    """Raises where something that is needed is not whole in this process.
+    """Raise if something that is needed is not whole in this process.
 
     Args:
-        owner: whom the error is to name.
+        owner: the callback to name in the error.
         needs: what it needs.
         cell: the training cell, or a network alone.
-        parallel_mode: the Model's; `None` for a network alone, which does not tell.
+        parallel_mode: the Model's mode; `None` for a network alone, which has none.
     """
     if not needs:
         return
@@ -102,8 +102,8 @@ def _obstacles(cell: nn.Cell, parallel_mode: Optional[str]) -> Iterator[_Obstacl
                 "enable_parallel_optimizer=True",
                 Needs.OPTIMIZER,
                 f"gives each process the moments of some parameters of {type(optimizer).__name__} only, and the others "
-                f"would be saved as they never were",
+                f"would be saved with wrong values",
             )
 
 
-_ELSEWHERE = "is not whole in this process, and what is here would be taken for all of it"
+_ELSEWHERE = "is not whole in this process, and what is here would be mistaken for all of it"

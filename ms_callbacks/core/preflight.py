@@ -1,4 +1,4 @@
-"""What a list of callbacks must fulfil as a whole, and with the optimizer and the disk it meets."""
+"""Checks of a list of callbacks as a whole, with the optimizer and the disk that it will use."""
 
 from __future__ import annotations
 
@@ -25,50 +25,50 @@ _STATISTICS = ("moving_mean", "moving_variance")
 
 
 def check_together(run: Run) -> None:
-    """Raises where the callbacks could not do their work side by side; asked once, before the first step."""
+    """Raise if the callbacks could not work together; called once, before the first step."""
     for check in CHECKS:
         check(run)
 
 
 def report_facts(run: Run) -> None:
-    """Print a line on each fact about the run that a user would want to know, and that is no error."""
+    """Print a line for each fact about the run that a user should know, but that is not an error."""
     _report_late_start(run)
     _report_eval_loss(run)
     _report_sunk_losses(run)
 
 
 def _report_late_start(run: Run) -> None:
-    """A run that begins late with the weights and the optimizer of a new one."""
+    """Report a run that begins at a later epoch with an optimizer that has done no step."""
     begins_late = run.progress.initial_epoch and not run.progress.is_resumed
     if COUNTS_STEPS and begins_late and run.parts.rates is not None and run.parts.rates.steps == 0:
         log_line(
-            f"Model: the run begins with epoch {run.epoch}, but its optimizer has done no step: load the weights and "
-            f"the optimizer of epoch {run.progress.initial_epoch} before, as TrainingState.resume does, or leave "
+            f"Model: the run begins with epoch {run.epoch}, but its optimizer has done no step: first load the weights "
+            f"and the optimizer of epoch {run.progress.initial_epoch}, as TrainingState.resume does, or leave "
             f"initial_epoch out"
         )
 
 
 def _report_eval_loss(run: Run) -> None:
-    """What the `eval_loss` of a `Model.fit` alone is, where a callback uses it."""
+    """Report what the `eval_loss` of `Model.fit` alone is, if a callback uses it."""
     model = run.metrics.model
     if not run.metrics.fit_evaluates or model is None or run.metrics.source is not None:
         return
     is_used = any(each.monitors(EVAL_LOSS) for each in run.callbacks if isinstance(each, Phases))
     if is_used and EVAL_LOSS not in by_name(metrics_of(model)) and run.metrics.dataset.get_dataset_size() > 1:
         log_line(
-            "Model.fit: its eval_loss is the loss of the last validation batch alone, as MindSpore computes it; for "
+            "Model.fit: its eval_loss is the loss of the last validation batch only, as MindSpore computes it; for "
             "the mean over all samples add Validate(model, valid_dataset) to the callbacks, or 'loss' to the Model's "
             "metrics"
         )
 
 
 def _report_sunk_losses(run: Run) -> None:
-    """What the losses of a run in sink mode are, where a callback uses them."""
+    """Report what the losses of a run in sink mode are, if a callback uses them."""
     are_used = any(each.needs_losses for each in run.callbacks if isinstance(each, Phases))
     if not run.progress.sees_each_loss and are_used:
         log_line(
-            f"Model: in sink mode the device gives back the loss of the last of each {run.steps_per_epoch} steps "
-            f"alone: where 'loss' is printed, recorded or watched, it is that one, and no mean"
+            f"Model: in sink mode the device returns only the loss of the last of each {run.steps_per_epoch} steps: "
+            f"wherever 'loss' is printed, recorded or monitored, it is that one, not a mean"
         )
 
 
@@ -81,7 +81,7 @@ def _check_names(run: Run) -> None:
 
 
 def _check_rates(run: Run) -> None:
-    """A list of rates that ends before the run does is an error in the middle of it, or a rate of 0 (MindSpore 2.0)."""
+    """Raise if a list of rates is too short: the run would fail at its end, or have a rate of 0 (MindSpore 2.0)."""
     optimizers = [one for one in run.parts.optimizers if isinstance(one, nn.Optimizer)]
     for table, done in Rates(optimizers).lists if optimizers else ():
         steps = done + run.epochs * run.steps_per_epoch - run.progress.steps_before
@@ -94,9 +94,9 @@ def _check_rates(run: Run) -> None:
 
 
 def _check_frozen(run: Run) -> None:
-    """A frozen parameter that an optimizer holds would not stay as it is.
+    """Raise if an optimizer holds a frozen parameter, which would not stay unchanged.
 
-    In GRAPH mode it is trained whatever its `requires_grad`; in PYNATIVE mode moments and weight decay still move it.
+    In GRAPH mode it is trained whatever its `requires_grad`; in PYNATIVE mode, moments and weight decay change it.
     """
     held = [
         parameter
@@ -104,24 +104,24 @@ def _check_frozen(run: Run) -> None:
         if isinstance(optimizer, nn.Optimizer)
         for parameter in optimizer.parameters
     ]
-    # An optimizer that was given all parameters holds a BatchNorm's statistics too, which no gradient reaches.
+    # An optimizer that was given all parameters also holds a BatchNorm's statistics, which no gradient reaches.
     frozen = [one.name for one in held if not one.requires_grad and not one.name.endswith(_STATISTICS)]
     if frozen:
         raise ValueError(
             f"Model: the optimizer holds {quoted(frozen[:3])}{', ...' if len(frozen) > 3 else ''}, where requires_grad "
-            f"is False, as freeze sets it, and would change what is to stay as it is; freeze first, then make the "
-            f"optimizer, with network.trainable_params()"
+            f"is False, as freeze sets it, and would change them all the same; freeze first, then make the optimizer, "
+            f"with network.trainable_params()"
         )
 
 
 def _check_space(run: Run) -> None:
-    """Every file that the callbacks will keep, and the one that is written beside before an older goes."""
+    """Raise if there is no room for all files kept, and for those written before an older one is deleted."""
     needed: dict[int, int] = {}
     places: dict[int, str] = {}
     for callback in run.callbacks:
         space = callback.disk_space(run) if isinstance(callback, Phases) else {}
         for folder, size in space.items():
-            if not os.path.isdir(folder or "."):  # which its owner says
+            if not os.path.isdir(folder or "."):  # its owner reports that
                 continue
             disk = os.stat(folder or ".").st_dev
             needed[disk] = needed.get(disk, 0) + size
@@ -136,11 +136,11 @@ def _check_space(run: Run) -> None:
 
 
 def _check_evaluation(run: Run) -> None:
-    """What would fail at the end of the first epoch fails on one batch of the validation data too."""
+    """Raise if one batch of the validation data fails, as the first epoch's evaluation then would."""
     if run.metrics.fit_evaluates and run.metrics.model is not None and eval_indexes_of(run.metrics.model) is None:
         raise ValueError(
-            "Model.fit: MindSpore's fit takes the loss from the place that eval_indexes names, and the Model was made "
-            "with an eval_network and none; give it eval_indexes=[loss, prediction, label], or call Model.train with "
+            "Model.fit: MindSpore's fit finds the loss by eval_indexes, but the Model was made with an eval_network "
+            "and without eval_indexes; give it eval_indexes=[loss, prediction, label], or call Model.train with "
             "Validate(model, valid_dataset) among the callbacks"
         )
     try:

@@ -1,7 +1,7 @@
-"""Where a training run stands: its epoch and step, and the time and the samples of its steps.
+"""Track the progress of a training run: its epoch and step, and the time and the samples of its steps.
 
-MindSpore tells some of it late and some of it wrong: `cur_epoch_num` is what a callback of somebody's may have moved,
-and the size of a dataset only what is to be expected of an epoch, which may have more batches or fewer.
+MindSpore reports some of this late and some of it wrong: another callback may have changed `cur_epoch_num`, and the
+size of a dataset is only an estimate for an epoch, which may have more or fewer batches.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ class Progress:
     def __init__(self, args: dict[str, Any]) -> None:
         self._args = args
         self.initial_epoch = 0
-        self.resumed_steps = 0  # of its first epoch, those that an earlier run has done
+        self.resumed_steps = 0  # the steps of its first epoch that an earlier run has done
         self._resumed_seconds = 0.0
         self._resumed_samples: Optional[int] = 0
         self._is_epoch_open = False
-        self.is_resumed = False  # whether it continues from a state that was kept
+        self.is_resumed = False  # whether it continues from a saved state
         self._epochs_begun = self._epochs_ended = 0
-        # What MindSpore counts from: 0, unless it has repaired a fault and begins where that was.
+        # Where MindSpore starts counting: 0, unless it has repaired a fault and begins where that occurred.
         self._counted_from = 0
-        self._first_step = 1  # of the epoch, as MindSpore counts; in an epoch that was resumed, the one it had begun at
+        self._first_step = 1  # of the epoch, as MindSpore counts; if the epoch was resumed, its very first
         self._steps_of_ended = 0
         self._declared_steps = 0
         self._keeps_size = True  # whether every epoch so far has had the steps that the dataset declares
         self._began = 0.0
-        # When a step ended and which; where whatever ends steps can reach it at no cost.
+        # When a step ended and which; in a list, so that whatever ends steps can reach it at no cost.
         self.ended_at: list[float] = [0.0, -1]
-        self.times_steps = False  # whether every step writes there, for something lies between the last and the end
-        self.samples: Optional[Samples] = None  # where a callback asks for their number
-        self._paused = 0.0  # the seconds of the epoch that were no training, such as an evaluation between two steps
+        self.times_steps = False  # whether every step writes there, because something else precedes the epoch's end
+        self.samples: Optional[Samples] = None  # if a callback asks for their number
+        self._paused = 0.0  # the seconds of the epoch that were not training, such as an evaluation between steps
         self.is_over = False  # whether training has ended, and not by an exception
 
-    # What it goes through
+    # Events of the run
 
     def open_epoch(self) -> bool:
-        """Counts an epoch that begins; returns whether it was not counted already."""
+        """Count an epoch that begins; return whether it had not been counted already."""
         if self._is_epoch_open:
             return False
         self._is_epoch_open = True
@@ -67,18 +67,18 @@ class Progress:
         return True
 
     def find_place(self) -> None:
-        """Learns which epoch the first is; MindSpore tells that to nobody before it begins.
+        """Find out which epoch is the first; MindSpore does not report that before it begins.
 
-        Later epochs are counted from there: each is numbered again by MindSpore, and moved on by the callback that
-        moves it, with callbacks that see the one number and callbacks that see the other.
+        Later epochs are counted from there: MindSpore numbers each one, and a callback that moves the run changes that
+        number, so that some callbacks see one number and some the other.
         """
         self.initial_epoch = int(self._args["cur_epoch_num"]) - 1
 
     def close_epoch(self, ended: float, waited: float, is_stopped: bool) -> bool:
-        """Counts an epoch that ends; returns whether it was not counted already.
+        """Count an epoch that ends; return whether it had not been counted already.
 
-        `ended` is when its end was heard of, and `waited` the seconds for which the device was still at work on its
-        steps then. Where a stop was asked for, what the epoch had tells nothing of those to come.
+        `ended` is the time at which its end was noticed, and `waited` the seconds for which the device was still
+        working on its steps then. If a stop was requested, the epoch's steps say nothing about those of later epochs.
         """
         if not self._is_epoch_open:
             return False
@@ -90,7 +90,7 @@ class Progress:
         return True
 
     def pause(self, seconds: float) -> None:
-        """Leave out of the epoch's time what was no training, such as an evaluation between two steps."""
+        """Exclude from the epoch's time what was not training, such as an evaluation between two steps."""
         self._paused += seconds
 
     def resume(self, steps: int, state: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ class Progress:
         self._resumed_seconds, self._resumed_samples = state.get("seconds", 0.0), state.get("samples")
 
     def state_dict(self) -> dict[str, Any]:
-        """How long the steps of the epoch under way have taken so far, what they have seen, and which is the last."""
+        """Return the time and the samples of the current epoch's steps so far, and the last of them."""
         samples = None if self.samples is None else self.samples.count
         return {"seconds": self.seconds, "samples": samples}
 
@@ -107,7 +107,7 @@ class Progress:
 
     @property
     def epoch(self) -> int:
-        """The epoch under way."""
+        """The current epoch."""
         return self.initial_epoch + self._epochs_begun
 
     @property
@@ -117,48 +117,48 @@ class Progress:
 
     @property
     def steps_per_epoch(self) -> int:
-        """The steps of an epoch as the dataset declares them; where its batches vary, an epoch may have others."""
+        """The number of steps per epoch that the dataset declares; if its batches vary, an epoch may have another."""
         if self._declared_steps == 0:
-            # With sink mode asked for on a CPU, `batch_num` is `sink_size` while the whole dataset runs.
+            # If sink mode is requested on a CPU, `batch_num` is `sink_size` although the whole dataset runs.
             sinks = self.is_sinking
             self._declared_steps = self._args["batch_num"] if sinks else self._args["train_dataset"].get_dataset_size()
         return self._declared_steps
 
     @property
     def known_steps(self) -> Optional[int]:
-        """The steps of the epoch under way; `None` where they are known only at its end.
+        """The number of steps of the current epoch; `None` if it is known only at its end.
 
-        That is so from the step, or the epoch, on by which the dataset was found to have declared another number.
+        It is `None` from the step, or the epoch, at which the dataset was found to have declared a wrong number.
         """
         holds = self._keeps_size and self.step_in_epoch <= self.steps_per_epoch
         return self.steps_per_epoch if holds else None
 
     @property
     def last_step(self) -> Optional[int]:
-        """The last step of the epoch under way, as MindSpore counts; `None` where it is known only at its end."""
+        """The last step of the current epoch, as MindSpore counts; `None` if it is known only at its end."""
         known = self.known_steps
         return None if known is None else self._first_step + known - 1
 
     @property
     def step_in_epoch(self) -> int:
-        """The step under way, within its epoch."""
+        """The current step, within its epoch."""
         step: int = self._args["cur_step_num"] - self._first_step + 1
         return step
 
     @property
     def steps_skipped(self) -> int:
-        """The steps of the epoch under way that an earlier run has done."""
+        """The steps of the current epoch that an earlier run has done."""
         return self.resumed_steps if self._epochs_begun == 1 else 0
 
     @property
     def step(self) -> int:
-        """The step under way, since the first step of epoch 1."""
+        """The current step, counted from the first step of epoch 1."""
         # `cur_step_num` counts from the start of this call, whatever `initial_epoch`.
         return self.steps_before + int(self._args["cur_step_num"]) - self._counted_from
 
     @property
     def is_epoch_open(self) -> bool:
-        """Whether an epoch has begun and not ended."""
+        """Whether an epoch has begun but not ended."""
         return self._is_epoch_open
 
     @property
@@ -168,14 +168,15 @@ class Progress:
 
     @property
     def steps_before(self) -> int:
-        """The steps that were done before this call, if every epoch had those that the dataset declares."""
+        """The steps that were done before this call, if every epoch had as many as the dataset declares."""
         return self.initial_epoch * self.steps_per_epoch + self.resumed_steps
 
     @property
     def steps_expected(self) -> int:
-        """The step that the run will end with, as far as can be told.
+        """The step that the run will end with, as far as is known.
 
-        An epoch counts as having the steps that the dataset declares; once one has had others, the mean of those over.
+        An epoch counts with the steps that the dataset declares or, once one has had another number, with the mean of
+        past epochs.
         """
         usual = self.steps_per_epoch if self._keeps_size else round(self._steps_of_ended / self._epochs_ended)
         left = max(usual - self.step_in_epoch, 0) if self._is_epoch_open else 0
@@ -183,12 +184,12 @@ class Progress:
 
     @property
     def is_sinking(self) -> bool:
-        """Whether steps run on the device without coming back one by one."""
+        """Whether steps run on the device without returning one by one."""
         return bool(self._args.get("dataset_sink_mode", False))
 
     @property
     def sees_each_loss(self) -> bool:
-        """Whether every step gives its loss back, and not the last of a sink alone, as in GRAPH mode."""
+        """Whether every step returns its loss, and not only the last of a sink, as in GRAPH mode."""
         is_graph = ms.get_context("mode") == ms.GRAPH_MODE
         return not (self.is_sinking and is_graph and self.steps_per_epoch > 1)
 
@@ -199,10 +200,10 @@ class Progress:
         return (ended or time.perf_counter()) - self._began - self._paused
 
     def clock(self) -> float:
-        """Seconds that stand still while the run is paused; the differences of two calls are times of training."""
+        """Return seconds that stand still while the run is paused; the difference of two calls is training time."""
         return time.perf_counter() - self._paused
 
     @property
     def _last_step_ended(self) -> float:
-        """When the last step ended, where that was noted; else 0."""
+        """Return when the last step ended, if that was noted, or else 0."""
         return self.ended_at[0] if self.times_steps or self.ended_at[1] == self._args["cur_step_num"] else 0.0

@@ -1,4 +1,4 @@
-"""A run as callbacks see it: one call of `Model.train` or `Model.fit`, what it trains, and where it stands."""
+"""A run as callbacks see it: one call of `Model.train` or `Model.fit`, what it trains, and its progress."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Run", "RunActions"]
 
 
 class RunActions(NamedTuple):
-    """What a callback can have done for all callbacks of its run."""
+    """Actions that a callback can request for all callbacks of its run."""
 
     evaluate: Callable[[], None]
     before_checkpoint: Callable[[], None]
@@ -27,19 +27,19 @@ class RunActions(NamedTuple):
 
 
 class Run:
-    """One call of `Model.train` or `Model.fit`. Callbacks read it; only what they ask for by a method changes anything.
+    """One call of `Model.train` or `Model.fit`. Callbacks read it; only its methods change anything.
 
     Epochs and steps count from 1 and are absolute: a run with `initial_epoch=5` begins at epoch 6.
 
     Attributes:
-        progress (Progress): where the run stands, in detail: `initial_epoch`, `is_sinking`, `seconds`, ...
+        progress (Progress): the progress of the run, in detail: `initial_epoch`, `is_sinking`, `seconds`, ...
         parts (TrainedParts): what is trained, in detail: `train_network`, `loss_fn`, `optimizers`, `train_dataset`, ...
-        metrics (Metrics): the validation values by name, those to come included.
+        metrics (Metrics): the validation values by name, including those expected.
         losses (Losses): the training losses of the epoch so far; reading one waits for the device.
         step_hooks (StepHooks): calls a function before or after each step, or after every n-th.
         copies (Copies): copies of parameters; equal ones share memory.
         background (BackgroundThread): writes files while training continues.
-        callbacks (list[Callback]): every callback in the list, MindSpore's own and the user's included.
+        callbacks (list[Callback]): every callback in the list, including MindSpore's own and the user's.
 
     Example:
         >>> class Beat(TrainCallback):
@@ -71,7 +71,7 @@ class Run:
 
     @property
     def epoch(self) -> int:
-        """The epoch under way."""
+        """The current epoch."""
         return self.progress.epoch
 
     @property
@@ -81,32 +81,32 @@ class Run:
 
     @property
     def step(self) -> int:
-        """The step under way, counted from the first step of epoch 1."""
+        """The current step, counted from the first step of epoch 1."""
         return self.progress.step
 
     @property
     def step_in_epoch(self) -> int:
-        """The step under way, within its epoch."""
+        """The current step, within its epoch."""
         return self.progress.step_in_epoch
 
     @property
     def steps_per_epoch(self) -> int:
-        """The steps of an epoch as the dataset declares them; where its batches vary, an epoch may have others."""
+        """The number of steps per epoch that the dataset declares; if its batches vary, an epoch may have another."""
         return self.progress.steps_per_epoch
 
     @property
     def network(self) -> nn.Cell:
-        """The network that is trained, found inside the training cell where the Model was given one."""
+        """The network that is trained, found inside the training cell if the Model was given one."""
         return self.parts.network("Run")
 
     @property
     def weights(self) -> dict[str, Parameter]:
-        """What is learnt, by name: the parameters of the network and of its loss, and none of an optimizer."""
+        """The parameters of the network and of its loss by name, without those of an optimizer."""
         return self.parts.weights
 
     @property
     def batch(self) -> Optional[tuple[Any, ...]]:
-        """The columns of the step's batch; `None` in sink mode, where batches go to the device unseen."""
+        """The columns of the current batch; `None` in sink mode, where batches go to the device unseen."""
         element = self._args.get("train_dataset_element")
         return tuple(element) if element else None
 
@@ -117,16 +117,16 @@ class Run:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether a stop was requested, by whatever callback."""
+        """Whether any callback has requested a stop."""
         return bool(self._context.get_stop_requested())
 
     def request_stop(self, by: str = "a callback", *, interrupt: bool = False) -> bool:
-        """Have training stop after this step, or after this epoch where its steps are over.
+        """Stop training after this step, or after this epoch if its steps are over.
 
         Args:
-            by: the callback that has decided it, for what is reported of the run. Default: "a callback".
-            interrupt: whether this is an interruption, after which a later run may continue, rather than a decision for
-                good. An epoch that it cuts short is neither evaluated nor counted. Default: False.
+            by: the callback that has decided it, for reports about the run. Default: "a callback".
+            interrupt: whether this is an interruption, after which a later run may continue, rather than a final
+                decision. An epoch that it cuts short is neither evaluated nor counted. Default: False.
 
         Returns:
             Whether this request is the one that stops the run.
@@ -138,5 +138,5 @@ class Run:
         self._actions.evaluate()
 
     def before_checkpoint(self) -> None:
-        """Have every callback check, before weights are kept, that they may be; a callback raises where not."""
+        """Have every callback check, before weights are kept, that they may be; a callback raises if not."""
         self._actions.before_checkpoint()

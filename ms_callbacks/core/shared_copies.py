@@ -1,6 +1,6 @@
-"""Copies of parameters that callbacks of a run keep: where their values are the same, they stand in memory once.
+"""Copies of parameters that callbacks of a run keep; copies with the same values share memory.
 
-A copy stays as it is for as long as anybody holds it; memory that nobody holds any more is written again.
+A copy stays unchanged for as long as it is referenced; memory that is no longer referenced is reused.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _Array = np.ndarray[Any, Any]
 
 
 class Copies:
-    """The copies that are held of each parameter of a run."""
+    """The copies of each parameter of a run that are in use."""
 
     def __init__(self) -> None:
         self._of: dict[int, list[_Array]] = {}
 
     def take(self, parameters: Mapping[str, Parameter]) -> Snapshot:
-        """The parameters as they are now; an older copy that is no longer needed should be dropped before."""
+        """Copy the current parameters; drop an older copy that is no longer needed before calling this."""
         now = views(parameters)
         held = [self._of.setdefault(id(one), []) for one in parameters.values()]
         if sum(array.nbytes for array in now.values()) < MUCH:
@@ -38,14 +38,14 @@ class Copies:
         return Snapshot(dict(parameters), dict(zip(now, copies)))
 
     def kept(self, arrays: Mapping[str, _Array]) -> dict[str, _Array]:
-        """Arrays that stay as they are: those that are among the copies, and copies of the others."""
+        """Return arrays that will not change: those that are among the copies, and copies of the others."""
         held = {id(one) for copies in self._of.values() for one in copies}
         return {name: array if id(array.base) in held else array.copy() for name, array in arrays.items()}
 
 
 def _copy(held: list[_Array], array: _Array) -> _Array:
-    """A view of the copy of `array` among those that are held, or of a new one there."""
-    # Views count as references to what they are views of: 2 are the list's and the call's own.
+    """Return a view of the copy of `array` among those in use, or of a new one."""
+    # Views count as references to their base: 2 are those of the list and of the call itself.
     free = [held.pop(index) for index in reversed(range(len(held))) if sys.getrefcount(held[index]) == 2]
     for copy in held:
         if is_same(copy, array):

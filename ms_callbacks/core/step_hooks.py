@@ -1,8 +1,8 @@
-"""What runs between the steps of a run: the output of each step is stored, and callbacks do what they asked for.
+"""Run what callbacks need between steps: store the output of each step, and call the functions they registered.
 
-Of all that callbacks do, only this is done in every step. The processor's caches are cold there, so that each object
-that is looked into costs: all that is needed is known before and stands together, and where nobody has asked for
-anything, nothing runs.
+This is the only work of callbacks that is done in every step. The processor's caches are cold there, so that each
+object access is expensive: everything needed is prepared in advance and kept together, and if no callback has
+registered anything, nothing runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .samples import Samples
 __all__ = ["STEP_BEGIN", "STEP_END", "StepFunction", "StepHooks", "Wrapper"]
 
 StepFunction = Callable[[Any], None]  # called with the run
-Wrapper = Callable[[Any, str, StepFunction], StepFunction]  # given a callback, the hook, and the function
+Wrapper = Callable[[Any, str, StepFunction], StepFunction]  # takes a callback, the hook, and the function
 
 STEP_BEGIN, STEP_END = "on_train_step_begin", "on_train_step_end"
 _PACKAGE = __name__.partition(".")[0]
@@ -31,18 +31,18 @@ _MOST_UNREAD = 1000  # losses, so that memory does not grow with the length of a
 
 
 class StepHooks:
-    """What callbacks have asked to be called at, in the steps of a run.
+    """The functions that callbacks have registered for the steps of a run.
 
-    MindSpore calls the two step hooks of one callback, the host, which call the functions of all: at the end of a step
-    first what stores its output, then those of `on_step_end` in the order of the list of callbacks, then those of
-    `every` that are due.
+    MindSpore calls the two step hooks of one callback, the host, which call the functions of all: at the end of a step,
+    first the one that stores its output, then those of `on_step_end` in the order of the list of callbacks, then those
+    of `every` that are due.
 
     Args:
-        run: what the functions are called with.
-        args: the parameters of MindSpore's run context, where steps are counted and outputs are found.
-        callbacks: those that may ask, in the order of the list.
+        run: the argument with which the functions are called.
+        args: the parameters of MindSpore's run context, which count steps and hold outputs.
+        callbacks: those that may register functions, in the order of the list.
         losses: where outputs are stored.
-        ended_at: gets the time at which the last step of an epoch ended, and its number.
+        ended_at: receives the time at which the last step of an epoch ended, and its number.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class StepHooks:
     ) -> None:
         self._run, self._args, self._callbacks = run, args, callbacks
         self._losses, self._ended_at = losses, ended_at
-        # By the place of the callback in the list.
+        # By the position of the callback in the list.
         self._asked: dict[str, dict[int, tuple[Any, StepFunction]]] = {STEP_BEGIN: {}, STEP_END: {}}
         self._intervals: dict[int, tuple[Any, int, StepFunction]] = {}
         self._next: dict[int, float] = {}
@@ -61,24 +61,24 @@ class StepHooks:
         self._is_checked = True
         self._last_step: float = math.inf
         # Where the functions see them: the next step at which losses are read, the next at which something else is due,
-        # and the sooner of the two.
+        # and the earlier of the two.
         self._read_at: list[float] = [math.inf]
         self._due_at: list[float] = [math.inf]
         self._sooner: list[float] = [math.inf]
-        self._offset = 0  # of the run's steps over those that MindSpore counts
+        self._offset = 0  # by how much the run's count of steps exceeds MindSpore's
 
-    # What a callback asks for
+    # What callbacks call
 
     def on_step_begin(self, callback: Any, function: Optional[StepFunction]) -> None:
-        """Have `function(run)` called before each step from now on, in place of an earlier one; `None` for nothing."""
+        """Call `function(run)` before each step from now on, in place of an earlier one; `None` for nothing."""
         self._set(STEP_BEGIN, callback, function)
 
     def on_step_end(self, callback: Any, function: Optional[StepFunction]) -> None:
-        """Have `function(run)` called after each step from now on, in place of an earlier one; `None` for nothing."""
+        """Call `function(run)` after each step from now on, in place of an earlier one; `None` for nothing."""
         self._set(STEP_END, callback, function)
 
     def every(self, n: int, callback: Any, function: StepFunction) -> None:
-        """Have `function(run)` called after every n-th step, counted from the first step of epoch 1.
+        """Call `function(run)` after every n-th step, counted from the first step of epoch 1.
 
         The other steps cost nothing. In sink mode it is called at the end of the first sink that has reached the step.
         """
@@ -88,18 +88,18 @@ class StepHooks:
         self._update_due()
         self._install()
 
-    # What the lifecycle asks for
+    # What the lifecycle calls
 
     def start(self, owner: Any, samples: Optional[Samples], *, times_steps: bool) -> None:
-        """Begin to call functions.
+        """Start calling functions.
 
         Args:
-            owner: the first callback that needs the outputs stored; `None` where none does.
+            owner: the first callback that needs the outputs stored; `None` if none does.
             samples: counts the samples of each step; `None` for no count.
-            times_steps: whether the time at which each step ended is noted.
+            times_steps: whether to note the time at which each step ends.
         """
         self._owner, self._samples, self._times_steps = owner, samples, times_steps
-        # In a pipeline, what a step of another stage than the last returns is no loss.
+        # In a pipeline, only the last stage's steps return a loss.
         self._is_storing = owner is not None and distributed.has_loss()
         self._is_checked = not self._is_storing
         self._make_functions()
@@ -107,7 +107,7 @@ class StepHooks:
         self._install()
 
     def before_all(self, function: Optional[StepFunction]) -> None:
-        """Have `function(run)` called before anything else in the steps from now on; `None` for nothing."""
+        """Call `function(run)` before anything else in each step from now on; `None` for nothing."""
         self._first = function
         self._install()
 
@@ -116,8 +116,8 @@ class StepHooks:
 
         Args:
             done: the last step before it, as MindSpore counts.
-            last_step: its last step, as MindSpore counts; `None` where that is not known ahead.
-            offset: by how much the run's own count of steps is above MindSpore's.
+            last_step: its last step, as MindSpore counts; `None` if that is not known in advance.
+            offset: by how much the run's own count of steps exceeds MindSpore's.
         """
         self._offset = offset
         self._last_step = math.inf if last_step is None else last_step
@@ -128,20 +128,20 @@ class StepHooks:
         self._update_due()
 
     def wrap(self, wrapper: Wrapper) -> None:
-        """Have every function go through `wrapper(callback, hook, function)`, such as a clock."""
+        """Replace every function by `wrapper(callback, hook, function)`, for example to time it."""
         self._wrap = wrapper
         self._install()
 
     def stop(self) -> None:
-        """Take the hooks away from the host."""
+        """Remove the hooks from the host."""
         self._is_live = False
         for hook in (STEP_BEGIN, STEP_END):
             _take_away(self._callbacks[0], hook)
 
-    # How it is called
+    # How functions are called
 
     def _place(self, callback: Any) -> int:
-        """Where a callback stands in the list; behind all for what is none of them."""
+        """Return the position of a callback in the list; after all others if it is not in the list."""
         return next((place for place, each in enumerate(self._callbacks) if each is callback), len(self._callbacks))
 
     def _set(self, hook: str, callback: Any, function: Optional[StepFunction]) -> None:
@@ -153,7 +153,7 @@ class StepHooks:
         self._install()
 
     def _install(self) -> None:
-        """Let the host call what is asked for now."""
+        """Make the host call what is registered now."""
         if not self._is_live:
             return
         host = self._callbacks[0]
@@ -168,16 +168,16 @@ class StepHooks:
                 functions.insert(0, self._first)
             of_class = getattr(type(host), hook)
             is_ours = of_class.__module__.partition(".")[0] == _PACKAGE
-            own = None if is_ours else functools.partial(of_class, host)  # of a subclass of a user's
+            own = None if is_ours else functools.partial(of_class, host)  # the hook of a user's subclass
             if functions == [self._store_and_do_what_is_due] and own is None:
-                setattr(host, hook, functions[0])  # which makes no use of what it is called with
+                setattr(host, hook, functions[0])  # which ignores its argument
             elif functions:
                 setattr(host, hook, _calling(functions, self._run, own))
             else:
                 _take_away(host, hook)
 
     def _with_core(self, functions: list[StepFunction]) -> list[StepFunction]:
-        """The functions for the end of a step: the output is stored before all others, what is due is done last."""
+        """Return the functions for the end of a step: storing the output comes first, and what is due comes last."""
         stores = self._is_storing or self._samples is not None or self._times_steps
         if stores and not functions:
             return [self._wrap(self._owner, STEP_END, self._store_and_do_what_is_due)]
@@ -185,7 +185,7 @@ class StepHooks:
         return [*first, *functions, *([self._do_what_is_due] if self._intervals else [])]
 
     def _make_functions(self) -> None:
-        """Make what is called in every step: closures, which find what they need where they stand."""
+        """Create what is called in every step: closures, which reach what they need fastest."""
         args, ended_at, clock = self._args, self._ended_at, time.perf_counter
         read_at, due_at, sooner = self._read_at, self._due_at, self._sooner
         read, do_due, read_and_do_due = self._read, self._do_due, self._read_and_do_due
@@ -242,7 +242,7 @@ class StepHooks:
             self._do_due(step)
 
     def _read(self, step: int) -> None:
-        if not self._is_checked:  # an output in which no loss can be found is an error at the first step
+        if not self._is_checked:  # an output without an identifiable loss is an error at the first step
             self._is_checked = True
             self._losses.check_first(self._args["net_outputs"])
             if not isinstance(self._args["net_outputs"], Tensor):
@@ -250,7 +250,7 @@ class StepHooks:
             self._read_at[0] = min(step + _MOST_UNREAD, self._last_step)
         if step >= self._read_at[0]:
             self._losses.read()
-            if step >= self._last_step:  # of all its work, now that the device was waited for
+            if step >= self._last_step:  # now that all of the device's work is done
                 self._ended_at[:] = time.perf_counter(), step
             self._read_at[0] = step + _MOST_UNREAD
             if step < self._last_step:
@@ -265,7 +265,7 @@ class StepHooks:
             self._due[place](self._run)
 
     def _next_of(self, n: int, done: int) -> int:
-        """The next step that is an n-th of the run, after those that are done, as MindSpore counts."""
+        """Return the next multiple of `n` in the run's steps after those that are done, as MindSpore counts."""
         return done + n - (done + self._offset) % n
 
     def _update_due(self) -> None:
@@ -274,7 +274,7 @@ class StepHooks:
 
 
 def _leave_out(output: Any) -> None:
-    """Drop what is no loss."""
+    """Drop an output that is not a loss."""
 
 
 def _unwrapped(callback: Any, hook: str, function: StepFunction) -> StepFunction:
@@ -282,7 +282,7 @@ def _unwrapped(callback: Any, hook: str, function: StepFunction) -> StepFunction
 
 
 def _calling(functions: list[StepFunction], run: Any, own: Optional[Callable[[Any], None]]) -> Callable[[Any], None]:
-    """A hook of MindSpore's that calls functions with the run, and then the hook that the host's class has."""
+    """Return a MindSpore hook that calls functions with the run, and then the host class's own hook."""
     if len(functions) == 1 and own is None:
         (only,) = functions
 
@@ -301,6 +301,6 @@ def _calling(functions: list[StepFunction], run: Any, own: Optional[Callable[[An
 
 
 def _take_away(callback: Any, name: str) -> None:
-    # Not by way of `__dict__`: where that was asked for once, Python looks up every attribute in more places.
+    # Not via `__dict__`: once that was accessed, Python looks up every attribute in more places.
     with contextlib.suppress(AttributeError):
         delattr(callback, name)

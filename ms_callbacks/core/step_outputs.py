@@ -1,7 +1,8 @@
-"""What a training step returned: its loss, whether the step was dropped, and what else there is to follow.
+"""Read the output of a training step: its loss, whether the step was dropped, and other numbers to track.
 
 MindSpore's own cells return a loss, or `(loss, overflow, loss scale)`; those of projects return tuples of any length,
-lists and dictionaries. What is needed of such an output is found once, at the first step, by types and shapes alone.
+lists and dictionaries. The needed parts of such an output are located once, at the first step, by types and shapes
+alone.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ __all__ = ["Key", "OutputReader", "StepOutput", "loss_of"]
 
 Key = Union[int, str]
 
-# What projects call the flag of a step that loss scaling dropped, in a dictionary.
+# Names that projects use, in a dictionary, for the flag of a step that loss scaling dropped.
 _DROPPED = ("overflow", "is_overflow", "found_inf", "dropped")
 
 
 class StepOutput(NamedTuple):
-    """What is needed of a step's output.
+    """The needed parts of a step's output.
 
-    `is_sure` tells whether `dropped` is a flag for certain. A whole number may be a count as well, and is believed
-    only where the loss is not finite.
+    `is_sure` says whether `dropped` is certainly a flag. An integer may also be a count, and counts as a flag only if
+    the loss is not finite.
     """
 
     loss: Any
@@ -47,12 +48,12 @@ class _Layout(NamedTuple):
 
 
 class OutputReader:
-    """Finds loss and flag in the output of a step; `None` leaves it to the output's own looks.
+    """Finds loss and flag in the output of a step; for `None`, by types and shapes.
 
     Args:
         loss: the index or the key of the loss.
         dropped: the index or the key of the flag that says that the step was dropped.
-        others: the index or the key of other numbers to follow, by their names.
+        others: the index or the key of other numbers to track, by name.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class OutputReader:
         return tuple(self._others)
 
     def take(self, output: Any) -> Any:
-        """What is needed of an output, without the rest of it; the output itself where it is a loss alone.
+        """Return only the needed parts of an output; the output itself if it is just a loss.
 
         Raises:
             TypeError: at the first output, there is no loss in it.
@@ -104,20 +105,20 @@ class OutputReader:
             if key is not None and not _has(output, key):
                 raise TypeError(
                     f"the training step returned {_told(output)}, which has no {key!r} for {name!r}; "
-                    f"give StepOutputs indexes or keys that are there"
+                    f"give StepOutputs indexes or keys that exist"
                 )
         if loss is None or not _is_numeric(_inner(output[loss])):
             raise _without_loss(output)
         for name, key in self._others.items():
             if not _is_numeric(output[key]):
-                raise TypeError(f"the training step returned {_told(output[key])} for {name!r}, which is no number")
+                raise TypeError(f"the training step returned {_told(output[key])} for {name!r}, which is not a number")
         if self._dropped is not None:
             return _Layout(loss, self._dropped, True)
         return _Layout(loss, *_flag_key(output, loss))
 
 
 def loss_of(taken: Any) -> Optional[float]:
-    """The loss in what `OutputReader.take` returned; `None` where loss scaling dropped the step."""
+    """Return the loss in what `OutputReader.take` returned; `None` if loss scaling dropped the step."""
     if not isinstance(taken, StepOutput):
         return number(taken)
     if taken.dropped is None:
@@ -138,7 +139,7 @@ def _loss_key(output: Any) -> Optional[Key]:
 
 
 def _flag_key(output: Any, loss: Key) -> tuple[Optional[Key], bool]:
-    """Where the flag is that says that a step was dropped, and whether it is one for certain."""
+    """Return the index or key of the flag that says that a step was dropped, and whether it certainly is a flag."""
     if isinstance(output, dict):
         found = next((key for key in _DROPPED if key in output and _is_single(output[key])), None)
         return found, True
@@ -149,13 +150,13 @@ def _flag_key(output: Any, loss: Key) -> tuple[Optional[Key], bool]:
         return 1, True
     if kind not in "iu":
         return None, True
-    # A loss scale after it, or a type that nobody counts in.
+    # Followed by a loss scale, or of a type that is not used for counting.
     is_scaled = len(output) > 2 and _is_single(output[2]) and _kind(output[2]) == "f"
     return 1, is_scaled or _bytes(output[1]) == 1
 
 
 def _inner(value: Any) -> Any:
-    """The first of several losses that are one element of an output together."""
+    """Return the first of several losses that together are one element of an output."""
     while isinstance(value, (tuple, list)) and value:
         value = value[0]
     return value
@@ -168,7 +169,7 @@ def _has(output: Any, key: Key) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """The kind of numbers in a value, as NumPy's letters have it; empty where it holds none."""
+    """Return the kind of numbers in a value as NumPy's letter; empty if it holds none."""
     if isinstance(value, Tensor):
         if value.dtype == mstype.bool_:
             return "b"
@@ -195,13 +196,14 @@ def _is_single(value: Any) -> bool:
 
 def _without_loss(output: Any) -> TypeError:
     return TypeError(
-        f"the training step returned {_told(output)}, and no loss can be told in it; return the loss, or a tuple that "
-        f"begins with it, or a dictionary with 'loss'; or say where it is with StepOutputs(loss=...) in the callbacks"
+        f"the training step returned {_told(output)}, in which no loss can be identified; return the loss, or a tuple "
+        f"that begins with it, or a dictionary with 'loss'; or say where it is with StepOutputs(loss=...) in the "
+        f"callbacks"
     )
 
 
 def _told(value: Any) -> str:
-    """What came, in a few words."""
+    """Describe a value in a few words."""
     if isinstance(value, dict):
         return f"a dictionary of {quoted(value)}" if value else "an empty dictionary"
     if isinstance(value, (tuple, list)):

@@ -1,4 +1,4 @@
-"""What a run trains: network, loss, optimizers and weights, and how much of them this process holds."""
+"""The parts that a run trains: network, loss, optimizers and weights, and how much of them this process holds."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ __all__ = ["TrainedParts"]
 
 
 class TrainedParts:
-    """What the Model of a run trains.
+    """The parts that the Model of a run trains.
 
     Attributes:
         train_network (nn.Cell): the network with its loss and optimizer.
         train_dataset (Dataset): the dataset that the Model trains on.
-        loss_fn (Any): the loss function; `None` where the network computes its own loss.
-        optimizers (tuple): the Model's optimizers, or those that its training cell holds; empty where it trains by
-            other means.
-        weights (dict[str, Parameter]): what is learnt, by name: the parameters of the network and of its loss, and
-            none of an optimizer.
-        weights_beside (list[str]): which of `weights` are not the network's, but those of its loss or of another
+        loss_fn (Any): the loss function; `None` if the network computes its own loss.
+        optimizers (tuple): the Model's optimizers, or those that its training cell holds; empty if it trains by other
+            means.
+        weights (dict[str, Parameter]): the parameters of the network and of its loss by name, without those of an
+            optimizer.
+        weights_beside (list[str]): those of `weights` that do not belong to the network, but to its loss or another
             network.
-        rates (Rates | None): the learning rates of all optimizers; `None` where there is none, or not all are of
+        rates (Rates | None): the learning rates of all optimizers; `None` if there are none, or not all are of
             `mindspore.nn`.
-        parallel_mode (str): how the Model shares its work among processes, as MindSpore names it.
+        parallel_mode (str): how the Model divides its work among processes, by MindSpore's name.
     """
 
     def __init__(self, args: dict[str, Any]) -> None:
@@ -49,22 +49,22 @@ class TrainedParts:
 
     @property
     def is_split(self) -> bool:
-        """Whether processes share one network between them, and not the samples."""
+        """Whether processes divide among them one network, rather than the samples."""
         return self.parallel_mode in ALL_SEE_THE_SAME
 
     def network(self, owner: str, given: Optional[nn.Cell] = None) -> nn.Cell:
-        """The network that was given, or the one that is trained; raises for `owner` where that cannot be found."""
+        """Return the given network, or the one that is trained; raise in the name of `owner` if it cannot be found."""
         network = self.found_network if given is None else given
         if network is None:
             cell = type(self._given).__name__
             raise ValueError(
-                f"{owner}: cannot tell which of the cells inside {cell} is the network to look at; pass network=..., "
+                f"{owner}: cannot tell which of the cells inside {cell} is the network to use; pass network=..., "
                 f"or let {cell} hold it as self.network"
             )
         return network
 
     def inputs(self, owner: str, batch: Optional[tuple[Any, ...]], network: Optional[nn.Cell] = None) -> Any:
-        """What a network takes of a batch: the columns before the label, or as many as its `construct` has."""
+        """Return a network's inputs in a batch: the columns before the label, or as many as its `construct` takes."""
         if batch is None:
             raise ValueError(
                 f"{owner}: in sink mode batches go to the device unseen; train with dataset_sink_mode=False"
@@ -74,11 +74,11 @@ class TrainedParts:
         return batch[: positional_count(self.network(owner, network))]
 
     def check_whole(self, owner: str, needs: Needs, callbacks: list[Any]) -> None:
-        """Raise where something that `owner` needs is not whole in this process."""
+        """Raise if something that `owner` needs is not whole in this process."""
         repair = mindspore_compat.repair_among(callbacks)
         if Needs.RUN in needs and repair is not None:
             raise ValueError(
-                f"{owner}: with {repair}, MindSpore repairs a fault and begins to train again in the middle of the "
-                f"run, and what {owner} has learnt or written of it until then would be lost; leave one of the two out"
+                f"{owner}: with {repair}, MindSpore repairs a fault and restarts training in the middle of the run, "
+                f"and what {owner} has learnt or written until then would be lost; leave one of the two out"
             )
         check_whole(owner, needs, self.train_network, self.parallel_mode)

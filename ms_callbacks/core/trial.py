@@ -1,4 +1,4 @@
-"""One batch through what will see many, so that what cannot work is known before the first step and not hours later."""
+"""Try the network and the metrics on one batch, so that errors appear before the first step and not hours later."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ __all__ = [
 class Trial(NamedTuple):
     """What one batch of the validation data has shown.
 
-    `classes` is the number of classes, where the labels are class numbers to a loss by softmax; `results` are the
-    values that the metrics gave for the batch, by name. `None` where that is not so, or a metric wants more than that.
+    `classes` is the number of classes, if the labels are class indices for a softmax loss, or else `None`; `results`
+    are the values of the metrics for the batch, by name, or `None` if a metric needs more than one batch.
     """
 
     classes: Optional[int]
@@ -50,14 +50,15 @@ class Trial(NamedTuple):
 
 
 class LabelRangeError(ValueError):
-    """A label is none of the network's classes."""
+    """A label is not one of the network's classes."""
 
 
 @contextlib.contextmanager
 def first_batch(dataset: Any) -> Iterator[Optional[tuple[Any, ...]]]:
-    """The first batch of a dataset, or `None` where it has none.
+    """Provide the first batch of a dataset, or `None` if it has none.
 
-    Also of one that is to begin later, as after a resume: MindSpore 2.8 and newer keep that in the outermost dataset.
+    This also works for one that is set to begin later, as after a resume: MindSpore 2.8 and newer store that in the
+    outermost dataset.
     """
     step = init_step_of(dataset)
     if step is not None:
@@ -77,9 +78,9 @@ def first_batch(dataset: Any) -> Iterator[Optional[tuple[Any, ...]]]:
 
 @contextlib.contextmanager
 def python_random_state() -> Iterator[None]:
-    """Keeps the states of Python's and NumPy's random numbers, which the Python code of a dataset may draw from.
+    """Preserve the random states of Python and NumPy, from which the Python code of a dataset may draw.
 
-    Not while a run lasts: its own dataset draws meanwhile, in a thread.
+    Not for use during a run: its own dataset draws meanwhile, in a thread.
     """
     states = random.getstate(), np.random.get_state()
     try:
@@ -90,12 +91,12 @@ def python_random_state() -> Iterator[None]:
 
 
 def try_evaluation(model: Model, dataset: Any) -> Trial:
-    """Takes the first batch of a validation dataset through the evaluation network and into copies of the metrics.
+    """Run the first batch of a validation dataset through the evaluation network and into copies of the metrics.
 
-    It runs as `Model.eval` runs it, in the mode that is set; what it writes is given back.
+    It runs as in `Model.eval`, in the current mode; whatever it writes is restored.
 
     Raises:
-        ValueError: it does not get through.
+        ValueError: the batch fails.
     """
     network, indexes = model.eval_network, eval_indexes_of(model)
     statistics = Snapshot({str(id(one)): one for one in network.get_parameters() if not one.requires_grad})
@@ -121,7 +122,7 @@ def try_evaluation(model: Model, dataset: Any) -> Trial:
             give_back_random_state()
     classes = None
     is_sparse = _is_sparse(take_apart(made_with(model).network, made_with(model).loss_fn).loss_fn)
-    if is_sparse and indexes is not None and len(outputs) > max(indexes[1:]):  # else no metric asks for those
+    if is_sparse and indexes is not None and len(outputs) > max(indexes[1:]):  # otherwise no metric uses them
         logits, labels = outputs[indexes[1]], outputs[indexes[2]]
         if isinstance(logits, Tensor) and logits.ndim == 2:
             classes = int(logits.shape[1])
@@ -130,7 +131,7 @@ def try_evaluation(model: Model, dataset: Any) -> Trial:
 
 
 def try_training(network: nn.Cell, loss_fn: Any, batch: tuple[Any, ...]) -> None:
-    """Takes a training batch through the network and its loss, without a step; raises where it does not get through."""
+    """Run a training batch through the network and its loss, without a step; raise if it fails."""
     inputs = batch[:-1] if loss_fn is not None else batch[: positional_count(network)]
     with kept(network, loss_fn, batch):
         try:
@@ -151,7 +152,7 @@ def try_training(network: nn.Cell, loss_fn: Any, batch: tuple[Any, ...]) -> None
 
 
 def check_labels(what: str, labels: Tensor, classes: int) -> None:
-    """Raises where a label is none of the network's classes; on a CPU, MindSpore's loss takes some of them."""
+    """Raise if a label is not one of the network's classes; on a CPU, MindSpore's loss accepts some such labels."""
     numbers = labels.asnumpy()
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
         return
@@ -164,19 +165,19 @@ def check_labels(what: str, labels: Tensor, classes: int) -> None:
 
 
 def _check_labels_of(model: Model, batch: tuple[Any, ...]) -> None:
-    """Raises where a label is out of range, which some losses of MindSpore's say less clearly."""
+    """Raise if a label is out of range, which some of MindSpore's losses report less clearly."""
     if not isinstance(model.eval_network, nn.WithEvalCell) or not _is_sparse(made_with(model).loss_fn):
         return
     try:
         logits = made_with(model).network(*batch[:-1])
-    except Exception:  # then it is not the labels
+    except Exception:  # then the labels are not the cause
         return
     if isinstance(logits, Tensor) and logits.ndim == 2:
         check_labels("the validation dataset", batch[-1], logits.shape[1])
 
 
 def _try_metrics(model: Model, outputs: Any) -> Optional[dict[str, Any]]:
-    """Hands outputs to copies of the metrics, as the Model does; what they make of them, where one batch is enough."""
+    """Pass outputs to copies of the metrics, as the Model does; return the results, if one batch is enough."""
     with contextlib.ExitStack() as stack:
         try:
             metrics = stack.enter_context(copied_metrics(model))
@@ -185,7 +186,7 @@ def _try_metrics(model: Model, outputs: Any) -> Optional[dict[str, Any]]:
         update_metrics(model, outputs)
         try:
             return {name: metric.eval() for name, metric in metrics.items()}
-        except Exception:  # as an area under a curve, which a batch of one class does not have
+        except Exception:  # such as an area under a curve, which is undefined for a batch of one class
             return None
 
 
@@ -198,7 +199,7 @@ def _described(batch: tuple[Any, ...]) -> str:
 
 
 def _hint(batch: tuple[Any, ...]) -> str:
-    """What is most often wrong with such a batch."""
+    """Return what is most often wrong with such a batch."""
     labels = batch[-1]
     if len(batch) == 2 and isinstance(labels, Tensor):
         if labels.ndim == 0:

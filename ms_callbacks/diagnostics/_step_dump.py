@@ -90,9 +90,9 @@ def as_tensors(batch: Sequence[np.ndarray[Any, Any]]) -> tuple[Tensor, ...]:
 class FirstOutput(NamedTuple):
     """The first output of a step that is not finite.
 
-    `layer` is the cell that returned it, `bad_inputs` which of its `inputs` were not finite either (from 1). `made_in`
-    is the cell whose `construct` produced it from finite inputs: the layer itself or, with an operator between its
-    cells, one around it; `None` if it came with the batch.
+    `layer` is the cell that returned it, `bad_inputs` says which of its `inputs` (from 1) were already not finite.
+    `made_in` is the cell whose `construct` produced it from finite inputs: the layer itself or, with an operator
+    between its cells, one around it; `None` if it came with the batch.
     """
 
     layer: str
@@ -110,11 +110,11 @@ class FirstOutput(NamedTuple):
         if not self.bad_inputs:
             told += f", whose {'input is' if self.inputs == 1 else 'inputs are'} finite"
             if self.is_container:
-                told += ", and so are the outputs of the cells in it: an operator in its construct made it"
+                told += ", and so are the outputs of the cells in it: an operator in its construct produced it"
             return told
         which = "" if self.inputs == 1 else f" {', '.join(map(str, self.bad_inputs))} of {self.inputs}"
-        told += f", whose input{which} was not finite already"
-        return told if self.made_in is None else f"{told}: an operator in the construct of {self.made_in!r} made it"
+        told += f", whose input{which} was already not finite"
+        return told if self.made_in is None else f"{told}: an operator in the construct of {self.made_in!r} produced it"
 
 
 class _Call(NamedTuple):

@@ -1,4 +1,4 @@
-"""Tells what each callback of a run costs, so that nobody has to guess which of them makes training slow."""
+"""Measure what each callback of a run costs, to find those that slow training down."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["CallbackProfiler", "HookCost"]
 
 _TIMES = ("begin", "epoch_begin", "step_begin", "step_end", "epoch_end", "end")
 _HOOKS = {f"on_{part}_{when}": when for part in ("train", "eval") for when in _TIMES}
-# The phases of the callbacks of this package, and what they are counted as.
+# The phases of the callbacks of this package, and the columns in which they are counted.
 _PHASES = {
     "before_train": "on_train_begin",
     "before_epoch": "on_train_epoch_begin",
@@ -41,10 +41,11 @@ _COLUMNS = (*_HOOKS, "report", "evaluate", "after_evaluation", "save")
 
 @dataclass
 class HookCost:
-    """What one hook of one callback has cost in a run: how often it was called, its seconds in all, its device reads.
+    """The cost of one hook of one callback in a run: how often it was called, its total seconds, its device reads.
 
-    A callback of MindSpore's goes by its name with `mindspore` before it, and the second of one name has a 2 after it.
-    Time that another took within it, such as an evaluation that it was the first to ask for, is that one's.
+    The name of a MindSpore callback is prefixed with `mindspore`, and the second callback of the same name gets a 2.
+    Time that another callback took within it, such as an evaluation that it was the first to trigger, counts for that
+    other one.
     """
 
     callback: str
@@ -56,33 +57,33 @@ class HookCost:
 
 @dataclass
 class _Open:
-    """A hook that is under way."""
+    """A hook that is running."""
 
     cost: HookCost
-    within: float = 0.0  # the seconds of those that it has called
+    within: float = 0.0  # the seconds of the hooks that it has called
 
 
 class CallbackProfiler(TrainCallback):
-    """Prints, at the end of a run, the time that each callback has taken in each hook, MindSpore's own included.
+    """Print, at the end of a run, the time that each callback has taken in each hook, including MindSpore's own.
 
-    A column a hook, in milliseconds a call; then the callback's milliseconds in all, their share of the run's time,
-    which for what happens in every step is the share of a step, and how often the callback made Python wait for the
-    device by reading a tensor. The callbacks of this package have some columns of their own: `report` for what they do
-    after every n-th step, such as a line of `LossMonitor`, `evaluate` for the evaluation of `Validate`,
-    `after_evaluation` for what they make of it, and `save` for `TrainingState`.
+    There is a column per hook, in milliseconds per call; then the callback's total milliseconds, their share of the
+    run's time (for what happens in every step, this is the share of a step), and how often the callback made Python
+    wait for the device by reading a tensor. The callbacks of this package have some additional columns: `report` for
+    what they do after every n-th step, such as a line of `LossMonitor`, `evaluate` for the evaluation of `Validate`,
+    `after_evaluation` for processing its results, and `save` for `TrainingState`.
 
-    Hooks that a callback does not have are not measured. Each of the others is called through a clock, which costs
-    about a microsecond. While the run lasts, the methods by which `mindspore.Tensor` gives its values to Python are
-    wrapped too, so that reads can be counted. What callbacks before it in the list do in `on_train_begin` is not seen:
-    it stands first best.
+    Hooks that a callback does not have are not measured. Each of the others is wrapped in a timer, which costs about a
+    microsecond per call. During the run, the methods by which `mindspore.Tensor` passes its values to Python are
+    wrapped too, to count reads. What callbacks before it in the list do in `on_train_begin` is not measured, so it is
+    best placed first.
 
     Args:
-        verbose: 1 prints the table when the run is over, however it ends; 0 nothing. Default: 1.
+        verbose: 1 prints the table when the run is over, however it ends; 0 prints nothing. Default: 1.
 
     Attributes:
-        rows_ (list[HookCost]): what each hook that was called has cost, in the order of the list of callbacks.
+        rows_ (list[HookCost]): the cost of each hook that was called, in the order of the list of callbacks.
         seconds_ (float): the time of the run.
-        steps_ (int): its steps.
+        steps_ (int): the number of its steps.
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: two of them in one list.
@@ -93,7 +94,7 @@ class CallbackProfiler(TrainCallback):
         >>> print(profiler)
         Callback  ...  step_end  epoch_end  Total ms  Share  Device reads
         ...
-        8 steps, ... ms each with all that lay between them; callbacks took ... ms of it
+        8 steps, ... ms each including the time between them; callbacks took ... ms of it
     """
 
     def __init__(self, *, verbose: int = 1) -> None:
@@ -103,11 +104,11 @@ class CallbackProfiler(TrainCallback):
         self._reset()
 
     def __getstate__(self) -> dict[str, Any]:
-        # The clocks of a run are its own to take away.
+        # A run removes its own timers.
         return {**super().__getstate__(), "_undo": contextlib.ExitStack()}
 
     def before_train(self, run: Run) -> None:
-        """Puts a clock before every hook."""
+        """Wrap every hook in a timer."""
         self._reset()
         self._undo.enter_context(noticed(self._notice_read))
         for name, callback in labelled(run.callbacks):
@@ -118,7 +119,7 @@ class CallbackProfiler(TrainCallback):
         self._began = time.perf_counter()
 
     def check(self, run: Run) -> None:
-        """Raises where another measures too."""
+        """Raise if another callback measures too."""
         super().check(run)
         alike = [one for one in run.callbacks if isinstance(one, CallbackProfiler)]
         only_one("CallbackProfiler", alike, "measure the callbacks")
@@ -127,7 +128,7 @@ class CallbackProfiler(TrainCallback):
         self.steps_ += 1
 
     def teardown(self) -> None:
-        """Takes the clocks away, and prints."""
+        """Remove the timers, and print the table."""
         self._undo.close()
         if self._began:
             self.seconds_ = time.perf_counter() - self._began
@@ -136,11 +137,11 @@ class CallbackProfiler(TrainCallback):
 
     @property
     def rows_(self) -> list[HookCost]:
-        """What each hook that was called has cost."""
+        """The cost of each hook that was called."""
         return [cost for cost in self._costs.values() if cost.calls]
 
     def __str__(self) -> str:
-        """The table, or a line that says there is none yet."""
+        """Return the table, or a line that says that there is none yet."""
         if not self.rows_:
             return "CallbackProfiler: no callback has been measured yet"
         hooks = sorted({cost.hook for cost in self.rows_}, key=_COLUMNS.index)
@@ -163,7 +164,7 @@ class CallbackProfiler(TrainCallback):
         total = sum(cost.seconds for cost in self.rows_)
         return (
             f"{render(header, cells, right=header[1:])}\n"
-            f"{counted(self.steps_, 'step')}, {self.seconds_ / steps * 1e3:.3f} ms each with all that lay between "
+            f"{counted(self.steps_, 'step')}, {self.seconds_ / steps * 1e3:.3f} ms each including the time between "
             f"them; callbacks took {total / steps * 1e3:.3f} ms of it"
         )
 
@@ -190,7 +191,7 @@ class CallbackProfiler(TrainCallback):
 
     def _clocked(self, callback: Any, hook: str, act: Callable[..., Any]) -> Callable[..., Any]:
         cost = self._costs.get((id(callback), hook))
-        if cost is None:  # the lifecycle's, within which others are measured
+        if cost is None:  # a hook of the lifecycle, within which others are measured
             return act
         under_way, clock = self._open, time.perf_counter
 
@@ -217,12 +218,12 @@ class CallbackProfiler(TrainCallback):
 
 
 def _overrides(callback: TrainCallback, name: str) -> bool:
-    """Whether a callback of this package has a phase or a hook of its own."""
+    """Return whether a callback of this package overrides a phase or a hook."""
     return getattr(type(callback), name) is not getattr(TrainCallback, name)
 
 
 def _does_something(callback: Any, hook: str) -> bool:
-    """Whether a callback has the hook, under this name or the one that it had before MindSpore 2.0."""
+    """Return whether a callback has the hook, under this name or the one from before MindSpore 2.0."""
     if hook in vars(callback):
         return True
     return any(getattr(type(callback), name) is not getattr(Callback, name) for name in (hook, _HOOKS[hook]))

@@ -1,4 +1,4 @@
-"""Finds the step in which a run stops being finite, keeps all that led to it, and brings it back."""
+"""Find the step in which a run stops being finite, save everything that led to it, and replay it."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from ._step_dump import FirstOutput, StepDump, as_tensors, inside, prune
 __all__ = ["NonFiniteGuard", "Replay", "replay"]
 
 _OWNER = "NonFiniteGuard"
-_SAME_LOSS = 1e-3  # a GPU sums in no fixed order; another draw of Dropout makes more of a difference
+_SAME_LOSS = 1e-3  # a GPU sums in no fixed order; a different Dropout mask makes a larger difference
 
 
 class NonFiniteGuard(TrainCallback):
-    """Ends a run whose loss or weights are no longer finite, names the step, and keeps it for `replay`.
+    """End a run whose loss or weights are no longer finite, name the step, and save it for `replay`.
 
-    Every few steps, and at the end of an epoch, it looks at the losses since it last looked and at all parameters, the
-    optimizer's moments too. Where all are finite it continues from there: it keeps a copy of them, and of each step's
-    batch and learning rate. Where they are not, it goes back to that copy and repeats the steps one by one until the
-    first after which the loss or a parameter is not finite. That step's batch, the weights before it, the rate, the
-    norm of each gradient and the first cell whose output is not finite go to a folder of their own, such as
-    `epoch-003-step-00127` (the step counts within its epoch):
+    Every few steps, and at the end of an epoch, it checks all parameters, including the optimizer's moments, and the
+    losses since the last check. If all are finite, it continues from there: it keeps a copy of them, and of each step's
+    batch and learning rate. If not, it restores that copy and repeats the steps one by one until the first after which
+    the loss or a parameter is not finite. That step's batch, the weights before it, the rate, the norm of each gradient
+    and the first cell whose output is not finite are saved in a separate folder, such as `epoch-003-step-00127` (the
+    step counts within its epoch):
 
     .. code-block:: text
 
@@ -48,24 +48,24 @@ class NonFiniteGuard(TrainCallback):
         batch.npz      the columns of the batch, in order
         report.json    what was found, seeds, versions, and the SHA-256 of all
 
-    The cells are the network, all that it holds and the loss, in the order in which their outputs come. Where the
-    inputs of the first one with such an output are finite, it made it, or an operator in its `construct` did; where
-    they are not, an operator in the `construct` of a cell around it did, which is named, or the batch is at fault.
+    The cells are the network, everything inside it and the loss, in the order of their outputs. If the inputs of the
+    first cell with such an output are finite, that cell or an operator in its `construct` produced it; if they are not,
+    either an operator in the `construct` of an enclosing cell, which is named, produced them, or the batch is at fault.
 
-    The network is left with the weights before that step, its last finite ones, whoever ends the run: where another
-    callback, such as `LossMonitor`, sees the loss first and raises, the guard finds the step before the run is over. A
-    run that stays finite is the same with it and without, to the last bit. A network that draws random numbers, as
-    `nn.Dropout` does, cannot be repeated exactly; the guard compares the losses, and says so where they differ. A
-    `TrainingState` in the same list keeps no state that the guard has not seen.
+    The network is left with the weights before that step, its last finite ones, whatever ends the run: if another
+    callback, such as `LossMonitor`, sees the loss first and raises, the guard still finds the step before the run is
+    over. A run that stays finite is the same with and without the guard, to the last bit. A network that draws random
+    numbers, as `nn.Dropout` does, cannot be repeated exactly; the guard compares the losses, and says so if they
+    differ. A `TrainingState` in the same list saves no state that the guard has not checked.
 
-    Between two looks a step costs a copy of its batch and a read of the rate. In memory are the batches of
-    `every_n_steps` steps and one copy of the train network: with Adam, three times the weights.
+    Between two checks, a step costs a copy of its batch and a read of the rate. The guard keeps in memory the batches
+    of `every_n_steps` steps and one copy of the training network: with Adam, three times the weights.
 
     Args:
-        dump_dir: the folder for the dumps, taken from the working directory at construction; it is made where it does
+        dump_dir: the folder for the dumps, relative to the working directory at construction; it is created if it does
             not exist.
-        every_n_steps: looks after so many steps, and keeps so many batches; 1 looks at each. Default: 50.
-        keep: how many dumps to keep in `dump_dir`, the newest. Default: 3.
+        every_n_steps: the number of steps between checks, and of batches kept; 1 checks every step. Default: 50.
+        keep: how many dumps to keep in `dump_dir`: the newest ones. Default: 3.
         on_nonfinite: `"raise"` an error that says what was found, or `"stop"` the run with a line that says the same.
             Default: "raise".
         verbose: 0 prints nothing. Default: 1.
@@ -75,7 +75,7 @@ class NonFiniteGuard(TrainCallback):
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: sink mode, where batches are not
-            seen, or several processes, whose steps one cannot repeat; while training: something is not finite.
+            visible, or several processes, whose steps one cannot repeat; while training: something is not finite.
         OSError: before the first step: `dump_dir` cannot be written.
 
     Example:
@@ -86,8 +86,7 @@ class NonFiniteGuard(TrainCallback):
         Traceback (most recent call last):
         ...
         ValueError: NonFiniteGuard: the loss is nan in epoch 1, step 1; the first parameter that is not finite is
-        '1.weight'; ...; column 0 of the batch is not finite itself: mend the data; replay('...', model) brings the step
-        back
+        '1.weight'; ...; column 0 of the batch itself is not finite: fix the data; replay('...', model) repeats the step
     """
 
     transient = ("_rates", "_before", "_steps")
@@ -113,7 +112,7 @@ class NonFiniteGuard(TrainCallback):
     needs_losses = True
 
     def check(self, run: Run) -> None:
-        """Raises where steps cannot be seen and repeated."""
+        """Raise if steps cannot be seen and repeated."""
         super().check(run)
         if run.progress.is_sinking:
             raise ValueError(
@@ -121,12 +120,12 @@ class NonFiniteGuard(TrainCallback):
             )
         if run.parts.parallel_mode != "stand_alone":
             raise ValueError(
-                f"{_OWNER}: one process cannot repeat the steps of several; leave it out where several train together"
+                f"{_OWNER}: one process cannot repeat the steps of several; leave it out if several train together"
             )
         check_parameters(_OWNER, named_parameters(run.parts.train_network))
 
     def before_train(self, run: Run) -> None:
-        """Makes the folder, and starts to keep steps."""
+        """Create the folder, and start to keep steps."""
         try:
             os.makedirs(self.dump_dir, exist_ok=True)
         except OSError as error:
@@ -141,13 +140,13 @@ class NonFiniteGuard(TrainCallback):
         run.step_hooks.on_step_end(self, self._end_step)
 
     def _begin_step(self, run: Run) -> None:
-        """Keep the step's batch, and the weights where it is the first after a check."""
+        """Keep the step's batch, and the weights if it is the first after a check."""
         assert run.batch is not None
         if not self._before.arrays:
             self._unfit = list(nonfinite(views(named_parameters(run.parts.train_network))))
         if not self._steps:
             self._before.take()
-        # MindSpore may use the batch's memory again.
+        # MindSpore may reuse the memory of the batch.
         self._steps.append(_Step(run.step_in_epoch, [np.array(column.asnumpy()) for column in run.batch]))
 
     def _end_step(self, run: Run) -> None:
@@ -159,7 +158,7 @@ class NonFiniteGuard(TrainCallback):
 
     def before_checkpoint(self, run: Run) -> None:
         """Check the steps that are still unchecked."""
-        waiting = [step for step in self._steps if step.output is None]  # the one that is to be run next
+        waiting = [step for step in self._steps if step.output is None]  # the next one to run
         self._steps = [step for step in self._steps if step.output is not None]
         if self._steps:
             self._look(run)
@@ -168,14 +167,14 @@ class NonFiniteGuard(TrainCallback):
             self._steps = waiting
 
     def teardown(self) -> None:
-        """Looks at the last steps where an exception ended the run, and lets all go."""
+        """Check the last steps if an exception ended the run, and release everything."""
         if "_before" not in vars(self):  # the run was refused
             return
         if self._steps:
             try:
                 finding = self._find(self.run)
-            except Exception as error:  # that which ended the run is told, not this one
-                finding = f"could not look at the last steps: {error}"
+            except Exception as error:  # the exception that ended the run is reported, not this one
+                finding = f"could not check the last steps: {error}"
             if finding is not None:
                 self._tell(finding)
         del self._rates, self._before
@@ -190,7 +189,7 @@ class NonFiniteGuard(TrainCallback):
         run.request_stop(_OWNER)
 
     def _find(self, run: Run) -> Optional[str]:
-        """What is to be told of the steps since the last look; `None` where all is finite."""
+        """Return what to report on the steps since the last check; `None` if everything is finite."""
         steps, self._steps = self._steps, []
         first = run.losses.nonfinite_step
         parameter = self._first_nonfinite(run)
@@ -207,7 +206,7 @@ class NonFiniteGuard(TrainCallback):
             try:
                 first_output, norms = inside(run.network, run.parts.loss_fn, batch)
                 trouble = ""
-            except Exception as error:  # a network that runs compiled only; all else is worth keeping
+            except Exception as error:  # a network that runs only compiled; everything else is worth saving
                 first_output, norms, trouble = None, {}, str(error)
         finally:
             self._before.restore()
@@ -215,7 +214,7 @@ class NonFiniteGuard(TrainCallback):
         return _told(found, first_output, norms, trouble, run.epoch, dump, self._unfit)
 
     def _repeat(self, run: Run, steps: list[_Step]) -> tuple[Optional[_Found], _Step]:
-        """Repeats the steps until one is not finite, or not what it was, and keeps the parameters before that one."""
+        """Repeat the steps until one is not finite, or differs from before, and keep the parameters before that one."""
         network = run.parts.train_network
         self._before.restore()
         if not network.training:  # as MindSpore does before a step
@@ -233,7 +232,7 @@ class NonFiniteGuard(TrainCallback):
         return None, steps[-1]
 
     def _dump(self, run: Run, found: _Found, first_output: Optional[FirstOutput], norms: dict[str, float]) -> str:
-        """Writes the dump; says where it is, or why it is nowhere."""
+        """Write the dump; return a sentence that says where it is, or why it could not be written."""
         report = {
             "epoch": run.epoch,
             "step": found.step.number,
@@ -260,7 +259,7 @@ class NonFiniteGuard(TrainCallback):
         except (OSError, RuntimeError, ValueError) as error:
             return f"the dump in {self.dump_dir!r} could not be written: {error}"
         self.dumps_.append(path)
-        return f"replay({path!r}, model) brings the step back"
+        return f"replay({path!r}, model) repeats the step"
 
     def _first_nonfinite(self, run: Run) -> Optional[str]:
         return _first_nonfinite(run.weights, run.parts.train_network, self._unfit)
@@ -277,10 +276,10 @@ class NonFiniteGuard(TrainCallback):
 class Replay:
     """What `replay` saw.
 
-    `gradient_norms` are by parameter; `first_layer` is the first cell whose output is not finite, the loss by its class
-    among them, `first_parameter` the first parameter that is not finite after the step, both `None` where there is
-    none. `made_in` is the cell whose `construct` made that output of finite inputs: the first layer itself, or a cell
-    around it; `None` where there is none, or where the batch is at fault. `epoch` and `step` are those of the dump; the
+    `gradient_norms` are by parameter; `first_layer` is the first cell whose output is not finite, or the loss by its
+    class; `first_parameter` is the first parameter that is not finite after the step; both are `None` if there is none.
+    `made_in` is the cell whose `construct` produced that output from finite inputs: the first layer itself, or an
+    enclosing cell; `None` if there is none, or if the batch is at fault. `epoch` and `step` are those of the dump; the
     step counts within its epoch.
     """
 
@@ -294,17 +293,17 @@ class Replay:
 
 
 def replay(path: Union[str, os.PathLike[str]], model: Model) -> Replay:
-    """Runs the step that a `NonFiniteGuard` has kept once more, in the mode that is set.
+    """Repeat a step that a `NonFiniteGuard` has saved, in the current mode.
 
-    Afterwards the model holds weights, moments and rates as they were before the step, to look around in a debugger.
-    Nothing is unpickled.
+    Afterwards the model has the weights, moments and rates from before the step, for inspection in a debugger. Nothing
+    is unpickled.
 
     Args:
         path: the folder of the dump.
-        model: a Model made as in the run that it is of, with the same kind of optimizer.
+        model: a Model created as in the run of the dump, with the same kind of optimizer.
 
     Returns:
-        What was seen: loss, gradients, the first output and the first parameter that are not finite.
+        What was found: loss, gradients, the first output and the first parameter that are not finite.
 
     Raises:
         TypeError: an argument is not as described.
@@ -354,7 +353,7 @@ def replay(path: Union[str, os.PathLike[str]], model: Model) -> Replay:
 
 @dataclass
 class _Step:
-    """A step of the epoch, as it was run; `output` is `None` where another callback raised before the guard's turn."""
+    """A step of the epoch, as it was run; `output` is `None` if another callback raised before the guard's turn."""
 
     number: int
     batch: Sequence[np.ndarray[Any, Any]]
@@ -363,7 +362,7 @@ class _Step:
 
 
 class _Found(NamedTuple):
-    """The step that is not finite; `weights_of` is the one whose weights are kept where it could not be repeated."""
+    """The step that is not finite; `weights_of` is the one whose weights are saved if it could not be repeated."""
 
     step: _Step
     loss: Optional[float]
@@ -381,7 +380,7 @@ def _told(
     dump: str,
     unfit: list[str],
 ) -> str:
-    """One sentence: what, where, how to fix it, and where the dump is."""
+    """Return one sentence: what, where, how to fix it, and where the dump is."""
     what = "a parameter is not finite after" if _is_finite(found.loss) else f"the loss is {found.loss} in"
     parts = [f"{what} epoch {epoch}, step {found.step.number}"]
     if found.parameter is not None:
@@ -392,24 +391,24 @@ def _told(
         if gradient is not None:
             parts.append(f"the first gradient that is not finite is that of {gradient!r}")
     else:
-        parts.append(f"layers and gradients could not be looked at: {trouble}")
+        parts.append(f"layers and gradients could not be examined: {trouble}")
     if unfit:
-        parts.append(f"already at the beginning of the run {unfit[0]!r} was not finite")
+        parts.append(f"{unfit[0]!r} was already not finite at the beginning of the run")
     if found.weights_of is not None:
         parts.append(
-            f"the steps could not be repeated, as with Dropout or where something else writes the weights, so that the "
-            f"weights kept are those of before step {found.weights_of}"
+            f"the steps could not be repeated exactly, as with Dropout or if something else writes the weights, so the "
+            f"saved weights are those before step {found.weights_of}"
         )
     column = next((index for index, one in enumerate(found.step.batch) if not is_finite(one)), None)
     if column is not None:
-        parts.append(f"column {column} of the batch is not finite itself: mend the data")
+        parts.append(f"column {column} of the batch itself is not finite: fix the data")
     elif first_output is not None and first_output.is_of_user:
         parts.append(
-            "a small number added before the logarithm, root, power or division there, a lower learning rate or a look "
-            "at that batch may mend it"
+            "add a small number before the logarithm, root, power or division there, lower the learning rate, or "
+            "inspect that batch"
         )
     else:
-        parts.append("a lower learning rate, gradient clipping or a look at that batch may mend it")
+        parts.append("lower the learning rate, clip gradients, or inspect that batch")
     return "; ".join([*parts, dump])
 
 
@@ -418,7 +417,7 @@ def _first_nonfinite(weights: dict[str, Parameter], train_network: nn.Cell, besi
 
 
 def _is_finite(loss: Optional[float]) -> bool:
-    return loss is None or math.isfinite(loss)  # `None` where loss scaling dropped the step
+    return loss is None or math.isfinite(loss)  # `None` if loss scaling dropped the step
 
 
 def _is_same(one: Optional[float], other: Optional[float]) -> bool:

@@ -1,4 +1,4 @@
-"""Shows the layers of a network as a table, and their values at chosen steps, without touching its code."""
+"""Show the layers of a network as a table, and their values at chosen steps, without changing its code."""
 
 from __future__ import annotations
 
@@ -29,40 +29,40 @@ __all__ = ["LayerRow", "ShapeInspector"]
 
 
 class ShapeInspector(TrainCallback):
-    """Prints the table of layers before the first step, and the layers' values at the steps that are asked for.
+    """Print a table of layers before the first step, and the layers' values at chosen steps.
 
-    For each call of a layer: name, type, kernel, stride, padding, shapes, dtype, parameters and multiply-adds; below,
-    the totals and the memory. A batch runs through the network once, in evaluation mode and without gradients.
-    Parameters, statistics, attributes of cells, flags and random state are afterwards as they were, whatever the
-    network writes in its forward pass, and later losses too, in both modes; hooks of your own run once more. Operators
-    that a network calls as functions (`ops.relu(x)`) have no cell and do not appear; a cell that is called twice has
-    two rows. A layer that is never called has a row without shapes where it holds parameters.
+    The table has, for each call of a layer, name, type, kernel, stride, padding, shapes, dtype, parameters and
+    multiply-adds; below, the totals and the memory. A batch runs through the network once, in evaluation mode and
+    without gradients. Parameters, statistics, attributes of cells, flags and random state are unchanged afterwards,
+    whatever the network writes in its forward pass, and so are later losses, in both modes; your own hooks run one more
+    time. Operators that a network calls as functions (`ops.relu(x)`) have no cell and do not appear; a cell that is
+    called twice has two rows. A layer that is never called has a row without shapes if it holds parameters.
 
-    Multiply-adds are those of convolutions and dense layers, for one sample, biases left out, as torchinfo counts
-    them but for a single sample. Where a layer with a matrix of weights is of a kind that is not known, or is never
-    called, so that its weights may be used by a function, they show as `?`, are not in the total, and are named there.
+    Multiply-adds are those of convolutions and dense layers, for one sample and without biases: as in torchinfo, except
+    that they are for a single sample. If a layer with a matrix of weights is of an unknown kind, or is never called, so
+    that its weights may be used by a function, they show as `?`, are not in the total, and the layer is named there.
 
     Args:
         inputs: what to run through the network: a Tensor, batch first, or a tuple of them; also numbers and strings,
-            and lists or dicts within a tuple; a dict is taken as keyword arguments. Default: None, the inputs of the
-            first training batch (needed in sink mode on GPU and Ascend, where batches are not seen).
-        depth: shows cells down to this level only, each with all that it holds, so that the columns add up to the
-            network's at every depth. Where such a cell is not called itself (a `CellList` that is iterated, a cell of
-            which another method is called), the cells within take its place. Default: None, the innermost.
+            and lists or dicts within a tuple; a dict is passed as keyword arguments. Default: None, the inputs of the
+            first training batch (required in sink mode on GPU and Ascend, where batches are not visible).
+        depth: shows cells only down to this level, each with everything inside it, so that the columns add up to the
+            network's at every depth. If such a cell is not called itself (a `CellList` that is iterated, a cell of
+            which another method is called), its inner cells take its place. Default: None, the innermost.
         show_values_at: steps (from 1, over all epochs) whose batch is run once more, to print minimum, maximum, mean
             and share of zeros of each layer's output (of its first tensor), and to name layers whose output is not
-            finite or empty, that are dead (all outputs 0) or saturated (95 % of a sigmoid's or tanh's outputs within
-            1 % of its range of a bound). BatchNorm normalises by the batch there, as in a step: before its running
-            statistics are those of the batches, evaluation would make values that no step has. Where it does, a layer
-            is dead or saturated only if it is so by the running statistics too. Default: ().
+            finite or empty, that are dead (all outputs 0) or saturated (95 % of a sigmoid's or tanh's outputs within 1
+            % of its range of a bound). BatchNorm normalises by the batch there, as in a training step: until its
+            running statistics match the batches, evaluation would show values that do not occur in any step. With
+            BatchNorm, a layer is dead or saturated only if it is so with the running statistics as well. Default: ().
         contents: prints, at those steps, the first kernel of each convolution, the first channel of its output for the
             batch's first sample, and that sample's output of the last layer. Default: False.
         picture: draws the same as a grid into a PNG (needs `pip install 'ms-callbacks[plots]'`); a path whose name may
-            hold `{step}` and `{epoch}`, taken from the working directory at construction. Default: None.
-        file: where to print, as in `print`. Default: None, the standard output.
-        network: the network to look at, where the Model was given a training cell that holds several and none of them
-            as its `network`; it gets as many columns of the batch as its `construct` takes. Default: None, the one that
-            is trained.
+            contain `{step}` and `{epoch}`, relative to the working directory at construction. Default: None.
+        file: where to print, as in `print`. Default: None, standard output.
+        network: the network to inspect, if the Model was given a training cell that holds several and none of them is
+            its `network`; it receives as many columns of the batch as its `construct` takes. Default: None, the trained
+            one.
 
     Attributes:
         rows_ (list[LayerRow]): the table's data.
@@ -112,11 +112,11 @@ class ShapeInspector(TrainCallback):
         self.network = check_cell(owner, "network", network)
         self.rows_: list[LayerRow] = []
         self.values_: dict[int, list[LayerValues]] = {}
-        self._layers: dict[str, nn.Cell] = {}  # that the rows are of
+        self._layers: dict[str, nn.Cell] = {}  # the layers in the rows
         self._totals = ""
 
     def before_train(self, run: Run) -> None:
-        """Shows the table where the inputs are known already."""
+        """Show the table if the inputs are already known."""
         self.rows_, self.values_ = [], {}
         if self._given is not None:
             self._show_table(run.parts.network("ShapeInspector", self.network), *self._given)
@@ -124,11 +124,11 @@ class ShapeInspector(TrainCallback):
             run.step_hooks.on_step_begin(self, self._look)
 
     def needs(self, run: Run) -> Needs:
-        """What the network gives for a batch."""
+        """Require the network's output for a batch to be complete in this process."""
         return super().needs(run) | Needs.OUTPUTS
 
     def check(self, run: Run) -> None:
-        """Raises where a picture could not be made, or batches are not seen."""
+        """Raise if a picture could not be drawn, or batches cannot be seen."""
         super().check(run)
         network = run.parts.network("ShapeInspector", self.network)
         if self._given is not None:
@@ -144,7 +144,7 @@ class ShapeInspector(TrainCallback):
             )
 
     def check_plan(self, run: Run) -> None:
-        """Raises where the run does not have the steps asked for."""
+        """Raise if the run does not have the requested steps."""
         late = [step for step in self.show_values_at if step > run.epochs * run.steps_per_epoch]
         if late:
             raise ValueError(
@@ -153,14 +153,14 @@ class ShapeInspector(TrainCallback):
             )
 
     def inspect(self, network: nn.Cell, *inputs: Any, **named: Any) -> ShapeInspector:
-        """Fills the table without training.
+        """Fill the table without training.
 
         Args:
-            network: the network to look at. Of a training cell it is the network inside, which gets the inputs; the
-                optimizer is not run. Where that one has its loss in a cell of MindSpore's, a label after the inputs is
-                left out.
+            network: the network to inspect. For a training cell, it is the network inside, which gets the inputs; the
+                optimizer is not run. If a MindSpore cell holds that network with its loss, a label after the inputs is
+                ignored.
             inputs: what it takes, as it is called: Tensors, batch first, numbers, strings, and tuples, lists or dicts
-                of them; none for those that the inspector was made with.
+                of them; none for the `inputs` of the inspector.
             named: what it takes by keyword.
 
         Returns:
@@ -170,7 +170,7 @@ class ShapeInspector(TrainCallback):
         if inside is None:
             raise ValueError(
                 f"ShapeInspector: cannot tell which of the cells inside {type(network).__name__} is the network to "
-                f"look at; pass that one"
+                f"inspect; pass that one"
             )
         if inputs or named:
             _check_inputs((inputs, named))
@@ -184,9 +184,9 @@ class ShapeInspector(TrainCallback):
         return self
 
     def __str__(self) -> str:
-        """The table, or a line that says there is none yet."""
+        """Return the table, or a line that says that there is none yet."""
         if not self.rows_:
-            return "ShapeInspector: no network has been looked at yet"
+            return "ShapeInspector: no network has been inspected yet"
         header = "Layer Type Kernel Stride Padding Input Output Dtype Parameters Multiply-adds".split()
         cells = [
             [
@@ -206,7 +206,7 @@ class ShapeInspector(TrainCallback):
         return f"{render(header, cells, right=('Parameters', 'Multiply-adds'))}\n{self._totals}"
 
     def _look(self, run: Run) -> None:
-        """Show the table before the first step, and the values before the steps asked for."""
+        """Show the table before the first step, and the values before the requested steps."""
         if not self.rows_:
             self._show_table(run.parts.network("ShapeInspector", self.network), self._inputs(run), {})
         if run.step in self.show_values_at:
@@ -240,7 +240,7 @@ class ShapeInspector(TrainCallback):
 
 
 def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """What a network takes by position and by keyword; raises unless it can run on it."""
+    """Return a network's positional and keyword arguments; raise unless it can run on them."""
     by_name = isinstance(inputs, Mapping)
     values = dict(inputs) if by_name else tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
     if not values:
@@ -252,7 +252,7 @@ def _arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _check_call(network: nn.Cell, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-    """Raises where a network does not take what it is to be called with."""
+    """Raise if a network does not take the arguments."""
     signature = inspect.signature(network.construct)
     try:
         signature.bind(*inputs, **named)

@@ -1,4 +1,4 @@
-"""Raises the learning rate step by step at the start of a run, before it stays or another schedule takes over."""
+"""Increase the learning rate step by step at the start of a run, before it stays or another schedule takes over."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ __all__ = ["LRWarmup"]
 
 
 class LRWarmup(Schedule):
-    r"""Raises the learning rate linearly to the optimizer's own over the first `epochs` epochs, a little every step.
+    r"""Increase the learning rate linearly, step by step, to the optimizer's own over the first `epochs` epochs.
 
     In step :math:`k` (from 1) of the :math:`n` steps of the warm-up the rate is
-    :math:`\eta_0 (f + (1 - f) k / n)` with `start_factor` :math:`f`, so that the first step already learns and the
-    last one has the full rate. The method: Goyal et al., "Accurate, Large Minibatch SGD", 2017. After it, `after`
+    :math:`\eta_0 (f + (1 - f) k / n)` with `start_factor` :math:`f`, so that the first step already learns and the last
+    one has the full rate. The method: Goyal et al., "Accurate, Large Minibatch SGD", 2017. After the warm-up, `after`
     takes over and counts its epochs from there, or the rate stays. A parameter group with a rate of 0 stays frozen. The
-    optimizer's own rate is found as in `LRStepDecay`.
+    optimizer's own rate is determined as in `LRStepDecay`.
 
-    An epoch has as many steps as `get_dataset_size()` of the training dataset tells. Where fewer or more come (from
-    buckets, `filter` or a generator), the next epoch begins at its own rate all the same, and what is too many keeps
-    the last rate of its epoch.
+    The list assumes as many steps per epoch as `get_dataset_size()` of the training dataset reports. If an epoch has
+    fewer or more (with buckets, `filter` or a generator), the next epoch still begins at its own rate, and surplus
+    steps keep the last rate of their epoch.
 
     Args:
-        epochs: how many epochs the warm-up lasts.
+        epochs: the number of epochs of the warm-up.
         after: what sets the rate from then on: `DynamicLR`, `LRStepDecay`, `LRCosineAnnealing` or
-            `ReduceLROnPlateau`. It stands here only, not in the list of callbacks. The list of a `DynamicLR` begins
-            with the rate of the first step, or epoch, after the warm-up. Default: None.
-        start_factor: the share of the rate to start from, from 0 to below 1. Default: 0.0.
-        learning_rate: the rate to warm up to, or a list of them, one for each parameter group. Default: None, that of
-            `after` where it has one, else the optimizer's own.
+            `ReduceLROnPlateau`. Pass it only here, not in the list of callbacks. The list of a `DynamicLR` begins with
+            the rate of the first step, or epoch, after the warm-up. Default: None.
+        start_factor: the fraction of the rate to start from, from 0 to below 1. Default: 0.0.
+        learning_rate: the rate to warm up to, or a list with one for each parameter group. Default: None, that of
+            `after` if it has one, or else the optimizer's own.
 
     Attributes:
-        lr_list_ (list[float]): the rate of every step, of the first parameter group where there are several (without
+        lr_list_ (list[float]): the rate of every step, for the first parameter group if there are several (without
             what `ReduceLROnPlateau` decides).
 
     Raises:
         ValueError, TypeError: an argument is not as described; before the first step: the optimizer already holds a
-            list or a schedule, another callback sets the rate too, the run ends before the warm-up does, the list
-            of a `DynamicLR` that follows is too short for what is left of the run, or is one for the whole run, sink
-            mode, where steps cannot be told apart, or the rate to warm up to is 0 or cannot be told.
+            list or a schedule, another callback sets the rate too, the run ends before the warm-up does, the list of a
+            `DynamicLR` that follows is too short for the rest of the run, or is one for the whole run, sink mode, where
+            steps cannot be distinguished, or the rate to warm up to is 0 or cannot be determined.
 
     Example:
         >>> warmup = LRWarmup(1, after=LRStepDecay(step_size=1, gamma=0.5))
@@ -79,26 +79,26 @@ class LRWarmup(Schedule):
 
     @property
     def by_step(self) -> bool:
-        """Whether the list has one rate a step, rather than one an epoch."""
+        """Whether the list has one rate per step, rather than one per epoch."""
         return True
 
     @property
     def first_rate(self) -> Optional[PerGroup]:
-        """The rate to warm up to, where it is given here or to what follows."""
+        """The rate to warm up to, if it is given here or to `after`."""
         return self._first_of_after if self.learning_rate is None else self.learning_rate
 
     def has_own_part(self, epoch: int) -> bool:
-        """Whether an epoch has its own part of the list: not where a list by step has taken over."""
+        """Return whether an epoch has its own part of the list: not once a list by step has taken over."""
         return epoch <= self.epochs or not isinstance(self.after, Schedule) or not self.after.by_step
 
     def check_groups(self, rates: Rates) -> None:
-        """Raises where an argument here, or of what follows, does not fit the optimizer's parameter groups."""
+        """Raise if an argument here, or one of `after`, does not fit the optimizer's parameter groups."""
         super().check_groups(rates)
         if self.after is not None:
             self.after.check_groups(rates)
 
     def check_length(self, plan: Plan) -> None:
-        """Raises where the run ends before the warm-up does, or does not fit what follows."""
+        """Raise if the run ends before the warm-up does, or does not fit `after`."""
         rest = plan.epochs - self.epochs
         if rest < 0:
             raise ValueError(
@@ -109,7 +109,7 @@ class LRWarmup(Schedule):
             self.after.check_length(plan._replace(epochs=rest, epochs_before=self.epochs))
 
     def rates_for(self, base: float, plan: Plan) -> list[float]:
-        """One rate a step: the ramp, then what `after` has for the epochs that are left."""
+        """Return one rate per step: the ramp, then what `after` has for the remaining epochs."""
         steps = self.epochs * plan.steps_per_epoch
         ramp = [base * (self.start_factor + (1 - self.start_factor) * step / steps) for step in range(1, steps + 1)]
         rest = plan._replace(epochs=plan.epochs - self.epochs)
@@ -119,41 +119,41 @@ class LRWarmup(Schedule):
         return ramp + (rates if self.after.by_step else [rate for rate in rates for _ in range(plan.steps_per_epoch)])
 
     def before_train(self, run: Run) -> None:
-        """Ask for a rate before each step; a plateau that comes after waits until the warm-up is over."""
+        """Set a rate before each step; a plateau in `after` waits until the warm-up is over."""
         super().before_train(run)
         if self._plateau is not None:
             self._plateau.first_epoch = self.epochs + 1
 
     def teardown(self) -> None:
-        """Remember where the rates began and were left."""
+        """Remember the first and the last rates."""
         if self._plateau is not None:
             self._plateau.first_epoch = 1
         super().teardown()
 
     def state_dict(self) -> dict[str, Any]:
-        """The rate that each parameter group began at, and the state of a plateau that comes after."""
+        """Return the initial rate of each parameter group, and the state of a plateau in `after`."""
         return {**super().state_dict(), "after": self._plateau.state_dict() if self._plateau is not None else None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state that `state_dict` returned."""
+        """Restore a state that `state_dict` returned."""
         super().load_state_dict(state)
         if self._plateau is not None:
             self._plateau.load_state_dict(state["after"])
 
     def take_results(self, epochs: int) -> None:
-        """Is as after the run whose results it was given, and so is a plateau that comes after."""
+        """Take on the results of a finished run, also in a plateau in `after`."""
         super().take_results(epochs)
         if self._plateau is not None:
             self._plateau.take_results(epochs)
 
     @property
     def inner(self) -> tuple[RateSetter, ...]:
-        """A plateau that comes after."""
+        """The plateau in `after`, if there is one."""
         return () if self._plateau is None else (self._plateau,)
 
     @property
     def _plateau(self) -> Optional[RateSetter]:
-        """What comes after where it decides by itself, having no list."""
+        """The callback in `after` if it decides during the run and has no list."""
         return None if isinstance(self.after, Schedule) else self.after
 
     @property

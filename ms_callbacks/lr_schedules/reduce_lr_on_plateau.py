@@ -1,4 +1,4 @@
-"""Lowers the learning rate when a value has stopped getting better."""
+"""Lower the learning rate when a value has stopped improving."""
 
 from __future__ import annotations
 
@@ -17,28 +17,27 @@ __all__ = ["ReduceLROnPlateau"]
 
 
 class ReduceLROnPlateau(MonitorCallback, RateSetter):
-    """Multiplies the learning rate by `factor` when a monitored value has stopped getting better.
+    """Multiply the learning rate by `factor` when a monitored value has stopped improving.
 
-    That is when `patience` observations in a row were not better than the best before them. The decisions are those
-    of Keras 3, with one exception: a value that is not finite is never the best, not even the first. A tie is not
-    better. An epoch without evaluation is not an observation. The optimizer is not rebuilt and keeps its moments;
-    parameter groups, and several optimizers, are scaled alike, and a group with a rate of 0 stays frozen.
+    This is when `patience` observations in a row were not better than the best before them. Decisions match Keras 3,
+    with one exception: a value that is not finite is never the best, not even the first. A tie is not better. An epoch
+    without an evaluation is not an observation. The optimizer is not rebuilt and keeps its moments; parameter
+    groups, and several optimizers, are scaled alike, and a group with a rate of 0 stays frozen.
 
     Args:
         monitor: the value to watch: `"loss"` (the mean training loss of the epoch, in sink mode that of its last step),
             `"eval_loss"`, or a metric of the Model; `"val_loss"` and `"val_acc"` mean `"eval_loss"` and `"acc"`. Under
-            `Model.fit` alone `eval_loss` is MindSpore's, which is that of the last batch only; `Validate` beside it, or
-            a metric `loss`, puts it right. Default: "eval_loss".
-        factor: what the rate is multiplied by, above 0 and below 1. Default: 0.1.
-        patience: how many observations without a better value to wait for. Default: 10.
+            `Model.fit` alone, `eval_loss` is MindSpore's, which covers the last batch only; add `Validate`, or a metric
+            `loss`, to correct it. Default: "eval_loss".
+        factor: the factor by which the rate is multiplied, above 0 and below 1. Default: 0.1.
+        patience: how many observations without a better value to accept. Default: 10.
         mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
         min_delta: by how much a value must be better to count, at least 0. Default: 1e-4.
-        cooldown: how many observations to let pass after lowering before waiting begins again. Default: 0.
-        min_lr: the rate never goes below this; a list has one for each parameter group. The groups count in the order
-            in which the optimizer was given them, and those without an `lr` of their own as one. Default: 0.0.
+        cooldown: how many observations to skip after lowering before counting again. Default: 0.
+        min_lr: the lower bound of the rate; a list has one for each parameter group. The groups are in the order in
+            which the optimizer was given them, and those without an `lr` of their own count as one. Default: 0.0.
         reset_on_train_begin: whether each `Model.train` is a new run. `False` is for a loop that calls
-            `model.train(1, ...)` again and again: the wait and the best then go over all of its
-            calls. Default: True.
+            `model.train(1, ...)` repeatedly: the wait and the best value then span all of its calls. Default: True.
         verbose: 1 prints a line when the rate is lowered, 0 nothing. Default: 1.
 
     Attributes:
@@ -46,10 +45,10 @@ class ReduceLROnPlateau(MonitorCallback, RateSetter):
         wait_ (int): how many observations have passed since, or since the rate was lowered.
 
     Raises:
-        TypeError, ValueError: an argument is not as described; at the start of the run, where it can be seen, or at
-            the first evaluation: the run will not have such a value, or `mode="auto"` cannot tell which way is better;
-            before the first step: the optimizer already holds a list or a schedule, another callback sets the rate, or
-            `min_lr` has another length than there are groups.
+        TypeError, ValueError: an argument is not as described; at the start of the run if that can be known then, or
+            else at the first evaluation: the run will not have such a value, or `mode="auto"` cannot determine which
+            direction is better; before the first step: the optimizer already holds a list or a schedule, another
+            callback sets the rate, or the length of `min_lr` is not the number of groups.
 
     Example:
         >>> plateau = ReduceLROnPlateau("loss", factor=0.5, patience=2)
@@ -80,33 +79,33 @@ class ReduceLROnPlateau(MonitorCallback, RateSetter):
         self._cooling = 0
 
     def reset_state(self) -> None:
-        """Forgets what earlier runs have taught it."""
+        """Forget what was learnt in earlier runs."""
         super().reset_state()
         self._cooling = 0
 
     def check_groups(self, rates: Rates) -> None:
-        """Raises where `min_lr` does not have one entry for each parameter group."""
+        """Raise if `min_lr` does not have one entry for each parameter group."""
         check_per_group("ReduceLROnPlateau", "min_lr", self.min_lr, rates)
 
     def observe(self, run: Run, value: float, observation: Union[Evaluation, EpochSummary]) -> None:
-        """Observe a value, and lower the rate where patience is at its end."""
-        if run.epoch < self.first_epoch:  # a warm-up comes before
+        """Lower the rate if, with one more value, patience has run out."""
+        if run.epoch < self.first_epoch:  # a warm-up comes first
             return
         if self._is_out_of_patience(value, self.epoch_of(run)) and self._lower(run, observation):
             self._cooling = self.cooldown
             self.best.wait = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The best so far, the wait and the cooldown."""
+        """Return the best so far, the wait and the cooldown."""
         return {**super().state_dict(), "cooling": self._cooling}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state that `state_dict` returned."""
+        """Restore a state that `state_dict` returned."""
         super().load_state_dict(state)
         self._cooling = state["cooling"]
 
     def _is_out_of_patience(self, value: float, epoch: int) -> bool:
-        """Takes one value in; returns whether patience is at its end."""
+        """Count one value; return whether patience has run out."""
         if self._cooling > 0:
             self._cooling -= 1
             self.best.wait = 0

@@ -1,4 +1,4 @@
-"""A bar by tqdm, on a terminal or in a notebook, that says what matters most in whatever width there is."""
+"""Draw a bar with tqdm, on a terminal or in a notebook, that shows what matters most in the available width."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Bar:
             initial=done,
             file=stream,
             mininterval=refresh,
-            dynamic_ncols=self._is_widget or not is_notebook(stream),  # a notebook's stream is as wide as can be
+            dynamic_ncols=self._is_widget or not is_notebook(stream),  # a notebook's stream has no fixed width
             unit="step",
             bar_format=f"Epoch {epoch}: {{percentage:3.0f}}%|{{bar}}|",
         )
@@ -34,27 +34,27 @@ class Bar:
             set_printer(self._print_above)
 
     def show(self, epoch: str, parts: Sequence[str], done: int, total: int) -> None:
-        """Shows epoch and percentage, and what there is room for of the parts, of which the first matters most."""
+        """Show epoch and percentage, and as many of the parts as fit; the first matters most."""
         bar = self._bar
         bar.total = total
         if self._is_widget:
             bar.container.children[1].max = total
         bar.bar_format = self._fitting(epoch, [part.replace("{", "{{").replace("}", "}}") for part in parts])
-        if done == bar.n or not bar.update(done - bar.n):  # which draws now and then
+        if done == bar.n or not bar.update(done - bar.n):  # `update` draws only at intervals
             bar.refresh()
 
     def restart_clock(self, done: int) -> None:
-        """Lets speed and time left be those of the steps to come."""
+        """Compute speed and time left from the steps to come only."""
         self._bar.n = self._bar.last_print_n = self._bar.initial = done
         self._bar.last_print_t = time.time()
 
     def close(self) -> None:
-        """Leaves the bar as it is, and lets lines be printed as they were."""
+        """Leave the bar as it is, and print lines normally again."""
         set_printer()
         self._bar.close()
 
     def _fitting(self, epoch: str, parts: Sequence[str]) -> str:
-        """The richest of the forms that is not wider than the terminal."""
+        """Return the most detailed form that fits the terminal's width."""
         first, *others = parts
         forms = [f"{epoch} {{percentage:.0f}}% {first}"]
         left = "", " {n_fmt}/{total_fmt}", " {n_fmt}/{total_fmt} [{elapsed}<{remaining}]"
@@ -77,7 +77,7 @@ class Bar:
 
 
 class Clock:
-    """Calls `tick` with the seconds so far, at an interval, from a thread of its own, until it is stopped."""
+    """Calls `tick` with the seconds so far, at an interval, from a separate thread, until it is stopped."""
 
     def __init__(self, interval: float, tick: Callable[[float], None]) -> None:
         self._interval, self._tick = interval, tick
@@ -86,7 +86,7 @@ class Clock:
         self._thread.start()
 
     def stop(self) -> float:
-        """Ends the thread; returns the seconds."""
+        """End the thread; return the seconds."""
         self._is_over.set()
         self._thread.join()
         return time.monotonic() - self._began
@@ -97,7 +97,7 @@ class Clock:
 
 
 def find_tqdm(in_notebook: bool = False) -> Any:
-    """The class of tqdm's bar; in a notebook that of its widget, where ipywidgets is installed."""
+    """Return the class of tqdm's bar; in a notebook, that of its widget if ipywidgets is installed."""
     try:
         from tqdm import tqdm
 
@@ -111,5 +111,5 @@ def find_tqdm(in_notebook: bool = False) -> Any:
 
 
 def is_notebook(stream: SafeStream) -> bool:
-    """Whether a stream is a notebook's, where a line can be drawn over though it is no terminal."""
+    """Return whether a stream is a notebook's, which can redraw a line although it is not a terminal."""
     return stream.kind.__module__.startswith("ipykernel.")

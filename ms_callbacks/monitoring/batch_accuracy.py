@@ -1,4 +1,4 @@
-"""The accuracy of the batches trained on, beside the loss and from the same forward pass."""
+"""Print the accuracy of training batches with the loss, from the same forward pass."""
 
 from __future__ import annotations
 
@@ -23,34 +23,35 @@ __all__ = ["BatchAccuracy"]
 
 
 class BatchAccuracy(TrainCallback):
-    """Prints the accuracy of the batch beside its loss at an interval, and the mean accuracy of each epoch's batches.
+    """Print the accuracy and the loss of the batch at an interval, and the mean accuracy of each epoch's batches.
 
-    MindSpore gives a callback the loss and not the logits. So the loss function is wrapped: what it computes is
+    MindSpore gives a callback the loss but not the logits, so the loss function is wrapped: correct predictions are
     counted there on the device, in the same pass, and read when a line is printed. Loss and gradients are those of the
-    loss function alone. Of several processes, the first tells of its own batches.
+    loss function alone. With several processes, the first reports on its own batches.
 
-    The accuracy is the share of samples that are right. What is right depends on the task, as `Robustness` describes
-    it: multi-class, with labels that are whole numbers or one-hot; binary, with one output and labels 0 and 1; or
-    multi-label, where it is the share of labels that are right. Loss function and first batch tell which, or `task`
-    does; for that, one more forward pass runs before the first step, and what is no classifier is refused there. In
-    sink mode on GPU and Ascend, batches are not seen, and the loss function or `task` alone tells.
+    The accuracy is the share of correct samples. What counts as correct depends on the task, as `Robustness` describes
+    it: multi-class, with integer or one-hot labels; binary, with one output and labels 0 and 1; or multi-label, with
+    the share of correct labels. The task is found from the loss function and the first batch, or given as `task`; for
+    that, one more forward pass runs before the first step, and a network that is not a classifier is refused there. In
+    sink mode on GPU and Ascend, batches are not visible, and only the loss function or `task` determines it.
 
     Args:
-        per_print_times: prints a line every so many steps; 0 prints nothing. Default: 1.
-        output: which of several outputs holds the scores of the classes: an index, a key, or a function of all that the
-            network gives, which in GRAPH mode is compiled. Default: None, the only one, the one called `"logits"`, or
-            the only one that fits.
-        task: `"binary"`, `"multiclass"` or `"multilabel"`. Default: None, as told by loss function and first batch.
+        per_print_times: the number of steps between lines; 0 prints nothing. Default: 1.
+        output: which of several outputs holds the scores of the classes: an index, a key, or a function of everything
+            that the network returns, which is compiled in GRAPH mode. Default: None, the only one, the one called
+            `"logits"`, or the only one that fits.
+        task: `"binary"`, `"multiclass"` or `"multilabel"`. Default: None, found from the loss function and the first
+            batch.
         threshold: for binary and multi-label, what an output must exceed to mean 1. Default: None, 0 for
             `nn.BCEWithLogitsLoss` and 0.5 for `nn.BCELoss`; other loss functions need it.
 
     Attributes:
-        accuracies_ (list[float]): the mean accuracy of each epoch's batches; NaN of an epoch without any.
+        accuracies_ (list[float]): the mean accuracy of each epoch's batches; NaN for an epoch without any.
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: the Model's loss function is not
-            one that `watch` returned, or the network and the labels are no classifier's, or their task or threshold
-            cannot be told.
+            one that `watch` returned, the network and the labels are not those of a classifier, or their task or
+            threshold cannot be determined.
 
     Example:
         >>> accuracy = BatchAccuracy(per_print_times=4)
@@ -75,14 +76,14 @@ class BatchAccuracy(TrainCallback):
         self._counters: list[_CountingLoss] = []
 
     def watch(self, loss_fn: nn.Cell) -> nn.Cell:
-        """The loss function to make the Model with.
+        """Return the loss function to create the Model with.
 
         Args:
-            loss_fn: a cell that takes what the network gives, and the labels.
+            loss_fn: a cell that takes the network's output and the labels.
 
         Returns:
-            A cell with the same outputs and gradients. From then on the callback can be copied, but not pickled where
-            the loss function cannot.
+            A cell with the same outputs and gradients. From then on the callback can be copied, but not pickled if the
+            loss function cannot.
         """
         if not isinstance(loss_fn, nn.Cell):
             raise TypeError(f"BatchAccuracy: watch takes a loss function (nn.Cell), but got {type(loss_fn).__name__}")
@@ -93,7 +94,7 @@ class BatchAccuracy(TrainCallback):
     needs_losses = True
 
     def reset_state(self) -> None:
-        """Forgets what earlier runs have taught it."""
+        """Forget what was learnt in earlier runs."""
         self.accuracies_ = []
 
     def before_train(self, run: Run) -> None:
@@ -105,11 +106,11 @@ class BatchAccuracy(TrainCallback):
             run.step_hooks.on_step_end(self, self._print_line)
 
     def needs(self, run: Run) -> Needs:
-        """What the network gives for a batch."""
+        """Require the network's output for a batch to be complete in this process."""
         return super().needs(run) | Needs.OUTPUTS
 
     def check(self, run: Run) -> None:
-        """Raises where the Model's loss function is not watched."""
+        """Raise if the Model's loss function is not watched."""
         super().check(run)
         if not any(run.parts.loss_fn is counter for counter in self._counters):
             raise ValueError(
@@ -123,18 +124,18 @@ class BatchAccuracy(TrainCallback):
             )
 
     def before_epoch(self, run: Run) -> None:
-        """Resets the epoch's mean."""
-        if not run.progress.steps_skipped:  # an epoch that is resumed in its middle has its counts
+        """Reset the epoch's mean."""
+        if not run.progress.steps_skipped:  # an epoch that is resumed in its middle keeps its counts
             self._counter.reset()
 
     def _count_by_task(self, run: Run) -> None:
-        """Before the first step, count by the task that its batch has shown, where it could be seen."""
+        """Count by the task that the first batch has shown, if it was visible, before the first step."""
         run.step_hooks.on_step_begin(self, None)
         if self._reader.task is not None:
             self._counter.count_by(self._reader.place, self._reader.task.threshold)
 
     def check_batch(self, run: Run) -> None:
-        """Raises where the batch is none of a classifier that can be read."""
+        """Raise if the batch is not that of a classifier whose output can be interpreted."""
         if run.batch is not None:
             self._reader.forget()
             with untouched(run.network, run.batch):
@@ -142,7 +143,7 @@ class BatchAccuracy(TrainCallback):
             self._reader.read(output, run.batch[-1], loss_kind(run.parts.loss_fn))
 
     def _print_line(self, run: Run) -> None:
-        """Print at the interval, which counts from the beginning of each epoch."""
+        """Print at the interval, which is counted from the beginning of each epoch."""
         step = run.step_in_epoch
         if step % self.per_print_times == 0:
             log_line(
@@ -151,33 +152,33 @@ class BatchAccuracy(TrainCallback):
             )
 
     def after_epoch(self, run: Run, summary: EpochSummary) -> None:
-        """Adds the epoch's accuracy."""
+        """Add the epoch's accuracy."""
         self.accuracies_.append(self._counter.of_epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """The accuracies so far; the counts of the epoch under way are among the parameters."""
+        """Return the accuracies so far; the counts of the current epoch are among the parameters."""
         return {"accuracies": list(self.accuracies_)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state that `state_dict` returned."""
+        """Restore a state that `state_dict` returned."""
         super().load_state_dict(state)
         self.accuracies_ = list(state["accuracies"])
 
 
 class _CountingLoss(nn.Cell):
-    """A loss function that counts on the way how many predictions were right."""
+    """A loss function that also counts how many predictions were correct."""
 
     def __init__(self, loss_fn: nn.Cell, output: Place, task: Optional[str], threshold: Optional[float]) -> None:
         super().__init__()
         self.loss_fn = loss_fn
-        # Of the epoch: how many were right, how many were seen; of the last batch: the same.
+        # For the epoch: how many were correct, how many were seen; for the last batch: the same.
         self.counts = Parameter(Tensor(np.zeros(4), mstype.int32), name="batch_accuracy_counts", requires_grad=False)
         if threshold is None and task != MULTICLASS:
             threshold = usual_threshold(loss_kind(loss_fn))
         self.count_by(output, threshold)
 
     def count_by(self, place: Place, threshold: Optional[float]) -> None:
-        """Fixes what a prediction is, before the first step compiles it; without a threshold, the highest output."""
+        """Set what a prediction is, before the first step compiles it; without a threshold, the highest output."""
         self.place = place if isinstance(place, (int, str)) else None
         self.choose = place if callable(place) else None
         self.threshold = threshold
@@ -197,7 +198,7 @@ class _CountingLoss(nn.Cell):
         return self.loss_fn(outputs, labels)
 
     def right(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Whether each sample, or each of its labels, is right."""
+        """Return whether each sample, or each of its labels, is correct."""
         if self.threshold is not None:
             expected = ops.cast(labels.reshape(scores.shape), mstype.float32) > 0.5
             return ops.equal(scores > self.threshold, expected).reshape(-1)

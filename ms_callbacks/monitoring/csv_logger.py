@@ -1,4 +1,4 @@
-"""Writes what each epoch had to tell as a row of a CSV file."""
+"""Write the values of each epoch as a row of a CSV file."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ _BEGINNINGS = (b"epoch", b'"epoch"')  # of a log of training
 
 
 class CSVLogger(TrainCallback):
-    """Adds a row to a CSV file at the end of each epoch: the values that `History` keeps, by column.
+    """Add a row to a CSV file at the end of each epoch: the values that `History` keeps, by column.
 
-    A row is written in one piece and flushed to the disk, so that after a crash it is whole or not there at all; a
-    torn last line of an earlier crash is removed when the file is appended to, and one that has all its cells and only
-    no line end, as some editors leave it, is kept. A file with the line ends or the byte order mark of Windows, as
-    Excel saves it, keeps them. A value that is not there is an empty cell.
+    A row is written in one piece and flushed to disk, so that after a crash it is complete or absent; an incomplete
+    last line from an earlier crash is removed when the file is appended to, but one that has all its cells and lacks
+    only the line end, as some editors leave it, is kept. A file with Windows line ends or a byte order mark, as Excel
+    saves it, keeps them. A missing value is an empty cell.
 
     In sink mode on GPU and Ascend (in GRAPH mode) the column `loss` is that of the epoch's last step, as a line at the
-    start says: the device gives back no other.
+    start says: the device returns no other.
 
-    Where the run evaluates between steps (`Validate(every_n_steps=...)`), there is a column `step`, and a row for each
-    of these evaluations too, with the mean `loss` of the epoch's steps so far.
+    If the run evaluates between steps (`Validate(every_n_steps=...)`), there is a column `step`, and also a row for
+    each of these evaluations, with the mean `loss` of the epoch's steps so far.
 
-    The columns are those that can be told before the first step. Where an epoch has a value that has no column yet, as
-    one of a metric that returns a dictionary, the file is replaced by one that has it, with empty cells in the rows
-    before; a column without any value so far may then go.
+    The columns are those known before the first step. If an epoch has a value without a column, such as one of a metric
+    that returns a dictionary, the file is replaced by one with that column, with empty cells in the earlier rows; a
+    column without any value so far may be dropped then.
 
     Args:
-        filename: the file, taken from the working directory at construction; its folder must exist.
-        separator: what stands between two cells, one character. Default: ",".
-        append: adds to the file where it exists, instead of replacing it. Its columns must be the same; with a metric
-            of a user's own, which may return a dictionary, they may be others besides. Default: False.
+        filename: the file, relative to the working directory at construction; its folder must exist.
+        separator: the character between two cells. Default: ",".
+        append: adds to an existing file instead of replacing it. Its columns must be the same; with a user's own
+            metric, which may return a dictionary, there may be additional ones. Default: False.
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: with `append`, the file has
@@ -71,15 +71,15 @@ class CSVLogger(TrainCallback):
             )
         self.append = check_bool("CSVLogger", "append", append)
         self._descriptor: Optional[int] = None
-        self._lines: Optional[int] = None  # of the file, its header too; `None` before there is one
+        self._lines: Optional[int] = None  # in the file, including the header; `None` before there is a file
         self._mark, self._line_end = b"", "\n"
 
     def reset_state(self) -> None:
-        """Forgets what earlier runs have taught it."""
+        """Forget what was learnt in earlier runs."""
         self._lines = None
 
     def before_train(self, run: Run) -> None:
-        """Opens the file and writes or checks its header."""
+        """Open the file, and write or check its header."""
         kept = self._kept(run) if self.append or self._lines is not None else b""
         self._columns = self._cells(kept)[0] if kept else _columns(run, run.metrics.names)
         self._mark = codecs.BOM_UTF8 if kept.startswith(codecs.BOM_UTF8) else b""
@@ -91,12 +91,12 @@ class CSVLogger(TrainCallback):
         descriptor = self._open()
         size = os.fstat(descriptor).st_size
         os.ftruncate(descriptor, min(size, len(kept)))
-        os.write(descriptor, kept[size:])  # the line end of the last row, where it had none
+        os.write(descriptor, kept[size:])  # the line end of the last row, if it was missing
         if not kept:
             self._write(self._columns)
 
     def check(self, run: Run) -> None:
-        """Raises where the file could not be written, or has other columns."""
+        """Raise if the file could not be written, or has other columns."""
         super().check(run)
         check_folder("CSVLogger", self.filename)
         if self.append:
@@ -105,7 +105,7 @@ class CSVLogger(TrainCallback):
             self._check_own()
 
     def monitors(self, name: str) -> bool:
-        """Whether it records the value: it records every value."""
+        """Return true: every value is recorded."""
         return True
 
     def after_evaluation(self, run: Run, evaluation: Evaluation) -> None:
@@ -119,28 +119,28 @@ class CSVLogger(TrainCallback):
 
     def _add(self, run: Run, record: dict[str, Any]) -> None:
         if self._descriptor is None:
-            return  # the first of several processes writes
+            return  # with several processes, only the first writes
         if any(key not in self._columns for key in record):
             self._widen(run, record)
         cells = [record.get(column) for column in self._columns]
         self._write(["" if cell is None else cell for cell in cells])
 
     def state_dict(self) -> dict[str, Any]:
-        """How many lines the file has."""
+        """Return how many lines the file has."""
         return {"lines": self._lines}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state: the file continues with the rows that were there when `state_dict` returned the state."""
+        """Restore a state: the file keeps only the rows that it had when `state_dict` returned the state."""
         super().load_state_dict(state)
         self._lines = state["lines"] if "lines" in state else self._lines_in(state["size"])
 
     def _lines_in(self, size: int) -> int:
-        """How many lines the first bytes of the file hold, of which states before version 0.2 tell."""
+        """Return how many lines the first bytes of the file hold; states before version 0.2 count in bytes."""
         with open(self.filename, "rb") as file:
             return file.read(size).count(b"\n")
 
     def teardown(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -159,19 +159,21 @@ class CSVLogger(TrainCallback):
         try:
             return list(csv.reader(text, delimiter=self.separator))
         except csv.Error as error:
-            raise ValueError(f"CSVLogger: {self.filename!r} is no CSV file ({error}); pass another filename") from error
+            raise ValueError(
+                f"CSVLogger: {self.filename!r} is not a CSV file ({error}); pass another filename"
+            ) from error
 
     def _kept(self, run: Run) -> bytes:
-        """What to keep of a file that exists: its lines, but for one that was never finished, each with its end."""
+        """Return what to keep of an existing file: its lines with their ends, except an incomplete last one."""
         if not os.path.exists(self.filename):
             return b""
         with open(self.filename, "rb") as file:
-            # Rows that were written after the state that the run continues from will come again.
+            # Rows that were written after the state from which the run continues will be written again.
             content = b"".join(file.readlines()[: self._lines])
         columns = _columns(run, run.metrics.names)
         cells, header = self._cells(content), self._line(columns).rstrip()
         if not cells or (content != header and header.startswith(content)):
-            return b""  # its header was never finished
+            return b""  # its header is incomplete
         found = cells[0]
         whole, last = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
         if last and len(cells[-1]) == len(found):
@@ -185,19 +187,19 @@ class CSVLogger(TrainCallback):
         return whole
 
     def _check_own(self) -> None:
-        """Raises where the file that would be replaced is something else than a log."""
+        """Raise if the file that would be replaced is not a log."""
         if not os.path.isfile(self.filename):
             return
         with open(self.filename, "rb") as file:
             first = file.readline(1 << 16)
         if first and not first[first.startswith(codecs.BOM_UTF8) * len(codecs.BOM_UTF8) :].startswith(_BEGINNINGS):
             raise ValueError(
-                f"CSVLogger: {self.filename!r} is no log of training, whose first column is 'epoch', and would be "
+                f"CSVLogger: {self.filename!r} is not a training log, whose first column is 'epoch', and would be "
                 f"replaced; it begins with {first[:40]!r}; pass another filename, or remove it"
             )
 
     def _widen(self, run: Run, record: dict[str, Any]) -> None:
-        """Replaces the file by one that has a column for each value of the epoch too."""
+        """Replace the file with one that also has a column for each value of the epoch."""
         assert self._descriptor is not None
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         with open(self._descriptor, "rb", closefd=False) as file:
@@ -217,7 +219,7 @@ class CSVLogger(TrainCallback):
         line = self._line(cells)
         try:
             written = os.write(self._descriptor, line)
-            if written != len(line):  # the disk is full: take the piece of a row away again
+            if written != len(line):  # the disk is full: remove the incomplete row
                 os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
                 raise OSError("only a part of the row could be written; is the disk full?")
             os.fsync(self._descriptor)

@@ -1,4 +1,4 @@
-"""Keeps what each epoch had to tell, as Keras's history does."""
+"""Record the values of each epoch, like Keras's `History`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ __all__ = ["History"]
 
 
 class History(TrainCallback):
-    """Records one value per epoch and key.
+    """Record one value per epoch and key.
 
     The keys are `loss` (the mean training loss), each validation value that is a number (`acc`, `eval_loss`, ...; see
     `Validate` for what a metric may return), `learning_rate` (of the first parameter group), `seconds` (of the training
-    steps; evaluation does not count) and `samples_per_second`. That times `seconds` is the number of samples that the
-    steps have seen, in all processes together: of a batch, the first dimension that its columns have in common, or one
-    where it was not batched. In sink mode on GPU and Ascend, where batches are not seen, it is `None`, and `loss` is
-    that of the epoch's last step (in GRAPH mode). Where an epoch has no value for a key, as one without evaluation,
-    that is `None` too, so that all lists are of one length and a value stands where its epoch stands.
+    steps; evaluation does not count) and `samples_per_second`. The product of the latter two is the number of samples
+    that the steps have seen, in all processes together; for a batch, that is the first dimension that its columns have
+    in common, or one if it was not batched. In sink mode on GPU and Ascend, where batches are not visible, it is
+    `None`, and `loss` is that of the epoch's last step (in GRAPH mode). If an epoch has no value for a key, such as one
+    without an evaluation, the entry is `None` too, so that all lists have the same length and each value is at the
+    index of its epoch.
 
     Args:
         reset_on_train_begin: whether each `Model.train` is a new run. `False` is for a loop that calls
-            `model.train(1, ...)` again and again: epochs are counted over all of its calls, unless
-            `initial_epoch` counts them, and all are kept. Default: True.
+            `model.train(1, ...)` repeatedly: epochs are counted over all of its calls, unless `initial_epoch` counts
+            them, and all are kept. Default: True.
 
     Attributes:
         history (dict[str, list]): the values by key, as Keras has them.
@@ -35,7 +36,7 @@ class History(TrainCallback):
             `step`, the mean `loss` of the epoch's steps so far, the validation values, `learning_rate` and `seconds`.
 
     Raises:
-        ValueError: before the first step: it stands in the list of callbacks twice.
+        ValueError: before the first step: it is in the list of callbacks twice.
 
     Example:
         >>> history = History()
@@ -57,7 +58,7 @@ class History(TrainCallback):
         self.reset_state()
 
     def monitors(self, name: str) -> bool:
-        """Whether it records the value: it records every value."""
+        """Return true: every value is recorded."""
         return True
 
     def after_evaluation(self, run: Run, evaluation: Evaluation) -> None:
@@ -74,7 +75,7 @@ class History(TrainCallback):
             values.append(record.get(key))
 
     def state_dict(self) -> dict[str, Any]:
-        """The epochs and values so far."""
+        """Return the epochs and values so far."""
         return {
             "epoch": list(self.epoch),
             "history": {key: list(values) for key, values in self.history.items()},
@@ -82,12 +83,12 @@ class History(TrainCallback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state that `state_dict` returned."""
+        """Restore a state that `state_dict` returned."""
         super().load_state_dict(state)
         self.epoch = list(state["epoch"])
         self.history = {key: list(values) for key, values in state["history"].items()}
         self.evaluations_ = [dict(each) for each in state.get("evaluations", ())]  # which version 0.1 did not have
 
     def reset_state(self) -> None:
-        """Forgets what earlier runs have taught it."""
+        """Forget what was learnt in earlier runs."""
         self.epoch, self.history, self.evaluations_ = [], {}, []

@@ -1,4 +1,4 @@
-"""Prints loss, time and learning rate at an interval, and stops a run whose loss is no longer a number."""
+"""Print loss, time and learning rate at an interval, and stop a run whose loss is no longer finite."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["LossMonitor"]
 
 
 class LossMonitor(TrainCallback):
-    """Prints the training loss at an interval, and epoch by epoch with the validation results.
+    """Print the training loss at an interval, and for each epoch together with the validation results.
 
     The lines are those of mindvision's `LossMonitor`, so that replacing the import is enough, except that epochs count
     from 1 and the learning rate is read from the optimizer:
@@ -34,26 +34,26 @@ class LossMonitor(TrainCallback):
         Epoch time: 4286.163 ms, per step time: 2.286 ms, avg loss: 1.176
         Validation: acc: 0.9811, eval_loss: 0.0593
 
-    In a line, the losses are the last step's and the mean of the epoch so far; the time is the mean of a step since
-    the line before. A dash stands for an epoch's number of steps where only its end tells it: from the step on by which
-    an epoch has had another number of batches than the dataset declares. The epoch's time is that of its training
-    steps: evaluation does not count. Losses are read from the device together when a line is printed, not at every
-    step. Of a tuple output the first element is the loss; of a vector, the mean; a step that loss scaling dropped for
-    its overflow does not count. In sink mode on GPU and Ascend, in GRAPH mode, the device gives back the loss of the
-    last step of each sink alone, and a sink is an epoch: the epoch's line says `loss of the last step`, and a line is
-    printed at the end of the first sink that has reached it. Of several processes the first prints; the losses of a
-    step are its own, the epoch's mean is over all.
+    In a line, the losses are that of the last step and the mean of the epoch so far; the time is the mean of a step
+    since the previous line. A dash stands for an epoch's number of steps if it is known only at its end: from the step
+    on at which an epoch was found to have another number of batches than the dataset declares. The epoch's time is that
+    of its training steps: evaluation does not count. Losses are read from the device together when a line is printed,
+    not at every step. The loss is the first element of a tuple output, and the mean of a vector; a step that loss
+    scaling dropped because of overflow does not count. In sink mode on GPU and Ascend, in GRAPH mode, the device
+    returns only the loss of the last step of each sink, and a sink is an epoch: the epoch's line says
+    `loss of the last step`, and a line is printed at the end of the first sink that has reached it. With several
+    processes, only the first prints; the losses of a step are its own, the epoch's mean is over all.
 
     Args:
-        learning_rate: accepted because mindvision's takes it: the rate (or list of rates) that the optimizer was made
-            with. One that differs is an error. Default: None.
-        per_print_times: prints a line every so many steps, counted from the first step of epoch 1; 0 prints the epoch's
-            lines only. Default: 1.
-        mean_of: which steps the mean in a line is of: those of the `"epoch"` so far, or those of the `"interval"` since
-            the line before. Default: "epoch".
+        learning_rate: accepted for compatibility with mindvision's: the rate (or list of rates) that the optimizer was
+            created with. One that differs is an error. Default: None.
+        per_print_times: the number of steps between lines, counted from the first step of epoch 1; 0 prints only the
+            epoch's lines. Default: 1.
+        mean_of: the steps that the mean in a line covers: those of the `"epoch"` so far, or those of the `"interval"`
+            since the previous line. Default: "epoch".
         on_nonfinite: what to do when the loss is NaN or infinite: `"raise"` an error that names epoch, step and the
             first parameter that is not finite, `"stop"` the run with a line that says the same, or `"warn"` with that
-            line once an epoch and go on. It is found when the losses are read. Default: "raise".
+            line once per epoch and continue. It is detected when the losses are read. Default: "raise".
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: `learning_rate` is not the
@@ -85,12 +85,12 @@ class LossMonitor(TrainCallback):
         self._total_at_line = (0.0, 0)
 
     def reset_state(self) -> None:
-        """Forgets what earlier runs have taught it."""
+        """Forget what was learnt in earlier runs."""
         self._total_at_line = (0.0, 0)
 
     def before_train(self, run: Run) -> None:
-        """Finds the optimizer."""
-        # A Model without an optimizer of MindSpore's trains by means of its own, and no rate is printed.
+        """Find the optimizer."""
+        # A Model without a MindSpore optimizer trains by other means, and no rate is printed.
         self._rates = run.parts.rates
         if self._given is not None:
             run.step_hooks.on_step_begin(self, self._check_given)  # a schedule has set its first rate by then
@@ -98,22 +98,22 @@ class LossMonitor(TrainCallback):
             run.step_hooks.every(self.per_print_times, self, self._print_line)
 
     def before_epoch(self, run: Run) -> None:
-        """Starts the clock of the lines."""
+        """Start the clock for the lines."""
         self._has_warned = False
         self._line_printed, self._steps_at_line = run.progress.clock(), run.progress.steps_skipped
         if not run.progress.steps_skipped:  # not an epoch that is resumed in its middle
             self._total_at_line = (0.0, 0)
 
     def needs(self, run: Run) -> Needs:
-        """Nothing: what it prints is of the steps that it sees."""
+        """Require nothing: it prints only what this process sees."""
         return Needs.NOTHING
 
     def monitors(self, name: str) -> bool:
-        """Whether it prints the value: it prints every value."""
+        """Return true: every value is printed."""
         return True
 
     def after_evaluation(self, run: Run, evaluation: Evaluation) -> None:
-        """Print the results of an evaluation between two steps; those of an epoch's end come after its own line."""
+        """Print the results of an evaluation between two steps; those of an epoch's end follow the epoch's line."""
         if not evaluation.at_epoch_end:
             total = known(run.progress.known_steps)
             log_line(
@@ -134,22 +134,22 @@ class LossMonitor(TrainCallback):
             log_line(f"Validation: {_results_text(summary)}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it stood at the last line."""
+        """Return the sum and the count of the losses at the last line."""
         return {"total_at_line": list(self._total_at_line)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores a state that `state_dict` returned."""
+        """Restore a state that `state_dict` returned."""
         super().load_state_dict(state)
         total, count = state["total_at_line"]
         self._total_at_line = (total, count)
 
     def teardown(self) -> None:
-        """Lets the optimizer go."""
+        """Release the optimizer."""
         self._rates = None
 
     def _print_line(self, run: Run) -> None:
         step = run.step_in_epoch
-        last, (total, count) = run.losses.last, run.losses.total  # the device is waited for here
+        last, (total, count) = run.losses.last, run.losses.total  # waits for the device
         since = self._total_at_line if self.mean_of == "interval" else (0.0, 0)
         mean = (total - since[0]) / (count - since[1]) if count > since[1] else None
         self._total_at_line = total, count
@@ -170,19 +170,19 @@ class LossMonitor(TrainCallback):
         self._has_warned = True
         if step is None:
             if self.on_nonfinite == "stop":
-                run.request_stop("LossMonitor")  # as the rank does whose loss is not finite
+                run.request_stop("LossMonitor")  # like the rank whose loss is not finite
             return
         parameter = first_nonfinite(run.weights)
         dropped = run.losses.dropped_in_row
         what = (
-            f"{MOST_DROPPED} steps in a row were dropped for their overflow, the last"
+            f"{MOST_DROPPED} steps in a row were dropped because of overflow, the last"
             if dropped
             else "the loss is not finite"
         )
         finding = (
             f"{what} in epoch {run.epoch}, step {step}; "
             + (f"the first parameter that is not finite is {parameter!r}" if parameter else "all parameters are finite")
-            + "; a lower learning rate, gradient clipping or a look at that batch may mend it"
+            + "; lower the learning rate, clip gradients, or inspect that batch"
         )
         if self.on_nonfinite == "raise":
             raise ValueError(f"LossMonitor: {finding}")
@@ -191,7 +191,7 @@ class LossMonitor(TrainCallback):
             run.request_stop("LossMonitor")
 
     def check_plan(self, run: Run) -> None:
-        """Raises where the rate that was passed is not the optimizer's, if no schedule is still to set its first."""
+        """Raise if the rate that was passed is not the optimizer's, unless a schedule has yet to set its first rate."""
         if self._given is not None and not any(isinstance(callback, RateSetter) for callback in run.callbacks):
             self._check_rate(run.parts.rates)
 
@@ -207,7 +207,7 @@ class LossMonitor(TrainCallback):
         if given != own and not (len(given) == 1 and given[0] in [*own, *now]):
             raise ValueError(
                 f"LossMonitor: learning_rate {self.learning_rate!r} is not the optimizer's, which is "
-                f"{own[0] if len(own) == 1 else own}; leave it out, and the optimizer's is printed "
+                f"{own[0] if len(own) == 1 else own}; leave it out to print the optimizer's "
                 f"(for the interval, write per_print_times=...)"
             )
 

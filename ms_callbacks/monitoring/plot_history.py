@@ -1,4 +1,4 @@
-"""Draws the curves of a run: loss, metrics and learning rate by epoch."""
+"""Draw the curves of a run: loss, metrics and learning rate by epoch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["plot_history"]
 
 _OWNER = "plot_history"
 
-# Colours that stay apart for colour-blind eyes (Okabe and Ito, 2008), with a marker each besides.
+# Colours that colour-blind people can distinguish (Okabe and Ito, 2008), each also with its own marker.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _LOSSES = ("loss", "train_loss", "eval_loss", "val_loss")
@@ -24,21 +24,21 @@ _NOT_METRICS = (*_LOSSES, *OF_RUN)
 
 
 def plot_history(history: Any, path: Union[str, os.PathLike[str]]) -> None:
-    """Draws a history into a PNG: losses, metrics and learning rate, one below the other, by epoch.
+    """Draw a history as a PNG: losses, metrics and learning rate, one below the other, by epoch.
 
-    The learning rate is drawn as steps: a rate holds until the epoch that has another. What is neither a loss nor a
+    The learning rate is drawn as steps: a rate holds until the epoch that has another. Whatever is neither a loss nor a
     metric (`step`, `seconds`, `samples_per_second`) is left out.
 
     Args:
-        history: a `History` after a run, or a dictionary as its `history`: equally long lists by key, with `None`, NaN
-            or `""` where an epoch has no value; a key without any is left out. The columns of a `CSVLogger` are such a
-            dictionary too, as `pandas.read_csv("log.csv").to_dict("list")` or the module `csv` read them; an `epoch`
-            among the keys is the axis.
-        path: where to save, ending in `.png`; its folder must exist. The picture is written whole or not at all.
+        history: a `History` after a run, or a dictionary like its `history`: equally long lists by key, with `None`,
+            NaN or `""` where an epoch has no value; a key without any value is left out. The columns of a `CSVLogger`
+            are also such a dictionary, as read by `pandas.read_csv("log.csv").to_dict("list")` or the module `csv`; if
+            there is a key `epoch`, it is the axis.
+        path: where to save, ending in `.png`; its folder must exist. The picture is written completely or not at all.
 
     Raises:
-        TypeError, ValueError: an argument is not as described, such as a value that is no number, or there is nothing
-            to draw.
+        TypeError, ValueError: an argument is not as described, such as a value that is not a number, or there is
+            nothing to draw.
         ImportError: matplotlib is not installed.
         OSError: the picture cannot be written.
 
@@ -102,7 +102,7 @@ def plot_history(history: Any, path: Union[str, os.PathLike[str]]) -> None:
 
 
 def _number(key: Any, value: Any) -> Optional[float]:
-    """A value as it can be drawn, also where a CSV file has it as text; `None` where there is none."""
+    """Return a value as a number, also if it is text from a CSV file; `None` if there is none."""
     try:
         number = None if value is None or value == "" else float(value)
     except (TypeError, ValueError):

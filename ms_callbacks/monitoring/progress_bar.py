@@ -1,4 +1,4 @@
-"""A progress bar: how far the run is, how it is doing, and how long it will take."""
+"""Show a progress bar: how far the run is, how it is doing, and how long it will take."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ __all__ = ["ProgressBar"]
 
 
 class ProgressBar(TrainCallback):
-    """Shows steps and epochs, loss, learning rate, the latest validation, and the time left.
+    """Show steps and epochs, loss, learning rate, the latest validation values, and the time left.
 
-    On a terminal it is one bar for the run, drawn by tqdm (`pip install 'ms-callbacks[progress]'`), as wide as the
-    terminal; lines that other callbacks of this package print appear above it, unbroken. A narrow terminal shows epoch,
-    percentage and loss, and of the rest what there is room for: steps, time left, validation, learning rate, steps a
-    second. In a notebook it is tqdm's widget where ipywidgets is installed, else the same bar as text. Where the output
-    is a file or a pipe, it is a plain line at an interval instead.
+    On a terminal, this is one bar for the run, drawn by tqdm (`pip install 'ms-callbacks[progress]'`), as wide as the
+    terminal; lines that other callbacks of this package print appear above it, intact. A narrow terminal shows epoch,
+    percentage and loss, and as much of the rest as fits: steps, time left, validation, learning rate, steps per second.
+    In a notebook, it is tqdm's widget if ipywidgets is installed, or else the same bar as text. If the output is a file
+    or a pipe, plain lines are printed at an interval instead.
 
-    The first step in GRAPH mode compiles the network, for seconds or minutes. Until it is over, the bar says
-    `compiling` and for how long, and a file gets a line at its beginning, at each interval and at its end. A second
-    thread does that, which calls nothing of MindSpore's and ends with that step. While MindSpore holds Python's
-    interpreter lock, the seconds stand still, for five at most as measured on 2.0 to 2.10. The time left does not count
-    that step.
+    The first step in GRAPH mode compiles the network, which takes seconds or minutes. Until it is over, the bar says
+    `compiling` and for how long, and a file gets a line at its beginning, at each interval and at its end. This is done
+    by a second thread, which calls nothing of MindSpore and ends with that step. While MindSpore holds Python's
+    interpreter lock, the seconds stand still, for at most five as measured on 2.0 to 2.10. That step does not count in
+    the estimate of the time left.
 
-    Where the number of batches varies from epoch to epoch, an epoch to come counts as the mean of those that are over.
+    If the number of batches varies from epoch to epoch, each future epoch counts as the mean of the past ones.
 
     Args:
-        file: where to show it, as in `print`. Default: None, the standard error, as tqdm's; in a notebook the standard
+        file: where to show it, as in `print`. Default: None, standard error, as in tqdm; in a notebook, standard
             output, which has no red background there.
-        interval: seconds between two lines of the plain form. Default: 30.0.
-        refresh: seconds between two looks at the loss on a terminal and in a notebook; only then is it read from the
-            device. Default: 0.5.
+        interval: seconds between two plain lines. Default: 30.0.
+        refresh: seconds between two updates on a terminal and in a notebook; the loss is read from the device only
+            then. Default: 0.5.
 
     Raises:
         ImportError: before the first step: tqdm is not installed.
@@ -66,7 +66,7 @@ class ProgressBar(TrainCallback):
         self._rates: Optional[Rates] = None
 
     def before_train(self, run: Run) -> None:
-        """Resets what belongs to one run."""
+        """Reset what belongs to one run."""
         self._rates = run.parts.rates
         self._validation = ""
         stream = sys.stderr if self.file is None else self.file
@@ -76,7 +76,7 @@ class ProgressBar(TrainCallback):
         self._is_drawn = self._stream.isatty() or is_notebook(self._stream)
         self._began = self._looked = time.monotonic()
         self._counted_from: Optional[int] = None
-        # MindSpore keeps there what it has compiled.
+        # This is where MindSpore keeps what it has compiled.
         is_compiled = ms.get_context("mode") != ms.GRAPH_MODE or getattr(run.parts.train_network, "compile_cache", None)
         if distributed.is_first():
             run.step_hooks.on_step_end(self, self._update)
@@ -84,12 +84,12 @@ class ProgressBar(TrainCallback):
                 run.step_hooks.on_step_begin(self, self._begin_to_compile)
 
     def check(self, run: Run) -> None:
-        """Raises where tqdm is not installed."""
+        """Raise if tqdm is not installed."""
         super().check(run)
         find_tqdm()
 
     def before_epoch(self, run: Run) -> None:
-        """Draws the bar before the first step."""
+        """Draw the bar before the first step."""
         if self._counted_from is None:
             self._counted_from = run.progress.steps_before
             if self._is_drawn and distributed.is_first():
@@ -98,24 +98,24 @@ class ProgressBar(TrainCallback):
                 )
 
     def monitors(self, name: str) -> bool:
-        """Whether it shows the value: it shows every value."""
+        """Return true: every value is shown."""
         return True
 
     def after_evaluation(self, run: Run, evaluation: Evaluation) -> None:
-        """Keep what there is to show of an evaluation."""
+        """Keep the values to show from an evaluation."""
         self._validation = ", ".join(
             f"{name} {value:.4f}" for name, value in sorted(evaluation.results.items()) if isinstance(value, float)
         )
 
     def after_epoch(self, run: Run, summary: EpochSummary) -> None:
-        """Show the epoch with its validation."""
+        """Show the epoch with its validation values."""
         if not summary.results:
             self._validation = ""
         if distributed.is_first():
             self._show(run)
 
     def teardown(self) -> None:
-        """Closes the bar."""
+        """Close the bar."""
         if self._clock is not None:
             self._clock.stop()
         if self._bar is not None:
@@ -123,10 +123,10 @@ class ProgressBar(TrainCallback):
         self._bar = self._clock = self._rates = self._stream = None
 
     def _begin_to_compile(self, run: Run) -> None:
-        """Show that the first step compiles, and for how long, until it is over."""
+        """Show that the first step is compiling, and for how long, until it is over."""
         run.step_hooks.on_step_begin(self, None)
         run.step_hooks.on_step_end(self, self._end_compiling)
-        # What is shown is found here: the other thread shall ask MindSpore nothing.
+        # What to show is collected here, because the other thread must not call MindSpore.
         bar, epoch = self._bar, self._epoch
         done, total = self.run.progress.steps_before, self.run.progress.steps_expected
 
@@ -141,7 +141,7 @@ class ProgressBar(TrainCallback):
         self._clock = Clock(max(self.interval, 1.0) if bar is None else 1.0, say)
 
     def _end_compiling(self, run: Run) -> None:
-        """Let the time left be that of steps that do not compile."""
+        """Estimate the time left from steps that do not compile."""
         run.step_hooks.on_step_end(self, self._update)
         assert self._clock is not None
         seconds, self._clock = self._clock.stop(), None
@@ -153,7 +153,7 @@ class ProgressBar(TrainCallback):
         self._update(run)
 
     def _update(self, run: Run) -> None:
-        """Show the loss, where it was last shown long enough ago."""
+        """Show the loss, if it was last shown long enough ago."""
         now = time.monotonic()
         if now - self._looked >= (self.refresh if self._is_drawn else self.interval):
             self._looked = now

@@ -264,7 +264,7 @@ def test_what_cannot_be_compared_is_replaced_with_a_word(tmp_path, capsys, chang
     capsys.readouterr()
     Script().run([best], [{"x": 2.0, "y": 2.0}])
     assert capsys.readouterr().out == (
-        f"BestCheckpoint: '{path}' of an earlier run is replaced by this run's first best, for {reason}\n"
+        f"BestCheckpoint: '{path}' of an earlier run is replaced by this run's first best, because {reason}\n"
     )
     assert best.best_ == 2.0
 
@@ -365,7 +365,7 @@ def test_of_a_template_only_the_file_that_would_be_replaced_stays(tmp_path, caps
     best = scripted(tmp_path, [2.0, 1.0, 0.75], "{epoch}.ckpt", save_top_k=2)
     assert capsys.readouterr().out.splitlines() == [
         f"BestCheckpoint: '{tmp_path}/2.ckpt' of an earlier run is kept until 0.5 (epoch 2) is beaten, or pass "
-        f"overwrite=True, where a new one would take its name",
+        f"overwrite=True, if a new one would take its name",
         f"BestCheckpoint: x 1 in epoch 2 is not saved: '{tmp_path}/2.ckpt' of an earlier run has 0.5",
     ]
     assert [(kept["path"], kept["record"]["value"]) for kept in best.state_dict()["kept"]] == [
@@ -830,7 +830,7 @@ def test_two_that_save_to_one_place_are_refused_before_the_first_step(tmp_path):
         ("best.ckpt", {"save_top_k": -2}, "save_top_k must be at least -1"),
         ("best.ckpt", {"save_top_k": 1.0}, "save_top_k must be a whole number"),
         ("best.ckpt", {"save_last": 1}, "save_last must be True or False"),
-        ("last.ckpt", {"save_last": True}, "last.ckpt' is for the last; name the best otherwise"),
+        ("last.ckpt", {"save_last": True}, "last.ckpt' is for the last; name the best differently"),
         ("best.ckpt", {"save_optimizer": None}, "save_optimizer must be True or False"),
         ("best.ckpt", {"overwrite": 1}, "overwrite must be True or False"),
         ("best.ckpt", {"initial_value_threshold": float("nan")}, "initial_value_threshold must be finite"),

@@ -301,7 +301,7 @@ def test_a_run_that_goes_on_exports_only_what_is_better(tmp_path, capsys):
         assert (exporting.best_, exporting.best_epoch_) == (min(value, 2.0), epoch)
         assert exporting.path_ == str(tmp_path / "best.mindir")
         assert ((tmp_path / "best.mindir").read_bytes() == before) == (value == 3.0)
-    assert "x has not been better than the 2 of the run before" in capsys.readouterr().out
+    assert "x has not been better than the 2 of the previous run" in capsys.readouterr().out
 
 
 def test_an_exception_ends_the_run_without_an_export(tmp_path):
@@ -416,7 +416,7 @@ def test_onnx_with_neither_is_said_not_to_have_been_compared(tmp_path, monkeypat
     exporting = identity_run(tmp_path / "best.onnx")
     assert exporting.difference_ is None
     assert os.path.getsize(exporting.path_) > 0
-    assert "not compared, for neither onnxruntime nor onnx is installed" in capsys.readouterr().out
+    assert "not compared, because neither onnxruntime nor onnx is installed" in capsys.readouterr().out
 
 
 # What cannot be exported

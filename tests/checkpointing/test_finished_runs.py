@@ -108,7 +108,10 @@ def test_a_finished_script_run_again_does_nothing_and_has_the_same_results(tmp_p
     if stopping:
         assert "is complete, stopped by EarlyStopping after 2 of 4 epochs; the model has its weights; to train" in out
     else:
-        assert "is complete, with 4 of 4 epochs; the model has its weights; for more, ask for more, as in resume" in out
+        assert (
+            "is complete, with 4 of 4 epochs; the model has its weights; for more epochs, ask for them, as in resume"
+            in out
+        )
     fresh = make_model(learning_rate=0.5)
     again.best.load_into(fresh.predict_network)
 
@@ -144,7 +147,7 @@ def test_callbacks_that_are_made_after_a_finished_run_was_found_are_named(tmp_pa
     make_model().train(1, dataset(), callbacks=[TrainingState(str(tmp_path)), MadeLater(), CallbackProfiler()])
     monkeypatch.setattr(callback, "_MADE", [])  # as in a new process: else they are there, and have their results
     for given, told in (
-        (None, "; for the results of MadeLater(), make them before, or pass them as callbacks=[...]"),
+        (None, "; for the results of MadeLater(), create them before calling resume, or pass them as callbacks=[...]"),
         ([], ""),
     ):
         capsys.readouterr()

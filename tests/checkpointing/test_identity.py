@@ -170,7 +170,7 @@ def test_two_that_are_alike_need_no_key(tmp_path):
         (
             lambda: [EarlyStopping("loss")],
             lambda: [EarlyStopping("acc")],
-            r"that of EarlyStopping\(monitor='loss'\), but the list of callbacks has EarlyStopping\(monitor='acc'\)",
+            r"holds EarlyStopping\(monitor='loss'\), but the list of callbacks has EarlyStopping\(monitor='acc'\)",
         ),
         (
             lambda: [keyed("a", Count()), keyed("b", Count())],
@@ -194,9 +194,9 @@ def test_a_mismatch_names_both_sides(tmp_path, before, after, message, capsys):
         model.train(5, data, callbacks=callbacks, initial_epoch=first)
         out = capsys.readouterr().out
         assert "Count 2 was not there when the state was saved" in out
-        assert "Count 2 was there when the state was saved, and is not in the list" in out
+        assert "Count 2 was there when the state was saved, but is not in the list" in out
         return
-    with pytest.raises(ValueError, match=f"TrainingState: cannot hand out the state .*{message}"):
+    with pytest.raises(ValueError, match=f"TrainingState: cannot assign the state .*{message}"):
         model.train(5, data, callbacks=[*callbacks, NoStep()], initial_epoch=first)
 
 

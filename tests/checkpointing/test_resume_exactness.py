@@ -285,7 +285,7 @@ def test_the_batches_after_a_resume_are_the_same(kind, fail_at, whole, tmp_path,
     assert before == whole(kind)[:fail_at]
     assert after == whole(kind)[fail_at:]
     out = capsys.readouterr().out
-    assert (f"before again and drops them, so that the next are the same, for {again}; " in out) is bool(again)
+    assert (f"before again and drops them, so that the next are the same, because of {again}; " in out) is bool(again)
     assert ("draws" in out) is bool(again)
     assert "not the same" not in out
     assert ds.config.get_fast_recovery() is fast
@@ -418,7 +418,7 @@ def test_a_missing_seed_is_said(tmp_path, capsys):
 def test_an_old_mindspore_begins_again_and_that_is_said(tmp_path, capsys):
     """Orders and draws are those of the first epochs."""
     assert said(images(doubled).shuffle(2), tmp_path, capsys) == (
-        "shuffle of NumpySlicesDataset, shuffle (MindSpore 2.0.0 begins a dataset at its first epoch again); "
+        "shuffle of NumpySlicesDataset, shuffle (MindSpore 2.0.0 starts a dataset from its first epoch again); "
         "doubled in map (cannot be known: if random numbers are drawn there)"
     )
 

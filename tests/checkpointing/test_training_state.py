@@ -295,8 +295,8 @@ def test_callbacks_that_are_new_or_gone_are_said(states, capsys):
     initial_epoch = state.resume(model, train)
     model.train(4, train, callbacks=[Count(2), history, state], initial_epoch=initial_epoch)
     out = capsys.readouterr().out
-    assert "TrainingState: History was not there when the state was saved; it begins at its beginning" in out
-    assert "TrainingState: Count 2 was there when the state was saved, and is not in the list of callbacks now" in out
+    assert "TrainingState: History was not there when the state was saved; it starts from scratch" in out
+    assert "TrainingState: Count 2 was there when the state was saved, but is not in the list of callbacks now" in out
     assert history.epoch == [4]
 
 

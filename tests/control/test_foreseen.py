@@ -99,7 +99,7 @@ CASES = {
     ),
     "mode against a metric": (
         lambda model, folder: [Validate(model, valid_dataset()), EarlyStopping("acc", mode="min")],
-        "EarlyStopping: mode='min' takes a smaller 'acc' for the better, but it is MindSpore's Accuracy.*mode='max'",
+        "EarlyStopping: mode='min' treats a smaller 'acc' as better, but it is MindSpore's Accuracy.*mode='max'",
     ),
     "a warm-up longer than the run": (lambda model, folder: [LRWarmup(10)], "LRWarmup: the warm-up takes 10 epochs"),
     "a cosine shorter than the run": (
@@ -108,7 +108,7 @@ CASES = {
     ),
     "a CSV file that is something else": (
         lambda model, folder: [CSVLogger(str(folder / "script.py"))],
-        "CSVLogger: .*script.py' is no log of training",
+        "CSVLogger: .*script.py' is not a training log",
     ),
     "the same callback twice": (lambda model, folder: [history := History(), history], "the same History stands"),
     "a report without an evaluation": (
@@ -207,7 +207,7 @@ def test_all_is_told_at_once(tmp_path):
     ]
     with pytest.raises(ValueError, match="5 problems:") as error:
         check_callbacks(model, labelled(7), callbacks, epochs=2)
-    for told in ("did you mean 'acc'", "is no log of training", "10 epochs", "one-hot labels", "label 7"):
+    for told in ("did you mean 'acc'", "is not a training log", "10 epochs", "one-hot labels", "label 7"):
         assert told in str(error.value)
 
 

@@ -198,7 +198,7 @@ def test_patience_counts_observations_and_the_weights_are_those_of_the_step(mode
     assert re.fullmatch(
         r"EarlyStopping: stopped after epoch 1: eval_loss .* \(epoch 1, step 1\) 3 times in a row", stopped
     )
-    assert restored.startswith("EarlyStopping: the network has its weights of epoch 1, step 1 again")
+    assert restored.startswith("EarlyStopping: restored the weights of epoch 1, step 1 (")
     stopping = EarlyStopping("eval_loss", patience=4, min_delta=9.0, verbose=1)
     model.train(5, dataset(), callbacks=[Validate(model, valid_dataset(), every_n_steps=1), stopping, steps])
     assert (stopping.stopped_epoch_, stopping.stopped_step_) == (2, 5)
@@ -367,7 +367,7 @@ def test_a_callback_may_evaluate_when_it_wants():
     [
         ({"every_n_steps": 0}, "every_n_steps must be at least 1, but got 0"),
         ({"every_n_steps": 1.5}, "every_n_steps must be"),
-        ({"every_n_epochs": None}, "every_n_epochs=None leaves every_n_steps to say when to evaluate"),
+        ({"every_n_epochs": None}, "with every_n_epochs=None, pass every_n_steps to say when to evaluate"),
         ({"start_epoch": 0}, "start_epoch must be at least 1, but got 0"),
         ({"start_epoch": 3}, "start_epoch=3 evaluates in none of the epochs 1 to 2"),
         (

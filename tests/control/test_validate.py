@@ -113,7 +113,7 @@ ASKS_NOT = {
 def test_what_the_eval_loss_of_fit_is_is_said_once(tmp_path, capsys, make, how, told):
     """Before the first step of a run in which a callback makes use of it, in a second run of the same objects too."""
     said = (
-        "Model.fit: its eval_loss is the loss of the last validation batch alone, as MindSpore computes it; for the "
+        "Model.fit: its eval_loss is the loss of the last validation batch only, as MindSpore computes it; for the "
         "mean over all samples add Validate(model, valid_dataset) to the callbacks, or 'loss' to the Model's metrics\n"
     )
     metrics = {
@@ -535,7 +535,7 @@ def test_wrong_configuration_is_refused_before_the_first_step():
     two = [Validate(model, valid_dataset()), Validate(model, valid_dataset()), NoStep()]
     with pytest.raises(ValueError, match="Validate and Validate both evaluate the Model"):
         model.train(1, dataset(), callbacks=two)
-    with pytest.raises(ValueError, match="the Model that it was given shares no parameter with the one that trains"):
+    with pytest.raises(ValueError, match="the given Model shares no parameter with the one that trains"):
         model.train(1, dataset(), callbacks=[Validate(make_model(), valid_dataset()), NoStep()])
     unlabelled = valid_dataset().project(["images"])
     with pytest.raises(ValueError, match=r"must have two columns, data and label, but it has 1: \['images'\]"):

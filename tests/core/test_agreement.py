@@ -17,12 +17,12 @@ from ms_callbacks.core import distributed
 
 pytestmark = pytest.mark.skipif(MSRUN is None, reason="this MindSpore has no msrun, which starts several processes")
 
-ALIKE = r"Model: processes that train together must be made alike, but process 0 has {} where process 1 has {}; give"
+ALIKE = r"Model: processes that train together must be set up alike, but process 0 has {} where process 1 has {}; give"
 DIFFERING = {
     "another configuration": ALIKE.format(r"EarlyStopping\(.*patience=4\)", r"EarlyStopping\(.*patience=5\)"),
     "one more": ALIKE.format(r"History\(\)", "none"),
     "others": ALIKE.format(r"History\(\)", r"LossMonitor\(per_print_times=0\)"),
-    "another order": r"must have their callbacks in one order, but process 0 has History\(\) and LossMonitor",
+    "another order": r"must have their callbacks in the same order, but process 0 has History\(\) and LossMonitor",
     "other batches": ALIKE.format("2 steps an epoch", "3 steps an epoch"),
     "other epochs": ALIKE.format("1 epoch", "2 epochs"),
     "a folder without states": r"found different states in '.*': process 0 state-0{7}1 of run \w+, process 1 none; let "

@@ -367,7 +367,7 @@ def test_a_frozen_group_stays_as_it_is_in_a_real_run(mode):
 @pytest.mark.parametrize("schedule", [lambda: LRStepDecay(1), lambda: LRCosineAnnealing(2), lambda: LRWarmup(1)])
 def test_an_optimizer_with_a_rate_of_0_alone_is_refused(schedule):
     """Nothing would learn; a list has rates of its own."""
-    with pytest.raises(ValueError, match="the optimizer's learning rate is 0, and so would be all that follow"):
+    with pytest.raises(ValueError, match="the optimizer's learning rate is 0, and so would be all rates"):
         rates_of(make(rate=0.0), schedule(), 1)
     assert rates_of(make(rate=0.0), DynamicLR([0.1], by="epoch"), 1) == [[0.1]]
 

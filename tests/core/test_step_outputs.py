@@ -184,8 +184,8 @@ def test_a_dropped_step_does_not_count_in_the_other_means():
         ({"others": ["kl"]}, TypeError, "others must be a dictionary of names"),
         ({"others": {"kl": None}}, TypeError, r"others\['kl'\] must be an index or a key"),
         ({"others": {1: 1}}, TypeError, "names in others must be strings"),
-        ({"others": {"loss": 1}}, ValueError, "'loss' in others is what every epoch has already"),
-        ({"others": {"seconds": 1}}, ValueError, "'seconds' in others is what every epoch has already"),
+        ({"others": {"loss": 1}}, ValueError, "'loss' in others is a value of every epoch already"),
+        ({"others": {"seconds": 1}}, ValueError, "'seconds' in others is a value of every epoch already"),
     ],
 )
 def test_nonsense_is_refused(arguments, error, match):
@@ -201,7 +201,7 @@ def test_nonsense_is_refused(arguments, error, match):
         ({"loss": "total"}, {"loss": number(1.0)}, "which has no 'total' for 'loss'"),
         ({"dropped": 2}, (number(1.0), number(2.0)), "which has no 2 for 'dropped'"),
         ({"others": {"kl": 5}}, (number(1.0), number(2.0)), "which has no 5 for 'kl'"),
-        ({"others": {"kl": 1}}, (number(1.0), "x"), "a str for 'kl', which is no number"),
+        ({"others": {"kl": 1}}, (number(1.0), "x"), "a str for 'kl', which is not a number"),
         ({"others": {"kl": 1}}, number(1.0), "StepOutputs expects several values"),
     ],
 )
@@ -220,7 +220,7 @@ def test_overflow_without_end_is_a_run_that_is_not_finite():
     assert math.isnan(history.history["loss"][2])
     assert stopping.stopped_epoch_ == 3
     with pytest.raises(
-        ValueError, match="LossMonitor: 25 steps in a row were dropped for their overflow, the last in epoch 3, step 5"
+        ValueError, match="25 steps in a row were dropped because of overflow, the last in epoch 3, step 5"
     ):
         Script().run([LossMonitor(per_print_times=0)], [None] * 4, losses=outputs, steps=10)
 

@@ -78,7 +78,7 @@ def test_each_hook_has_its_own_time(clock):
     table = str(profiler).splitlines()
     assert table[0].split() == "Callback step_begin step_end epoch_end Total ms Share Device reads".split()
     assert table[2].split() == ["Slow", "100.000", "-", "1000.000", "2,600.0", "29.55%", "0"]
-    assert table[-1] == "6 steps, 1466.667 ms each with all that lay between them; callbacks took 1466.667 ms of it"
+    assert table[-1] == "6 steps, 1466.667 ms each including the time between them; callbacks took 1466.667 ms of it"
 
 
 def test_mindspores_go_by_their_package():

@@ -113,10 +113,10 @@ def test_a_batch_that_is_not_finite_is_named(tmp_path, mode, how, interval):
     assert guard.dumps_ == [path]
     assert str(error.value) == (
         "NonFiniteGuard: the loss is nan in epoch 2, step 6; the first parameter that is not finite is "
-        "'hidden.weight'; the first output that is not finite is that of 'hidden' (Conv2d), whose input was not finite "
-        "already; the first gradient that is not finite is that of 'hidden.weight'; column 0 of the batch is not "
-        "finite itself: mend the data; "
-        f"replay({path!r}, model) brings the step back"
+        "'hidden.weight'; the first output that is not finite is that of 'hidden' (Conv2d), whose input was already "
+        "not finite; the first gradient that is not finite is that of 'hidden.weight'; column 0 of the batch itself "
+        "is not finite: fix the data; "
+        f"replay({path!r}, model) repeats the step"
     )
     assert_same_weights(kept(path), peek.after[5])
     assert_same_weights(weights(model.train_network), peek.after[5])
@@ -229,7 +229,7 @@ MENDED = "a small number added before the logarithm, root, power or division the
             None,
             "after",
             "Block",
-            "'after' (Identity), whose input was not finite already: an operator in the",
+            "'after' (Identity), whose input was already not finite: an operator in the",
         ),
         (
             lambda: Around(nn.Flatten(), Block(nn.Dense(16, 3), nn.Tanh())),
@@ -486,7 +486,7 @@ def test_what_is_infinite_on_purpose_is_let_be(tmp_path, mode):
     model.train(1, dataset(), callbacks=[NonFiniteGuard(str(tmp_path), every_n_steps=1)])
     model = open_model()
     model.predict_network.head.weight.set_data(Tensor(np.full((3, 12), np.nan, np.float32)))
-    with pytest.raises(ValueError, match="step 1;.*already at the beginning of the run 'head.weight' was not finite"):
+    with pytest.raises(ValueError, match="step 1;.*'head.weight' was already not finite at the beginning of the run"):
         model.train(1, dataset(), callbacks=[NonFiniteGuard(str(tmp_path))])
 
 

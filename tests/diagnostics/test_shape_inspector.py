@@ -777,6 +777,6 @@ def test_the_first_look_of_a_process_works_and_says_nothing_strange(tmp_path):
 
 def test_without_inputs_there_is_nothing_to_look_at():
     """And an inspector that has not looked says so."""
-    assert str(ShapeInspector()) == "ShapeInspector: no network has been looked at yet"
+    assert str(ShapeInspector()) == "ShapeInspector: no network has been inspected yet"
     with pytest.raises(ValueError, match="inspect needs inputs"):
         ShapeInspector().inspect(LeNet())

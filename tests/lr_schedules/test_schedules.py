@@ -342,8 +342,8 @@ def test_a_list_by_step_follows_the_steps_that_come():
     assert np.concatenate(rates_of_varying(DynamicLR(listed), [2, 1, 3, 2], 3)) == pytest.approx(listed)
     assert np.concatenate(rates_of_varying(DynamicLR(listed), [2, 1, 1, 2], 3)) == pytest.approx(listed[:4])
     message = (
-        r"DynamicLR: has 6 rates, one a step, for 3 epochs of 2 steps, as get_dataset_size\(\) of the training dataset "
-        r"told; but step 7 has come, in epoch 3"
+        r"DynamicLR: has 6 rates, one per step, for 3 epochs of 2 steps, as get_dataset_size\(\) of the training "
+        r"dataset reported, but there is none for step 7, in epoch 3"
     )
     with pytest.raises(ValueError, match=message):
         rates_of_varying(DynamicLR(listed), [2, 2, 3, 2], 3)

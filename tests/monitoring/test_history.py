@@ -161,7 +161,7 @@ def test_another_file_is_not_appended_to(tmp_path, found):
     """Nor replaced, whatever it lacks at its end."""
     path = tmp_path / "log.csv"
     path.write_bytes(found)
-    with pytest.raises(ValueError, match=r"CSVLogger: '.*log.csv' (has other columns|is no CSV file)"):
+    with pytest.raises(ValueError, match=r"CSVLogger: '.*log.csv' (has other columns|is not a CSV file)"):
         Script().run([CSVLogger(path, append=True)], [None])
     assert path.read_bytes() == found
 

@@ -273,7 +273,7 @@ def test_it_can_stop_or_go_on_instead(capsys):
     assert len(recorder.losses) == 12
     assert [line for line in lines(capsys) if line.startswith("LossMonitor")][1:] == [
         "LossMonitor: the loss is not finite in epoch 3, step 1; the first parameter that is not finite is "
-        "'hidden.weight'; a lower learning rate, gradient clipping or a look at that batch may mend it"
+        "'hidden.weight'; lower the learning rate, clip gradients, or inspect that batch"
     ]
 
 

@@ -120,7 +120,7 @@ def test_the_loss_of_a_sink_is_that_of_its_last_step(graph, sink_size, capsys):
     steps = steps_of(sink_size)
     assert history.history["loss"] == losses[steps - 1 : 3 * steps : steps]
     printed = capsys.readouterr().out
-    assert printed.count(f"in sink mode the device gives back the loss of the last of each {steps} steps alone") == 1
+    assert printed.count(f"in sink mode the device returns only the loss of the last of each {steps} steps") == 1
     assert printed.count("loss of the last step: ") == 3
     assert "avg loss" not in printed
 
@@ -228,7 +228,7 @@ def test_what_would_continue_elsewhere_is_refused(sunk):
             train(model, [state], sink_size, data=data, initial_epoch=2)
     used = dataset()
     train(sinking_model(), [], 3, epochs=1, data=used)
-    with pytest.raises(ValueError, match="has made a queue of train_dataset already.*call resume before Model.build"):
+    with pytest.raises(ValueError, match="has already made a queue of train_dataset.*call resume before Model.build"):
         state.resume(model, used, epochs=3)
 
 
