@@ -333,37 +333,43 @@ GOOD, INTERRUPT = "good", "interrupt"
 
 
 @pytest.mark.parametrize(
-    ("stops", "saved", "epochs"),
+    ("requests", "at", "saved", "epochs"),
     [
-        (Stops(), [(1, 0, None), (2, 0, "its last epoch")], [1, 2]),
+        ((), {}, [(1, 0, None), (2, 0, "its last epoch")], [1, 2]),
         # For good: the epoch counts, however many steps it has had.
-        (Stops(GOOD, step=1), [(1, 0, "Stops")], [1]),
-        (Stops(GOOD, step=2), [(1, 0, "Stops")], [1]),
-        (Stops(GOOD, epoch=1), [(1, 0, "Stops")], [1]),
-        (Stops(GOOD, step=3), [(1, 0, None), (2, 0, "Stops")], [1, 2]),
-        (Stops(GOOD, epoch=2), [(1, 0, None), (2, 0, "Stops")], [1, 2]),
+        ((GOOD,), {"step": 1}, [(1, 0, "Stops")], [1]),
+        ((GOOD,), {"step": 2}, [(1, 0, "Stops")], [1]),
+        ((GOOD,), {"epoch": 1}, [(1, 0, "Stops")], [1]),
+        ((GOOD,), {"step": 3}, [(1, 0, None), (2, 0, "Stops")], [1, 2]),
+        ((GOOD,), {"epoch": 2}, [(1, 0, None), (2, 0, "Stops")], [1, 2]),
         # An interruption: the epoch that it cuts short does not count.
-        (Stops(INTERRUPT, step=1), [(0, 1, "")], []),
-        (Stops(INTERRUPT, step=2), [(1, 0, "")], [1]),
-        (Stops(INTERRUPT, epoch=1), [(1, 0, "")], [1]),
-        (Stops(INTERRUPT, step=3), [(1, 0, None), (1, 1, "")], [1]),
+        ((INTERRUPT,), {"step": 1}, [(0, 1, "")], []),
+        ((INTERRUPT,), {"step": 2}, [(1, 0, "")], [1]),
+        ((INTERRUPT,), {"epoch": 1}, [(1, 0, "")], [1]),
+        ((INTERRUPT,), {"step": 3}, [(1, 0, None), (1, 1, "")], [1]),
         # When the last epoch is over, so is the run.
-        (Stops(INTERRUPT, step=4), [(1, 0, None), (2, 0, "its last epoch")], [1, 2]),
-        (Stops(INTERRUPT, epoch=2), [(1, 0, None), (2, 0, "its last epoch")], [1, 2]),
+        ((INTERRUPT,), {"step": 4}, [(1, 0, None), (2, 0, "its last epoch")], [1, 2]),
+        ((INTERRUPT,), {"epoch": 2}, [(1, 0, None), (2, 0, "its last epoch")], [1, 2]),
         # What was decided for good is not interrupted.
-        (Stops(GOOD, INTERRUPT, step=1), [(1, 0, "Stops")], [1]),
+        (
+            (
+                GOOD,
+                INTERRUPT,
+            ),
+            {"step": 1},
+            [(1, 0, "Stops")],
+            [1],
+        ),
     ],
 )
-def test_what_is_saved_of_a_run_tells_where_it_ended_and_by_whom(stops, saved, epochs):
+def test_what_is_saved_of_a_run_tells_where_it_ended_and_by_whom(requests, at, saved, epochs):
     """For each place in a run of two epochs of two steps; no epoch is saved before it is over for every callback."""
-    for initial_epoch in (0, 3):
-        saves, again = Saves(), Stops(*stops.requests)
-        again.step, again.epoch = stops.step, stops.epoch
-        if initial_epoch:
-            again.step, again.epoch = stops.step and stops.step + 6, stops.epoch and stops.epoch + 3
-        play([again, saves], initial_epoch=initial_epoch)
-        assert saves.saved == [(initial_epoch + epochs, *rest) for epochs, *rest in saved]
-        assert saves.epochs == [initial_epoch + epoch for epoch in epochs]
+    for done in (0, 3):  # epochs of an earlier run
+        saves, steps = Saves(), {"step": 2 * done, "epoch": done}
+        stops = Stops(*requests, **{place: number + steps[place] for place, number in at.items()})
+        play([stops, saves], initial_epoch=done)
+        assert saves.saved == [(done + epochs, *rest) for epochs, *rest in saved]
+        assert saves.epochs == [done + epoch for epoch in epochs]
 
 
 @pytest.mark.parametrize(
@@ -398,18 +404,18 @@ def test_a_stop_of_somebody_else_is_an_interruption_where_a_state_is_saved(saves
     assert (saves.saved, saves.epochs) == (([(0, 1, "")], []) if saves_run_states else ([(1, 0, "")], [1]))
 
 
-@pytest.mark.parametrize("stops", [Stops(INTERRUPT, step=1), Stops(GOOD, step=1)])
-def test_an_epoch_that_is_cut_short_is_not_evaluated(stops):
-    """As it would not be resumed otherwise; one that is stopped for good is, as it is."""
+@pytest.mark.parametrize(("request_", "ends"), [(GOOD, [*EVALUATION, "after_epoch"]), (INTERRUPT, [])])
+def test_an_epoch_that_an_interruption_cuts_short_is_not_evaluated(request_, ends):
+    """For it is to be resumed; one that is stopped for good is evaluated as it is."""
     log = []
-    play([stops, Told(log), Evaluates()], epochs=1)
-    phases = phases_of(log, "one")
-    begin = [*BEGIN, *EVALUATION]  # after the first step
-    if stops.requests == (GOOD,):
-        # What the evaluation after the step has shown is that of the end.
-        assert phases == [*begin, "before_checkpoint", "after_epoch", *END, "teardown"]
-    else:
-        assert phases == [*begin, "before_checkpoint", *END, "teardown"]
+
+    class AtTheEnd(Evaluates):
+        @property
+        def evaluation_source(self):
+            return EvaluationSource(None, None)
+
+    play([Stops(request_, step=1), Told(log), AtTheEnd()], epochs=1)
+    assert phases_of(log, "one") == [*BEGIN, "before_checkpoint", *ends, *END, "teardown"]
 
 
 # What an epoch comes to
