@@ -84,6 +84,25 @@ def make_model(
     return ms.Model(network, loss_fn(), optimizer, metrics=set(metrics) if isinstance(metrics, tuple) else metrics)
 
 
+def grouped(head: Any, rest: Any, *, weight_decay: bool = False, ordered: bool = False, both: bool = False) -> Any:
+    """Makes an optimizer of two parameter groups; the second has no `lr` of its own, unless `both`."""
+
+    def make(network: nn.Cell) -> nn.Optimizer:
+        groups = [
+            {"params": list(network.head.trainable_params()), "lr": head},
+            {"params": [one for one in network.trainable_params() if not one.name.startswith("head")]},
+        ]
+        if both:
+            groups[1]["lr"] = rest
+        if weight_decay:
+            groups[1]["weight_decay"] = 0.01
+        if ordered:
+            groups.append({"order_params": network.trainable_params()})
+        return nn.Momentum(groups, [0.1] * 40 if both else rest, 0.9)  # of which nothing is used where all have one
+
+    return make
+
+
 @functools.cache
 def compiled_model() -> ms.Model:
     """One Model for all that train it in GRAPH mode, whatever its weights are by then: it is compiled once."""
@@ -117,6 +136,12 @@ class Recorder(Callback):
 
     def on_train_epoch_end(self, run_context: RunContext) -> None:
         self.weights.append(weights(run_context.original_args()["network"]))
+
+
+def samples_of(history: Any) -> list[float]:
+    """The samples of each epoch, by what a `History` has recorded."""
+    recorded = history.history
+    return [rate * seconds for rate, seconds in zip(recorded["samples_per_second"], recorded["seconds"])]
 
 
 class Script:

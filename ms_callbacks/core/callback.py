@@ -174,7 +174,8 @@ class TrainCallback(Phases, Callback):
         if self._depth == 0:
             lifecycle = self._lifecycle
             if lifecycle is None:  # training has not begun
-                self.teardown()
+                for each in (self, *self.inner):
+                    each.teardown()
                 return
             try:
                 lifecycle.leave(self, failed=bool(error) and error[0] is not None)
