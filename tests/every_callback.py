@@ -53,7 +53,7 @@ MAKE = {
     Robustness: lambda model, folder: Robustness(valid_dataset(24), (0.0, 0.1)),
     ProgressBar: lambda model, folder: ProgressBar(interval=0),
     BestCheckpoint: lambda model, folder: BestCheckpoint(str(folder / "best.ckpt"), monitor="acc"),
-    DynamicLR: lambda model, folder: DynamicLR([0.1] * 12),
+    DynamicLR: lambda model, folder: DynamicLR([0.1] * 16),
     EarlyStopping: lambda model, folder: EarlyStopping("acc", restore_best_weights=True),
     LossMonitor: lambda model, folder: LossMonitor(),
     LRCosineAnnealing: lambda model, folder: LRCosineAnnealing(5),

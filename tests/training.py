@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -12,6 +11,8 @@ import mindspore.dataset as ds
 import numpy as np
 from mindspore import Tensor, amp, nn, ops
 from mindspore.train import Callback, RunContext
+
+from ms_callbacks.testing import ScriptedRun
 
 CLASSES = 3
 SIZE = 4
@@ -83,6 +84,25 @@ def make_model(
     return ms.Model(network, loss_fn(), optimizer, metrics=set(metrics) if isinstance(metrics, tuple) else metrics)
 
 
+def grouped(head: Any, rest: Any, *, weight_decay: bool = False, ordered: bool = False, both: bool = False) -> Any:
+    """Makes an optimizer of two parameter groups; the second has no `lr` of its own, unless `both`."""
+
+    def make(network: nn.Cell) -> nn.Optimizer:
+        groups = [
+            {"params": list(network.head.trainable_params()), "lr": head},
+            {"params": [one for one in network.trainable_params() if not one.name.startswith("head")]},
+        ]
+        if both:
+            groups[1]["lr"] = rest
+        if weight_decay:
+            groups[1]["weight_decay"] = 0.01
+        if ordered:
+            groups.append({"order_params": network.trainable_params()})
+        return nn.Momentum(groups, [0.1] * 40 if both else rest, 0.9)  # of which nothing is used where all have one
+
+    return make
+
+
 @functools.cache
 def compiled_model() -> ms.Model:
     """One Model for all that train it in GRAPH mode, whatever its weights are by then: it is compiled once."""
@@ -118,8 +138,14 @@ class Recorder(Callback):
         self.weights.append(weights(run_context.original_args()["network"]))
 
 
+def samples_of(history: Any) -> list[float]:
+    """The samples of each epoch, by what a `History` has recorded."""
+    recorded = history.history
+    return [rate * seconds for rate, seconds in zip(recorded["samples_per_second"], recorded["seconds"])]
+
+
 class Script:
-    """Drives callbacks through a run whose values are written down beforehand."""
+    """Plays scripted runs one after the other, with one network and optimizer."""
 
     def __init__(self, learning_rate: float = 0.1) -> None:
         self.network = nn.Dense(1, 1)
@@ -139,54 +165,18 @@ class Script:
         initial_epoch: int = 0,
     ) -> list[float]:
         """Runs one epoch for each entry of `results`; returns the rate after each, where there are no groups."""
-
-        class Args(dict):
-            __getattr__ = dict.__getitem__
-            __setattr__ = dict.__setitem__
-
-        args = Args(
-            cur_step_num=0,
-            epoch_num=len(results),
-            batch_num=steps,
-            dataset_sink_mode=False,
-            list_callback=list(callbacks),
+        run = ScriptedRun(
+            results,
+            losses or None,
+            steps_per_epoch=steps,
+            initial_epoch=initial_epoch,
             network=self.network,
-            train_network=self.network,
             optimizer=self.optimizer,
-            loss_fn=None,
-            train_dataset=dataset(steps, 1),
         )
-        context = RunContext(args)
-        rates = []
-        self.stopped_epoch = 0
-
-        def call(hook: str) -> None:
-            for callback in callbacks:
-                getattr(callback, hook)(context)
-
-        with contextlib.ExitStack() as stack:
-            for callback in callbacks:
-                stack.enter_context(callback)
-            call("on_train_begin")
-            for epoch, result in enumerate(results, 1):
-                args["cur_epoch_num"] = initial_epoch + epoch
-                call("on_train_epoch_begin")
-                for step in range(steps):
-                    args["cur_step_num"] += 1
-                    args["net_outputs"] = losses[epoch - 1][step] if losses else Tensor(1.0)
-                    call("on_train_step_begin")
-                    call("on_train_step_end")
-                if result is not None:
-                    args["eval_results"] = dict(result)
-                call("on_train_epoch_end")
-                args.pop("eval_results", None)
-                if not getattr(self.optimizer, "is_group_lr", False):
-                    rates.append(self.rate)
-                if context.get_stop_requested():
-                    self.stopped_epoch = epoch
-                    break
-            call("on_train_end")
-        return rates
+        run.optimizer = self.optimizer  # `None` where a test has taken it away
+        run.play(callbacks)
+        self.stopped_epoch = run.stopped_epoch
+        return [] if getattr(self.optimizer, "is_group_lr", False) else run.learning_rates
 
 
 _unscaled = ops.MultitypeFuncGraph("unscaled")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import inspect
 import io
 import weakref
@@ -118,6 +119,8 @@ class TrainCallback(Phases, Callback):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if cls.__module__.partition(".")[0] != __name__.partition(".")[0]:  # those of this package are type-checked
+            _check_phases(cls)
         for hook, phase in _PHASES.items():
             method = inspect.unwrap(vars(cls).get(hook, _nothing))
             if inspect.isfunction(method) and method is not _nothing and hook not in method.__code__.co_names:
@@ -171,7 +174,8 @@ class TrainCallback(Phases, Callback):
         if self._depth == 0:
             lifecycle = self._lifecycle
             if lifecycle is None:  # training has not begun
-                self.teardown()
+                for each in (self, *self.inner):
+                    each.teardown()
                 return
             try:
                 lifecycle.leave(self, failed=bool(error) and error[0] is not None)
@@ -276,6 +280,30 @@ class TrainCallback(Phases, Callback):
     def log(self, line: str) -> None:
         """Print a line that begins with the name of the callback."""
         log_line(f"{type(self).__name__}: {line}")
+
+
+def _check_phases(cls: type) -> None:
+    """Raise where a class defines a phase under a wrong name, or with other arguments than it is called with."""
+    phases = {name: method for name, method in vars(Phases).items() if inspect.isfunction(method)}
+    for name, method in vars(cls).items():
+        if not inspect.isfunction(method):
+            continue
+        if name in phases:
+            expected = list(inspect.signature(phases[name]).parameters)
+            try:
+                inspect.signature(method).bind(*expected)
+            except TypeError:
+                raise TypeError(
+                    f"{cls.__name__}: {name}{inspect.signature(method)} is called as "
+                    f"{name}({', '.join(expected[1:])}); define it as {name}({', '.join(expected)})"
+                ) from None
+        elif name in ("before_step", "after_step"):
+            raise TypeError(
+                f"{cls.__name__}: {name} is no phase, for steps have none; in before_train, ask for a function to be "
+                f"called there, by run.step_hooks.on_step_begin, on_step_end or every"
+            )
+        elif name.startswith(("before_", "after_")) and (close := difflib.get_close_matches(name, phases, 1, 0.76)):
+            raise TypeError(f"{cls.__name__}: {name} is no phase, and is never called; did you mean {close[0]!r}?")
 
 
 def _mindspores(value: Any) -> Iterator[Any]:

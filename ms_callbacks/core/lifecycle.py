@@ -89,6 +89,11 @@ class Lifecycle:
 
     def begin_train(self) -> None:
         """Begin training, when the first callback is notified of it."""
+        if not self.callbacks:
+            raise ValueError(
+                "Model: a callback of ms_callbacks is called that is not in the list of callbacks; put it in the list, "
+                "or let the TrainCallback that holds it return it as `inner`"
+            )
         if self._has_begun:
             return
         self._has_begun = True
@@ -127,9 +132,13 @@ class Lifecycle:
         if run.epoch > progress.initial_epoch + 1:
             self._call("save_run_state", run, run.epoch - 1, 0, None)
         run.losses.begin_epoch(resumes=progress.steps_skipped > 0)
-        run.step_hooks.begin_epoch(progress.last_step, progress.step - self._args["cur_step_num"])
+        self._count_steps_from(self._args["cur_step_num"])
         if self._is_place_known:
             self._enter_epoch()
+
+    def _count_steps_from(self, done: int) -> None:
+        progress = self.run.progress
+        self.run.step_hooks.begin_epoch(done, progress.last_step, progress.step - self._args["cur_step_num"])
 
     def _enter_epoch(self) -> None:
         if not self._has_planned:
@@ -149,6 +158,7 @@ class Lifecycle:
         if not self._is_place_known:
             self._is_place_known = True
             self.run.progress.find_place()
+            self._count_steps_from(self._args["cur_step_num"] - 1)  # of which the first has begun
             self._enter_epoch()
 
     def close_epoch(self) -> None:
@@ -176,7 +186,7 @@ class Lifecycle:
         results = run.metrics.results
         self._summary = EpochSummary(
             **{**so_far, "results": results, "names_so_far": run.metrics.names_so_far},
-            samples_per_second=samples / progress.seconds if samples is not None and progress.seconds else None,
+            samples=samples,
         )
 
     def end_epoch(self) -> None:

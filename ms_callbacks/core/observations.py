@@ -123,8 +123,8 @@ class EpochSummary(Observation):
     """What is known at the end of an epoch, including its evaluation.
 
     Attributes:
-        samples_per_second (float | None): the samples per second that the epoch's steps have seen, over all processes;
-            `None` if no callback has asked for them, or batches go to the device unseen.
+        samples (int | None): the samples that the epoch's steps have seen, over all processes; `None` if no callback
+            has asked for them (`needs_samples`), or batches go to the device unseen.
 
     Example:
         >>> class Report(TrainCallback):
@@ -136,7 +136,12 @@ class EpochSummary(Observation):
         Report: epoch 1: loss ..., rates (0.01,)
     """
 
-    samples_per_second: Optional[float] = None
+    samples: Optional[int] = None
+
+    @property
+    def samples_per_second(self) -> Optional[float]:
+        """The samples a second; `None` where they were not counted."""
+        return self.samples / self.seconds if self.samples is not None and self.seconds else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return its numbers by name: epoch, training means, validation values, learning rate, time and throughput."""

@@ -111,14 +111,14 @@ class StepHooks:
         self._first = function
         self._install()
 
-    def begin_epoch(self, last_step: Optional[int], offset: int) -> None:
+    def begin_epoch(self, done: int, last_step: Optional[int], offset: int) -> None:
         """Begin an epoch.
 
         Args:
+            done: the last step before it, as MindSpore counts.
             last_step: its last step, as MindSpore counts; `None` if that is not known in advance.
             offset: by how much the run's own count of steps exceeds MindSpore's.
         """
-        done = int(self._args["cur_step_num"])
         self._offset = offset
         self._last_step = math.inf if last_step is None else last_step
         self._read_at[0] = min(done + 1 + _MOST_UNREAD, self._last_step) if self._is_storing else math.inf

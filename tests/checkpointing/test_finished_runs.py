@@ -468,16 +468,6 @@ def test_a_process_that_is_started_again_ends_well(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_run_that_begins_late_with_a_new_optimizer_is_told(tmp_path, capsys):
-    """Once, where steps are counted: nothing was loaded."""
-    model = make_model()
-    model.train(3, dataset(), callbacks=[History(), CSVLogger(str(tmp_path / "log.csv"))], initial_epoch=2)
-    told = "Model: the run begins with epoch 3, but its optimizer has done no step"
-    assert capsys.readouterr().out.count(told) == (0 if ms.__version__.startswith("2.0.") else 1)
-    model.train(4, dataset(), callbacks=[History()], initial_epoch=3)
-    assert told not in capsys.readouterr().out
-
-
 def test_what_was_learnt_of_the_network_comes_back_too(tmp_path):
     """Confusion matrix, hardest examples with their images, values of the last evaluation, and the list of rates."""
     found = []

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import re
-
 import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
-from mindspore.train import Accuracy, Callback, LambdaCallback, Loss, Metric, TimeMonitor
+from mindspore.train import Accuracy, Callback, Loss, Metric
 from mindspore.train import EarlyStopping as MindSporesEarlyStopping
-from mindspore.train import LossMonitor as MindSporesLossMonitor
 from training import Network, Recorder, assert_same_weights, dataset, loss_fn, make_model, valid_dataset
 
 from ms_callbacks import (
     BestCheckpoint,
-    CSVLogger,
     EarlyStopping,
-    GracefulStop,
-    History,
     LossMonitor,
-    LRStepDecay,
-    ProgressBar,
     ReduceLROnPlateau,
     Robustness,
     Validate,
-    check_callbacks,
 )
 
 
@@ -77,70 +68,6 @@ def test_fit_alone_takes_the_last_batch_and_validate_puts_it_right():
     model.fit(1, dataset(), valid_dataset(), callbacks=[Validate(model, valid_dataset()), Peek()])
     assert seen["eval_loss"] == pytest.approx(mean_loss(model), rel=1e-5)
     assert counter.count == 0
-
-
-ASKS = {
-    "a monitor": lambda folder: [EarlyStopping(verbose=0)],
-    "Keras's name": lambda folder: [ReduceLROnPlateau("val_loss")],
-    "a file's name": lambda folder: [BestCheckpoint(f"{folder}/{{val_loss:.2f}}.ckpt", monitor="acc", verbose=0)],
-    "a record": lambda folder: [History(), CSVLogger(f"{folder}/log.csv")],
-    "lines": lambda folder: [LossMonitor(per_print_times=0)],
-    "a bar": lambda folder: [ProgressBar()],
-    "a line an epoch": lambda folder: [EarlyStopping("acc", verbose=2)],
-}
-ASKS_NOT = {
-    "another monitor": lambda folder: [EarlyStopping("acc", verbose=0), LRStepDecay(1), GracefulStop()],
-    "the training loss": lambda folder: [EarlyStopping("loss", verbose=0)],
-    "MindSpore's": lambda folder: [MindSporesEarlyStopping()],
-}
-
-
-@pytest.mark.parametrize(
-    ("make", "how", "told"),
-    [
-        *((make, "fit", 1) for make in ASKS.values()),
-        *((make, "fit", 0) for make in ASKS_NOT.values()),
-        # What puts it right, and where there is none, or the last batch is all there is.
-        (ASKS["a record"], "fit with Validate", 0),
-        (ASKS["a record"], "fit with a metric", 0),
-        (ASKS["a record"], "fit with a metric eval_loss", 0),
-        (ASKS["a record"], "fit on one batch", 0),
-        (ASKS["a record"], "fit that never evaluates", 0),
-        (ASKS["a record"], "train", 0),
-        (ASKS["a record"], "train with Validate", 0),
-    ],
-)
-def test_what_the_eval_loss_of_fit_is_is_said_once(tmp_path, capsys, make, how, told):
-    """Before the first step of a run in which a callback makes use of it, in a second run of the same objects too."""
-    said = (
-        "Model.fit: its eval_loss is the loss of the last validation batch only, as MindSpore computes it; for the "
-        "mean over all samples add Validate(model, valid_dataset) to the callbacks, or 'loss' to the Model's metrics\n"
-    )
-    metrics = {
-        "fit with a metric": {"acc", "loss"},
-        "fit with a metric eval_loss": {"acc": Accuracy(), "eval_loss": Loss()},
-    }
-    model = make_model(metrics=metrics.get(how, {"acc"}))
-    valid = dataset(12, 12) if how == "fit on one batch" else valid_dataset()
-    callbacks = make(tmp_path)
-    callbacks += [Validate(model, valid)] if "Validate" in how else []
-    before = []
-
-    class Before(Callback):
-        def on_train_step_end(self, run_context):
-            before.append(capsys.readouterr().out)
-
-    for _ in range(2):
-        if how.startswith("train"):
-            model.train(2, dataset(24), callbacks=[*callbacks, Before()])
-        else:
-            frequency = 3 if how == "fit that never evaluates" else 1
-            model.fit(2, dataset(24), valid, frequency, callbacks=[*callbacks, Before()])
-    printed = "".join(before) + capsys.readouterr().out
-    assert printed.count(said) == 2 * told
-    assert before[0].count(said) == told
-    check_callbacks(model, dataset(24), callbacks, epochs=2, valid_dataset=valid)
-    assert capsys.readouterr().out == ""
 
 
 def test_a_metric_called_loss_appears_as_eval_loss():
@@ -357,153 +284,6 @@ def test_mindspores_own_callbacks_work_under_train(order):
     assert np.isfinite(theirs.best)
 
 
-# The hooks of an evaluation, as in Model.fit
-
-
-class Logs(Callback):
-    """Writes down each hook that is called, and what it finds in the run's parameters."""
-
-    def __init__(self, log, name=""):
-        super().__init__()
-        self.log = log
-        self.name = name
-
-    def __enter__(self):
-        self.log.append((self.name, "enter"))
-        return self
-
-    def __exit__(self, *error):
-        self.log.append((self.name, "exit"))
-
-
-def logging(hook):
-    def log(self, run_context):
-        args = run_context.original_args()
-        known = ("mode", "cur_epoch_num", "epoch_num", "cur_step_num", "batch_num", "dataset_sink_mode")
-        found = [args[key] for key in known]
-        found += ["eval_network" in args, sorted(args.get("eval_results", ())), sorted(args.get("metrics", ()))]
-        outputs = args.get("net_outputs")
-        self.log.append((self.name, hook, *found, len(outputs) if isinstance(outputs, tuple) else 1))
-
-    return log
-
-
-for part in ("train", "eval"):
-    for when in ("begin", "end", "epoch_begin", "epoch_end", "step_begin", "step_end"):
-        if (part, when) not in (("train", "begin"), ("train", "epoch_begin"), ("train", "step_begin")):
-            setattr(Logs, f"on_{part}_{when}", logging(f"on_{part}_{when}"))
-
-
-class Times(TimeMonitor):
-    """A user's own of MindSpore's, which Model.fit calls for its name."""
-
-
-def run_as(how, place, others, epochs=2, **arguments):
-    """The Model trains and is evaluated, by fit or by Validate at some place of the list."""
-    model = make_model()
-    if how == "fit":
-        model.fit(epochs, dataset(24), valid_dataset(), callbacks=others)
-    else:
-        validate = Validate(model, valid_dataset(), **arguments)
-        model.train(epochs, dataset(24), callbacks=[*others[:place], validate, *others[place:]])
-    return model
-
-
-@pytest.mark.parametrize(
-    ("mode", "place"),
-    [
-        *(("pynative", place) for place in (0, 1, 2)),
-        ("graph", 1),
-        *(pytest.param("graph", place, marks=pytest.mark.slow) for place in (0, 2)),  # the place and the mode are apart
-    ],
-    indirect=["mode"],
-)
-def test_evaluation_hooks_are_those_of_fit(mode, place):
-    """Each of them, in fit's order, with what fit shows of the run, wherever Validate stands."""
-    logs = {}
-    for how in ("fit", "train"):
-        log = logs[how] = []
-        run_as(how, place, [Logs(log, "one"), Logs(log, "other")])
-    assert logs["train"] == logs["fit"]
-    assert [entry[1] for entry in logs["train"] if entry[0] == "one"].count("on_eval_step_end") == 2 * 3
-
-
-@pytest.mark.parametrize("place", [0, 3])
-def test_mindspores_own_print_the_same_as_under_fit(place, capsys):
-    """TimeMonitor and LossMonitor, and one of a user's that derives from them."""
-    printed = []
-    for how in ("fit", "train"):
-        run_as(how, place, [TimeMonitor(), MindSporesLossMonitor(100), Times()])
-        printed.append([re.sub(r"[\d.]+ ms", "ms", line) for line in capsys.readouterr().out.splitlines()])
-    assert printed[1] == printed[0]
-    assert [line for line in printed[1] if line.startswith("Eval result: epoch 2")]
-    assert printed[1].count("Eval epoch time: ms, per step time: ms") == 4
-
-
-def test_who_gets_no_hook_under_fit_gets_none():
-    """One with a name of MindSpore's own, and one whose hooks are of before MindSpore 2.0, which fit refuses."""
-    called = []
-
-    class Old(Callback):
-        def step_end(self, run_context):
-            called.append(run_context.original_args()["mode"])
-
-    lambdas = LambdaCallback(on_eval_begin=lambda run_context: called.append("lambda"))
-    run_as("fit", 0, [lambdas], epochs=1)
-    run_as("train", 0, [lambdas, Old()], epochs=1)
-    assert called == ["train"] * 2
-    with pytest.raises(ValueError, match="Old callback"):
-        run_as("fit", 0, [Old()])
-
-
-def test_no_hook_where_nothing_is_evaluated():
-    """In the epochs that Validate leaves out."""
-    log = []
-    run_as("train", 0, [Logs(log)], epochs=3, every_n_epochs=2, on_last=False)
-    assert [entry[3] for entry in log if entry[1] == "on_eval_begin"] == [2]
-
-
-def test_an_exception_in_an_evaluation_hook_leaves_the_run_as_it_was():
-    """Everybody is left, and the parameters are the training's again."""
-    log, seen = [], {}
-
-    class Fails(Callback):
-        def on_eval_step_end(self, run_context):
-            raise RuntimeError("mine")
-
-    class Last(Callback):
-        def on_train_begin(self, run_context):
-            self.args = run_context.original_args()
-
-        def __exit__(self, *error):
-            seen.update(self.args)
-
-    class Quiet(Last):
-        """Has no part in the evaluation."""
-
-    Quiet.__name__ = "History"
-    with pytest.raises(RuntimeError, match="mine"):
-        run_as("train", 0, [Quiet(), Logs(log), Fails()], epochs=1)
-    assert [entry[1] for entry in log if entry[1] in ("enter", "exit")] == ["enter", "enter", "exit", "exit"]
-    assert (seen["mode"], seen["cur_step_num"], seen["batch_num"]) == ("train", 2, 2)
-
-
-@pytest.mark.parametrize("how", ["fit", "train"])
-def test_a_stop_asked_for_in_an_evaluation_ends_the_evaluation_alone(how):
-    """As MindSpore has it: training does not hear of it."""
-    steps = []
-
-    class Stop(Callback):
-        def on_eval_step_end(self, run_context):
-            run_context.request_stop()
-
-        def on_eval_end(self, run_context):
-            steps.append(run_context.original_args()["cur_step_num"])
-
-    run_as(how, 0, [Stop()])
-    assert steps == [1, 1]
-
-
 def test_a_models_own_way_to_evaluate_is_taken():
     """Whether it calls callbacks or not."""
 
@@ -535,7 +315,7 @@ def test_wrong_configuration_is_refused_before_the_first_step():
     two = [Validate(model, valid_dataset()), Validate(model, valid_dataset()), NoStep()]
     with pytest.raises(ValueError, match="Validate and Validate both evaluate the Model"):
         model.train(1, dataset(), callbacks=two)
-    with pytest.raises(ValueError, match="the given Model shares no parameter with the one that trains"):
+    with pytest.raises(ValueError, match="the Model that it was given shares no parameter with the one that trains"):
         model.train(1, dataset(), callbacks=[Validate(make_model(), valid_dataset()), NoStep()])
     unlabelled = valid_dataset().project(["images"])
     with pytest.raises(ValueError, match=r"must have two columns, data and label, but it has 1: \['images'\]"):

@@ -2,63 +2,107 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import gc
+
 import pytest
+from mindspore.train import Callback
+from mindspore.train import LossMonitor as MindSporesLossMonitor
 from training import dataset, make_model
 
-from ms_callbacks import EarlyStopping, History
-from ms_callbacks.core.callback import TrainCallback
+from ms_callbacks import EarlyStopping, History, LossMonitor
+from ms_callbacks.core.callback import TrainCallback, only_one
+from ms_callbacks.testing import ScriptedRun
 
 
-class Told(TrainCallback):
-    """Tells the phases in their order."""
-
-    def __init__(self):
-        super().__init__()
-        self.phases = []
+class Counts(TrainCallback):
+    """Counts epochs, and over all runs where it is not reset between them."""
 
     def reset_state(self):
-        self.phases.append("reset_state")
-
-    def before_train(self, run):
-        self.phases.append("before_train")
-
-    def before_epoch(self, run):
-        self.phases.append(f"before_epoch {run.epoch}")
+        self.count_, self.epochs_ = 0, []
 
     def after_epoch(self, run, summary):
-        self.phases.append(f"after_epoch {summary.epoch}")
-
-    def after_train(self, run):
-        self.phases.append("after_train")
-
-    def teardown(self):
-        self.phases.append("teardown")
+        self.count_ += 1
+        self.epochs_.append(self.epoch_of(run))
 
 
-LIFE = "reset_state before_train before_epoch-1 after_epoch-1 before_epoch-2 after_epoch-2 after_train teardown".split()
-
-
-def test_the_life_of_a_run():
-    """In this order, and again for a second run."""
-    told = Told()
+def test_each_run_begins_with_nothing_learnt_unless_it_continues():
+    """Where a state was loaded, the next run alone continues."""
+    counts = Counts()
     for _ in range(2):
-        told.phases = []
-        make_model().train(2, dataset(), callbacks=[told])
-        assert told.phases == [phase.replace("-", " ") for phase in LIFE]
+        ScriptedRun([None, None]).play([counts])
+        assert (counts.count_, counts.epochs_, counts.continues) == (2, [1, 2], False)
+    counts.load_state_dict({})
+    ScriptedRun([None, None]).play([counts])
+    assert (counts.count_, counts.continues) == (4, True)
+    ScriptedRun([None, None]).play([counts])
+    assert (counts.count_, counts.continues) == (2, False)
 
 
-def test_a_run_that_continues_keeps_what_was_learnt():
-    """Where a state was loaded, and where the callback learns over all runs of a loop."""
-    told = Told()
-    told.load_state_dict({})
-    make_model().train(1, dataset(), callbacks=[told])
-    assert "reset_state" not in told.phases
-    assert told.continues
-    told = Told()
-    told.reset_on_train_begin = False
-    for _ in range(2):
-        make_model().train(1, dataset(), callbacks=[told])
-    assert told.phases.count("reset_state") == 1
+@pytest.mark.parametrize(("initial_epochs", "epochs"), [((0, 0), [1, 2, 3, 4]), ((0, 2), [1, 2, 3, 4])])
+def test_a_callback_of_a_loop_of_runs_counts_over_all(initial_epochs, epochs):
+    """Whether each run begins at epoch 1 again or after those before it."""
+    counts = Counts()
+    counts.reset_on_train_begin = False
+    for initial_epoch in initial_epochs:
+        ScriptedRun([None, None], initial_epoch=initial_epoch).play([counts])
+    assert counts.epochs_ == epochs
+
+
+def test_a_callback_has_a_run_while_it_lasts():
+    """From the time that it joins; after that, and after a failure, an error says so."""
+    seen = []
+
+    class Looks(TrainCallback):
+        def reset_state(self):
+            seen.append(self.in_run and self.run.epochs)
+
+        def teardown(self):
+            seen.append(self.run.epochs)
+
+    looks = Looks()
+    ScriptedRun([None, None]).play([looks])
+    assert seen == [2, 2]
+    assert not looks.in_run
+    with pytest.raises(AttributeError, match="Looks is in no run; it has one from check_plan to teardown"):
+        looks.run  # noqa: B018
+
+
+def test_a_line_begins_with_the_name_of_the_callback(capsys):
+    """Of a subclass, with its own."""
+
+    class Mine(Counts):
+        pass
+
+    Mine().log("epoch 1")
+    assert capsys.readouterr().out == "Mine: epoch 1\n"
+
+
+def test_what_was_made_is_known_while_somebody_holds_it():
+    """In the order in which it was made, copies included."""
+    first, last = Counts(), Counts()
+    copied = copy.deepcopy(first)
+    made = TrainCallback.made()
+    assert made[-3:] == [first, last, copied]
+    del made, last
+    gc.collect()
+    assert TrainCallback.made()[-2:] == [first, copied]
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "message"),
+    [
+        ([], None),
+        ([History()], None),
+        ([History(), EarlyStopping("acc")], "Owner: History and EarlyStopping both keep it; keep one of them, please"),
+        ([LossMonitor(), MindSporesLossMonitor()], "Owner: LossMonitor and mindspore LossMonitor both keep it; keep"),
+    ],
+)
+def test_only_one_of_several_that_do_the_same(callbacks, message):
+    """Named with their package where two have one name."""
+    with pytest.raises(ValueError, match=message) if message else contextlib.nullcontext():
+        only_one("Owner", callbacks, "keep it", ", please")
 
 
 @pytest.mark.parametrize(
@@ -86,22 +130,49 @@ def test_a_hook_without_its_base_is_refused_when_the_class_is_made(base, hook, p
         def on_train_step_end(self, run_context):
             """A step has no phase, and no need of its base."""
 
-    make_model().train(1, dataset(), callbacks=[Mine("loss") if base is EarlyStopping else Mine()])
+    ScriptedRun([None]).play([Mine("loss") if base is EarlyStopping else Mine()])
 
 
-@pytest.mark.parametrize("phase", ["before_train", "before_epoch", "after_epoch", "after_train"])
-def test_an_exception_comes_out_as_it_was_raised_with_a_note(phase):
-    """Of the callback, the phase, the epoch and the step."""
+@pytest.mark.parametrize(
+    ("name", "method", "error"),
+    [
+        ("after_epoch", lambda self, run: None, r"after_epoch\(self, run\) is called as after_epoch\(run, summary\)"),
+        ("before_train", lambda self: None, r"before_train\(self\) is called as before_train\(run\); define it as"),
+        ("teardown", lambda self, run: None, r"teardown\(self, run\) is called as teardown\(\)"),
+        ("after_epochs", lambda self, run, summary: None, "after_epochs is no phase.*did you mean 'after_epoch'"),
+        ("before_training", lambda self, run: None, "did you mean 'before_train'"),
+        ("after_eval", lambda self, run, evaluation: None, "did you mean 'after_evaluation'"),
+        ("after_step", lambda self, run: None, "after_step is no phase, for steps have none; .*run.step_hooks"),
+    ],
+)
+def test_a_phase_that_could_not_be_called_is_refused_when_the_class_is_made(name, method, error):
+    """Not at the end of the first epoch, and not never."""
+    with pytest.raises(TypeError, match=f"Mine: .*{error}"):
+        type("Mine", (TrainCallback,), {name: method})
 
-    class Wrong(Exception):
-        pass
 
-    def fail(self, run, summary=None):
-        raise Wrong("as it was")
+def test_a_phase_may_take_more_and_other_methods_have_any_name():
+    """What can be called as it is called is right."""
 
-    failing = type("Failing", (TrainCallback,), {phase: fail})()
-    with pytest.raises(Wrong) as caught:
-        make_model().train(1, dataset(), callbacks=[failing])
-    assert str(caught.value) == "as it was"
-    (note,) = caught.value.__notes__
-    assert note.startswith(f"raised in Failing.{phase}, epoch ")
+    class Mine(TrainCallback):
+        def after_epoch(self, run, summary=None, *others, **named):
+            """With more."""
+
+        def before_train(self, *arguments):
+            """Whatever there is."""
+
+        def after_the_storm(self, boat):
+            """A method like any other."""
+
+    make_model().train(1, dataset(), callbacks=[Mine()])
+
+
+def test_a_callback_that_stands_in_no_list_is_refused():
+    """Of another that calls its hooks itself."""
+
+    class Holds(Callback):
+        def on_train_begin(self, run_context):
+            History().on_train_begin(run_context)
+
+    with pytest.raises(ValueError, match="is called that is not in the list of callbacks; put it in the list"):
+        make_model().train(1, dataset(), callbacks=[Holds()])

@@ -235,34 +235,9 @@ def test_the_output_that_is_meant(outputs, output, names, place):
 
 
 @pytest.mark.parametrize(
-    ("outputs", "output", "message"),
-    [
-        ((ROWS, ROWS), None, r"tuple with the shapes {0: \(4, 3\), 1: \(4, 3\)}, and more than one of them fits; say"),
-        ((Tensor(1.0), Tensor(2.0)), None, "none of them fits; say which one"),
-        ({"a": ROWS, "b": ROWS}, None, r"dict with the shapes {'a': .*such as output='a', or pass a function"),
-        ((Tensor(1.0), (ROWS,)), None, "the one that fits is within another; .*lambda"),
-        ((ROWS, (Tensor(1.0), ROWS)), None, "more than one of them fits"),
-        ((ROWS, {"deep": (ROWS,)}), None, "more than one of them fits"),
-        (ROWS, 0, "output=0 is for a network with several outputs, but this one gives a Tensor of shape .4, 3.; leave"),
-        ((ROWS,), 1, "output=1 is not among the network's outputs .0."),
-        ((ROWS,), "logits", "output='logits' is not among the network's outputs .0."),
-        ({"logits": ROWS}, "logit", "output='logit' is not among .*'logits'.; did you mean 'logits'?"),
-        ({"logits": ROWS}, 0, "output=0 is not among the network's outputs .'logits'."),
-        ((Tensor(1.0), (ROWS,)), 1, "output must lead to a Tensor, but output=1 gives a tuple"),
-        ((Tensor(1.0), (ROWS,)), len, "output must lead to a Tensor, but output=len gives 2 .int."),
-    ],
-)
-def test_outputs_that_cannot_be_told(outputs, output, message):
-    """Are listed."""
-    with pytest.raises(ValueError, match=f"Reader: .*{message}"):
-        ClassReader("Reader", output, None).read(outputs, np.array([0, 1, 2, 0]), None)
-
-
-@pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         ({"output": 1.5}, TypeError, "output must be an index, a key or a function .* got 1.5 .float."),
-        ({"output": True}, TypeError, "output must be an index"),
         ({"threshold": "0"}, TypeError, "threshold must be a number"),
         ({"threshold": np.nan}, ValueError, "threshold must be finite"),
         ({"task": "multi"}, ValueError, "task must be one of .* but got 'multi'"),

@@ -1,33 +1,22 @@
-"""The values of an evaluation: one name and one number each, everywhere."""
+"""The validation values of a run: which will come is known before the first step, and what has come is read once."""
 
 from __future__ import annotations
 
-import csv
+import contextlib
 
-import mindspore as ms
-import numpy as np
 import pytest
-from mindspore import Tensor
 from mindspore.train import MAE, Accuracy, Callback, Metric
-from training import Script, dataset, make_model, valid_dataset
+from training import dataset, make_model, valid_dataset
 
-from ms_callbacks import BestCheckpoint, EarlyStopping, LossMonitor, ProgressBar, StepOutputs, Validate
 from ms_callbacks.core import distributed
-from ms_callbacks.core.metric_values import as_number, check_alike, named, numbers_in, with_numbers
-from ms_callbacks.core.names import hint, key_among
-from ms_callbacks.monitoring.csv_logger import CSVLogger
-from ms_callbacks.monitoring.history import History
+from ms_callbacks.core.callback import TrainCallback
+from ms_callbacks.core.metrics import Caller, EvaluationSource, Metrics, check_columns, find_caller
 
-OF_EVERY_EPOCH = ["epoch", "loss", "learning_rate", "seconds", "samples_per_second"]
+SEVERAL = {"acc": Accuracy(), "mae": MAE()}
 
 
-class Says(Metric):
-    """A metric that says, evaluation by evaluation, what is written down."""
-
-    def __init__(self, *values):
-        super().__init__()
-        self.values = values
-        self.evaluations = 0
+class InDictionary(Metric):
+    """A metric of a user's own: nobody knows what it gives before it has given it."""
 
     def clear(self):
         pass
@@ -36,319 +25,286 @@ class Says(Metric):
         pass
 
     def eval(self):
-        self.evaluations += 1
-        return self.values[min(self.evaluations, len(self.values)) - 1]
+        return {"f-score": 0.5}
 
 
-class NoStep(Callback):
-    """Fails the test if a step runs."""
-
-    def on_train_step_begin(self, run_context):
-        raise AssertionError("a step ran")
+def validated(metrics=SEVERAL, **arguments):
+    """The values of a run in which a callback evaluates."""
+    return of(EvaluationSource(make_model(metrics=metrics), valid_dataset()), **arguments)
 
 
-def train(metrics, *callbacks, epochs=1):
-    """A run whose Model has these metrics; returns what Validate found last."""
-    model = make_model(metrics=metrics)
-    validate = Validate(model, valid_dataset())
-    model.train(epochs, dataset(12), callbacks=[*callbacks, validate])
-    return validate.results_
+def of(source=None, caller=None, args=None, train_names=("loss",), is_split=False):
+    return Metrics({} if args is None else args, train_names, source, caller, is_split)
 
 
-KINDS = {
-    "tensor": (Tensor(0.5, ms.float32), 0.5),
-    "tensor_of_one": (Tensor([[0.5]], ms.float32), 0.5),
-    "tensor_of_half": (Tensor(0.5, ms.float16), 0.5),
-    "tensor_of_int": (Tensor(3), 3.0),
-    "tensor_of_bool": (Tensor(True), 1.0),
-    "float32": (np.float32(0.5), 0.5),
-    "int64": (np.int64(3), 3.0),
-    "numpy_bool": (np.bool_(False), 0.0),
-    "array": (np.array(0.5), 0.5),
-    "array_of_one": (np.array([[0.5]], np.float16), 0.5),
-    "array_of_bool": (np.array([True]), 1.0),
-    "array_of_objects": (np.array([0.5], object), 0.5),
-    "list_of_one": ([Tensor([0.5], ms.float32)], 0.5),
-    "int": (7, 7.0),
-    "bool": (True, 1.0),
-    "negative": (-2, -2.0),
-}
-NO_NUMBERS = {
-    "none": None,
-    "text": "0.5",
-    "empty": np.zeros(0),
-    "matrix": np.eye(2),
-    "pair": (0.5, 0.5),
-    "nothing": [],
-    "complex": np.complex64(1j),
-    "structure": np.zeros(1, [("x", "f4")]),
-    "huge": 10**400,
-    "two": Tensor([1.0, 2.0]),
-}
+def trained(metrics=SEVERAL):
+    """Those of a `Model.train` in which nobody evaluates."""
+    return of(caller=Caller(make_model(metrics=metrics)))
 
 
-def test_the_same_number_everywhere(tmp_path, capsys):
-    """Whatever a metric returns it in: recorded, logged, shown, monitored and part of a file's name."""
-    history, bar = History(), ProgressBar()
-    stoppings = {name: EarlyStopping(name, mode="max", verbose=0) for name in KINDS}
-    template = "-".join(f"{{{name}:.2f}}" for name in ("tensor", "int", "bool", "array_of_one"))
-    best = BestCheckpoint(str(tmp_path / f"{template}.ckpt"), monitor="tensor", mode="max", verbose=0)
-    metrics = {name: Says(value) for name, (value, _) in KINDS.items()}
-    logger = CSVLogger(str(tmp_path / "log.csv"))
-    results = train(metrics, history, bar, LossMonitor(per_print_times=0), *stoppings.values(), best, logger)
-    expected = {name: number for name, (_, number) in KINDS.items()}
-    assert {name: value for name, value in results.items() if name != "eval_loss"} == expected
-    assert all(type(value) is float for value in results.values())
-    assert {name: history.history[name] for name in KINDS} == {name: [each] for name, each in expected.items()}
-    with open(tmp_path / "log.csv", newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert {name: float(row[name]) for name in KINDS} == expected
-    assert {name: stopping.best_ for name, stopping in stoppings.items()} == expected
-    assert best.best_path_ == str(tmp_path / "0.50-7.00-1.00-0.50.ckpt")
-    out, shown = capsys.readouterr()
-    for name, number in expected.items():
-        assert f", {name} {number:.4f}," in shown
-        assert f"{name}: {number:.4f}" in out
-
-
-@pytest.mark.parametrize("name", NO_NUMBERS)
-def test_what_is_no_number_is_none(name):
-    """Nothing is made up of several numbers, or of a text."""
-    assert as_number(NO_NUMBERS[name]) is None
-
-
-def test_what_is_no_number_is_named_once(tmp_path, capsys):
-    """Whoever looks, in whichever epoch; it is not recorded, and to monitor it is an error that says so."""
-    history = History()
-    train(
-        {"x": Says(np.eye(2)), "y": Says(None), "z": Says({"a": "text"})},
-        history,
-        LossMonitor(per_print_times=0),
-        epochs=3,
-    )
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Model: ")]
-    assert lines == [
-        "Model: the metric 'x' gave an array of shape (2, 2), not a number to monitor or record",
-        "Model: the metric 'y' gave None (NoneType), not a number to monitor or record",
-        "Model: the metric 'a' gave 'text' (str), not a number to monitor or record",
-    ]
-    assert sorted(history.history) == sorted([*OF_EVERY_EPOCH[1:], "eval_loss"])
-    with pytest.raises(TypeError, match="monitor 'x' must be a single number, but the metric returned array"):
-        train({"x": Says(np.eye(2))}, EarlyStopping("x", mode="max"))
+def fitted(metrics=SEVERAL, epochs=(2, 4)):
+    """Those of a `Model.fit`."""
+    return of(caller=Caller(make_model(metrics=metrics), valid_dataset(), frozenset(epochs)))
 
 
 @pytest.mark.parametrize(
-    ("metrics", "values"),
+    ("metrics", "names"),
     [
-        ({"det": {"precision": 0.5, "f-score": 1}}, {"precision": 0.5, "f-score": 1.0}),
-        ({"det": {}}, {}),
-        ({"det": {"a": {"b": 1.0}}}, {"a_b": 1.0}),
-        ({"det": {"p": 1.0}, "rec": {"p": 2.0}}, {"det_p": 1.0, "rec_p": 2.0}),
-        ({"det": {"p": 1.0}, "p": 2.0}, {"p": 2.0, "det_p": 1.0}),
-        ({"det": {0: 1.0, 1: 2.0}}, {"det_0": 1.0, "det_1": 2.0}),
-        ({"det": {"": 1.0}}, {"det_": 1.0}),
-        ({"det": {"p": 1.0}, "det_p": 3.0, "p": 2.0}, {"det_p": 3.0, "p": 2.0, "det_p_": 1.0}),
+        (validated, ["eval_loss", "acc", "mae"]),
+        (fitted, ["eval_loss", "acc", "mae"]),
+        (lambda: validated({"loss": Accuracy()}), ["eval_loss"]),
+        (lambda: validated({"epoch": Accuracy()}), ["eval_loss", "eval_epoch"]),
+        (lambda: validated({"det": InDictionary()}), ["eval_loss", "det"]),
+        (trained, []),  # it will never evaluate
+        (of, None),  # it cannot be seen
+        (lambda: of(EvaluationSource(None, None)), None),
+    ],
+)
+def test_names_are_known_before_the_first_step(metrics, names):
+    """As they will be: none of them is one that the run itself has."""
+    found = metrics().names
+    assert (None if found is None else sorted(found)) == (None if names is None else sorted(names))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        (validated, False),
+        (lambda: validated({"det": InDictionary()}), True),
+        (trained, False),
+        (of, True),
+        (lambda: of(EvaluationSource(None, None)), True),
+    ],
+)
+def test_others_may_come_where_a_metric_gives_a_dictionary_or_nothing_can_be_seen(metrics, expected):
+    """A metric of a user's own is asked about one batch."""
+    assert metrics().may_have_others is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "follows"),
+    [("loss", True), ("train_loss", True), ("kl", True), ("val_kl", False), ("val_loss", False), ("acc", False)],
+)
+def test_values_of_the_training_steps_are_told_from_those_of_an_evaluation(name, follows):
+    """By their names alone."""
+    assert of(train_names=("loss", "kl")).follows(name) is follows
+
+
+@pytest.mark.parametrize(
+    ("metrics", "name", "kind"),
+    [
+        (validated, "acc", Accuracy),
+        (validated, "val_acc", Accuracy),
+        (fitted, "mae", MAE),
+        (validated, "eval_loss", type(None)),
+        (validated, "val_loss", type(None)),
+        (trained, "loss", type(None)),
+        (of, "whatever", type(None)),  # the first evaluation shows it
+        (lambda: validated({"det": InDictionary()}), "f-score", type(None)),
+    ],
+)
+def test_the_metric_of_a_name(metrics, name, kind):
+    """`None` where it has none, or that cannot be seen."""
+    assert type(metrics().metric("Watcher", name)) is kind
+
+
+@pytest.mark.parametrize(
+    ("metrics", "name", "message"),
+    [
+        (validated, "Acc", "monitor 'Acc' is not among .*'acc', 'eval_loss', 'loss', 'mae'.*did you mean 'acc'"),
+        (fitted, "val_zebra", r"monitor 'val_zebra' is not among this run's values \(.*'mae'\)$"),
         (
-            {"det": {"epoch": 1.0, "loss": 2.0, "eval_loss": 3.0}},
-            {f"det_{k}": v for k, v in zip(["epoch", "loss", "eval_loss"], [1.0, 2.0, 3.0])},
+            lambda: validated({"det": InDictionary(), "acc": Accuracy()}),
+            "ACC",
+            "monitor 'ACC' is not among .*did you mean 'acc'",
         ),
-        ({"epoch": 1, "step": 2, "seconds": 3}, {"eval_epoch": 1.0, "eval_step": 2.0, "eval_seconds": 3.0}),
-        ({"loss": 1.0}, {"eval_loss": 1.0}),
-        ({"eval_loss": 2.0, "loss": 1.0}, {"eval_loss": 1.0}),  # of which Model.fit's is that of the last batch
-        ({"loss": 1.0, "eval_loss": 2.0}, {"eval_loss": 1.0}),
-        ({1: 2.0}, {"1": 2.0}),
+        (trained, "acc", "'acc' needs an evaluation, but this run never evaluates; add Validate.* or use Model.fit"),
+        (trained, "val_loss", "'val_loss' needs an evaluation, .* or watch the training loss as 'loss'"),
+        (trained, "Loss", "'Loss' needs an evaluation"),
     ],
 )
-def test_names(metrics, values):
-    """A dictionary's own keys, unless these are not unique or are the run's own."""
-    assert named(metrics) == values
-
-
-@pytest.mark.parametrize("name", [*OF_EVERY_EPOCH, "step", "train_loss"])
-def test_a_metric_with_a_name_of_the_runs_own_gets_another(tmp_path, name):
-    """Known before the first step: the columns stay what they are, and the value can be monitored and be in a name."""
-    history, logger = History(), CSVLogger(str(tmp_path / "log.csv"))
-    best = BestCheckpoint(
-        str(tmp_path / f"{{epoch}}-{{eval_{name}:.1f}}.ckpt"), monitor=f"val_{name}", mode="max", verbose=0
-    )
-    train({name: Says(42)}, history, logger, best)
-    assert history.epoch == [1]
-    assert history.history[f"eval_{name}"] == [42.0]
-    assert all(values != [42.0] for key, values in history.history.items() if key != f"eval_{name}")
-    header, row = (tmp_path / "log.csv").read_text().splitlines()
-    assert header.split(",") == ["epoch", "loss", *sorted({f"eval_{name}", "eval_loss"}), *OF_EVERY_EPOCH[2:]]
-    assert row.split(",")[0] == "1"
-    assert (best.best_, best.best_path_) == (42.0, str(tmp_path / "1-42.0.ckpt"))
-
-
-@pytest.mark.parametrize("names", [("loss", "eval_loss"), ("epoch", "eval_epoch")])
-def test_two_metrics_of_one_name_are_refused_before_the_first_step(names):
-    """Whichever callbacks there are: one of the two would be lost."""
-    with pytest.raises(ValueError, match=f"Model: the metrics .* both give the value '{names[1]}', as the run itself"):
-        train({name: Says(1.0) for name in sorted(names, reverse=True)}, NoStep())
-
-
-def test_a_value_of_a_dictionary_is_monitored_logged_and_part_of_a_name(tmp_path):
-    """As any other."""
-    history = History()
-    best = BestCheckpoint(str(tmp_path / "{epoch}-{f-score:.3f}.ckpt"), monitor="f-score", verbose=0)
-    stopping = EarlyStopping("val_precision", patience=0, verbose=0)
-    metric = Says({"precision": 0.5, "f-score": 0.7}, {"precision": 0.5, "f-score": 0.75})
-    train({"det": metric}, best, history, stopping, epochs=3)
-    assert (best.best_, best.best_path_) == (0.75, str(tmp_path / "2-0.750.ckpt"))
-    assert (history.history["f-score"], stopping.stopped_epoch_) == ([0.7, 0.75], 2)
-    assert "det" not in history.history
-
-
-def test_an_unknown_name_is_refused_as_soon_as_it_can_be_told(tmp_path):
-    """Before the first step, unless a metric of the user's own may have it in a dictionary; then after it was asked."""
-    for metrics in ({"acc": Accuracy(), "mae": MAE()}, {"acc": Says(0.5), "mae": Says(0.5)}):
-        for name in ("MAE", "val_MAE", "Acc"):
-            with pytest.raises(ValueError, match=f"'{name}' is not among .* did you mean '{name[-3:].lower()}'"):
-                train(metrics, EarlyStopping(name, mode="max"), NoStep())
-    with pytest.raises(ValueError, match="'f-score' is not among"):
-        train({"acc": Accuracy()}, EarlyStopping("f-score"), NoStep())
-    with pytest.raises(ValueError, match=r"'f-scor' is not among .*'f-score'.* did you mean 'f-score'\?"):
-        train({"det": Says({"f-score": 0.5})}, EarlyStopping("f-scor", mode="max"))
-    with pytest.raises(ValueError, match=r"unknown field 'ACC'.* did you mean 'acc'\?"):
-        train({"acc": Says(0.5)}, BestCheckpoint(str(tmp_path / "{ACC}.ckpt"), monitor="acc"), NoStep())
-    with pytest.raises(ValueError, match=r"unknown field 'x'; this run has .*'f-score'"):
-        train({"det": Says({"f-score": 0.5})}, BestCheckpoint(str(tmp_path / "{x}.ckpt"), monitor="f-score"))
-    with pytest.raises(ValueError, match="mode='auto' cannot tell whether a smaller or a larger 'hmean'"):
-        train({"det": Says({"hmean": 0.5})}, EarlyStopping("hmean"), NoStep())
-
-
-def test_a_value_that_comes_now_and_then(tmp_path):
-    """From the third epoch on, or in every second: the run does not end, and an epoch without it is none to observe."""
-    history, logger = History(), CSVLogger(str(tmp_path / "log.csv"))
-    stopping = EarlyStopping("a", mode="max", patience=1, verbose=0)
-    train({"m": Says({"a": 1.0}, {}, {"a": 2.0, "b": 3})}, history, logger, stopping, epochs=3)
-    assert (history.history["a"], history.history["b"]) == ([1.0, None, 2.0], [None, None, 3.0])
-    assert (stopping.best_, stopping.wait_) == (2.0, 0)
-    with open(tmp_path / "log.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["epoch", "loss", "a", "b", "eval_loss", *OF_EVERY_EPOCH[2:]]
-    assert [(row["epoch"], row["a"], row["b"]) for row in rows] == [
-        ("1", "1.0", ""),
-        ("2", "", ""),
-        ("3", "2.0", "3.0"),
-    ]
+def test_a_name_that_the_run_will_not_have_is_an_error(metrics, name, message):
+    """With the nearest; or with what to add."""
+    with pytest.raises(ValueError, match=f"^Watcher: {message}"):
+        metrics().metric("Watcher", name)
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"),
+    ("metrics", "processes", "message"),
     [
-        ("acc", "acc"),
-        ("val_acc", "acc"),
-        ("val_loss", "eval_loss"),
-        ("val_epoch", "eval_epoch"),
-        ("val_f-score", "f-score"),
-        ("top_5", None),
-        ("seg_miou", "seg/miou"),  # as it can be written in the braces of a template
-        ("miou", "seg/miou"),
-        ("ap@0.5_0.95", "ap@0.5:0.95"),
-        ("p", None),  # of two
-        ("one_p", "one/p"),
+        (validated, 1, None),
+        (fitted, 1, None),
+        (of, 1, None),  # it cannot be seen
+        (trained, 1, "Watcher: 'acc' needs an evaluation"),
+        (validated, 2, None),
+        (fitted, 2, "Watcher: 'acc' is to be decided upon by 2 processes together, and Model.fit alone gives each"),
+        (of, 2, "2 processes together.*; add Validate"),
     ],
 )
-def test_what_a_name_means(name, meant):
-    """Its own, Keras's, or as it can be spelled in a template."""
-    names = ["acc", "eval_loss", "eval_epoch", "f-score", "top5", "seg/miou", "ap@0.5:0.95", "one/p", "two/p"]
-    assert key_among(name, names) == meant
+def test_whether_the_run_evaluates_is_checked(monkeypatch, metrics, processes, message):
+    """For several processes by a callback, which makes it one evaluation."""
+    monkeypatch.setattr(distributed, "count", lambda: processes)
+    with pytest.raises(ValueError, match=message) if message else contextlib.nullcontext():
+        metrics().check_evaluates("Watcher", "acc")
+
+
+def test_fit_evaluates_in_some_epochs():
+    """Which are known from its arguments; a callback that evaluates does not change that."""
+    metrics = fitted(epochs=(2, 4))
+    assert metrics.fit_evaluates
+    assert [metrics.fit_evaluates_in(epoch) for epoch in range(1, 6)] == [False, True, False, True, False]
+    for other in (trained(), validated(), of()):
+        assert not other.fit_evaluates
+        assert not other.fit_evaluates_in(2)
+
+
+def test_what_is_evaluated_is_the_callbacks_before_fits():
+    """The Model and the dataset; none where nobody evaluates."""
+    model, data = make_model(), valid_dataset()
+    source = EvaluationSource(model, data)
+    both = of(source, Caller(make_model(), valid_dataset(), frozenset([1])))
+    assert (both.model, both.dataset) == (model, data)
+    fit = of(caller=Caller(model, data, frozenset([1])))
+    assert (fit.model, fit.dataset) == (model, data)
+    for none in (trained(), of()):
+        assert (none.model, none.dataset) == (None, None)
+
+
+def test_one_batch_shows_the_classes_and_what_the_metrics_give():
+    """Once; not where processes share a network, for what compiles first decides there how it is cut."""
+    metrics = validated({"acc": Accuracy(), "det": InDictionary()})
+    assert metrics.classes is None
+    trial = metrics.trial()
+    assert (trial.classes, metrics.classes) == (3, 3)
+    assert trial.results["det"] == {"f-score": 0.5}
+    assert metrics.trial() is trial
+    for untried in (validated(is_split=True), trained(), of()):
+        assert untried.trial() == (None, None)
+
+
+# What an evaluation gave
+
+
+def test_results_stand_where_fit_sets_them():
+    """MindSpore's own callbacks find them there; a published loss is `eval_loss`."""
+    args = {}
+    metrics = of(args=args)
+    assert (metrics.published, metrics.is_published, metrics.results) == (None, False, {})
+    metrics.publish({"acc": 0.5}, 0.25)
+    assert (args["metrics"], args["eval_results"]) == ({"acc": 0.5}, {"acc": 0.5, "eval_loss": 0.25})
+    assert metrics.published == {"acc": 0.5, "eval_loss": 0.25}
+    assert metrics.is_published
+    assert metrics.results == {}, "they are not read before they are asked for"
+    assert metrics.read() == metrics.results == {"acc": 0.5, "eval_loss": 0.25}
+
+
+def test_fits_own_loss_does_not_hide_a_metric_of_that_name():
+    """It is that of the last batch."""
+    metrics = of(args={"eval_results": {"eval_loss": 9.0, "acc": 0.5}, "metrics": {"eval_loss": 0.25, "acc": 0.5}})
+    assert metrics.read() == {"eval_loss": 0.25, "acc": 0.5}
+
+
+def test_results_of_an_evaluation_between_steps_do_not_pass_for_later_ones():
+    """They are removed before the next; what somebody else has published since stays."""
+    args = {}
+    metrics = of(args=args)
+    metrics.publish({"acc": 0.5}, 0.25)
+    metrics.read(at_epoch_end=False)
+    assert not metrics.is_published, "of this epoch's end"
+    metrics.remove_earlier()
+    assert (args, metrics.published, metrics.results, metrics.read()) == ({}, None, {}, {})
+    metrics.publish({"acc": 0.5}, 0.25)
+    metrics.read(at_epoch_end=False)
+    metrics.publish({"acc": 0.75}, 0.5)  # as by fit
+    assert metrics.is_published
+    metrics.remove_earlier()
+    assert metrics.read() == {"acc": 0.75, "eval_loss": 0.5}
+    metrics.remove_earlier()
+    assert metrics.published == {"acc": 0.75, "eval_loss": 0.5}, "the end of an epoch is MindSpore's to remove"
+
+
+def test_the_names_so_far_are_those_of_all_evaluations():
+    """For a value need not come every time; another's is kept as it was."""
+    metrics = of(args={})
+    metrics.publish({"det": {"a": 1.0}}, None)
+    metrics.read()
+    earlier = metrics.names_so_far
+    metrics.publish({"det": {"b": 1.0}}, None)
+    metrics.read()
+    assert (earlier, metrics.names_so_far) == ({"a"}, {"a", "b"})
+    assert metrics.results == {"b": 1.0}
+
+
+def test_a_value_with_a_name_of_the_training_steps_gets_another():
+    """The names that `StepOutputs` gives are the run's own."""
+    metrics = of(args={}, train_names=("loss", "kl"))
+    metrics.publish({"det": {"kl": 1.0}}, None)
+    assert metrics.read() == {"det_kl": 1.0}
+
+
+def test_what_is_no_number_is_told_once(capsys):
+    """Whatever comes later of that name."""
+    metrics = of(args={})
+    for value in ("text", None, 1.0, "text"):
+        metrics.publish({"x": value}, None)
+        metrics.read()
+    told = "Model: the metric 'x' gave 'text' (str), which is no number to monitor or record\n"
+    assert capsys.readouterr().out == told
+
+
+# The call
+
+
+class Finds(TrainCallback):
+    """Finds the call that it is in."""
+
+    def before_train(self, run):
+        self.found = find_caller()
 
 
 @pytest.mark.parametrize(
-    ("name", "names", "meant"),
+    ("frequency", "initial_epoch", "evaluated"),
     [
-        # Case alone, and with the prefix of Keras, of this package, or of a script.
-        ("MAE", "mae", "mae"),
-        ("val_MAE", "mae", "mae"),
-        ("Eval-Mae", "mae", "mae"),
-        ("validation/mae", "mae", "mae"),
-        ("F1", "f1", "f1"),
-        ("f1", "F1", "F1"),
-        # Names that mean the same, either way round.
-        ("Accuracy", "acc", "acc"),
-        ("val_accuracy", "acc", "acc"),
-        ("eval_acc", "acc", "acc"),
-        ("eval_accuracy", "acc", "acc"),
-        ("ACC", "accuracy", "accuracy"),
-        ("val_acc", "accuracy", "accuracy"),
-        ("Val_Acc", "accuracy acc", "acc"),
-        ("val_Accuracy", "acc accuracy", "accuracy"),
-        ("f1_score", "f1", "f1"),
-        ("val_F1", "f1-score", "f1-score"),
-        ("mean_absolute_error", "mae", "mae"),
-        ("MSE", "mean_squared_error", "mean_squared_error"),
-        ("ppl", "perplexity", "perplexity"),
-        # The loss of the evaluation is not that of the training steps.
-        ("val_los", "acc", "eval_loss"),
-        ("Loss", "acc", "loss"),
-        ("Eval_Loss", "acc", "eval_loss"),
-        ("Valid_Loss", "acc", "eval_loss"),
-        ("test_loss", "acc", "eval_loss"),
-        ("Train_Loss", "acc", "loss"),
-        ("training/loss", "acc", "loss"),
-        # A word, or words, of a longer name; of several, the nearest.
-        ("loss", "Perplexity_loss", "loss"),
-        ("ctc_loss", "Recogniser_ctc_loss", "Recogniser_ctc_loss"),
-        ("val_accuracy", "top5 Binary_acc head_1_acc", "Binary_acc"),
-        ("val_f1", "macro/f1-score", "macro/f1-score"),
-        ("val_top_5", "acc_top_5", "acc_top_5"),
-        ("val_ctc_loss", "train_ctc_loss", "eval_loss"),  # of the evaluation
-        ("val_ppl", "appliance dev_ppl", "dev_ppl"),  # a part of a word is not one
-        # A misspelt one, and what is none.
-        ("acuracy", "accuracy", "accuracy"),
-        ("val_acuracy", "accuracy", "accuracy"),
-        ("zebra", "acc mae", None),
-        ("___", "acc", None),
+        (1, 0, {1, 2, 3}),
+        (2, 0, {2}),
+        (3, 1, {3}),
+        ([1, 3], 0, {1, 3}),
+        ([1, 3], 1, {3}),
+        (4, 0, set()),
+        ([5], 0, set()),
     ],
 )
-def test_a_hint_ignores_case_prefix_and_synonym(name, names, meant):
-    """So that the names of Keras, of Lightning and of classes lead to those of the run."""
-    assert hint(name, [*names.split(), "eval_loss", "loss"]) == (f"; did you mean {meant!r}?" if meant else "")
+def test_the_call_of_fit_is_found_with_the_epochs_that_it_evaluates(frequency, initial_epoch, evaluated):
+    """As MindSpore has them; a dataset that it never evaluates is none."""
+    model, data, finds = make_model(), valid_dataset(), Finds()
+    model.fit(3, dataset(12), data, valid_frequency=frequency, callbacks=[finds], initial_epoch=initial_epoch)
+    assert finds.found == (model, data if evaluated else None, frozenset(evaluated))
 
 
-@pytest.mark.parametrize(
-    ("name", "names", "meant"),
-    [
-        ("val_loss", "PerplexityMetric_loss", "PerplexityMetric_loss"),
-        ("eval_loss", "Longer_Metric_loss Metric_loss", "Metric_loss"),
-        ("VAL_LOSS", "floss Metric_loss", "Metric_loss"),
-        ("val_loss", "training_loss", None),
-        ("val_loss", "train_loss", None),
-    ],
-)
-def test_a_hint_without_a_loss_of_the_evaluation(name, names, meant):
-    """A metric's value whose name ends so is meant, and never the loss of the training steps."""
-    assert hint(name, [*names.split(), "loss"]) == (f"; did you mean {meant!r}?" if meant else "")
+def test_the_call_of_train_is_found():
+    """And none where there is none, as in a script."""
+    model, finds = make_model(), Finds()
+    model.train(1, dataset(12), callbacks=[finds])
+    assert (finds.found.model, finds.found.valid_dataset) == (model, None)
+    assert find_caller() is None
 
 
-def test_means_over_processes_reach_into_dictionaries(monkeypatch):
-    """Every number is averaged, whatever it came in, and the rest stays; other keys on another process are an error."""
-    metrics = {"acc": Tensor(0.5), "n": 3, "m": np.eye(2), "det": {"p": np.float32(0.25), "s": "x"}}
-    numbers = numbers_in(metrics)
-    assert numbers == [0.5, 3.0, 0.25]
-    means = with_numbers(metrics, [each * 2 for each in numbers])
-    assert named(means) == {"acc": 1.0, "n": 6.0, "m": metrics["m"], "p": 0.5, "s": "x"}
-    check_alike(metrics)
-    monkeypatch.setattr(distributed, "gathered", lambda own: np.stack([own, own + 1]))
-    with pytest.raises(ValueError, match="did not give the same values .here: acc, n, det/p.*give the same keys"):
-        check_alike(metrics)
+def test_an_empty_validation_set_is_refused_before_the_first_step():
+    """MindSpore would never evaluate, without a word."""
+
+    class NoStep(Callback):
+        def on_train_step_begin(self, run_context):
+            raise AssertionError("a step ran")
+
+    empty = valid_dataset().batch(9, drop_remainder=True)
+    with pytest.raises(ValueError, match="Model.fit: the valid_dataset is empty and would never be evaluated; a batch"):
+        make_model().fit(1, dataset(12), empty, callbacks=[Finds(), NoStep()])
 
 
-def test_a_scripted_run_has_the_same_names():
-    """Results that Model.fit has published go the same way."""
-    history = History()
-    Script().run([history], [{"epoch": 9, "det": {"p": Tensor([1])}}])
-    assert {key: history.history[key] for key in ("eval_epoch", "p")} == {"eval_epoch": [9.0], "p": [1.0]}
-    assert history.epoch == [1]
-
-
-def test_the_names_of_what_the_training_steps_give_are_the_runs_own():
-    """A metric of that name is refused before the first step; a key of a dictionary gets the metric's before it."""
-    model = make_model(metrics={"kl": Says(1.0)})
-    callbacks = [StepOutputs(others={"kl": 1}), Validate(model, valid_dataset()), NoStep()]
-    with pytest.raises(ValueError, match="the metric 'kl' has the name of a value that the training steps give"):
-        model.train(1, dataset(), callbacks=callbacks)
-    assert named({"det": {"kl": 1.0}}, ["kl"]) == {"det_kl": 1.0}
+@pytest.mark.parametrize(("columns", "is_wrong"), [(["images"], True), (["images", "labels"], False)])
+def test_an_evaluation_takes_data_and_label(columns, is_wrong):
+    """Unless the Model has an evaluation network of its own."""
+    data = valid_dataset().project(columns)
+    message = r"Owner: the dataset must have two columns, data and label, but it has 1: \['images'\]; name them with"
+    with pytest.raises(ValueError, match=message) if is_wrong else contextlib.nullcontext():
+        check_columns("Owner: the dataset", make_model(), data)

@@ -165,14 +165,6 @@ def test_the_contact_sheet(tmp_path, shape):
         np.testing.assert_allclose(each.images[0].get_array(), as_picture("", images[index]))
 
 
-def test_images_are_shown_from_their_darkest_to_their_brightest():
-    """Channels stay together, grey becomes three equal channels, and what is not finite is black."""
-    colour = as_picture("", np.array([[[-1.0, 0.0]], [[1.0, 0.0]], [[3.0, np.nan]]]))
-    np.testing.assert_allclose(colour, [[[0, 0.5, 1], [0.25, 0.25, 0]]])
-    np.testing.assert_allclose(as_picture("", np.array([[[2, 4]]], np.uint8)), [[[0, 0, 0], [1, 1, 1]]])
-    np.testing.assert_array_equal(as_picture("", np.full((2, 2), 7.0)), np.zeros((2, 2, 3)))
-
-
 def test_images_that_cannot_be_drawn_are_refused_before_the_first_step(tmp_path):
     """Where a picture is asked for."""
     model = make_model()

@@ -19,20 +19,27 @@ from ms_callbacks import (
     ActivationMonitor,
     BatchAccuracy,
     BestCheckpoint,
+    CallbackProfiler,
     CSVLogger,
     DynamicLR,
     EarlyStopping,
+    GracefulStop,
     History,
     LossMonitor,
     LRCosineAnnealing,
     LRStepDecay,
     LRWarmup,
     MonitorCallback,
+    NonFiniteGuard,
+    ProgressBar,
     ReduceLROnPlateau,
     Robustness,
+    ShapeInspector,
     TrainCallback,
+    TrainingState,
     Validate,
 )
+from ms_callbacks.testing import check_callback
 
 OLD_HOOKS = {"begin", "end", "epoch_begin", "epoch_end", "step_begin", "step_end"}
 ROOT = pathlib.Path(__file__).parents[2]
@@ -55,24 +62,50 @@ def test_no_old_hook(kind):
     assert not own & OLD_HOOKS
 
 
+CHANGES_TRAINING = (DynamicLR, EarlyStopping, LRCosineAnnealing, LRStepDecay, LRWarmup, ReduceLROnPlateau)
+READS_EACH_STEP = (LossMonitor, NonFiniteGuard, ProgressBar, ShapeInspector)  # as MAKE has them
+HAS_NO_STATE = (CallbackProfiler, GracefulStop, NonFiniteGuard, Robustness, ShapeInspector, TrainingState)
+VARYING = "filepath path previous run runs_before samples_per_second saved_at seconds sha256 versions".split()
+
+
+def check(kind, **arguments):
+    """BatchAccuracy needs a Model that was made with it: test_batch_accuracy.py has the same checks."""
+    check_callback(
+        lambda model, folder: MAKE[kind](model, pathlib.Path(folder)),
+        changes_training=kind in CHANGES_TRAINING,
+        reads_each_step=kind in READS_EACH_STEP,
+        has_state=kind not in HAS_NO_STATE,
+        varying=VARYING,
+        **arguments,
+    )
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MAKE if kind is not BatchAccuracy], ids=lambda kind: kind.__name__)
+def test_it_fulfils_the_contract_that_authors_check_theirs_by(kind):
+    """A second run, `train` and `fit`, both orders, an exception, a resume, no read in a step, documented arguments."""
+    check(kind, modes=["PYNATIVE_MODE"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [kind for kind in MAKE if kind is not BatchAccuracy], ids=lambda kind: kind.__name__)
+def test_it_fulfils_the_contract_in_both_modes(kind):
+    """GRAPH mode included, where each network is compiled."""
+    check(kind)
+
+
 @every
-def test_it_serves_a_first_and_a_second_run(kind, mode, tmp_path):
-    """The same object, in train and fit, in both modes, with and without sink mode; alone or with Validate."""
+def test_it_serves_a_first_and_a_second_run(kind, graph, tmp_path):
+    """The same object, with and without sink mode; what it has learnt is there after each."""
     # BatchAccuracy puts a cell of its own into the Model.
-    model = compiled_model() if mode == "graph" and kind is not BatchAccuracy else make_model()
-    for how in ("train", "fit", *(["train in sink mode"] if mode == "graph" else [])):
-        (folder := tmp_path / how).mkdir()
+    model = compiled_model() if kind is not BatchAccuracy else make_model()
+    for sinks in (False, True):
+        (folder := tmp_path / str(sinks)).mkdir()
         callback = MAKE[kind](model, folder)
         for _ in range(2):
-            if how == "fit":
-                model.fit(2, dataset(24), valid_dataset(), callbacks=[callback])
-            else:
-                validate = [] if kind is Validate else [Validate(model, valid_dataset())]
-                model.train(
-                    2, dataset(24), callbacks=[callback, *validate], dataset_sink_mode=how == "train in sink mode"
-                )
+            validate = [] if kind is Validate else [Validate(model, valid_dataset())]
+            model.train(2, dataset(24), callbacks=[callback, *validate], dataset_sink_mode=sinks)
             learnt = [name for name in dir(callback) if name.endswith("_") and not name.startswith("_")]
-            assert all(getattr(callback, name) is not None for name in learnt), how
+            assert all(getattr(callback, name) is not None for name in learnt)
 
 
 @every
@@ -97,21 +130,6 @@ def test_the_same_one_twice_is_refused(kind, tmp_path):
 
     with pytest.raises(ValueError, match=f"{kind.__name__}: .*(twice; remove one|both)"):
         model.fit(1, dataset(), valid_dataset(), callbacks=[callback, callback, NoStep()])
-
-
-@every
-def test_arguments_never_change_and_a_state_is_plain_and_comes_back(kind, tmp_path):
-    """Configuration stays under its names; what a run learns goes through JSON into a new object, and out the same."""
-    model = make_model()
-    callback = MAKE[kind](model, tmp_path)
-    arguments = list(inspect.signature(kind.__init__).parameters)[1:]
-    before = {name: getattr(callback, name) for name in arguments}
-    model.fit(2, dataset(), valid_dataset(), callbacks=[callback])
-    assert {name: getattr(callback, name) for name in arguments} == before
-    state = json.loads(json.dumps(callback.state_dict()))
-    other = MAKE[kind](model, tmp_path)
-    other.load_state_dict(state)
-    assert json.loads(json.dumps(other.state_dict())) == state
 
 
 @every

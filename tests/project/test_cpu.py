@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import types
@@ -12,7 +11,6 @@ import mindspore as ms
 import pytest
 
 from ms_callbacks import cpu
-from ms_callbacks.core import machine
 
 
 @pytest.fixture(autouse=True)
@@ -152,19 +150,6 @@ def test_mindspore_itself_is_asked(late, already_set, says, tmp_path):
     assert done.stdout.endswith(" True {}\n")
 
 
-def test_the_library_is_found_in_a_folder_with_spaces(monkeypatch):
-    """Or not at all, where its file has been replaced since; never an error."""
-    line = "7f00-7f01 r-xp 00000000 fe:00 17    /home/me/my project/lib/libdnnl.so.3\n"
-    opened = []
-    monkeypatch.setattr(machine, "open", lambda *_, **__: io.StringIO(line), raising=False)
-    monkeypatch.setattr(machine.ctypes, "CDLL", opened.append)
-    machine.onednn()
-    assert opened == ["/home/me/my project/lib/libdnnl.so.3"]
-    monkeypatch.undo()
-    monkeypatch.setattr(machine, "open", lambda *_, **__: io.StringIO(line), raising=False)
-    assert machine.onednn() is None
-
-
 @pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
 def test_what_the_user_set_stays(monkeypatch, name):
     """Under either name."""
@@ -186,8 +171,3 @@ def test_on_other_devices_it_does_nothing(monkeypatch):
     pretend(monkeypatch, "2.10.0", ["avx512f"])
     monkeypatch.setattr(ms, "get_context", lambda name: "Ascend")
     assert cpu.fast_cpu() == {}
-
-
-def test_the_processors_flags_are_read_or_none():
-    """A set of names on Linux, an empty set elsewhere."""
-    assert all(name == name.strip() and " " not in name for name in cpu.processor_flags())

@@ -128,3 +128,37 @@ def test_the_readmes_say_the_same():
     assert names[0] == names[1]
     headings = [[line.split()[0] for line in text.splitlines() if line.startswith("#")] for text in (english, chinese)]
     assert headings[0] == headings[1]
+
+
+GUIDES = ["docs/write_a_callback.md", "docs/write_a_callback.zh-CN.md"]
+
+
+def test_the_guides_code_runs_and_prints_what_it_says(capsys):
+    """Block by block, each with what the ones before have defined, as a reader types them."""
+    model = ms.Model(
+        network := nn.SequentialCell(nn.Flatten(), nn.Dense(16, 3)),
+        nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean"),
+        nn.Momentum(network.trainable_params(), 0.01, 0.9),
+        metrics={"acc"},
+    )
+    names = {"model": model, "train_dataset": _plain_dataset(), "valid_dataset": dataset(seed=1)}
+    text = (ROOT / GUIDES[0]).read_text(encoding="utf-8")
+    expected = ""
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    for language, block in [*re.findall(r"```(python|text)\n(.*?)```", text, re.DOTALL), ("python", "")]:
+        if language == "text":
+            expected = block
+            continue
+        printed, wanted, expected = capsys.readouterr().out, expected, ""
+        assert doctest.OutputChecker().check_output(wanted, printed, flags), (wanted, printed)
+        exec(compile(block, GUIDES[0], "exec"), names)
+
+
+def test_the_guides_say_the_same():
+    """Blocks but for comments and docstrings, and tables row by row."""
+    english, chinese = ((ROOT / guide).read_text(encoding="utf-8") for guide in GUIDES)
+    code = [re.findall(r"```.*?```", text, re.DOTALL) for text in (english, chinese)]
+    bare = [[re.sub(r' *#.*|""".*?"""', "", block, flags=re.DOTALL) for block in blocks] for blocks in code]
+    assert bare[0] == bare[1]
+    rows = [[line.count("|") for line in text.splitlines() if line.startswith("|")] for text in (english, chinese)]
+    assert rows[0] == rows[1]

@@ -506,14 +506,3 @@ def test_a_layer_of_half_the_size_has_its_values(kind):
         values = values_of("layer", "Dense", numbers_of(Tensor(np.array(numbers, np.float32)).astype(half)))
         assert values.finding == finding
         assert values.maximum == numbers[1] or finding == "not finite"
-
-
-def test_nan_in_an_array_of_bfloat16_is_not_finite():
-    """NumPy takes its kind for no floating point."""
-    from ms_callbacks.core.tensors import as_array, is_finite, number
-
-    array = has_arrays_of_bfloat16()
-    assert not is_finite(array)
-    assert is_finite(array[:1])
-    assert as_array(array).dtype == np.float32
-    assert number(array[:1]) == 1.0

@@ -1,4 +1,4 @@
-"""Pictures: names in any script, in fonts that have them, and no warnings where none has."""
+"""Names in any script, in fonts that have them, and no warnings where none has."""
 
 from __future__ import annotations
 
@@ -121,12 +121,3 @@ def test_class_names_in_chinese(install, capsys, tmp_path):
             fonts.choose_fonts(drawn)
             drawn.savefig(io.BytesIO(), format="png")
     assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize("name", ["$5-$10", "$x$", r"$\nonsense$", "$"])
-def test_a_dollar_sign_in_a_name_is_one(tmp_path, name):
-    """And begins no formula, which might be none that can be read."""
-    drawn = titled(name)
-    save(drawn, str(tmp_path / "x.png"))
-    assert drawn.axes[0].title.get_text() == name
-    assert not drawn.axes[0].title.get_parse_math()
