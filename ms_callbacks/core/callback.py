@@ -283,7 +283,7 @@ class TrainCallback(Phases, Callback):
 
 
 def _check_phases(cls: type) -> None:
-    """Raise where a class defines a phase under a wrong name, or with other arguments than it is called with."""
+    """Raise if a class defines a phase under a wrong name, or with arguments other than those of its calls."""
     phases = {name: method for name, method in vars(Phases).items() if inspect.isfunction(method)}
     for name, method in vars(cls).items():
         if not inspect.isfunction(method):
@@ -299,11 +299,11 @@ def _check_phases(cls: type) -> None:
                 ) from None
         elif name in ("before_step", "after_step"):
             raise TypeError(
-                f"{cls.__name__}: {name} is no phase, for steps have none; in before_train, ask for a function to be "
-                f"called there, by run.step_hooks.on_step_begin, on_step_end or every"
+                f"{cls.__name__}: {name} is not a phase, because steps have none; in before_train, register a function "
+                f"with run.step_hooks.on_step_begin, on_step_end or every"
             )
         elif name.startswith(("before_", "after_")) and (close := difflib.get_close_matches(name, phases, 1, 0.76)):
-            raise TypeError(f"{cls.__name__}: {name} is no phase, and is never called; did you mean {close[0]!r}?")
+            raise TypeError(f"{cls.__name__}: {name} is not a phase and is never called; did you mean {close[0]!r}?")
 
 
 def _mindspores(value: Any) -> Iterator[Any]:
