@@ -431,7 +431,7 @@ class BestCheckpoint(MonitorCallback):
         """Return the new checkpoint, once ranked among the others; `None` if it is not to be saved."""
         new = self._candidate(run, value, observation) if self._is_kept(value) else None
         reason = self._reason_against(new) if new is not None else None
-        if any(distributed.total([reason is not None])):  # in any rank, for all of them
+        if any(distributed.total([reason is not None])):  # one rank's finding counts for all
             self.log(
                 f"{self.monitor} {value:.6g} in {place(self.epoch_of(run), observation.step_between)} is not saved: "
                 f"{reason or 'on another rank'}"

@@ -152,7 +152,7 @@ class ExportBest(MonitorCallback):
         if self._snapshot is None:
             return
         is_flawed = self.best.monitor.is_better(value, self.best_) and flaw_in(run.weights) is not None
-        if any(distributed.total([is_flawed])):  # in any rank, for all of them
+        if any(distributed.total([is_flawed])):  # one rank's finding counts for all
             value = math.nan
         if self.best.observe(value, run.epoch, observation.step_between):
             run.before_checkpoint()

@@ -231,7 +231,7 @@ class EarlyStopping(MonitorCallback):
         if self._snapshot is None or not self.best.monitor.is_better(value, self.best_):
             return None
         flaw = flaw_in(run.weights)
-        if any(distributed.total([flaw is not None])):  # in any rank, for all of them
+        if any(distributed.total([flaw is not None])):  # one rank's finding counts for all
             return flaw or "the weights of another rank are not finite"
         return None
 

@@ -283,7 +283,7 @@ class TrainCallback(Phases, Callback):
 
 
 def _check_phases(cls: type) -> None:
-    """Raise where a class defines a phase under a wrong name, or with other arguments than it is called with."""
+    """Raise if a class defines a phase under a wrong name, or with arguments other than those of its calls."""
     phases = {name: method for name, method in vars(Phases).items() if inspect.isfunction(method)}
     for name, method in vars(cls).items():
         if not inspect.isfunction(method):
@@ -298,7 +298,7 @@ def _check_phases(cls: type) -> None:
                     f"{name}({', '.join(expected[1:])}); define it as {name}({', '.join(expected)})"
                 ) from None
         elif name.startswith(("before_", "after_")) and (close := difflib.get_close_matches(name, phases, 1, 0.85)):
-            raise TypeError(f"{cls.__name__}: {name} is no phase, and is never called; did you mean {close[0]!r}?")
+            raise TypeError(f"{cls.__name__}: {name} is not a phase and is never called; did you mean {close[0]!r}?")
 
 
 def _mindspores(value: Any) -> Iterator[Any]:

@@ -91,8 +91,8 @@ class Lifecycle:
         """Begin training, when the first callback is notified of it."""
         if not self.callbacks:
             raise ValueError(
-                "Model: a callback of ms_callbacks is called that is not in the list of callbacks; put it in the list, "
-                "or let the TrainCallback that holds it return it as `inner`"
+                "Model: a callback of ms_callbacks was called that is not in the list of callbacks; add it to the "
+                "list, or return it as `inner` from the TrainCallback that holds it"
             )
         if self._has_begun:
             return
@@ -158,7 +158,7 @@ class Lifecycle:
         if not self._is_place_known:
             self._is_place_known = True
             self.run.progress.find_place()
-            self._count_steps_from(self._args["cur_step_num"] - 1)  # of which the first has begun
+            self._count_steps_from(self._args["cur_step_num"] - 1)  # the first of which has begun
             self._enter_epoch()
 
     def close_epoch(self) -> None:

@@ -140,7 +140,7 @@ class EpochSummary(Observation):
 
     @property
     def samples_per_second(self) -> Optional[float]:
-        """The samples a second; `None` where they were not counted."""
+        """The samples per second; `None` if they were not counted."""
         return self.samples / self.seconds if self.samples is not None and self.seconds else None
 
     def as_dict(self) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def _check_frozen(run: Run) -> None:
     if frozen:
         raise ValueError(
             f"Model: the optimizer holds {quoted(frozen[:3])}{', ...' if len(frozen) > 3 else ''}, where requires_grad "
-            f"is False, as freeze sets it, and would change them all the same; freeze first, then make the optimizer, "
+            f"is False, as freeze sets it, and would still change them; freeze first, then make the optimizer, "
             f"with network.trainable_params()"
         )
 

@@ -55,7 +55,7 @@ class _Call(NamedTuple):
 
 
 class _Shown(NamedTuple):
-    """A cell that has rows, and the ids of the cells that they stand for: all in it, or only itself."""
+    """A cell that has rows, and the ids of the cells that they stand for: everything inside it, or only itself."""
 
     name: str
     cell: nn.Cell
@@ -76,7 +76,7 @@ def rows_of(
     """Run a batch of `samples`; return a row for each call of a layer, and the layers shown, by name.
 
     The layers are the innermost cells, or those at `depth`; cells with parameters of their own have a row for these. If
-    a cell at `depth` is not called itself, such as a list that is iterated or a cell of which another method is called,
+    a cell at `depth` is not called itself, such as a list that is iterated or a cell used through another method,
     its inner cells take its place. A layer that is never called has a row if it holds parameters.
     """
     calls: list[_Call] = []

@@ -315,7 +315,7 @@ def test_wrong_configuration_is_refused_before_the_first_step():
     two = [Validate(model, valid_dataset()), Validate(model, valid_dataset()), NoStep()]
     with pytest.raises(ValueError, match="Validate and Validate both evaluate the Model"):
         model.train(1, dataset(), callbacks=two)
-    with pytest.raises(ValueError, match="the Model that it was given shares no parameter with the one that trains"):
+    with pytest.raises(ValueError, match="the given Model shares no parameter with the one that trains"):
         model.train(1, dataset(), callbacks=[Validate(make_model(), valid_dataset()), NoStep()])
     unlabelled = valid_dataset().project(["images"])
     with pytest.raises(ValueError, match=r"must have two columns, data and label, but it has 1: \['images'\]"):

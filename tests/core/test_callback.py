@@ -139,7 +139,7 @@ def test_a_hook_without_its_base_is_refused_when_the_class_is_made(base, hook, p
         ("after_epoch", lambda self, run: None, r"after_epoch\(self, run\) is called as after_epoch\(run, summary\)"),
         ("before_train", lambda self: None, r"before_train\(self\) is called as before_train\(run\); define it as"),
         ("teardown", lambda self, run: None, r"teardown\(self, run\) is called as teardown\(\)"),
-        ("after_epochs", lambda self, run, summary: None, "after_epochs is no phase.*did you mean 'after_epoch'"),
+        ("after_epochs", lambda self, run, summary: None, "after_epochs is not a phase.*did you mean 'after_epoch'"),
         ("before_training", lambda self, run: None, "did you mean 'before_train'"),
         ("after_evaluations", lambda self, run, evaluation: None, "did you mean 'after_evaluation'"),
     ],
@@ -173,5 +173,5 @@ def test_a_callback_that_stands_in_no_list_is_refused():
         def on_train_begin(self, run_context):
             History().on_train_begin(run_context)
 
-    with pytest.raises(ValueError, match="is called that is not in the list of callbacks; put it in the list"):
+    with pytest.raises(ValueError, match="was called that is not in the list of callbacks; add it to the list"):
         make_model().train(1, dataset(), callbacks=[Holds()])

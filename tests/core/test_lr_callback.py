@@ -159,7 +159,7 @@ def test_an_optimizer_that_does_not_keep_its_rate(schedule):
     first, whole = make(nn.AdamWeightDecay), rates_of(make(nn.AdamWeightDecay), SCHEDULES[schedule](), 6)
     rates_of(first, SCHEDULES[schedule](), 4)
     other = loaded(make(nn.AdamWeightDecay), first)
-    with pytest.raises(ValueError, match="the optimizer began with a rate that it has not kept and holds"):
+    with pytest.raises(ValueError, match="the optimizer began with a rate that is not known and holds"):
         rates_of(other, SCHEDULES[schedule](), 6, 4)
     assert rates_of(other, SCHEDULES[schedule](learning_rate=0.1), 6, 4) == whole[4:]
     if not ms.__version__.startswith("2.0."):  # it has done no step, and so nothing was loaded into it

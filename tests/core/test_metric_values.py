@@ -127,9 +127,9 @@ def test_what_is_no_number_is_named_once(tmp_path, capsys):
     )
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Model: ")]
     assert lines == [
-        "Model: the metric 'x' gave an array of shape (2, 2), which is no number to monitor or record",
-        "Model: the metric 'y' gave None (NoneType), which is no number to monitor or record",
-        "Model: the metric 'a' gave 'text' (str), which is no number to monitor or record",
+        "Model: the metric 'x' gave an array of shape (2, 2), not a number to monitor or record",
+        "Model: the metric 'y' gave None (NoneType), not a number to monitor or record",
+        "Model: the metric 'a' gave 'text' (str), not a number to monitor or record",
     ]
     assert sorted(history.history) == sorted([*OF_EVERY_EPOCH[1:], "eval_loss"])
     with pytest.raises(TypeError, match="monitor 'x' must be a single number, but the metric returned array"):
@@ -183,7 +183,7 @@ def test_a_metric_with_a_name_of_the_runs_own_gets_another(tmp_path, name):
 @pytest.mark.parametrize("names", [("loss", "eval_loss"), ("epoch", "eval_epoch")])
 def test_two_metrics_of_one_name_are_refused_before_the_first_step(names):
     """Whichever callbacks there are: one of the two would be lost."""
-    with pytest.raises(ValueError, match=f"Model: the metrics .* both give the value '{names[1]}', for the run itself"):
+    with pytest.raises(ValueError, match=f"Model: the metrics .* both give the value '{names[1]}', as the run itself"):
         train({name: Says(1.0) for name in sorted(names, reverse=True)}, NoStep())
 
 

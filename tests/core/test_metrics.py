@@ -137,7 +137,7 @@ def test_a_name_that_the_run_will_not_have_is_an_error(metrics, name, message):
         (of, 1, None),  # it cannot be seen
         (trained, 1, "Watcher: 'acc' needs an evaluation"),
         (validated, 2, None),
-        (fitted, 2, "Watcher: 'acc' is to be decided upon by 2 processes together, and Model.fit alone gives each"),
+        (fitted, 2, "Watcher: 'acc' is used by 2 processes together, but Model.fit alone gives each"),
         (of, 2, "2 processes together.*; add Validate"),
     ],
 )
@@ -248,7 +248,7 @@ def test_what_is_no_number_is_told_once(capsys):
     for value in ("text", None, 1.0, "text"):
         metrics.publish({"x": value}, None)
         metrics.read()
-    told = "Model: the metric 'x' gave 'text' (str), which is no number to monitor or record\n"
+    told = "Model: the metric 'x' gave 'text' (str), not a number to monitor or record\n"
     assert capsys.readouterr().out == told
 
 

@@ -169,7 +169,7 @@ class NoStep(Callback):
         (
             ("acc", "min"),
             True,
-            "Watch: mode='min' takes a smaller 'acc' for the better, but it is MindSpore's",
+            "Watch: mode='min' treats a smaller 'acc' as better, but it is MindSpore's",
         ),
         (("acc",), False, "Watch: 'acc' needs an evaluation, but this run never evaluates"),
         (("val_loss",), False, "Watch: 'val_loss' needs an evaluation"),

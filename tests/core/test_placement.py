@@ -112,5 +112,5 @@ def test_an_error_says_what_to_do_instead(needs, instead):
 def test_who_decides_by_the_loss_can_watch_another_value(monkeypatch):
     """Where only the last stage of a pipeline has it."""
     monkeypatch.setattr(mindspore_compat, "pipeline_stages", lambda cell=None: 4)
-    with pytest.raises(ValueError, match="Owner: pipeline_stages=4 .*; watch a validation value instead$"):
+    with pytest.raises(ValueError, match="Owner: pipeline_stages=4 .*; monitor a validation value instead$"):
         check_whole("Owner", Needs.LOSS, plain())

@@ -65,7 +65,7 @@ ASKS_NOT = {
 def test_what_the_eval_loss_of_fit_is_is_said_once(tmp_path, capsys, make, how, told):
     """Before the first step of a run in which a callback makes use of it, in a second run of the same objects too."""
     said = (
-        "Model.fit: its eval_loss is the loss of the last validation batch alone, as MindSpore computes it; for the "
+        "Model.fit: its eval_loss is the loss of the last validation batch only, as MindSpore computes it; for the "
         "mean over all samples add Validate(model, valid_dataset) to the callbacks, or 'loss' to the Model's metrics\n"
     )
     metrics = {
@@ -95,7 +95,7 @@ def test_what_the_eval_loss_of_fit_is_is_said_once(tmp_path, capsys, make, how, 
     assert capsys.readouterr().out == ""
 
 
-LATE = "Model: the run begins with epoch 3, but its optimizer has done no step: load the weights and the optimizer of "
+LATE = "Model: the run begins with epoch 3, but its optimizer has done no step: first load the weights and "
 
 
 @pytest.mark.parametrize(("initial_epoch", "steps_done", "told"), [(2, 0, 1), (2, 8, 0), (0, 0, 0)])
@@ -110,7 +110,7 @@ def test_a_run_that_begins_late_with_a_new_optimizer_is_told_once(capsys, initia
 
 def test_what_a_sink_gives_of_its_losses_is_told_once(capsys, graph):
     """Where a callback uses them; in sink mode as MindSpore has it on a device."""
-    told = "Model: in sink mode the device gives back the loss of the last of each 4 steps alone"
+    told = "Model: in sink mode the device returns only the loss of the last of each 4 steps"
     for callback, count in ((LossMonitor(per_print_times=0), 1), (GracefulStop(), 0)):
         sinking_model().train(2, dataset(), callbacks=[callback], dataset_sink_mode=True)
         assert capsys.readouterr().out.count(told) == count
