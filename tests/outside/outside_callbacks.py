@@ -4,8 +4,7 @@ import time
 
 import numpy as np
 
-from ms_callbacks import MonitorCallback, TrainCallback
-from ms_callbacks.core.placement import Needs
+from ms_callbacks import MonitorCallback, Needs, TrainCallback
 
 __all__ = ["EvaluationTimer", "MetricFloor", "StepCallbackEvery", "WeightDrift"]
 
