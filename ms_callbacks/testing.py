@@ -260,7 +260,11 @@ class _Contract:
                 )
             learnt = [each for each in vars(callback) if each.endswith("_") and not each.startswith("_")]
             state = callback.state_dict()
-            assert state or not (learnt and self._has_state), (
+            has_own = type(callback).state_dict is not TrainCallback.state_dict
+            assert not has_own or type(callback).load_state_dict is not TrainCallback.load_state_dict, (
+                f"{name}: has state_dict and no load_state_dict, which is to take what that returns"
+            )
+            assert state or callback.state_arrays() or not (learnt and self._has_state), (
                 f"{name}: learns {', '.join(learnt)}, but state_dict does not return it"
             )
             try:
@@ -281,7 +285,7 @@ class _Contract:
             if not self._changes_training:
                 self._assert_same_parameters(bare, first, f"{name} in {mode}: a run with it")
             second = self._outcome(model, [callback], callback)
-            self._assert_same(first, second, f"{name} in {mode}: a second run")
+            self._assert_same(first, second, f"{name} in {mode}: a second run", "set in reset_state what a run learns")
             with self._made(model) as (other, _):
                 found = self._outcome(model, [other], other, reverse=True)
                 self._assert_same(first, found, f"{name} in {mode}: a run with the callbacks in reverse order")
@@ -308,7 +312,12 @@ class _Contract:
                 if not state.finished_:  # as where the callback has stopped the run before its interruption
                     self._train(model, [callback, state], epochs=4, initial_epoch=begun, dataset=train)
                 found = _Outcome(callback.state_dict(), _parameters(model))
-                self._assert_same(whole, found, f"{name}: a run that was interrupted and resumed")
+                self._assert_same(
+                    whole,
+                    found,
+                    f"{name}: a run that was interrupted and resumed",
+                    "load_state_dict must call super().load_state_dict(state), and take all that state_dict returns",
+                )
 
     def check_reads(self) -> None:
         """Check that no step except the first and the last of an epoch reads from the device."""
@@ -320,7 +329,7 @@ class _Contract:
         reads = with_.reads - without.reads
         assert reads <= 0, (
             f"{type(callback).__name__}: reads from the device {reads} times in 4 steps within an epoch; read at the "
-            f"end of an epoch or at an interval, or pass reads_each_step=True"
+            f"end of an epoch or at an interval of more than its 4 steps, or pass reads_each_step=True"
         )
 
     @contextlib.contextmanager
@@ -370,9 +379,9 @@ class _Contract:
         listed = [*callbacks, *([] if has_own else [Validate(model, _dataset(12))])]
         model.train(epochs, train, callbacks=listed[::-1] if reverse else listed, initial_epoch=initial_epoch)
 
-    def _assert_same(self, expected: _Outcome, found: _Outcome, what: str) -> None:
+    def _assert_same(self, expected: _Outcome, found: _Outcome, what: str, hint: str = "") -> None:
         one, other = self._comparable(expected.state), self._comparable(found.state)
-        assert one == other, f"{what} has learnt {other}, not {one}"
+        assert one == other, f"{what} has learnt {other}, not {one}{hint and '; '}{hint}"
         self._assert_same_parameters(expected, found, what)
 
     def _assert_same_parameters(self, expected: _Outcome, found: _Outcome, what: str) -> None:

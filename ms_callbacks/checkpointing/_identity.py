@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import inspect
 import json
 import math
 import os
@@ -130,6 +131,9 @@ def _left(identities: list[Identity], taken: Iterable[int]) -> list[int]:
 def _arguments(callback: Any, directory: str, depth: int = 0) -> dict[str, Any]:
     """Return a callback's arguments, as far as it keeps them under their own names."""
     found: dict[str, Any] = {}
+    kinds = {one.kind for one in inspect.signature(type(callback).__init__).parameters.values()}
+    if inspect.Parameter.VAR_KEYWORD in kinds or inspect.Parameter.VAR_POSITIONAL in kinds:
+        found["others"] = _NOT_KEPT  # as in `__init__(self, **kwargs)`, of which no name is known
     for name in dict.fromkeys(one.name for one in parameters_of(type(callback))):
         try:
             value = getattr(callback, name)

@@ -263,7 +263,7 @@ class BestCheckpoint(MonitorCallback):
         return super().needs(run) | Needs.WEIGHTS | optimizer | loss
 
     @property
-    def needs_losses(self) -> bool:
+    def needs_losses(self) -> bool:  # type: ignore[override]
         """Whether the training loss is monitored or part of the name."""
         return any(map(self.run.metrics.follows, (self.monitor, *self._template.fields)))
 

@@ -26,6 +26,7 @@ from ..core.mindspore_compat import (
     parallel_mode_of,
     recording_cells,
     set_recording_cells,
+    size_of_dataset,
 )
 from ..core.model_parts import named_parameters, optimizers_of, take_apart
 from ..core.names import numbered
@@ -584,7 +585,7 @@ class TrainingState(TrainCallback):
             "step_in_epoch": steps,
             "epochs": run.epochs,
             "finished_by": finished_by,
-            "batches": run.parts.train_dataset.get_dataset_size(),
+            "batches": size_of_dataset(run.parts.train_dataset),
             "steps_per_epoch": run.steps_per_epoch,
             "epoch_so_far": {**run.progress.state_dict(), "losses": run.losses.state_dict()} if steps else {},
             "rates": None if rates is None else rates.so_far(),

@@ -136,7 +136,7 @@ class EarlyStopping(MonitorCallback):
         return super().needs(run) | (Needs.WEIGHTS if self.restore_best_weights else Needs.NOTHING)
 
     @property
-    def needs_losses(self) -> bool:
+    def needs_losses(self) -> bool:  # type: ignore[override]
         """Whether the training loss is monitored or printed."""
         return super().needs_losses or self.verbose == 2
 

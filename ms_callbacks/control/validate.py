@@ -24,6 +24,7 @@ from ..core.mindspore_compat import (
     metrics_of,
     parallel_context_kept,
     set_training,
+    size_of_dataset,
 )
 from ..core.observations import Evaluation
 from ..core.parameters import Snapshot
@@ -162,7 +163,7 @@ class Validate(TrainCallback):
                 "Validate: the Model has no metrics and cannot evaluate; make it with metrics, "
                 "such as Model(network, loss_fn, optimizer, metrics={'acc'})"
             )
-        if self.dataset.get_dataset_size() == 0:
+        if size_of_dataset(self.dataset) == 0:
             raise ValueError("Validate: the validation dataset is empty; a batch_size above its length drops it all")
         check_columns("Validate: the validation dataset", self.model, self.dataset)
         own = {id(one) for one in self.model.predict_network.get_parameters()}

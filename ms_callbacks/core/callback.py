@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import inspect
 import io
 import weakref
@@ -14,6 +13,7 @@ from mindspore import nn
 from mindspore.dataset import Dataset
 from mindspore.train import Callback, Model
 
+from .class_checks import check_class, check_hooks
 from .configuration import configuration
 from .console import log_line
 from .lifecycle import Lifecycle
@@ -26,17 +26,6 @@ __all__ = ["TrainCallback", "only_one"]
 
 _WHILE_IT_LASTS = ("_lifecycle", "_depth", "is_used")
 _MADE: list[weakref.ref[TrainCallback]] = []
-# The phase to override instead of a MindSpore hook that runs a phase for all callbacks.
-_PHASES = {
-    "on_train_begin": "before_train",
-    "on_train_epoch_begin": "before_epoch",
-    "on_train_epoch_end": "after_epoch",
-    "on_train_end": "after_train",
-}
-
-
-def _nothing() -> None:
-    """Stand for a hook that a class does not define itself."""
 
 
 class TrainCallback(Phases, Callback):
@@ -119,15 +108,9 @@ class TrainCallback(Phases, Callback):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        check_hooks(cls)
         if cls.__module__.partition(".")[0] != __name__.partition(".")[0]:  # those of this package are type-checked
-            _check_phases(cls)
-        for hook, phase in _PHASES.items():
-            method = inspect.unwrap(vars(cls).get(hook, _nothing))
-            if inspect.isfunction(method) and method is not _nothing and hook not in method.__code__.co_names:
-                raise TypeError(
-                    f"{cls.__name__}: {hook} is overridden without a call of super().{hook}(run_context), and what its "
-                    f"base class does there would be lost; override {phase}(run) instead"
-                )
+            check_class(cls)
 
     def __init__(self) -> None:
         super().__init__()
@@ -178,7 +161,7 @@ class TrainCallback(Phases, Callback):
                     each.teardown()
                 return
             try:
-                lifecycle.leave(self, failed=bool(error) and error[0] is not None)
+                lifecycle.leave(self, error[1] if error else None)
             finally:
                 if lifecycle.callbacks[0] is self:
                     lifecycle.stop()
@@ -280,25 +263,6 @@ class TrainCallback(Phases, Callback):
     def log(self, line: str) -> None:
         """Print a line that begins with the name of the callback."""
         log_line(f"{type(self).__name__}: {line}")
-
-
-def _check_phases(cls: type) -> None:
-    """Raise if a class defines a phase under a wrong name, or with arguments other than those of its calls."""
-    phases = {name: method for name, method in vars(Phases).items() if inspect.isfunction(method)}
-    for name, method in vars(cls).items():
-        if not inspect.isfunction(method):
-            continue
-        if name in phases:
-            expected = list(inspect.signature(phases[name]).parameters)
-            try:
-                inspect.signature(method).bind(*expected)
-            except TypeError:
-                raise TypeError(
-                    f"{cls.__name__}: {name}{inspect.signature(method)} is called as "
-                    f"{name}({', '.join(expected[1:])}); define it as {name}({', '.join(expected)})"
-                ) from None
-        elif name.startswith(("before_", "after_")) and (close := difflib.get_close_matches(name, phases, 1, 0.85)):
-            raise TypeError(f"{cls.__name__}: {name} is not a phase and is never called; did you mean {close[0]!r}?")
 
 
 def _mindspores(value: Any) -> Iterator[Any]:

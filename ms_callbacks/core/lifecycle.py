@@ -206,6 +206,9 @@ class Lifecycle:
     def evaluate_between_steps(self) -> None:
         """Evaluate after the step that has just run, unless the end of its epoch is about to evaluate."""
         run, progress = self.run, self.run.progress
+        if self._is_evaluating or not progress.is_epoch_open:
+            what = "an evaluation is under way" if self._is_evaluating else "no epoch is"
+            raise RuntimeError(f"Run: evaluate is for use between two steps, but {what}")
         if self._evaluator is None:
             raise ValueError(
                 "Run: evaluate needs a callback that evaluates; add Validate(model, valid_dataset) to the callbacks"
@@ -236,18 +239,13 @@ class Lifecycle:
                     self._call("before_evaluation", run)
                 with self._noted(evaluator, "run_evaluation"):
                     evaluator.run_evaluation(run)
-        self._is_evaluating = False
+        self._is_evaluating = True
         results = run.metrics.read(at_epoch_end=at_epoch_end)
-        if not results:
-            return
-        self._evaluated_step = self._args["cur_step_num"]
-        self._call(
-            "after_evaluation",
-            run,
-            Evaluation(
-                **{**so_far, "results": results, "names_so_far": run.metrics.names_so_far}, at_epoch_end=at_epoch_end
-            ),
-        )
+        if results:
+            self._evaluated_step = self._args["cur_step_num"]
+            known = {**so_far, "results": results, "names_so_far": run.metrics.names_so_far}
+            self._call("after_evaluation", run, Evaluation(**known, at_epoch_end=at_epoch_end))
+        self._is_evaluating = False
 
     def _so_far(self) -> dict[str, Any]:
         """Return what is known of the epoch's training so far: the fields of an observation without an evaluation."""
@@ -314,9 +312,14 @@ class Lifecycle:
         self._call("flush")
         self._call("save_run_state", run, epochs, steps, self._decided_by or (_LAST_EPOCH if is_complete else ""))
 
-    def leave(self, callback: Any, *, failed: bool) -> None:
-        """Tear a callback down when MindSpore exits it; before the first, restore weights after an exception."""
-        if failed:
+    def leave(self, callback: Any, error: Optional[BaseException]) -> None:
+        """Tear a callback down when MindSpore exits it; before the first, restore weights after an exception.
+
+        Args:
+            callback: the callback.
+            error: the exception that has ended training, which stays the one that is raised; `None` for none.
+        """
+        if error is not None:
             self.run.progress.is_over = self._has_restored  # an exception after that does not make training incomplete
             stop_recording()
         try:
@@ -325,8 +328,13 @@ class Lifecycle:
                 self._call("restore_weights", self.run)
         finally:
             for each in (callback, *callback.inner):
-                with self._noted(each, "teardown"):
-                    each.teardown()
+                try:
+                    with self._noted(each, "teardown"):
+                        each.teardown()
+                except Exception as other:
+                    if error is None:
+                        raise
+                    _add_note(error, f"after that, {type(each).__name__}.teardown raised {other!r}")
 
     def stop(self) -> None:
         """Stop calling step hooks and handling signals, when MindSpore exits the first callback, which comes last."""
@@ -349,8 +357,8 @@ class Lifecycle:
         except Exception as error:
             if not phase.startswith("check"):  # errors in checks are about the configuration
                 run = self.run
-                note = f"raised in {type(callback).__name__}.{phase}, epoch {run.epoch}, step {run.step_in_epoch}"
-                error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
+                place = f"epoch {run.epoch}, step {run.step_in_epoch}"
+                _add_note(error, f"raised in {type(callback).__name__}.{phase}, {place}")
             raise
 
     def _hear_of_epoch_ends_first(self) -> None:
@@ -370,6 +378,10 @@ class Lifecycle:
             tell_callbacks(run_context)
 
         manager.on_train_epoch_end = close_and_tell_callbacks
+
+
+def _add_note(error: BaseException, note: str) -> None:
+    error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
 
 
 def _may_be_moved(first: Any, callbacks: list[Any]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import gc
 import importlib
 import os
 import sys
@@ -68,6 +69,7 @@ __all__ = [
     "repair_among",
     "set_recording_cells",
     "set_training",
+    "size_of_dataset",
     "stop_recording",
     "tensor_classes",
     "training_call",
@@ -205,6 +207,22 @@ class RunArguments(dict[str, Any]):
 
     __getattr__ = dict.__getitem__
     __setattr__ = dict.__setitem__  # type: ignore[assignment]
+
+
+def size_of_dataset(dataset: Any) -> int:
+    """Return the number of batches of a dataset while iterators of others may be alive.
+
+    MindSpore 2.8 to 2.10 release the iterators that a call of `get_dataset_size` has made, and tell them from the
+    others by a copy of their list. If garbage is collected during the copy, and an old iterator with it, they release
+    the iterator of the training too. Remove when they do not.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return int(dataset.get_dataset_size())
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def training_call() -> Optional[TrainingCall]:

@@ -74,6 +74,8 @@ class MonitorCallback(TrainCallback, ABC):
     def check(self, run: Run) -> None:
         """Raise if the run will not have the value, or `mode="auto"` cannot determine which direction is better."""
         super().check(run)
+        if "_monitor" not in vars(self):
+            raise TypeError(f"{type(self).__name__}: its __init__ must call super().__init__(monitor)")
         self._resolve_mode(run)
 
     def needs(self, run: Run) -> Needs:
@@ -81,7 +83,7 @@ class MonitorCallback(TrainCallback, ABC):
         return super().needs(run) | (Needs.LOSS if run.metrics.follows(self.monitor) else Needs.NOTHING)
 
     @property
-    def needs_losses(self) -> bool:
+    def needs_losses(self) -> bool:  # type: ignore[override]
         """Whether a value of the training steps is monitored."""
         return self.run.metrics.follows(self.monitor)
 

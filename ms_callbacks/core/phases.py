@@ -20,10 +20,14 @@ class Phases:
     """The phases that a callback may override, in the order in which the lifecycle calls them.
 
     Attributes:
+        needs_losses (bool): whether it needs the loss of every step. Read once, when the run begins.
+        needs_samples (bool): whether it needs the number of samples that the steps have seen. Read once.
         saves_run_states (bool): whether the callback saves the state of the run; a stop that no callback has decided on
             is then an interruption.
     """
 
+    needs_losses: bool = False
+    needs_samples: bool = False
     saves_run_states: bool = False
 
     @property
@@ -33,16 +37,6 @@ class Phases:
         Their phases are called like those of any other.
         """
         return ()
-
-    @property
-    def needs_losses(self) -> bool:
-        """Whether the callback needs the loss of every step. Read once, when the run begins."""
-        return False
-
-    @property
-    def needs_samples(self) -> bool:
-        """Whether the callback needs the number of samples that the steps see. Read once, when the run begins."""
-        return False
 
     # Before the first step
 

@@ -13,7 +13,7 @@ from .atomic_files import in_words
 from .console import counted, log_line
 from .learning_rates import Rates, without_wrapper
 from .metric_values import by_name
-from .mindspore_compat import COUNTS_STEPS, eval_indexes_of, metrics_of
+from .mindspore_compat import COUNTS_STEPS, eval_indexes_of, metrics_of, size_of_dataset
 from .names import EVAL_LOSS
 from .phases import Phases
 from .run import Run
@@ -54,7 +54,7 @@ def _report_eval_loss(run: Run) -> None:
     if not run.metrics.fit_evaluates or model is None or run.metrics.source is not None:
         return
     is_used = any(each.monitors(EVAL_LOSS) for each in run.callbacks if isinstance(each, Phases))
-    if is_used and EVAL_LOSS not in by_name(metrics_of(model)) and run.metrics.dataset.get_dataset_size() > 1:
+    if is_used and EVAL_LOSS not in by_name(metrics_of(model)) and size_of_dataset(run.metrics.dataset) > 1:
         log_line(
             "Model.fit: its eval_loss is the loss of the last validation batch only, as MindSpore computes it; for "
             "the mean over all samples add Validate(model, valid_dataset) to the callbacks, or 'loss' to the Model's "

@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 import mindspore as ms
 
+from .mindspore_compat import size_of_dataset
 from .samples import Samples
 
 __all__ = ["Progress"]
@@ -121,7 +122,7 @@ class Progress:
         if self._declared_steps == 0:
             # If sink mode is requested on a CPU, `batch_num` is `sink_size` although the whole dataset runs.
             sinks = self.is_sinking
-            self._declared_steps = self._args["batch_num"] if sinks else self._args["train_dataset"].get_dataset_size()
+            self._declared_steps = self._args["batch_num"] if sinks else size_of_dataset(self._args["train_dataset"])
         return self._declared_steps
 
     @property

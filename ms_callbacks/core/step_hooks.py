@@ -16,6 +16,7 @@ from typing import Any, Callable, Optional
 from mindspore import Tensor
 
 from . import distributed
+from .arguments import check_int
 from .losses import Losses
 from .mindspore_compat import holds_its_graph
 from .samples import Samples
@@ -83,6 +84,7 @@ class StepHooks:
 
         The other steps cost nothing. In sink mode it is called at the end of the first sink that has reached the step.
         """
+        check_int(type(callback).__name__, "n of every", n, 1)
         place = self._place(callback)
         self._intervals[place] = callback, n, function
         self._next[place] = self._next_of(n, int(self._args["cur_step_num"]))

@@ -19,6 +19,7 @@ from ..core.callback import TrainCallback
 from ..core.classification import Array, ClassReader, loss_kind
 from ..core.console import counted
 from ..core.forward_hooks import untouched
+from ..core.mindspore_compat import size_of_dataset
 from ..core.network_output import Place
 from ..core.placement import Needs
 from ..core.run import Run
@@ -209,7 +210,7 @@ class Robustness(TrainCallback):
             )
 
     def _check_dataset(self) -> None:
-        if self.dataset.get_dataset_size() == 0:
+        if size_of_dataset(self.dataset) == 0:
             raise _empty()
         columns = self.dataset.get_col_names()
         if len(columns) != 2:

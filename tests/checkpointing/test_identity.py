@@ -22,6 +22,7 @@ from ms_callbacks import (
     LRWarmup,
     ReduceLROnPlateau,
     Robustness,
+    TrainCallback,
     TrainingState,
     Validate,
 )
@@ -372,3 +373,19 @@ def test_the_rule(saved, present, pairs):
     found, gone, new = matched(saved, present)
     assert found == expected
     assert (len(gone), len(new)) == (len(saved) - len(expected), len(present) - len(expected))
+
+
+def test_two_of_a_class_whose_arguments_have_no_names_are_not_told_apart(tmp_path):
+    """By `**kwargs`, either might be given the other's state; a `state_key` says which is which."""
+
+    class Any_(TrainCallback):
+        def __init__(self, **arguments):
+            super().__init__()
+            self.arguments = arguments
+
+    model = make_model()
+    pair = [Any_(a=1), Any_(a=10)]
+    with pytest.raises(ValueError, match=r"Any_ and Any_ 2 cannot be told apart .*state_key"):
+        model.train(1, dataset(), callbacks=[*pair, TrainingState(str(tmp_path / "state"))])
+    pair[0].state_key, pair[1].state_key = "one", "ten"
+    model.train(1, dataset(), callbacks=[*pair, TrainingState(str(tmp_path / "state"))])

@@ -393,3 +393,19 @@ def test_in_sink_mode_steps_are_not_seen(graph):
         patch.setattr("ms_callbacks.core.progress.Progress.is_sinking", property(lambda progress: True))
         with pytest.raises(ValueError, match=r"Validate: every_n_steps=2 cannot be met in sink mode"):
             model.train(1, dataset(), callbacks=[validate])
+
+
+@pytest.mark.parametrize(
+    "phase", ["before_evaluation", "after_evaluation", "before_train", "after_epoch", "after_train"]
+)
+def test_an_evaluation_is_for_between_two_steps(phase):
+    """Not for within another one, nor where no epoch is under way."""
+
+    def evaluate(self, run, *others):
+        run.evaluate()
+
+    model = make_model()
+    asking = type("Asks", (TrainCallback,), {phase: evaluate})()
+    what = "an evaluation is under way" if "evaluation" in phase else "no epoch is"
+    with pytest.raises(RuntimeError, match=f"Run: evaluate is for use between two steps, but {what}"):
+        model.train(1, dataset(), callbacks=[asking, Validate(model, valid_dataset(), every_n_steps=2)])

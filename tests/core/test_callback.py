@@ -175,3 +175,47 @@ def test_a_callback_that_stands_in_no_list_is_refused():
 
     with pytest.raises(ValueError, match="was called that is not in the list of callbacks; add it to the list"):
         make_model().train(1, dataset(), callbacks=[Holds()])
+
+
+@pytest.mark.parametrize("name", ["after_epoch", "run", "check", "monitors", "teardown", "needs_losses", "inner"])
+def test_an_argument_with_the_name_of_something_that_every_callback_has_is_refused(name):
+    """It could not be kept under its own name."""
+    made = {}
+    exec(f"def __init__(self, {name}):\n    self.{name} = {name}", made)
+    with pytest.raises(TypeError, match=f"Mine: the argument '{name}' has the name of something that every callback"):
+        type("Mine", (TrainCallback,), {"__init__": made["__init__"]})
+
+
+@pytest.mark.parametrize(
+    ("hook", "instead"),
+    [
+        ("step_end", "run.step_hooks.on_step_begin, on_step_end or every"),
+        ("epoch_end", r"after_epoch\(run, summary\)"),
+        ("begin", r"before_train\(run\)"),
+        ("on_epoch_end", r"after_epoch\(run, summary\)"),
+        ("on_train_batch_end", "run.step_hooks"),
+        ("on_validation_end", r"after_evaluation\(run, evaluation\)"),
+    ],
+)
+def test_a_hook_of_elsewhere_is_refused_when_the_class_is_made(hook, instead):
+    """Of Keras, of Lightning, and of MindSpore before 2.0: it would never be called."""
+    with pytest.raises(TypeError, match=f"Mine: {hook} is never called; use {instead}"):
+        type("Mine", (TrainCallback,), {hook: lambda self, *arguments: None})
+
+
+def test_what_ended_training_stays_the_exception_that_is_raised():
+    """One in a teardown after it is a note of it; alone, it is raised itself."""
+
+    class Fails(TrainCallback):
+        def after_epoch(self, run, summary):
+            raise ValueError("first")
+
+    class Breaks(TrainCallback):
+        def teardown(self):
+            raise OSError("second")
+
+    with pytest.raises(ValueError, match="first") as raised:
+        make_model().train(1, dataset(), callbacks=[Breaks(), Fails()])
+    assert raised.value.__notes__[-1] == "after that, Breaks.teardown raised OSError('second')"
+    with pytest.raises(OSError, match="second"):
+        make_model().train(1, dataset(), callbacks=[Breaks()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import Any, Callable, Optional
 
@@ -115,3 +116,23 @@ def test_it_is_known_by_the_versions_and_by_what_the_error_says(
     assert (said is not None) == is_named
     if said:
         assert said.startswith(f"MindSpore {mindspore} needs NumPy 1, but NumPy {numpy} is installed")
+
+
+def test_the_size_of_a_dataset_is_asked_without_collecting_garbage(monkeypatch):
+    """MindSpore would take a live iterator for one of its own where garbage is collected meanwhile."""
+    seen = []
+
+    class Data:
+        def get_dataset_size(self):
+            seen.append(gc.isenabled())
+            return 3
+
+    assert mindspore_compat.size_of_dataset(Data()) == 3
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        assert mindspore_compat.size_of_dataset(Data()) == 3
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    assert seen == [False, False]

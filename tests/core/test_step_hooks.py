@@ -380,3 +380,11 @@ def test_samples_are_counted_and_steps_timed_where_somebody_asks(stores):
         before = steps.ended_at[0]
     assert samples.count == 4
     assert steps.losses.total == ((1.0, 2) if stores else (0.0, 0))
+
+
+@pytest.mark.parametrize(("n", "error"), [(0, ValueError), (-1, ValueError), (2.5, TypeError), ("2", TypeError)])
+def test_an_interval_that_is_no_number_of_steps_is_refused(n, error):
+    """Where it is asked for."""
+    one, steps, log = made(1)
+    with pytest.raises(error, match="n of every must be"):
+        steps.hooks.every(n, one, log.of("every"))

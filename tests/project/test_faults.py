@@ -319,7 +319,7 @@ import os, pathlib, shutil, sys, tempfile
 folder = sys.argv[1]
 sys.path[:0] = sys.argv[2:]
 import conftest
-from test_faults import At, best_at, loaded, resumed, scripted
+from test_faults import At, best_at, loaded, resumed, scripted, wait_for_writes
 from ms_callbacks import CSVLogger, ExportBest, TrainingState
 
 def all_of_it(output):
