@@ -32,6 +32,7 @@ __all__ = [
     "LRWarmup",
     "LossMonitor",
     "MonitorCallback",
+    "Needs",
     "NonFiniteGuard",
     "ProgressBar",
     "ReduceLROnPlateau",

@@ -17,6 +17,7 @@ from .core.callback import TrainCallback as TrainCallback
 from .core.monitor_callback import MonitorCallback as MonitorCallback
 from .core.observations import EpochSummary as EpochSummary
 from .core.observations import Evaluation as Evaluation
+from .core.placement import Needs as Needs
 from .core.run import Run as Run
 from .diagnostics.activation_monitor import ActivationMonitor as ActivationMonitor
 from .diagnostics.callback_profiler import CallbackProfiler as CallbackProfiler

@@ -126,9 +126,10 @@ class ScriptedRun:
                     if context.get_stop_requested():
                         break
                 if results is not None:
-                    args["eval_results"] = dict(results)
+                    args["eval_results"] = args["metrics"] = dict(results)
                 call("on_train_epoch_end")
                 args.pop("eval_results", None)
+                args.pop("metrics", None)
                 rate = getattr(self.optimizer, "learning_rate", None)
                 first = rate[0] if isinstance(rate, (list, tuple)) else rate
                 if isinstance(first, ms.Parameter):
@@ -240,7 +241,7 @@ class _Contract:
     ) -> None:
         self._factory, self._changes_training = factory, changes_training
         self._has_state, self._varying = has_state, varying
-        self._asked = set(inspect.signature(factory).parameters)
+        self._asked = {"model", "valid_dataset", "folder"} & set(inspect.signature(factory).parameters)
 
     def check_arguments(self) -> None:
         """Check that arguments are documented, kept and unchanged, and what is learnt is in a plain state."""
@@ -304,9 +305,8 @@ class _Contract:
             with self._made(folder=folder) as (callback, model):
                 state, train = TrainingState(states), _dataset()
                 begun = state.resume(model, train, epochs=4)
-                if begun != 2:  # it has stopped the run before
-                    return
-                self._train(model, [callback, state], epochs=4, initial_epoch=begun, dataset=train)
+                if not state.finished_:  # as where the callback has stopped the run before its interruption
+                    self._train(model, [callback, state], epochs=4, initial_epoch=begun, dataset=train)
                 found = _Outcome(callback.state_dict(), _parameters(model))
                 self._assert_same(whole, found, f"{name}: a run that was interrupted and resumed")
 

@@ -6,6 +6,7 @@ import gc
 import gzip
 import os
 import pathlib
+from typing import Any
 
 os.environ.setdefault("GLOG_v", "3")  # MindSpore's own warnings are not ours to test
 
@@ -64,6 +65,22 @@ def few_digits(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         (folder / path.parent.name).mkdir(exist_ok=True)
         (folder / path.parent.name / path.stem).write_bytes(few)
     return folder
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that were saved, each as it was drawn."""
+    from matplotlib.figure import Figure
+
+    drawn: list[Any] = []
+    save = Figure.savefig
+
+    def keep_and_save(figure: Any, *args: Any, **kwargs: Any) -> None:
+        drawn.append(figure)
+        save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", keep_and_save)
+    return drawn
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
+import gc
+import weakref
 from collections.abc import Sequence
 from typing import Any, Optional
 
 import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
+import pytest
 from mindspore import Tensor, amp, nn, ops
 from mindspore.train import Callback, RunContext
 
+from ms_callbacks.core.shared_copies import Copies
 from ms_callbacks.testing import ScriptedRun
 
 CLASSES = 3
@@ -101,6 +105,42 @@ def grouped(head: Any, rest: Any, *, weight_decay: bool = False, ordered: bool =
         return nn.Momentum(groups, [0.1] * 40 if both else rest, 0.9)  # of which nothing is used where all have one
 
     return make
+
+
+def in_parallel_mode(mode: str, model: ms.Model) -> ms.Model:
+    """The Model as it is when it was made for several processes, in a context that a CPU can train in."""
+    model._parallel_mode = mode
+    return model
+
+
+class CopiesInMemory:
+    """Tells how many copies of one parameter are in memory at most, of those that callbacks of a run share."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._buffers: dict[str, list[Any]] = {}  # by parameter: weak references
+        take = Copies.take
+
+        def taking(copies: Copies, parameters: Any) -> Any:
+            taken = take(copies, parameters)
+            for name, array in taken.arrays.items():
+                known = self._buffers.setdefault(name, [])
+                if not any(each() is array.base for each in known):
+                    known.append(weakref.ref(array.base))
+            return taken
+
+        monkeypatch.setattr(Copies, "take", taking)
+
+    @property
+    def most(self) -> int:
+        """Of the parameter that has the most."""
+        gc.collect()
+        return max(sum(each() is not None for each in known) for known in self._buffers.values())
+
+
+def wait_for_writes(callback: Any) -> None:
+    """Waits until the callback's run has written all that it has handed over so far, if it is in one."""
+    if callback.in_run:
+        callback.run.background.submit(int).result(60)
 
 
 @functools.cache

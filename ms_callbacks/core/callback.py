@@ -297,12 +297,7 @@ def _check_phases(cls: type) -> None:
                     f"{cls.__name__}: {name}{inspect.signature(method)} is called as "
                     f"{name}({', '.join(expected[1:])}); define it as {name}({', '.join(expected)})"
                 ) from None
-        elif name in ("before_step", "after_step"):
-            raise TypeError(
-                f"{cls.__name__}: {name} is not a phase, because steps have none; in before_train, register a function "
-                f"with run.step_hooks.on_step_begin, on_step_end or every"
-            )
-        elif name.startswith(("before_", "after_")) and (close := difflib.get_close_matches(name, phases, 1, 0.76)):
+        elif name.startswith(("before_", "after_")) and (close := difflib.get_close_matches(name, phases, 1, 0.85)):
             raise TypeError(f"{cls.__name__}: {name} is not a phase and is never called; did you mean {close[0]!r}?")
 
 

@@ -26,11 +26,17 @@ _OWN_WEIGHTS = "gives each process a part of the weights, and one part would be 
 
 
 class Needs(enum.Flag):
-    """What has to be whole in a callback's process.
+    """What has to be whole in a callback's process, where several processes may hold a part each.
 
     `WEIGHTS`: it saves or replaces the weights. `OPTIMIZER`: it saves an optimizer's state. `LOSS`: it makes decisions
     based on the loss of the training steps. `OUTPUTS`: it runs the network, or evaluates its outputs. `RUN`: what it
     learns or writes covers the whole run, from its first step to its last.
+
+    Example:
+        >>> class KeepsWeights(TrainCallback):
+        ...     def needs(self, run):
+        ...         return super().needs(run) | Needs.WEIGHTS
+        >>> model.train(1, train_dataset, callbacks=[KeepsWeights()])
     """
 
     NOTHING = 0

@@ -50,6 +50,7 @@ class StepHooks:
     ) -> None:
         self._run, self._args, self._callbacks = run, args, callbacks
         self._losses, self._ended_at = losses, ended_at
+        self._others: list[Any] = []  # that have asked and are not in the list
         # By the position of the callback in the list.
         self._asked: dict[str, dict[int, tuple[Any, StepFunction]]] = {STEP_BEGIN: {}, STEP_END: {}}
         self._intervals: dict[int, tuple[Any, int, StepFunction]] = {}
@@ -141,8 +142,12 @@ class StepHooks:
     # How functions are called
 
     def _place(self, callback: Any) -> int:
-        """Return the position of a callback in the list; after all others if it is not in the list."""
-        return next((place for place, each in enumerate(self._callbacks) if each is callback), len(self._callbacks))
+        """Return the position of a callback in the list; behind all of them for what is not in it."""
+        for place, each in enumerate([*self._callbacks, *self._others]):
+            if each is callback:
+                return place
+        self._others.append(callback)
+        return len(self._callbacks) + len(self._others) - 1
 
     def _set(self, hook: str, callback: Any, function: Optional[StepFunction]) -> None:
         place = self._place(callback)

@@ -20,7 +20,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mindspore import nn
-from training import Network, Recorder, Script, assert_same_weights, dataset, make_model, valid_dataset, weights
+from training import (
+    CopiesInMemory,
+    Network,
+    Recorder,
+    Script,
+    assert_same_weights,
+    dataset,
+    make_model,
+    valid_dataset,
+    weights,
+)
 
 from ms_callbacks import BestCheckpoint, Validate
 from ms_callbacks.core import atomic_files, checkpoint_io
@@ -968,8 +978,7 @@ def test_a_save_that_fails_behind_the_run_is_raised(tmp_path, monkeypatch, faili
             steps.append(args["cur_epoch_num"])
             if args["cur_epoch_num"] == 2:
                 second_epoch.set()
-            if best._behind is not None and best._behind._jobs:
-                futures.wait([best._behind._jobs[0].future])
+            futures.wait([best.run.background.submit(int)])  # all that was handed over before
 
     monkeypatch.setattr(checkpoint_io, "save", fail)
     with pytest.raises(OSError, match=f"BestCheckpoint: could not save .* in epoch {failing}: disk; an earlier file"):
@@ -1030,10 +1039,10 @@ def test_the_last_is_written_behind_too(tmp_path):
 
 def test_at_most_two_copies_are_held_and_none_after(tmp_path, monkeypatch):
     """One while each file is written before the next is due."""
-    held = []
+    held, copies = [], CopiesInMemory(monkeypatch)
 
     def count():
-        held.append(max(map(len, best._behind._copies._of.values())))
+        held.append(copies.most)
 
     best = best_of(tmp_path, overwrite=True)
     counts = [Do(epoch, count, at_end=True) for epoch in range(1, 10)]
@@ -1042,4 +1051,4 @@ def test_at_most_two_copies_are_held_and_none_after(tmp_path, monkeypatch):
     held.clear()
     numbered(best, 9, *counts, Do(9, Held(monkeypatch).go.set, at_end=True))
     assert held == [1] + [2] * 8
-    assert best._behind is None
+    assert copies.most == 0

@@ -32,6 +32,7 @@ from ms_callbacks import (
     TrainingState,
     Validate,
 )
+from ms_callbacks.checkpointing._states import States
 from ms_callbacks.core import callback
 
 CAN_BEGIN_WITHIN = hasattr(ms.dataset.Dataset, "set_init_step")
@@ -382,11 +383,11 @@ def test_what_is_no_callback_is_refused(tmp_path, callbacks):
 def test_a_run_whose_last_state_could_not_be_saved_is_not_finished(tmp_path, monkeypatch):
     """Its last epoch is learnt again."""
 
-    def fail(content: Any, arrays: Any) -> None:
+    def fail(states: States, content: Any, arrays: Any) -> None:
         raise OSError("full")
 
     script = Script(tmp_path, 2, every_n_epochs=2)
-    monkeypatch.setattr(script.state._states, "write", fail)
+    monkeypatch.setattr(States, "write", fail)
     with pytest.raises(OSError, match="could not save the state after epoch 2 .*full"):
         script.run()
     assert not script.state.finished_

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from mindspore import nn
 from mindspore.train import Callback
-from training import Network, assert_same_weights, dataset, make_model, valid_dataset, weights
+from training import Network, assert_same_weights, dataset, loss_fn, make_model, seeded, valid_dataset, weights
 
 from ms_callbacks import (
     BatchAccuracy,
@@ -183,9 +183,9 @@ def test_within_an_epoch_the_lines_and_values_go_on(tmp_path, step, capsys):
 
     def lines(folder: pathlib.Path, *more: Callback) -> tuple[list[float], list[float | None]]:
         accuracy = BatchAccuracy(per_print_times=3)
-        network = Network()
-        model = make_model(network=network)
-        model = ms.Model(network, accuracy.watch(model._loss_fn), model._optimizer, metrics={"acc"})
+        network = seeded(Network())
+        optimizer = nn.Adam(network.trainable_params(), 0.05)
+        model = ms.Model(network, accuracy.watch(loss_fn()), optimizer, metrics={"acc"})
         train = dataset(shuffle=True)
         state = TrainingState(str(folder / "state"), every_n_steps=1)
         history = History()

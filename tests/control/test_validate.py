@@ -204,7 +204,7 @@ def test_one_evaluation_an_epoch_whoever_needs_it(tmp_path):
         )
         assert counter.count == 3
         outcomes.append(
-            (best.best_, best.best_epoch_, stopping.best_, plateau.wait_, best._kept[0].record["learning_rate"])
+            (best.best_, best.best_epoch_, stopping.best_, plateau.wait_, best.load_into(Network())["learning_rate"])
         )
     assert outcomes[0] == outcomes[1]
 

@@ -141,8 +141,7 @@ def test_a_hook_without_its_base_is_refused_when_the_class_is_made(base, hook, p
         ("teardown", lambda self, run: None, r"teardown\(self, run\) is called as teardown\(\)"),
         ("after_epochs", lambda self, run, summary: None, "after_epochs is not a phase.*did you mean 'after_epoch'"),
         ("before_training", lambda self, run: None, "did you mean 'before_train'"),
-        ("after_eval", lambda self, run, evaluation: None, "did you mean 'after_evaluation'"),
-        ("after_step", lambda self, run: None, "after_step is not a phase, because steps have none; .*run.step_hooks"),
+        ("after_evaluations", lambda self, run, evaluation: None, "did you mean 'after_evaluation'"),
     ],
 )
 def test_a_phase_that_could_not_be_called_is_refused_when_the_class_is_made(name, method, error):
@@ -161,8 +160,8 @@ def test_a_phase_may_take_more_and_other_methods_have_any_name():
         def before_train(self, *arguments):
             """Whatever there is."""
 
-        def after_the_storm(self, boat):
-            """A method like any other."""
+        def after_step(self, run):
+            """What it may ask to be called at."""
 
     make_model().train(1, dataset(), callbacks=[Mine()])
 

@@ -112,12 +112,12 @@ def test_where_no_font_has_them_a_line_says_so_once(install, capsys, caplog, tmp
 def test_class_names_in_chinese(install, capsys, tmp_path):
     """On the axes of a confusion matrix, and under the images of a contact sheet."""
     install("Some CJK", "猫狗马")
-    confusion = ConfusionMatrix(["猫", "狗", "马"], verbose=0)
-    confusion.matrix_ = np.eye(3, dtype=np.int64)
-    sheet = contact_sheet([np.zeros((4, 4, 3))], ["label 猫\nsaid 狗"])
+    confusion = ConfusionMatrix(["猫", "狗", "马"], picture=tmp_path / "confusion.png", verbose=0)
+    confusion.begin_evaluation()
+    confusion.see_batch(np.eye(3), np.arange(3), None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for drawn in (confusion._draw(), sheet):
-            fonts.choose_fonts(drawn)
-            drawn.savefig(io.BytesIO(), format="png")
+        confusion.on_eval_end(None)
+        save(contact_sheet([np.zeros((4, 4, 3))], ["label 猫\nsaid 狗"]), str(tmp_path / "sheet.png"))
     assert capsys.readouterr().out == ""
+    assert len(list(tmp_path.glob("*.png"))) == 2

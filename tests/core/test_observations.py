@@ -132,7 +132,7 @@ def test_an_evaluation_is_that_of_an_epochs_end_unless_it_says_otherwise():
 def test_the_numbers_by_name():
     """Of what is known, numbers alone; the rate is that of the first group."""
     numbers = {"loss": 1.5, "kl": 0.5, "acc": 0.75, "eval_loss": 0.25, "seg/miou": 0.5, "learning_rate": 0.1}
-    summary = observed(EpochSummary, samples_per_second=40.0).as_dict()
+    summary = observed(EpochSummary, samples=80).as_dict()
     assert summary == {"epoch": 3, **numbers, "seconds": 2.0, "samples_per_second": 40.0}
     assert list(summary)[:2] == ["epoch", "loss"]
     assert observed(Evaluation).as_dict() == {"epoch": 3, "step": 25, **numbers, "seconds": 2.0}

@@ -10,8 +10,10 @@ import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
 import pytest
+from mindspore import nn
 from mindspore.train import Callback, LambdaCallback
-from training import Network, Recorder, Samples, dataset, make_model, samples_of, valid_dataset
+from sinking import sinking_model
+from training import Network, Recorder, Samples, dataset, loss_fn, make_model, samples_of, seeded, valid_dataset
 
 from ms_callbacks import (
     BatchAccuracy,
@@ -234,15 +236,16 @@ def test_an_interruption_after_an_epoch_leaves_it_whole(order, count):
 @pytest.mark.parametrize("how", ["train", "fit"])
 def test_the_accuracy_of_an_epoch_is_that_of_its_steps(mode, how):
     """Of all of them, and of no evaluation."""
-    accuracy, plain, batches, counts = BatchAccuracy(0), make_model(), [], [2, 5, 0, 1]
-    model = ms.Model(plain.predict_network, accuracy.watch(plain._loss_fn), plain._optimizer, metrics={"acc"})
+    accuracy, network, batches, counts = BatchAccuracy(0), seeded(), [], [2, 5, 0, 1]
+    watched = accuracy.watch(loss_fn())
+    model = ms.Model(network, watched, nn.Adam(network.trainable_params(), 0.05), metrics={"acc"})
 
     class Each(Callback):
         def on_train_epoch_begin(self, run_context):
             batches.append([])
 
         def on_train_step_end(self, run_context):
-            batches[-1].append(accuracy._counter.of_last_batch)
+            batches[-1].append(watched.of_last_batch)
 
     valid = [valid_dataset()] if how == "fit" else []
     callbacks = [Validate(model, valid_dataset()), accuracy, Each()]
@@ -280,55 +283,21 @@ def test_filters_and_buckets():
         assert sum(seen) > 100
 
 
-class Sinking(ms.Model):
-    """Runs MindSpore's own loop for sink mode, which it never takes on a CPU: a step sinks the whole epoch."""
-
-    SINK = 5
-
-    def _train_process(self, epoch, dataset, list_callback=None, cb_params=None, initial_epoch=0, valid_infos=None):
-        cb_params.batch_num = self.SINK
-        self._train_dataset_sink_process(epoch, dataset, list_callback, cb_params, -1, initial_epoch, valid_infos)
-
-    def _exec_preprocess(self, *args, **kwargs):
-        class Helper:
-            def __iter__(self):
-                yield ()
-
-            def sink_size(self):
-                return Sinking.SINK
-
-            def continue_send(self):
-                pass
-
-            stop_send = release = continue_send
-
-        class Sink(ms.nn.Cell):
-            def __init__(self, train_network):
-                super().__init__()
-                self.network = train_network
-                self.batch = next(iter(dataset().create_tuple_iterator()))
-
-            def construct(self):
-                return self.network(*self.batch)
-
-        return Helper(), Sink(self._train_network)
-
-
 def test_in_sink_mode_a_sink_is_an_epoch(capsys):
     """Its steps are known, its samples are not, and one that is interrupted at its end is whole."""
     ms.set_context(mode=ms.GRAPH_MODE)  # in the other, MindSpore counts a sink as one step
-    plain, history, seen = make_model(), History(), Ended()
+    history, seen = History(), Ended()
 
     class Interrupt(Callback):
         def on_train_step_end(self, run_context):
             if run_context.original_args()["cur_epoch_num"] == 2:
                 Lifecycle.of(run_context).run.request_stop(interrupt=True)
 
-    model = Sinking(plain._network, plain._loss_fn, plain._optimizer)
-    model.train(3, dataset(), callbacks=[history, LossMonitor(per_print_times=5), seen, Interrupt()])
+    callbacks = [history, LossMonitor(per_print_times=4), seen, Interrupt()]
+    sinking_model().train(3, dataset(), callbacks=callbacks, dataset_sink_mode=True)
     assert re.findall(r"Epoch:\[ *(\d)/ *3\], step:\[ *(\d+)/ *(\d+|-)\]", capsys.readouterr().out) == [
-        ("1", "5", "5"),
-        ("2", "5", "5"),
+        ("1", "4", "4"),
+        ("2", "4", "4"),
     ]
     assert history.history["samples_per_second"] == [None, None]
     assert seen.epochs == [1, 2]

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor, ops
 from mindspore.train import Callback
-from training import dataset, make_model
+from training import CopiesInMemory, dataset, make_model, wait_for_writes
 
 from ms_callbacks import BestCheckpoint, EarlyStopping, ExportBest, TrainingState
-from ms_callbacks.core.lifecycle import Lifecycle
 from ms_callbacks.core.parameters import MUCH, Snapshot
 from ms_callbacks.core.shared_copies import Copies
 
@@ -80,12 +79,11 @@ def test_arrays_that_others_may_change_are_copied():
 def test_callbacks_of_a_run_share_the_copy_of_an_epoch(tmp_path, monkeypatch):
     """Of the best weights in memory, in a file, in an export and in a state there is one."""
     most: list[int] = []
+    copies = CopiesInMemory(monkeypatch)
 
     class Count(Callback):
         def on_train_epoch_end(self, run_context: Any) -> None:
-            of = Lifecycle.of(run_context).run.copies._of
-            weights = [of[id(one)] for one in run_context.original_args()["network"].trainable_params()]
-            most.append(max(map(len, weights)))
+            most.append(copies.most)
 
     def best(name: str) -> list[Callback]:
         return [
@@ -103,7 +101,7 @@ def test_callbacks_of_a_run_share_the_copy_of_an_epoch(tmp_path, monkeypatch):
                 if isinstance(each, BestCheckpoint):
                     waiting(each)
                 if isinstance(each, TrainingState):
-                    each._finish_write()
+                    wait_for_writes(each)
 
     state = TrainingState(str(tmp_path / "state"))
     export = ExportBest(str(tmp_path / "best.mindir"), monitor="loss", mode="min", verbose=0)

@@ -145,7 +145,7 @@ def test_a_last_batch_of_one_sample_makes_no_alarm():
 def test_a_layer_behind_batch_norm_that_is_dead_is_named(mode):
     """By the batch and by the running statistics."""
     monitor, model = ActivationMonitor(verbose=0), normed_model()
-    model._network.norm.beta.set_data(Tensor(np.full(6, -1000.0, np.float32)))
+    model.predict_network.norm.beta.set_data(Tensor(np.full(6, -1000.0, np.float32)))
     model.train(1, dataset(), callbacks=[monitor])
     assert "relu" in monitor.dead_
 

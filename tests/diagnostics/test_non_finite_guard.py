@@ -11,7 +11,16 @@ import mindspore.dataset as ds
 import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
-from training import Recorder, Samples, assert_same_weights, loss_fn, make_model, valid_dataset, weights
+from training import (
+    Recorder,
+    Samples,
+    assert_same_weights,
+    in_parallel_mode,
+    loss_fn,
+    make_model,
+    valid_dataset,
+    weights,
+)
 
 from ms_callbacks import DynamicLR, LossMonitor, LRWarmup, NonFiniteGuard, TrainingState, replay
 from ms_callbacks.core import progress
@@ -269,7 +278,7 @@ def test_a_rate_that_explodes_is_named(tmp_path, mode):
     model, guard, peek = with_loss(Scaled()), NonFiniteGuard(str(tmp_path), every_n_steps=7), Peek()
     with pytest.raises(
         ValueError,
-        match="a parameter is not finite after epoch 1, step 6;.*all cells and the loss are finite; lower",
+        match="a parameter is not finite after epoch 1, step 6;.*all cells and the loss are finite; lower the",
     ):
         model.train(1, dataset(), callbacks=[guard, DynamicLR(rates), peek])
     report = report_of(guard.dumps_[0])
@@ -591,8 +600,7 @@ def test_what_it_cannot_do_is_refused_before_the_first_step(tmp_path, monkeypatc
     (tmp_path / "file").write_text("")
 
     def train(path, parallel_mode="stand_alone"):
-        model = open_model()
-        model._parallel_mode = parallel_mode  # as it has it that was made for several processes
+        model = in_parallel_mode(parallel_mode, open_model())
         model.train(1, dataset(), callbacks=[NonFiniteGuard(str(path)), NoStep()])
 
     with pytest.raises(OSError, match="NonFiniteGuard: cannot make the folder dump_dir="):

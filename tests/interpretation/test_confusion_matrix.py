@@ -306,7 +306,7 @@ def test_arguments_are_checked(arguments, error, message):
         ConfusionMatrix().most_confused(0)
 
 
-def test_the_picture(tmp_path):
+def test_the_picture(tmp_path, pictures):
     """A PNG with each count that is not zero in its cell, and the classes' names at both sides."""
     from matplotlib.image import imread
 
@@ -314,7 +314,7 @@ def test_the_picture(tmp_path):
     confusion = ConfusionMatrix(["cat", "dog", "horse"], picture=path, verbose=0)
     evaluate(confusion, (one_hot(PREDICTED, 3), TRUE))
     assert imread(path).shape[0] > 300
-    axes = confusion._draw().axes[0]
+    axes = pictures[0].axes[0]
     cells = {tuple(int(part) for part in text.get_position()): int(text.get_text()) for text in axes.texts}
     assert cells == {(0, 0): 2, (1, 0): 2, (1, 1): 2, (0, 1): 1, (2, 2): 3}  # x is the prediction
     for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
@@ -322,11 +322,11 @@ def test_the_picture(tmp_path):
     assert os.listdir(tmp_path) == ["confusion.png"]
 
 
-def test_a_picture_of_a_hundred_classes_has_no_numbers(tmp_path):
+def test_a_picture_of_a_hundred_classes_has_no_numbers(tmp_path, pictures):
     """They could not be read."""
     confusion = ConfusionMatrix(picture=tmp_path / "many.png", verbose=0)
     evaluate(confusion, (one_hot(np.arange(100), 100), np.arange(100)))
-    assert not confusion._draw().axes[0].texts
+    assert not pictures[0].axes[0].texts
     assert (tmp_path / "many.png").stat().st_size > 1000
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -92,15 +93,19 @@ def test_large_logits_neither_overflow_nor_vanish():
 
 
 def test_no_more_than_top_k_images_are_in_memory():
-    """Nor the batches that they come from."""
+    """Nor the batches that they come from, while an evaluation lasts."""
     hard = HardExamples(3, verbose=0)
     hard.begin_evaluation()
-    random = np.random.RandomState(0)
-    for _ in range(5):
-        hard.see_batch(random.randn(20, 4), np.arange(20) % 4, random.randn(20, 1, 4, 4))
-        kept = [image for _, image in hard._hardest]
-        assert len(kept) == 3
-        assert all(image.base is None for image in kept)
+    random, size = np.random.RandomState(0), 100 * 100 * 8
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(5):
+            hard.see_batch(random.randn(20, 4), np.arange(20) % 4, random.randn(20, 1, 100, 100))
+            held, _ = tracemalloc.get_traced_memory()
+            assert 3 * size <= held - before < 4 * size
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_it_says(capsys):
@@ -146,7 +151,7 @@ def test_examples_do_not_change():
 
 
 @pytest.mark.parametrize("shape", [(1, 6, 8), (3, 6, 8), (6, 8)])
-def test_the_contact_sheet(tmp_path, shape):
+def test_the_contact_sheet(tmp_path, pictures, shape):
     """An image for each example, hardest first, with label, prediction and probability below."""
     from matplotlib.image import imread
 
@@ -155,7 +160,7 @@ def test_the_contact_sheet(tmp_path, shape):
     hard = HardExamples(3, picture=path, class_names=["cat", "dog"], verbose=0)
     evaluate(hard, ([[0, 1], [0, 3], [4, 0], [0, 2]], [0, 0, 0, 0]), inputs=[images])
     assert imread(path).shape[1] > 300
-    axes = [each for each in hard._draw().axes if each.images]
+    axes = [each for each in pictures[0].axes if each.images]
     assert [each.get_xlabel() for each in axes] == [
         "label cat\npredicted dog, 95.3 %\n#1",
         "label cat\npredicted dog, 88.1 %\n#3",

@@ -30,7 +30,7 @@ COVERED_BY = {
     "monitoring.csv_logger": "monitoring/test_history.py",
     "monitoring.plot_history": "monitoring/test_history.py",
     "monitoring.step_outputs": "core/test_step_outputs.py",
-    "testing": "project/test_contract.py",
+    "testing": "project/test_testing.py",
 }
 
 

@@ -23,7 +23,17 @@ import numpy as np
 import pytest
 from mindspore import nn
 from mindspore.train import Callback
-from training import Recorder, Script, assert_same_weights, compiled_model, dataset, make_model, valid_dataset, weights
+from training import (
+    Recorder,
+    Script,
+    assert_same_weights,
+    compiled_model,
+    dataset,
+    make_model,
+    valid_dataset,
+    wait_for_writes,
+    weights,
+)
 
 from ms_callbacks import (
     BestCheckpoint,
@@ -39,6 +49,7 @@ from ms_callbacks import (
 from ms_callbacks.checkpointing import training_state
 from ms_callbacks.checkpointing._states import State
 from ms_callbacks.core import atomic_files, checkpoint_io
+from ms_callbacks.core.mindspore_compat import metrics_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits and signals of POSIX")
 
@@ -164,7 +175,7 @@ def test_full_disk_training_state(small_disk, background):
     folder, fill, relieve = small_disk
     state = TrainingState(str(folder / "state"), background=background)
     with pytest.raises(OSError, match=r"TrainingState: could not save .* after epoch 2 .*earlier states are untouched"):
-        scripted(At(3, lambda: [state._finish_write(), fill()]), state, epochs=4)
+        scripted(At(3, lambda: [wait_for_writes(state), fill()]), state, epochs=4)
     relieve()
     assert resumed(folder / "state") == 1
     assert_nothing_half_written(folder)
@@ -233,7 +244,7 @@ def test_training_state_whatever_call_fails(tmp_path, monkeypatch, function, nth
     """A run continues from a whole state: the one before, or the new one where it was there already."""
     state = TrainingState(str(tmp_path), background=background)
     with pytest.raises(OSError, match="TrainingState: could not save the state after epoch 2 in .*: disk"):
-        scripted(At(3, lambda: [state._finish_write(), fail_at(monkeypatch, function, nth)]), state, epochs=4)
+        scripted(At(3, lambda: [wait_for_writes(state), fail_at(monkeypatch, function, nth)]), state, epochs=4)
     monkeypatch.undo()
     assert resumed(tmp_path) == (2 if (function, nth) == ("fsync", 5) else 1)
     assert_nothing_half_written(tmp_path)
@@ -259,7 +270,7 @@ def test_training_state_where_the_last_cannot_be_saved(tmp_path, monkeypatch):
 
     class AtTheEnd(Callback):
         def on_train_epoch_end(self, run_context):
-            state._finish_write()
+            wait_for_writes(state)
             if run_context.original_args()["cur_epoch_num"] == 3:
                 fail_at(monkeypatch, "rename", 1)
 
@@ -329,7 +340,7 @@ best = best_at(output / "best.ckpt")
 print("saved", loaded(best), sorted(path.name for path in output.rglob("*")))
 def forbid():
     best.flush()
-    state._finish_write()
+    wait_for_writes(state)
     for path in (output, *output.glob("other")):
         os.chmod(path, 0o555)
 
@@ -617,7 +628,7 @@ def test_a_users_callback_that_raises_leaves_everything_in_order(graph, tmp_path
     with pytest.raises(RuntimeError, match="mine"):
         model.fit(2, dataset(), valid_dataset(), callbacks=callbacks)
     assert {each: signal.getsignal(each) for each in handlers} == handlers
-    assert [callback._depth for callback in ours] == [0] * len(ours)
+    assert not any(callback.in_run for callback in ours)
     assert ms.get_context("mode") == ms.GRAPH_MODE
     assert_nothing_half_written(tmp_path)
     if stopping.best_epoch_:
@@ -654,7 +665,7 @@ def test_an_evaluation_that_raises_leaves_the_last_best(tmp_path):
     validate = Validate(model, valid_dataset())
 
     def fail() -> None:
-        model._metric_fns["acc"].update = None
+        metrics_of(model)["acc"].update = None
 
     with pytest.raises(TypeError):
         model.train(3, dataset(), callbacks=[best, validate, At(2, fail)])

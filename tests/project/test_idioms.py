@@ -40,6 +40,7 @@ from ms_callbacks import (
     load_int8_weights,
     save_int8_weights,
 )
+from ms_callbacks.core.mindspore_compat import made_with
 from ms_callbacks.core.model_parts import named_parameters, take_apart
 
 every_idiom = pytest.mark.parametrize("idiom", IDIOMS)
@@ -65,7 +66,7 @@ def refused(idiom):
 
 def assert_steps(model, steps):
     """The optimizers' own counts; those of MindSpore 2.0 count only where a rate goes by them."""
-    parts = take_apart(model._network, model._loss_fn, model._optimizer)
+    parts = take_apart(*made_with(model))
     if not ms.__version__.startswith("2.0"):
         assert [int(one.global_step.asnumpy().item()) for one in parts.optimizers] == [steps] * len(parts.optimizers)
 
@@ -74,7 +75,7 @@ def assert_steps(model, steps):
 def test_the_parts_are_found(idiom):
     """The network alone, or with the loss that is inside a cell of the user's own; the optimizers; what is learnt."""
     model, network = make_idiom(idiom)
-    parts = take_apart(model._network, model._loss_fn, model._optimizer)
+    parts = take_apart(*made_with(model))
     if idiom in OWN_LOSS:
         assert isinstance(parts.network, NetworkWithLoss)
         assert parts.loss_fn is None
@@ -166,7 +167,7 @@ def test_the_best_weights_come_back_and_the_optimizer_stays_where_it_is(idiom, m
     assert stopping.best_epoch_ == 1
     assert_same_weights(weights(network), best[1])
     assert_steps(model, 12)
-    rates = take_apart(model._network, None, model._optimizer).optimizers
+    rates = take_apart(*made_with(model)).optimizers
     assert [float(one.learning_rate.asnumpy()) for one in rates] == pytest.approx([0.05 / 4] * len(rates))
     model.train(1, dataset())  # and training goes on from them
     assert_steps(model, 16)

@@ -19,7 +19,17 @@ from mindspore import Tensor, nn, ops
 from mindspore.parallel import _auto_parallel_context
 from mindspore.train import Callback
 from sinking import sinking_model
-from training import Network, assert_same_weights, dataset, loss_fn, make_model, seeded, valid_dataset, weights
+from training import (
+    Network,
+    assert_same_weights,
+    dataset,
+    in_parallel_mode,
+    loss_fn,
+    make_model,
+    seeded,
+    valid_dataset,
+    weights,
+)
 
 from ms_callbacks import (
     BatchAccuracy,
@@ -62,9 +72,7 @@ def in_mode(parallel_mode):
     """A Model that was made for this mode, in a context that a CPU can train in."""
 
     def make(monkeypatch):
-        model = simple_model()
-        model._parallel_mode = parallel_mode
-        return model
+        return in_parallel_mode(parallel_mode, simple_model())
 
     return make
 
@@ -78,7 +86,7 @@ def with_parameter(**flags):
     def make(monkeypatch):
         model = simple_model()
         for name, value in flags.items():
-            setattr(model._network.head.weight, name, value)
+            setattr(model.predict_network.head.weight, name, value)
         return model
 
     return make
@@ -86,8 +94,9 @@ def with_parameter(**flags):
 
 def with_parallel_optimizer(monkeypatch):
     model = in_mode("data_parallel")(monkeypatch)
-    model._optimizer.use_parallel = True
-    model._optimizer.broadcast_params = lambda updated: updated
+    optimizer = mindspore_compat.made_with(model).optimizer
+    optimizer.use_parallel = True
+    optimizer.broadcast_params = lambda updated: updated
     return model
 
 
@@ -113,8 +122,8 @@ def tried(kind, setting, monkeypatch, folder):
     """Trains; returns what came of it, and the error."""
     model = SETTINGS[setting][0](monkeypatch)
     if kind is BatchAccuracy:
-        mode, callback = model._parallel_mode, watched(model)
-        model._parallel_mode = mode
+        mode, callback = mindspore_compat.parallel_mode_of(model), watched(model)
+        in_parallel_mode(mode, model)
     else:
         callback = MAKE[kind](model, folder)
     besides = [TrainFaultTolerance()] if setting == "fault recovery" else []
@@ -196,7 +205,7 @@ def test_a_parameter_that_is_not_whole_here_is_named(flag, setting, tmp_path):
         (folder := tmp_path / name).mkdir()
         with pytest.raises(ValueError, match=f"{name}: {expected}"):
             model.train(1, dataset(), callbacks=[make(folder), Validate(model, valid_dataset()), NoStep()])
-    network = model._network
+    network = model.predict_network
     before = weights(network)
     with pytest.raises(ValueError, match=f"TrainingState: {expected}"):
         TrainingState(str(tmp_path / "state")).resume(model, dataset())
@@ -286,8 +295,7 @@ class Pipeline:
 
     def run(self, network, callbacks, place):
         self.place = place
-        model = make_model(network=network)
-        model._parallel_mode = "semi_auto_parallel"
+        model = in_parallel_mode("semi_auto_parallel", make_model(network=network))
         model.train(2, dataset(24), callbacks=callbacks)
 
 

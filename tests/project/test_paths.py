@@ -298,12 +298,12 @@ def test_a_folder_that_vanishes_is_named(tmp_path, background):
     """And a training state in another folder is whole: the run goes on after the epoch before."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    best = BestCheckpoint(folder / "best.ckpt", monitor="loss", mode="max", background=background, verbose=0)
+    every = {"monitor": "loss", "mode": "max", "save_top_k": -1, "verbose": 0}  # so that the next is saved too
+    best = BestCheckpoint(folder / "{epoch}.ckpt", background=background, **every)
 
     def vanish():
         best.flush()
         shutil.rmtree(folder)
-        best._kept, best._decided = [], []  # so that the next is saved, whatever it is
 
     model, state = make_model(), TrainingState(tmp_path / "state")
     with pytest.raises(OSError, match=f"BestCheckpoint: could not save .*the folder '{folder}' no longer exists"):

@@ -105,7 +105,7 @@ def test_every_callback_can_be_copied_unused_used_and_in_a_run(kinds, tmp_path):
             assert_alike(way(callback), callback)
     for copied in taking.copies:
         assert not any(inspect.isroutine(getattr(type(copied), name, None)) for name in vars(copied))
-        assert (copied._depth, hasattr(copied, "_run")) == (0, False)
+        assert not copied.in_run
     for copies in (taking.copies, [way(callback) for callback in callbacks for way in copies_of(callback)]):
         last = {type(copied): copied for copied in copies}
         assert set(last) == set(kinds)
@@ -154,17 +154,15 @@ def test_a_used_best_checkpoint_is_small_and_loads_what_it_saved(tmp_path):
 
 def test_a_copy_holds_no_file_of_the_run(tmp_path):
     """A number of an open file means another one elsewhere, which the copy would close."""
-    logger, copies = CSVLogger(tmp_path / "log.csv"), []
+    logger = CSVLogger(tmp_path / "log.csv")
 
     class Take(ms.train.Callback):
         def on_train_epoch_end(self, run_context):
-            copies.extend([copy.copy(logger), pickled(logger)])
+            for copied in (copy.copy(logger), pickled(logger)):
+                with copied:
+                    pass  # which closes what it has open
 
     make_model().train(2, dataset(), callbacks=[logger, Take()])
-    for each in copies:
-        with each:
-            pass
-        assert each._descriptor is None
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 3
 
 
