@@ -110,7 +110,7 @@ CASES = {
         lambda model, folder: [CSVLogger(str(folder / "script.py"))],
         "CSVLogger: .*script.py' is not a training log",
     ),
-    "the same callback twice": (lambda model, folder: [history := History(), history], "the same History stands"),
+    "the same callback twice": (lambda model, folder: [history := History(), history], "the same History is in"),
     "a report without an evaluation": (
         lambda model, folder: [ConfusionMatrix()],
         "ConfusionMatrix: needs an evaluation",
