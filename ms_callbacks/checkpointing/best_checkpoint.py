@@ -17,7 +17,6 @@ from ..core import atomic_files, checkpoint_io, distributed
 from ..core.arguments import check_bool, check_choice, check_int, check_number, check_path
 from ..core.callback import TrainCallback
 from ..core.mindspore_compat import VERSION
-from ..core.model_parts import optimizers_of, placed_parameters, take_apart
 from ..core.monitor import place
 from ..core.monitor_callback import MonitorCallback
 from ..core.names import key_among
@@ -27,17 +26,16 @@ from ..core.parameters import (
     aligned,
     check_parameters,
     flaw_in,
-    load_into,
     size_of,
     views,
     with_optimizer,
-    without_optimizer,
 )
 from ..core.path_template import PathTemplate
 from ..core.placement import Needs, check_whole
 from ..core.run import Run
 from ._background_writer import BackgroundWriter
 from ._checkpoint_index import CheckpointRecord, at, is_without_record, latest_run, remove, runs_before, save, verified
+from ._loading import load_checkpoint, read
 
 __all__ = ["BestCheckpoint"]
 
@@ -357,7 +355,7 @@ class BestCheckpoint(MonitorCallback):
         refused: list[str] = []
         for kept in candidates:
             try:
-                record, arrays = _read(kept)
+                record, arrays = read(kept)
             except (OSError, ValueError) as error:
                 refused.append(str(error))
                 self.log(f"refused {error}")
@@ -394,25 +392,9 @@ class BestCheckpoint(MonitorCallback):
         ]
 
     def _load(self, network: nn.Cell, record: dict[str, Any], arrays: Arrays, path: str) -> None:
-        """Write the content of a file into a network, or a cell around one."""
-        has_optimizer = record.get("with_optimizer", _has_optimizer(arrays))
-        parts = take_apart(network)
-        parameters = parts.weights
-        if record and has_optimizer and optimizers_of(network):
-            parameters = with_optimizer(network, parameters)
-        elif has_optimizer and not all(name in arrays for name in parameters):
-            arrays = without_optimizer(arrays)
-        saved = arrays
-        arrays, beside = aligned(_OWNER, parameters, saved, path)
-        if parts.network is not None and not parts.beside and not all(name in arrays for name in parameters):
-            # A cell around the network has renamed parameters whose name differs from their attribute's.
-            placed = placed_parameters(parts.network)
-            by_place, beside_places = aligned(_OWNER, placed, saved, path)
-            if all(name in by_place for name in placed):
-                parameters, arrays, beside = placed, by_place, beside_places
-        if beside and not has_optimizer:
-            self.log(f"{path!r} holds more than this network; left out: {', '.join(sorted(beside))}")
-        load_into(_OWNER, parameters, arrays, path, besides=None if has_optimizer else record.get("beside", ()))
+        left_out = load_checkpoint(_OWNER, network, record, arrays, path)
+        if left_out is not None:
+            self.log(left_out)
 
     # Saving
 
@@ -471,7 +453,7 @@ class BestCheckpoint(MonitorCallback):
 
     def _check_network(self, run: Run, kept: CheckpointRecord) -> None:
         try:
-            arrays = _read(kept)[1] if kept.record else checkpoint_io.load(kept.path)
+            arrays = read(kept)[1] if kept.record else checkpoint_io.load(kept.path)
             arrays, _ = aligned(_OWNER, run.weights, arrays, kept.path)
         except (OSError, RuntimeError, ValueError):
             return  # which network it was of is no longer known
@@ -668,11 +650,6 @@ class BestCheckpoint(MonitorCallback):
             raise ValueError(f"{_OWNER}: no whole checkpoint is left; refused: {error}") from error
 
 
-def _has_optimizer(arrays: Arrays) -> bool:
-    """Return whether arrays without a record are those of a training cell, which has a step besides its weights."""
-    return any(name.rpartition(".")[2] == "global_step" for name in arrays)
-
-
 def _standing(path: str) -> list[CheckpointRecord]:
     """Return the file at `path`, with an empty record if it has none that can be read."""
     if not os.path.exists(path):
@@ -681,15 +658,3 @@ def _standing(path: str) -> list[CheckpointRecord]:
         return [at(path)]
     except ValueError:
         return [CheckpointRecord(path, {})]
-
-
-def _read(kept: CheckpointRecord) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
-    """Return the record and the weights of one and the same file, even while a run is saving there."""
-    for _ in range(3):
-        before = os.stat(kept.path) if os.path.exists(kept.path) else None
-        record = verified(kept)
-        arrays = checkpoint_io.load(kept.path)
-        after = os.stat(kept.path)
-        if before is not None and (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns):
-            return record, arrays
-    raise ValueError(f"{kept.path!r}: replaced again and again while it was read")

@@ -11,7 +11,6 @@ from concurrent.futures import Future, wait
 from typing import Any, Optional, Union
 
 import numpy as np
-from mindspore import dataset as ds
 from mindspore.train import Callback, Model
 
 from ..core import atomic_files, distributed
@@ -34,11 +33,11 @@ from ..core.parameters import Arrays, check_parameters, load_into, size_of, view
 from ..core.phases import Phases
 from ..core.placement import Needs, check_whole
 from ..core.run import Run
-from ._dataset_order import Order
+from ._dataset_position import DatasetPosition
 from ._exactness import differing
 from ._identity import Identity, check_left, matched, twins, with_later_arguments
 from ._learnt import Learners, missing_method
-from ._random import draw_from, drawn_from, restore_seeds, seeds
+from ._random import restore_seeds, seeds
 from ._rate_lists import dynamic_rates, with_lists
 from ._state_content import checked_arrays, plain_state
 from ._states import NETWORK, RANKS, State, States
@@ -153,7 +152,7 @@ class TrainingState(TrainCallback):
     """
 
     saves_run_states = True
-    transient = ("_dataset", "_taken_up", "_order", "_learners", "_writing", "_seeds_of_run")
+    transient = ("_taken_up", "_learners", "_writing")
 
     def __init__(
         self,
@@ -181,15 +180,12 @@ class TrainingState(TrainCallback):
             )
         self.finished_ = False
         self._states = States(self.directory, self.keep)
-        self._dataset: Any = None
+        self._position = DatasetPosition(self.replay)
         self._epochs_asked: Optional[int] = None
         self._run_id = ""
         self._taken_up: Optional[State] = None
         self._rates_taken: list[tuple[str, Schedule, str]] = []
-        self._fast_recovery: Optional[bool] = None
-        self._order: Optional[Order] = None
         self._learners: Optional[Learners] = None
-        self._began: Any = None
         self._learnt: list[str] = []
         self._identities: dict[int, Identity] = {}
         self._is_begun = self._is_requested = False
@@ -234,7 +230,7 @@ class TrainingState(TrainCallback):
         given = None if callbacks is None else _listed(callbacks)
         self._epochs_asked = None if epochs is None else check_int(_OWNER, "epochs", epochs, 1)
         check_whole(_OWNER, _NEEDS, model.train_network, parallel_mode_of(model))
-        self._reset_dataset()
+        self._position.reset()
         self._taken_up = None
         self.finished_ = False
         state = self._newest()
@@ -337,31 +333,11 @@ class TrainingState(TrainCallback):
         set_recording_cells(model.train_network, content["recording_cells"])
         if distributed.is_first():
             restore_seeds(content["seeds"])
-        self._dataset, self._taken_up = train_dataset, state
+        self._taken_up = state
         self.log(f"continues after epoch {epoch}" + (f" and {steps} steps of the next" if steps else ""))
-        if CAN_BEGIN_WITHIN:
-            self._begin_dataset_at(train_dataset, steps_done)
+        for line in self._position.begin_at(train_dataset, steps_done):
+            self.log(line)
         return int(epoch)
-
-    def _begin_dataset_at(self, dataset: Any, steps: int) -> None:
-        """Make MindSpore begin a dataset after `steps` steps; replay the earlier ones if it depends on their draws."""
-        self._fast_recovery = ds.config.get_fast_recovery()
-        dataset.set_init_step(steps)
-        order = Order(dataset)
-        if self.replay and (order.drawn or order.python):
-            # MindSpore 2.8 to 2.10 read this when the iterator is created, and turn it off themselves for `shuffle`.
-            ds.config.set_fast_recovery(False)
-            self.log(
-                f"draws the batches of the {steps} steps before again and drops them, so that the next are the same, "
-                f"because of {', '.join(order.drawn + order.python)}; replay=False skips them instead"
-            )
-
-    def _reset_dataset(self) -> None:
-        """Make a dataset that was passed to `resume` begin at its start again."""
-        if self._dataset is not None and CAN_BEGIN_WITHIN:
-            self._dataset.set_init_step(0)
-            ds.config.set_fast_recovery(self._fast_recovery)
-        self._dataset = None
 
     # Phases of the run
 
@@ -439,46 +415,18 @@ class TrainingState(TrainCallback):
         if not self._is_begun:
             self._is_begun = True
             self._learners = Learners(numbered(self.run.callbacks))
-            self._begin_draws_of_dataset(self._taken_up)
+            self._position.begin_draws(self.run, self._taken_up is not None)
             self._taken_up, self._rates_taken = None, []
-
-    def _begin_draws_of_dataset(self, state: Optional[State]) -> None:
-        """Save the random states of Python and NumPy from which MindSpore begins to draw batches, or restore them.
-
-        A dataset that draws its batches again has to draw the same numbers as in the first run.
-        """
-        self._seeds_of_run = None
-        if state is None:
-            self._began = drawn_from()
-        elif self._began and self._replays and self._order_of(self.run).python and distributed.is_first():
-            self._seeds_of_run = drawn_from()
-            draw_from(self._began)
 
     def _begin_step(self, run: Run) -> None:
         """Begin the first step."""
         run.step_hooks.on_step_begin(self, self._save_if_due)
-        self._begin_draws_of_run()
+        self._position.end_draws()
         self._save_if_due(run)
-
-    def _begin_draws_of_run(self) -> None:
-        """Restore the random states for the run's own code at its first step, unless the dataset draws from them."""
-        if self._seeds_of_run is not None:
-            now = drawn_from()
-            draw_from({kind: saved for kind, saved in self._seeds_of_run.items() if now[kind] == self._began[kind]})
-            self._seeds_of_run = None
-
-    @property
-    def _replays(self) -> bool:
-        return CAN_BEGIN_WITHIN and (self.replay or not ds.config.get_fast_recovery())
-
-    def _order_of(self, run: Run) -> Order:
-        if self._order is None:
-            self._order = Order(run.parts.train_dataset)
-        return self._order
 
     def _say_what_differs(self, run: Run) -> None:
         """Print in one line what a resume does not reproduce to the last bit."""
-        reasons = differing(run, self._order_of(run), replays=self._replays)
+        reasons = differing(run, self._position.order_of(run), replays=self._position.replays)
         lines = [f"{', '.join(names)} ({why})" for why, names in reasons if names]
         if lines:
             self.log(f"not the same to the last bit after a resume: {'; '.join(lines)}")
@@ -501,9 +449,9 @@ class TrainingState(TrainCallback):
         try:
             self._finish_write()
         finally:
-            self._taken_up = self._order = self._learners = None
+            self._taken_up = self._learners = None
             self._rates_taken = []
-            self._reset_dataset()
+            self._position.reset()
             self._epochs_asked = None
 
     # What the lifecycle calls
@@ -522,12 +470,12 @@ class TrainingState(TrainCallback):
         if state is None:
             distributed.do_once(_OWNER, self._begin_new)
             return
-        if run.parts.train_dataset is not self._dataset:
+        if run.parts.train_dataset is not self._position.dataset:
             raise ValueError(f"{_OWNER}: the run trains on another dataset than resume was given; pass the same one")
         self._run_id, self._states.good = state.content["run"], [state.path]
         self.place(run)
         self._load_callback_states(state, _stateful(run.callbacks), is_over=False)
-        self._began, self._learnt = state.content["began"], state.content["learnt"]
+        self._position.began, self._learnt = state.content["began"], state.content["learnt"]
         for name, callback in numbered(run.callbacks):
             if name in self._learnt and (method := missing_method(callback)):
                 self.log(f"{name} has no {method}; what it has learnt is not resumed")
@@ -643,7 +591,7 @@ class TrainingState(TrainCallback):
             # In sink mode, MindSpore wraps the training cell in another, which changes the names.
             "recording_cells": None if run.progress.is_sinking else recording_cells(run.parts.train_network),
             "seeds": seeds(),
-            "began": self._began,
+            "began": self._position.began,
             "learnt": sorted({*self._learnt, *(self._learners.names() if self._learners else ())}),
             "callbacks": [],
             "restored": None,

@@ -277,7 +277,8 @@ def test_a_rate_that_explodes_is_named(tmp_path, mode):
     rates = [0.001] * 5 + [3e38] * 3
     model, guard, peek = with_loss(Scaled()), NonFiniteGuard(str(tmp_path), every_n_steps=7), Peek()
     with pytest.raises(
-        ValueError, match="a parameter is not finite after epoch 1, step 6;.*all cells and the loss are finite; a low"
+        ValueError,
+        match="a parameter is not finite after epoch 1, step 6;.*all cells and the loss are finite; lower the",
     ):
         model.train(1, dataset(), callbacks=[guard, DynamicLR(rates), peek])
     report = report_of(guard.dumps_[0])
