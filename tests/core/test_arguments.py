@@ -197,7 +197,7 @@ class Maker:
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [(Maker(), "but got Maker; call its run"), ([1], "but got list$"), (None, "but got NoneType$")],
+    [(Maker(), "Maker; call its run"), ([1], "list$"), (None, "NoneType$")],
 )
 def test_what_is_no_dataset(value, message):
     """With the way to one, where there is one."""
