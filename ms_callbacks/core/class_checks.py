@@ -78,7 +78,7 @@ def check_class(cls: type) -> None:
     taken = [
         name
         for name in (inspect.signature(vars(cls)["__init__"]).parameters if "__init__" in vars(cls) else ())
-        if name in _READ_ONLY or (name in vars(Phases) and not name.startswith("_"))
+        if name not in vars(cls) and (name in _READ_ONLY or (name in vars(Phases) and not name.startswith("_")))
     ]
     if taken:
         raise TypeError(

@@ -26,14 +26,14 @@ LOGGER = logging.getLogger("ms_callbacks")
 TEXT = "acc 准确率 — 🙂"
 
 
-class CheckpointRecord(logging.Handler):
+class Records(logging.Handler):
     """A handler as an application has it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []
 
-    def log_line(self, record: logging.LogRecord) -> None:
+    def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(f"{record.levelname} {record.name} {record.getMessage()}")
 
 
@@ -49,9 +49,9 @@ def _as_it_was() -> Any:
 
 
 @pytest.fixture
-def root() -> CheckpointRecord:
+def root() -> Records:
     """What `logging.basicConfig(level=logging.INFO)` sets up."""
-    kept = CheckpointRecord()
+    kept = Records()
     logging.getLogger().addHandler(kept)
     logging.getLogger().setLevel(logging.INFO)
     return kept
@@ -77,7 +77,7 @@ def test_a_level_silences_them(capsys):
 
 def test_a_handler_of_the_users_gets_them_too(capsys, root):
     """At level INFO, without propagating to the root."""
-    kept = CheckpointRecord()
+    kept = Records()
     LOGGER.addHandler(kept)
     log_line("line")
     assert (kept.lines, capsys.readouterr().out, root.lines) == (["INFO ms_callbacks line"], "line\n", [])
@@ -94,7 +94,7 @@ def test_an_application_can_take_them_over(capsys, root):
 @pytest.mark.parametrize("is_configured", [False, True])
 def test_a_repeated_import_changes_nothing(capsys, is_configured):
     """One handler stays one handler; where the application has set one before the import, that one."""
-    kept = CheckpointRecord()
+    kept = Records()
     if is_configured:
         LOGGER.handlers[:] = [kept]
     LOGGER.setLevel(logging.ERROR)
