@@ -171,7 +171,7 @@ class Lifecycle:
         waited = time.perf_counter() - began
         # A stop that no callback has decided on is an interruption too, if a later run can continue from a state.
         saves_state = any(each.saves_run_states for each in self.callbacks)
-        interrupted = self._is_interrupted or (run.is_stopping and saves_state and not self._decided_by)
+        interrupted = not self._decided_by and (self._is_interrupted or (run.is_stopping and saves_state))
         # An epoch whose number of steps is not known in advance might have had more.
         self._stopped_mid_epoch = interrupted and progress.step_in_epoch != progress.known_steps
         progress.close_epoch(began, waited, run.is_stopping)

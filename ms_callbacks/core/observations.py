@@ -94,6 +94,9 @@ class Observation:
 class Evaluation(Observation):
     """What is known right after an evaluation.
 
+    It has the attributes `epoch`, `step`, `step_in_epoch`, `loss`, `train_means` (by name, of the epoch's steps so far),
+    `results` (the validation values by name), `learning_rates` and `seconds`, and `value(name)`.
+
     Attributes:
         at_epoch_end (bool): whether it is the evaluation at an epoch's end, rather than one between two steps.
 
@@ -121,6 +124,9 @@ class Evaluation(Observation):
 @dataclass(frozen=True)
 class EpochSummary(Observation):
     """What is known at the end of an epoch, including its evaluation.
+
+    It has the attributes `epoch`, `step`, `step_in_epoch`, `loss`, `train_means` (by name, of the epoch's steps),
+    `results` (the validation values by name), `learning_rates`, `seconds` and `samples_per_second`, and `value(name)`.
 
     Attributes:
         samples (int | None): the samples that the epoch's steps have seen, over all processes; `None` if no callback

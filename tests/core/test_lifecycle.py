@@ -455,3 +455,25 @@ def test_weights_are_checked_by_all_before_they_are_kept():
     with pytest.raises(Wrong):
         play([Keeps(), Told(log, fails_in="before_checkpoint")])
     assert kept == [1]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_decision_for_good_outweighs_an_interruption_in_the_same_step(order):
+    """The epoch is evaluated and counted, and the run is finished; nothing is left for a later one to continue."""
+    ends = []
+
+    class Ends(TrainCallback):
+        saves_run_states = True
+
+        def before_train(self, run):
+            requests = [lambda: run.request_stop(interrupt=True), lambda: run.request_stop("Ends")][::order]
+            run.step_hooks.on_step_end(self, lambda run: [request() for request in requests])
+
+        def after_epoch(self, run, summary):
+            ends.append(summary.epoch)
+
+        def save_run_state(self, run, epochs, steps, finished_by):
+            ends.append((epochs, steps, finished_by))
+
+    ScriptedRun([None] * 3, steps_per_epoch=4).play([Ends()])
+    assert ends == [1, (1, 0, "Ends")]
