@@ -94,7 +94,7 @@ class Observation:
 class Evaluation(Observation):
     """What is known right after an evaluation.
 
-    It has the attributes `epoch`, `step`, `step_in_epoch`, `loss`, `train_means` (by name, of the epoch's steps so far),
+    It has the attributes `epoch`, `step`, `step_in_epoch`, `loss`, `train_means` (by name, of the steps so far),
     `results` (the validation values by name), `learning_rates` and `seconds`, and `value(name)`.
 
     Attributes:
