@@ -105,67 +105,6 @@ def test_only_one_of_several_that_do_the_same(callbacks, message):
         only_one("Owner", callbacks, "keep it", ", please")
 
 
-@pytest.mark.parametrize(
-    ("hook", "phase"),
-    [
-        ("on_train_begin", "before_train"),
-        ("on_train_epoch_begin", "before_epoch"),
-        ("on_train_epoch_end", "after_epoch"),
-        ("on_train_end", "after_train"),
-    ],
-)
-@pytest.mark.parametrize("base", [TrainCallback, EarlyStopping, History])
-def test_a_hook_without_its_base_is_refused_when_the_class_is_made(base, hook, phase):
-    """With the phase to override instead; a call of the base's, whichever way, is enough."""
-    with pytest.raises(TypeError, match=rf"Mine: {hook} is overridden without .*; override {phase}\(run\) instead"):
-        type("Mine", (base,), {hook: lambda self, run_context: None})
-
-    class Mine(base):
-        def on_train_begin(self, run_context):
-            super().on_train_begin(run_context)
-
-        def on_train_end(self, run_context):
-            base.on_train_end(self, run_context)
-
-        def on_train_step_end(self, run_context):
-            """A step has no phase, and no need of its base."""
-
-    ScriptedRun([None]).play([Mine("loss") if base is EarlyStopping else Mine()])
-
-
-@pytest.mark.parametrize(
-    ("name", "method", "error"),
-    [
-        ("after_epoch", lambda self, run: None, r"after_epoch\(self, run\) is called as after_epoch\(run, summary\)"),
-        ("before_train", lambda self: None, r"before_train\(self\) is called as before_train\(run\); define it as"),
-        ("teardown", lambda self, run: None, r"teardown\(self, run\) is called as teardown\(\)"),
-        ("after_epochs", lambda self, run, summary: None, "after_epochs is not a phase.*did you mean 'after_epoch'"),
-        ("before_training", lambda self, run: None, "did you mean 'before_train'"),
-        ("after_evaluations", lambda self, run, evaluation: None, "did you mean 'after_evaluation'"),
-    ],
-)
-def test_a_phase_that_could_not_be_called_is_refused_when_the_class_is_made(name, method, error):
-    """Not at the end of the first epoch, and not never."""
-    with pytest.raises(TypeError, match=f"Mine: .*{error}"):
-        type("Mine", (TrainCallback,), {name: method})
-
-
-def test_a_phase_may_take_more_and_other_methods_have_any_name():
-    """What can be called as it is called is right."""
-
-    class Mine(TrainCallback):
-        def after_epoch(self, run, summary=None, *others, **named):
-            """With more."""
-
-        def before_train(self, *arguments):
-            """Whatever there is."""
-
-        def after_step(self, run):
-            """What it may ask to be called at."""
-
-    make_model().train(1, dataset(), callbacks=[Mine()])
-
-
 def test_a_callback_that_stands_in_no_list_is_refused():
     """Of another that calls its hooks itself."""
 
@@ -175,32 +114,6 @@ def test_a_callback_that_stands_in_no_list_is_refused():
 
     with pytest.raises(ValueError, match="was called that is not in the list of callbacks; add it to the list"):
         make_model().train(1, dataset(), callbacks=[Holds()])
-
-
-@pytest.mark.parametrize("name", ["after_epoch", "run", "check", "monitors", "teardown", "needs_losses", "inner"])
-def test_an_argument_with_the_name_of_something_that_every_callback_has_is_refused(name):
-    """It could not be kept under its own name."""
-    made = {}
-    exec(f"def __init__(self, {name}):\n    self.{name} = {name}", made)
-    with pytest.raises(TypeError, match=f"Mine: the argument '{name}' has the name of something that every callback"):
-        type("Mine", (TrainCallback,), {"__init__": made["__init__"]})
-
-
-@pytest.mark.parametrize(
-    ("hook", "instead"),
-    [
-        ("step_end", "run.step_hooks.on_step_begin, on_step_end or every"),
-        ("epoch_end", r"after_epoch\(run, summary\)"),
-        ("begin", r"before_train\(run\)"),
-        ("on_epoch_end", r"after_epoch\(run, summary\)"),
-        ("on_train_batch_end", "run.step_hooks"),
-        ("on_validation_end", r"after_evaluation\(run, evaluation\)"),
-    ],
-)
-def test_a_hook_of_elsewhere_is_refused_when_the_class_is_made(hook, instead):
-    """Of Keras, of Lightning, and of MindSpore before 2.0: it would never be called."""
-    with pytest.raises(TypeError, match=f"Mine: {hook} is never called; use {instead}"):
-        type("Mine", (TrainCallback,), {hook: lambda self, *arguments: None})
 
 
 def test_what_ended_training_stays_the_exception_that_is_raised():
