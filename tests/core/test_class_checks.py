@@ -7,6 +7,7 @@ from training import dataset, make_model
 
 from ms_callbacks import EarlyStopping, History
 from ms_callbacks.core.callback import TrainCallback
+from ms_callbacks.testing import ScriptedRun
 
 
 @pytest.mark.parametrize(
