@@ -215,6 +215,7 @@ def check_callback(
     contract = _Contract(factory, changes_training, has_state, frozenset(varying))
     mode = ms.get_context("mode")
     try:
+        ms.set_context(mode=_MODES[modes[-1]])  # for what is checked once
         contract.check_arguments()
         for name in modes:
             ms.set_context(mode=_MODES[name])

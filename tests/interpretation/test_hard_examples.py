@@ -231,9 +231,7 @@ def wrong_labels(shift):
             shift,
             label,
             how,
-            marks=[pytest.mark.slow]
-            if mode == "graph" and shift != 1 and (shift, how) not in [(-1, "fit"), (9, "Validate")]
-            else [],
+            marks=[pytest.mark.slow] if mode == "graph" and (shift, how) != (-1, "fit") else [],
         )
         for mode in MODES
         for shift, label in [(1, 3), (9, 9), (-1, -1)]

@@ -44,12 +44,17 @@ from ms_callbacks.core.mindspore_compat import made_with
 from ms_callbacks.core.model_parts import named_parameters, take_apart
 
 every_idiom = pytest.mark.parametrize("idiom", IDIOMS)
-# Those that differ from the first in who has built the training cell alone: by default in one mode, not in two.
-BUILT_ALIKE = ("build_train_network", "with-loss cell", "subclass of Model")
+COMPILED = ("own training cell", "two optimizers")  # by default in GRAPH mode too: they have most of their own
 in_both_modes = pytest.mark.parametrize(
     ("idiom", "mode"),
-    [pytest.param(idiom, "graph", marks=[pytest.mark.slow] if idiom in BUILT_ALIKE else []) for idiom in IDIOMS]
-    + [(idiom, "pynative") for idiom in ("training cell", "own training cell", "two optimizers", *BUILT_ALIKE)],
+    # In GRAPH mode each is compiled: by default those that have most of their own.
+    [
+        pytest.param(
+            idiom, "graph", marks=[] if idiom in ("own training cell", "two optimizers") else [pytest.mark.slow]
+        )
+        for idiom in IDIOMS
+    ]
+    + [(idiom, "pynative") for idiom in IDIOMS],
     indirect=["mode"],
 )
 # Those whose loss is within a cell of the user's own, from where it cannot be taken.

@@ -83,10 +83,9 @@ def test_it_is_imported_from_where_pip_has_installed_it(installed):
     assert [path.name for path in folders.pop().glob("*.dist-info")] == ["outside_callbacks-1.0.dist-info"]
 
 
-@checked
-def test_each_callback_fulfils_the_contract(name, ours):
+def test_one_with_arrays_in_its_state_fulfils_the_contract(ours):
     """A second run, `train` and `fit`, both orders, an exception, a resume, and the rest."""
-    make, how = CHECKED[name]
+    make, how = CHECKED["drift"]
     check_callback(lambda: make(ours), modes=["PYNATIVE_MODE"], **how)
 
 

@@ -182,7 +182,20 @@ def test_by_step_schedules_and_states_are_refused_where_steps_cannot_be_told_apa
 
 
 @pytest.mark.skipif(not hasattr(ms.dataset.Dataset, "set_init_step"), reason="MindSpore begins no dataset elsewhere")
-@size
+@pytest.mark.parametrize(
+    ("mode", "sink_size"),
+    [
+        pytest.param(
+            mode,
+            sink_size,
+            id=f"{mode}-{name}",
+            marks=[] if mode == "pynative" or name == "no divisor" else [pytest.mark.slow],
+        )
+        for mode in ("graph", "pynative")
+        for name, sink_size in SIZES.items()
+    ],
+    indirect=["mode"],
+)
 def test_a_resume_continues_with_the_batch_after_the_last(mode, sink_size, tmp_path):
     """Bit for bit as one run, whatever the size of a sink."""
 
