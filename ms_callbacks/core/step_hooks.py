@@ -210,7 +210,8 @@ class StepHooks:
             nonlocal add
             add = add_picked
 
-        if self._is_storing and holds_its_graph():
+        is_detached = self._is_storing and holds_its_graph()
+        if is_detached:
             add = add_detached
 
         def store(run: Any) -> None:
@@ -227,6 +228,12 @@ class StepHooks:
             if args["cur_step_num"] >= sooner[0]:
                 read_and_do_due(args["cur_step_num"])
 
+        def store_detached_and_do_what_is_due(run: Any) -> None:
+            output = args["net_outputs"]
+            keep(output.data if type(output) is Tensor else pick(output))
+            if args["cur_step_num"] >= sooner[0]:
+                read_and_do_due(args["cur_step_num"])
+
         def counting(function: StepFunction) -> StepFunction:
             def count_and_call(run: Any) -> None:
                 if count is not None:
@@ -240,7 +247,8 @@ class StepHooks:
         self._pick_from_now_on = pick_from_now_on
         self._do_what_is_due = do_what_is_due
         self._store = store if is_plain else counting(store)
-        self._store_and_do_what_is_due = store_and_do_what_is_due if is_plain else counting(store_and_do_what_is_due)
+        both = store_detached_and_do_what_is_due if is_detached else store_and_do_what_is_due
+        self._store_and_do_what_is_due = both if is_plain else counting(both)
 
     def _read_and_do_due(self, step: int) -> None:
         if step >= self._read_at[0]:
