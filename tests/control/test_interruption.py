@@ -24,7 +24,7 @@ from training import assert_same_weights, dataset, make_model, valid_dataset, we
 from ms_callbacks import EarlyStopping, GracefulStop, History, TrainingState, Validate
 from ms_callbacks.core import signals
 
-KILLS = int(os.environ.get("MS_CALLBACKS_KILLS", "3"))
+KILLS = int(os.environ.get("MS_CALLBACKS_KILLS", "2"))
 CAN_BEGIN_WITHIN = hasattr(ds.Dataset, "set_init_step")
 ROOT = os.path.dirname(os.path.dirname(interrupted_run.__file__))
 SECONDS = 120  # for a child that hangs

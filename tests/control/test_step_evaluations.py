@@ -79,7 +79,7 @@ def places(epochs=2, how="train", count=48, **arguments):
 
 
 @pytest.mark.parametrize("how", ["train", "fit"])
-@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("shuffle", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_training_is_what_it_is_without(mode, how, shuffle):
     """Losses, weights and statistics, to the last bit, whatever the datasets draw."""
     ends = []

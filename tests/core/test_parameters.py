@@ -165,7 +165,7 @@ def test_a_file_loads_into_a_fresh_network_and_into_the_trained_one(kind, ending
 
 
 @every_kind
-@pytest.mark.parametrize("mode", ["graph", "pynative"], indirect=True)
+@pytest.mark.parametrize("mode", [pytest.param("graph", marks=pytest.mark.slow), "pynative"], indirect=True)
 def test_a_state_is_resumed(kind, mode, tmp_path):
     """To where a run would be that was never interrupted."""
 

@@ -233,9 +233,7 @@ def wrong_labels(shift):
             shift,
             label,
             how,
-            marks=[pytest.mark.slow]
-            if mode == "graph" and shift != 1 and (shift, how) not in [(9, "fit"), (-1, "Validate")]
-            else [],
+            marks=[pytest.mark.slow] if mode == "graph" and (shift, how) != (9, "fit") else [],
         )
         for mode in MODES
         for shift, label in [(1, 3), (9, 9), (-1, -1)]

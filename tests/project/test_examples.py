@@ -36,6 +36,7 @@ def masked(line):
     return re.sub(r"\s*\d+(\.\d+)?", "#", line)
 
 
+@pytest.mark.slow  # by default it learns for an epoch; the continuous integration runs it by the README's command too
 def test_train_lenet_does_what_the_readme_shows(tmp_path):
     """95 % at least, the same in a fresh network; the rate steps, the run stops early; lines are as in the README."""
     command = [sys.executable, str(ROOT / "examples" / "train_lenet.py")]

@@ -482,7 +482,7 @@ def test_every_byte_of_a_state_flipped(tmp_path, monkeypatch, name):
     scripted(TrainingState(str(tmp_path)), best_at(tmp_path / "best.ckpt"))
     folder = tmp_path / "state-00000002"
     whole = State(str(folder))
-    refused, contents = 0, list(flips((folder / name).read_bytes(), 3))
+    refused, contents = 0, list(flips((folder / name).read_bytes(), 9))
     for content in contents:
         (folder / name).write_bytes(content)
         try:

@@ -56,7 +56,7 @@ def train(model, callbacks, sink_size, how="train", epochs=3, data=None, **more)
         model.fit(epochs, data, valid_dataset(), **arguments)
 
 
-@pytest.mark.parametrize("how", ["train", "fit"])
+@pytest.mark.parametrize("how", [pytest.param("train", marks=pytest.mark.slow), "fit"])
 @size
 def test_what_keeps_decides_and_records_does_it_as_ever(mode, sink_size, how, tmp_path):
     """Training is bit for bit what it is without them, and what they tell is of the epochs and steps that ran."""
