@@ -92,7 +92,7 @@ class CallbackProfiler(TrainCallback):
         >>> profiler = CallbackProfiler(verbose=0)
         >>> model.train(2, train_dataset, callbacks=[profiler, History()])
         >>> print(profiler)
-        Callback  ...  step_end  epoch_end  Total ms  Share  Device reads
+        Callback...step_end  epoch_end  Total ms  Share  Device reads
         ...
         8 steps, ... ms each including the time between them; callbacks took ... ms of it
     """
