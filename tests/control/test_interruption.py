@@ -153,7 +153,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return outcome
 
 
-@pytest.mark.slow  # by default it is killed at chosen moments
+@pytest.mark.slow  # by default one of two processes is killed, in test_distributed.py
 def test_killed_at_random_moments_it_ends_where_it_would_have_ended() -> None:
     """Parameters, moments, rates, early stop, best files, history and rows, to the last bit; see `kills.py`."""
     done = subprocess.run(
