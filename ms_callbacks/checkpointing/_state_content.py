@@ -26,6 +26,7 @@ def checked_arrays(owner: str, name: str, callback: Any) -> Arrays:
 
 
 def plain_state(owner: str, name: str, state: Any) -> Any:
+    """Return the result of a callback's `state_dict` as JSON gives it back; raise if it cannot be saved."""
     try:
         plain = json.loads(json.dumps(state))
         _check_keys(state)

@@ -57,18 +57,20 @@ def test_a_phase_that_could_not_be_called_is_refused_when_the_class_is_made(name
 
 def test_a_phase_may_take_more_and_other_methods_have_any_name():
     """What can be called as it is called is right."""
+    called = []
 
     class Mine(TrainCallback):
         def after_epoch(self, run, summary=None, *others, **named):
-            """With more."""
+            called.append(("after_epoch", summary.epoch))
 
         def before_train(self, *arguments):
-            """Whatever there is."""
+            called.append(("before_train", len(arguments)))
 
-        def after_step(self, run):
-            """What it may ask to be called at."""
+        def a_method_of_its_own(self):
+            called.append("a_method_of_its_own")
 
     make_model().train(1, dataset(), callbacks=[Mine()])
+    assert called == [("before_train", 1), ("after_epoch", 1)]
 
 
 @pytest.mark.parametrize("name", ["after_epoch", "run", "check", "monitors", "teardown", "needs_losses", "inner"])
