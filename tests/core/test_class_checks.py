@@ -66,8 +66,9 @@ def test_a_phase_may_take_more_and_other_methods_have_any_name():
         def before_train(self, *arguments):
             called.append(("before_train", len(arguments)))
 
-        def a_method_of_its_own(self):
-            called.append("a_method_of_its_own")
+        def after_step(self, run):
+            """A method of its own, which is no phase."""
+            called.append("after_step")
 
     make_model().train(1, dataset(), callbacks=[Mine()])
     assert called == [("before_train", 1), ("after_epoch", 1)]
