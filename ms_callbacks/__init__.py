@@ -25,6 +25,7 @@ __all__ = [
     "Evaluation",
     "ExportBest",
     "GracefulStop",
+    "GradientMonitor",
     "HardExamples",
     "History",
     "LRCosineAnnealing",

@@ -21,6 +21,7 @@ from .core.placement import Needs as Needs
 from .core.run import Run as Run
 from .diagnostics.activation_monitor import ActivationMonitor as ActivationMonitor
 from .diagnostics.callback_profiler import CallbackProfiler as CallbackProfiler
+from .diagnostics.gradient_monitor import GradientMonitor as GradientMonitor
 from .diagnostics.non_finite_guard import NonFiniteGuard as NonFiniteGuard
 from .diagnostics.non_finite_guard import replay as replay
 from .diagnostics.shape_inspector import ShapeInspector as ShapeInspector

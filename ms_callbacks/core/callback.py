@@ -43,7 +43,7 @@ class TrainCallback(Phases, Callback):
         first step        check_batch(run) on all
         each epoch        before_epoch(run)
         each step         what was asked for: run.step_hooks.on_step_begin(self, function), on_step_end(self, function)
-                          or every(n, self, function); nothing otherwise
+                          every(n, self, function) or before_every(n, self, function); nothing otherwise
         evaluation        before_evaluation(run) -> the Model is evaluated -> after_evaluation(run, evaluation)
         epoch ends        the losses are read -> evaluation, where due -> after_epoch(run, summary)
         weights kept      before_checkpoint(run) on all, when run.before_checkpoint() is called

@@ -36,7 +36,7 @@ class Run:
         parts (TrainedParts): what is trained, in detail: `train_network`, `loss_fn`, `optimizers`, `train_dataset`, ...
         metrics (Metrics): the validation values by name, including those expected.
         losses (Losses): the training losses of the epoch so far; reading one waits for the device.
-        step_hooks (StepHooks): calls a function before or after each step, or after every n-th.
+        step_hooks (StepHooks): calls a function before or after each step, or before or after every n-th.
         copies (Copies): copies of parameters; equal ones share memory.
         background (BackgroundThread): writes files while training continues.
         callbacks (list[Callback]): every callback in the list, including MindSpore's own and the user's.
