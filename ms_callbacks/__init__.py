@@ -26,6 +26,7 @@ __all__ = [
     "ExportBest",
     "GracefulStop",
     "GradientMonitor",
+    "GradualUnfreezing",
     "HardExamples",
     "History",
     "LRCosineAnnealing",

@@ -16,6 +16,7 @@ from ms_callbacks import (
     ExportBest,
     GracefulStop,
     GradientMonitor,
+    GradualUnfreezing,
     HardExamples,
     History,
     LossMonitor,
@@ -31,6 +32,7 @@ from ms_callbacks import (
     TrainingState,
     Validate,
 )
+from ms_callbacks.core.model_parts import take_apart
 
 
 def watched(model):
@@ -39,6 +41,12 @@ def watched(model):
     model._loss_fn = accuracy.watch(model._loss_fn)
     model._train_network = model._build_train_network()
     return accuracy
+
+
+def parts_of(model):
+    """The layers of a Model's network that are trained; those of one group, so that any optimizer will do."""
+    network = take_apart(model.train_network).network
+    return [name for name, cell in network.cells_and_names() if name and "." not in name and cell.trainable_params()]
 
 
 MAKE = {
@@ -50,6 +58,7 @@ MAKE = {
     ExportBest: lambda model, folder: ExportBest(str(folder / "best.mindir"), monitor="acc"),
     GracefulStop: lambda model, folder: GracefulStop(),
     GradientMonitor: lambda model, folder: GradientMonitor(2, verbose=0),
+    GradualUnfreezing: lambda model, folder: GradualUnfreezing({1: parts_of(model)}, verbose=0),
     HardExamples: lambda model, folder: HardExamples(4),
     History: lambda model, folder: History(),
     Robustness: lambda model, folder: Robustness(valid_dataset(24), (0.0, 0.1)),

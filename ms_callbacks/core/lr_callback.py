@@ -102,7 +102,7 @@ _BEGUN: weakref.WeakKeyDictionary[Any, _Begun] = weakref.WeakKeyDictionary()
 def remember(rates: Rates, bases: Optional[Sequence[float]] = None) -> None:
     """Remember the current rates and the initial ones: `bases`, or as before unless the rates were changed since."""
     for each in rates.of_each:
-        known, left = _BEGUN.get(each.optimizers[0]), each.read()
+        known, left = _BEGUN.get(each.optimizers[0]), each.planned()
         begun = known.bases if known is not None and known.left == left else left
         if bases is not None:
             begun, bases = list(bases[: len(each)]), bases[len(each) :]
@@ -197,7 +197,7 @@ class Schedule(RateSetter, ABC):
         self.check_length(_plan(run, rates))
         # Before a resumed run begins, the rates in its state have not been loaded yet.
         is_told_later = run.progress.is_resumed and self._resumed is None
-        self._lists_for(rates.read() if is_told_later else self._bases_for(run, rates), run)
+        self._lists_for(rates.planned() if is_told_later else self._bases_for(run, rates), run)
 
     def check_length(self, plan: Plan) -> None:
         """Raise if the schedule does not fit the length of the run."""
@@ -269,7 +269,7 @@ class Schedule(RateSetter, ABC):
 
     def _told(self, run: Run, rates: Rates) -> list[float]:
         """Return the rates that the optimizers began with, as opposed to those that a checkpoint has brought since."""
-        now, continues = rates.read(), run.progress.steps_before > 0
+        now, continues = rates.planned(), run.progress.steps_before > 0
         begun: list[Optional[float]] = []
         left: list[Optional[float]] = []
         steps, is_seen = 0, True
@@ -380,7 +380,7 @@ def check_per_group(owner: str, name: str, value: Optional[PerGroup], rates: Rat
     if isinstance(value, list) and len(value) != len(rates):
         raise ValueError(
             f"{owner}: {name} has {counted(len(value), 'value')}, but the optimizer has "
-            f"{counted(len(rates), 'rate')} ({_text(rates.read())}), in the order of its parameter groups, where "
+            f"{counted(len(rates), 'rate')} ({_text(rates.planned())}), in the order of its parameter groups, where "
             f"those without an lr of their own count as one; give as many, or one number for all"
         )
 
