@@ -92,6 +92,8 @@ class GradualUnfreezing(TrainCallback):
             raise ValueError(
                 f"{_OWNER}: epochs must say what is trained from epoch 1 on, but its first epoch is {min(epochs)}"
             )
+        if rates is not None and not isinstance(rates, Mapping):
+            raise TypeError(f"{_OWNER}: rates must be learning rates by epoch, as in {{3: 0.001}}, but got {rates!r}")
         for epoch, rate in (rates or {}).items():
             if epoch not in epochs:
                 raise ValueError(f"{_OWNER}: rates has epoch {epoch!r}, but epochs has only {quoted(sorted(epochs))}")

@@ -314,6 +314,7 @@ def test_lines(capsys):
         ({"epochs": {2: "head"}}, "epochs must say what is trained from epoch 1 on, but its first epoch is 2"),
         ({"epochs": {1: []}}, r"layers must be a name or a list of names, but got \[\]"),
         ({"epochs": {1: [3]}}, r"layers must be a name or a list of names, but got \[3\]"),
+        ({"epochs": {1: "head"}, "rates": 0.1}, "rates must be learning rates by epoch"),
         ({"epochs": {1: "head"}, "rates": {2: 0.1}}, "rates has epoch 2, but epochs has only 1"),
         ({"epochs": {1: "head"}, "rates": {1: 0}}, r"rates\[1\] must be finite and above 0"),
         ({"epochs": {1: "head"}, "verbose": 2}, "verbose must be one of 0, 1"),
