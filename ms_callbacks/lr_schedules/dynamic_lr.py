@@ -6,7 +6,9 @@ from typing import Any
 
 from ..core.arguments import check_choice
 from ..core.console import counted
-from ..core.lr_callback import Plan, Schedule, checked_rates
+from ..core.lr_arguments import checked_rates
+from ..core.lr_callback import Schedule
+from ..core.lr_curve import NoRateError, Plan
 
 __all__ = ["DynamicLR"]
 
@@ -53,11 +55,6 @@ class DynamicLR(Schedule):
         self.by = check_choice("DynamicLR", "by", by, ("step", "epoch"))
         self._checked = checked_rates("DynamicLR", "lr_list", lr_list)
 
-    @property
-    def by_step(self) -> bool:
-        """Whether the list has one rate per step, rather than one per epoch."""
-        return self.by == "step"
-
     def is_relative(self, plan: Plan) -> bool:
         """Return whether there are parameter groups."""
         return plan.is_grouped
@@ -82,8 +79,13 @@ class DynamicLR(Schedule):
                 )
             )
 
-    def rates_for(self, base: float, plan: Plan) -> list[float]:
-        """Return the list, scaled to `base` if there are parameter groups."""
-        peak = max(self._checked)
-        scale = base / peak if plan.is_grouped and peak else 1.0
-        return [rate * scale for rate in self._checked]
+    def count(self, plan: Plan) -> int:
+        """Return the length of the list."""
+        return len(self._checked)
+
+    def rate_at(self, base: float, index: int, plan: Plan) -> float:
+        """Return the entry, scaled to `base` if there are parameter groups."""
+        if index >= len(self._checked):
+            raise NoRateError
+        peak = max(self._checked) if plan.is_grouped else 0
+        return self._checked[index] * base / peak if peak else self._checked[index]
