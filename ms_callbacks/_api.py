@@ -31,8 +31,17 @@ from .interpretation.hard_examples import HardExamples as HardExamples
 from .interpretation.robustness import Robustness as Robustness
 from .lr_schedules.dynamic_lr import DynamicLR as DynamicLR
 from .lr_schedules.lr_cosine_annealing import LRCosineAnnealing as LRCosineAnnealing
+from .lr_schedules.lr_cosine_warm_restarts import LRCosineWarmRestarts as LRCosineWarmRestarts
+from .lr_schedules.lr_cyclic import LRCyclic as LRCyclic
+from .lr_schedules.lr_exponential import LRExponential as LRExponential
+from .lr_schedules.lr_lambda import LRLambda as LRLambda
+from .lr_schedules.lr_multi_step import LRMultiStep as LRMultiStep
+from .lr_schedules.lr_one_cycle import LROneCycle as LROneCycle
+from .lr_schedules.lr_polynomial import LRPolynomial as LRPolynomial
+from .lr_schedules.lr_sequence import LRSequence as LRSequence
 from .lr_schedules.lr_step_decay import LRStepDecay as LRStepDecay
 from .lr_schedules.lr_warmup import LRWarmup as LRWarmup
+from .lr_schedules.plot_lr import plot_lr as plot_lr
 from .lr_schedules.reduce_lr_on_plateau import ReduceLROnPlateau as ReduceLROnPlateau
 from .monitoring.batch_accuracy import BatchAccuracy as BatchAccuracy
 from .monitoring.csv_logger import CSVLogger as CSVLogger

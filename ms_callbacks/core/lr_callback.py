@@ -31,7 +31,7 @@ class Schedule(RateSetter, Curve):
     rate was changed in between.
     """
 
-    transient = ("_rates", "_momenta", "_plan")
+    transient: tuple[str, ...] = ("_rates", "_momenta", "_plan")
     lr_list_: list[float]
     learning_rate: Optional[PerGroup] = None
     takes_first_rate = True
@@ -61,7 +61,7 @@ class Schedule(RateSetter, Curve):
         self._momenta = None if self.cycle_momentum is False else Momenta(run.parts.optimizers)
         if self.by_step:
             run.step_hooks.on_step_begin(self, self._apply_next)
-            run.step_hooks.on_step_end(self, self._advance)
+            run.step_hooks.on_optimizer_step(self, self._advance)
 
     def check(self, run: Run) -> None:
         """Raise if steps cannot be distinguished but have to be."""
@@ -94,6 +94,9 @@ class Schedule(RateSetter, Curve):
         # Before a resumed run begins, the rates in its state have not been loaded yet.
         is_told_later = run.progress.is_resumed and self._resumed is None
         self._lists_for(rates.read() if is_told_later else self._bases_for(run, rates), run)
+
+    def check_length(self, plan: Plan) -> None:
+        """Raise if the schedule does not fit the length of the run."""
 
     def before_epoch(self, run: Run) -> None:
         """Make the list before the first epoch, and set the epoch's rate."""
@@ -152,7 +155,8 @@ class Schedule(RateSetter, Curve):
     def digest_of_rates(self, run: Run, epochs: int, steps: int) -> str:
         """Return a digest of the rates of the first epochs and steps; schedules that begin alike have the same."""
         lists = self._lists or self._lists_for(self._bases_for(run, Rates(run.parts.optimizers)), run)
-        taken = epochs * run.steps_per_epoch + steps if self.by_step else epochs + (steps > 0)
+        updates = epochs * run.updates.per_epoch + steps // run.updates.steps_per_update
+        taken = updates if self.by_step else epochs + (steps > 0)
         return hashlib.sha256(np.array([rates[:taken] for rates in lists]).tobytes()).hexdigest()
 
     def _lists_for(self, bases: Sequence[float], run: Run) -> list[list[float]]:
@@ -185,9 +189,7 @@ class Schedule(RateSetter, Curve):
     def _had_led_to(self, bases: list[float], now: list[float], run: Run) -> bool:
         """Return whether a schedule that began with `bases` has the rates `now` just before the run's first step."""
         index = (
-            run.progress.steps_before - 1
-            if self.by_step
-            else run.progress.initial_epoch - (run.progress.resumed_steps == 0)
+            run.updates.before - 1 if self.by_step else run.progress.initial_epoch - (run.progress.resumed_steps == 0)
         )
         return all(
             index < len(rates) and math.isclose(shortest(rates[index]), rate, rel_tol=1e-6)
@@ -218,7 +220,7 @@ class Schedule(RateSetter, Curve):
         state = self._resumed or {}
         # Version 0.1 counted a step before it was done.
         done = state.get("updates", None if has_own_part else state.get("steps"))
-        return run.progress.steps_before if done is None else int(done)
+        return run.updates.before if done is None else int(done)
 
     def _apply_next(self, run: Run) -> None:
         try:
@@ -230,7 +232,8 @@ class Schedule(RateSetter, Curve):
         self._index += 1
 
     def _apply(self, index: int) -> None:
-        assert self._rates is not None and self._plan is not None
+        assert self._rates is not None
+        assert self._plan is not None
         rates = [self._rate(group, index) for group in range(len(self._lists))]
         if rates != self._applied:
             self._rates.set(rates)
@@ -239,7 +242,8 @@ class Schedule(RateSetter, Curve):
             self._set_momentum(self.momentum_at(index, self._plan))
 
     def _rate(self, group: int, index: int) -> float:
-        assert self._bases is not None and self._plan is not None
+        assert self._bases is not None
+        assert self._plan is not None
         rates = self._lists[group]
         if index < len(rates):
             return rates[index]
@@ -265,14 +269,14 @@ class Schedule(RateSetter, Curve):
         self._momentum = value
 
     def _exhausted(self) -> ValueError:
-        run, unit = self.run, "step" if self.by_step else "epoch"
+        run = self.run
         return ValueError(
-            f"{type(self).__name__}: has {counted(len(self._lists[0]), 'rate')}, one per {unit}, for "
-            f"{counted(run.epochs, 'epoch')} of {counted(run.steps_per_epoch, 'step')}, as get_dataset_size() of the "
-            f"training dataset reported, but there is none for {unit} {self._index + 1}, in epoch {run.epoch}; "
+            f"{type(self).__name__}: has {counted(len(self._lists[0]), 'rate')}, one per step, for "
+            f"{counted(run.epochs, 'epoch')} of {counted(run.updates.per_epoch, 'step')}, as get_dataset_size() of the "
+            f"training dataset reported, but there is none for step {self._index + 1}, in epoch {run.epoch}; "
             f"if the number of steps varies, give a list that is long enough, or use a schedule by epoch"
         )
 
 
 def _plan(run: Run, rates: Any) -> Plan:
-    return Plan(run.epochs, run.steps_per_epoch, is_grouped=len(rates) > 1)
+    return Plan(run.epochs, run.updates.per_epoch, is_grouped=len(rates) > 1)

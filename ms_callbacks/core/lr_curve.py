@@ -65,9 +65,6 @@ class Curve(ABC):
         """Return whether the rates depend on those that the optimizer was created with."""
         return True
 
-    def check_length(self, plan: Plan) -> None:
-        """Raise if the schedule does not fit the length of the run."""
-
     def last_epoch_of_part(self, epoch: int, plan: Plan) -> Optional[int]:
         """Return with which epoch the part ends that `epoch` belongs to; `None` if the end of the run does not end it.
 

@@ -37,9 +37,7 @@ class Momenta:
 
     def check(self, owner: str) -> None:
         """Raise unless the momentum of every optimizer can be set."""
-        without = [
-            type(each).__name__ for each, found in zip(self._optimizers, self._parameters) if found is None
-        ]
+        without = [type(each).__name__ for each, found in zip(self._optimizers, self._parameters) if found is None]
         if without:
             raise ValueError(
                 f"{owner}: cycle_momentum=True needs an optimizer whose momentum can be set while it trains, such as "

@@ -15,7 +15,7 @@ __all__ = ["RateSetter"]
 class RateSetter(TrainCallback):
     """A callback that sets the learning rate of all optimizers; at most one in a list of callbacks."""
 
-    transient = ("_rates",)
+    transient: tuple[str, ...] = ("_rates",)
     _rates: Optional[Rates] = None
     first_epoch = 1  # the first epoch in which it sets the rate
 

@@ -62,13 +62,14 @@ class DynamicLR(Schedule):
     def check_length(self, plan: Plan) -> None:
         """Raise if the list does not reach the end of the run."""
         per_epoch, given = plan.steps_per_epoch if self.by_step else 1, len(self._checked)
-        needed = plan.epochs * per_epoch
+        needed = plan.steps if self.by_step else plan.epochs
+        before = plan.epochs_before * per_epoch + (plan.steps_taken if self.by_step else 0)
         # A list that ends within the run, as counted from its first step, was made to include the warm-up.
-        is_of_whole_run = needed < given <= needed + plan.epochs_before * per_epoch
+        is_of_whole_run = needed < given <= needed + before
         if given < needed or is_of_whole_run:
             raise ValueError(
                 f"DynamicLR: lr_list holds {counted(given, 'rate')}, but {counted(plan.epochs, 'epoch')} of "
-                f"{counted(plan.steps_per_epoch, 'step')} {'after the warm-up ' if plan.epochs_before else ''}"
+                f"{counted(plan.steps_per_epoch, 'step')} {'after the warm-up ' if before else ''}"
                 f"need {needed}, one {'per step' if self.by_step else 'per epoch'}; "
                 + (
                     f"the list starts after the warm-up, so its last {given - needed} "

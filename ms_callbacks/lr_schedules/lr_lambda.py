@@ -75,7 +75,7 @@ class LRLambda(Schedule):
         """Return the rate of an epoch or step, from 0."""
         if base == 0:  # a frozen parameter group
             return 0.0
-        given = self.lr_lambda
+        given: Any = self.lr_lambda
         factor: Any = given[plan.group](index) if isinstance(given, (list, tuple)) else given(index)
         if isinstance(factor, bool) or not isinstance(factor, numbers.Real):
             kind = type(factor).__name__

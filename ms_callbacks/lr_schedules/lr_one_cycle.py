@@ -91,7 +91,9 @@ class LROneCycle(CycleSchedule):
         if not peak:
             return 0.0
         first = peak / self.div_factor
-        return self._between([first, peak, *([first] if self.three_phase else []), first / self.final_div_factor], index, plan)
+        return self._between(
+            [first, peak, *([first] if self.three_phase else []), first / self.final_div_factor], index, plan
+        )
 
     def momentum_at(self, index: int, plan: Plan) -> Optional[float]:
         """Return the momentum of a step, from 0."""

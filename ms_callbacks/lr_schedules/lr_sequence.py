@@ -66,10 +66,14 @@ class LRSequence(Schedule):
         super().__init__()
         owner = "LRSequence"
         if not isinstance(schedules, (list, tuple)) or not schedules:
-            raise TypeError(f"{owner}: schedules must be a list of pairs, a schedule and its epochs, but got {schedules!r}")
+            raise TypeError(
+                f"{owner}: schedules must be a list of pairs, a schedule and its epochs, but got {schedules!r}"
+            )
         for place, pair in enumerate(schedules):
             if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-                raise TypeError(f"{owner}: schedules[{place}] must be a pair, a schedule and its epochs, but got {pair!r}")
+                raise TypeError(
+                    f"{owner}: schedules[{place}] must be a pair, a schedule and its epochs, but got {pair!r}"
+                )
             self._check_part(f"{owner}: schedules[{place}]", pair[0])
             if pair[1] is not None or place < len(schedules) - 1:
                 check_int(owner, f"the epochs of schedules[{place}]", pair[1], 1)
@@ -77,6 +81,7 @@ class LRSequence(Schedule):
             raise ValueError(f"{owner}: the same schedule occurs twice; make one for each part")
         self.schedules = schedules
         self.learning_rate = checked_first_rate(owner, learning_rate)
+        self._known: dict[Plan, list[_Part]] = {}
         self.by = "step" if any(schedule.by_step for schedule, _ in schedules) else "epoch"
 
     @staticmethod
@@ -121,7 +126,7 @@ class LRSequence(Schedule):
         if total > plan.epochs or (last is not None and total < plan.epochs):
             least = "at least " if last is None else ""
             raise ValueError(
-                f"LRSequence: the schedules take {least}{counted(total, "epoch")}, but there are {plan.epochs}"
+                f"LRSequence: the schedules take {least}{counted(total, 'epoch')}, but there are {plan.epochs}"
                 f"{' after the warm-up' if plan.epochs_before else ''}; let their epochs add up to {plan.epochs}, or "
                 f"give None for the last, for all that are left"
             )
@@ -165,6 +170,8 @@ class LRSequence(Schedule):
         return next((each for each in reversed(parts) if each.before <= epoch), parts[0])
 
     def _parts(self, plan: Plan) -> list[_Part]:
+        if plan in self._known:  # asked for once in every step
+            return self._known[plan]
         parts, before = [], 0
         for schedule, epochs in self.schedules:
             own = plan._replace(
@@ -174,4 +181,5 @@ class LRSequence(Schedule):
             )
             parts.append(_Part(schedule, before, own))
             before += own.epochs
+        self._known = {plan: parts}
         return parts

@@ -166,7 +166,7 @@ class LRWarmup(Schedule):
         """Set a rate before each step; a plateau in `after` waits until the warm-up is over."""
         super().before_train(run)
         if self._plateau is not None:
-            epochs = self.epochs or math.ceil((self.steps or 0) / max(run.steps_per_epoch, 1))
+            epochs = self.epochs or math.ceil((self.steps or 0) / max(run.updates.per_epoch, 1))
             self._plateau.first_epoch = epochs + 1
 
     def teardown(self) -> None:
@@ -209,7 +209,5 @@ class LRWarmup(Schedule):
         """Return the number of steps of the warm-up, and the plan for what follows."""
         steps = self.steps or (self.epochs or 0) * plan.steps_per_epoch - plan.steps_taken
         epochs, taken = divmod(steps + plan.steps_taken, plan.steps_per_epoch)
-        rest = plan._replace(
-            epochs=plan.epochs - epochs, epochs_before=plan.epochs_before + epochs, steps_taken=taken
-        )
+        rest = plan._replace(epochs=plan.epochs - epochs, epochs_before=plan.epochs_before + epochs, steps_taken=taken)
         return steps, rest
