@@ -54,7 +54,7 @@ class LROneCycle(CycleSchedule):
         >>> one_cycle = LROneCycle(0.1)
         >>> model.train(2, train_dataset, callbacks=[one_cycle])
         >>> [round(rate, 4) for rate in one_cycle.lr_list_]
-        [0.004, 0.0745, 0.0983, 0.0848, 0.0605, 0.0325, 0.0093, 0.0]
+        [0.004, 0.0819, 0.0972, 0.0812, 0.0556, 0.0283, 0.0077, 0.0]
     """
 
     def __init__(

@@ -22,6 +22,7 @@ from ms_callbacks import (
     EarlyStopping,
     ExportBest,
     History,
+    LRStepDecay,
     Robustness,
     ShapeInspector,
     Validate,
