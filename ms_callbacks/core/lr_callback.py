@@ -55,13 +55,10 @@ class Schedule(RateSetter, Curve):
         self._index = 0
 
     def before_train(self, run: Run) -> None:
-        """Set the rate before each step, if there is one for each."""
+        """Find the optimizers, and their momentum if that is changed too."""
         super().before_train(run)
         self._lists: list[list[float]] = []
         self._momenta = None if self.cycle_momentum is False else Momenta(run.parts.optimizers)
-        if self.by_step:
-            run.step_hooks.on_step_begin(self, self._apply_next)
-            run.step_hooks.on_optimizer_step(self, self._advance)
 
     def check(self, run: Run) -> None:
         """Raise if steps cannot be distinguished but have to be."""
@@ -214,6 +211,19 @@ class Schedule(RateSetter, Curve):
         self._last = sys.maxsize if last is None else last * self._plan.steps_per_epoch - 1
         with contextlib.suppress(NoRateError):  # for code that reads the rate before the first step
             self._apply(min(self._index, self._last))
+        # Counting updates may wait for the device, so that is left out where it makes no difference.
+        is_constant = last == run.epoch and self._is_constant(self._index, self._last)
+        run.step_hooks.on_step_begin(self, None if is_constant else self._apply_next)
+        run.step_hooks.on_optimizer_step(self, None if is_constant else self._advance)
+
+    def _is_constant(self, first: int, last: int) -> bool:
+        """Return whether all steps from the first to the last have the same rates and momentum."""
+        assert self._plan is not None
+        if any(len(set(rates[first : last + 1])) > 1 for rates in self._lists):
+            return False
+        if self._momenta is None:
+            return True
+        return len({self.momentum_at(index, self._plan) for index in range(first, last + 1)}) <= 1
 
     def _steps_done(self, run: Run, has_own_part: bool) -> int:
         """Return the optimizer steps that were done before the run, or that of the list which the epoch begins with."""

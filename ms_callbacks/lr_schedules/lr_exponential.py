@@ -17,7 +17,8 @@ class LRExponential(Schedule):
     r"""Multiply the learning rate by `gamma` after every epoch or optimizer step.
 
     In epoch :math:`t` (from 1) the rate is :math:`\eta_0 \gamma^{t-1}`, as in PyTorch's `ExponentialLR`. It is computed
-    from the epoch alone and not from the rate before, so that rounding errors do not add up. The optimizer is not
+    from the epoch alone and not from the rate before, so that rounding errors do not add up. A run of any length
+    is possible. The optimizer is not
     rebuilt and keeps its moments; a parameter group with a rate of 0 stays frozen. The initial rate is determined as in
     `LRStepDecay`.
 

@@ -19,7 +19,8 @@ class LRLambda(Schedule):
     """Multiply the initial learning rate by `lr_lambda(epoch)`, with the epoch counted from 0, as PyTorch's `LambdaLR`.
 
     All values for the run are computed, and checked, before the first step; the function may be called several times
-    for the same epoch and must always return the same. A saved state holds numbers only, so that the function need not
+    for the same epoch and must always return the same. With `by="step"` it is called during the run too, for steps
+    beyond those that the dataset declares. A saved state holds numbers only, so that the function need not
     be picklable. The optimizer is not rebuilt and keeps its moments; a parameter group with a rate of 0 stays frozen.
     The initial rate is determined as in `LRStepDecay`.
 

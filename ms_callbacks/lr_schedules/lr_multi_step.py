@@ -24,7 +24,7 @@ class LRMultiStep(Schedule):
 
     Args:
         milestones: the numbers of epochs after which the rate is lowered, each at least 1 and none below the one before
-            it; a number that occurs twice lowers the rate twice. Those beyond the end of the run have no effect.
+            it; a number that occurs twice lowers the rate twice. Those that the run does not reach have no effect.
         gamma: the factor for the rate, above 0. Default: 0.1.
         learning_rate: the initial rate, or a list with one for each parameter group. Default: None, the optimizer's
             own.

@@ -30,7 +30,9 @@ class LRWarmup(Schedule):
 
     The list assumes as many steps per epoch as `get_dataset_size()` of the training dataset reports. If an epoch has
     fewer or more (with buckets, `filter` or a generator), the next epoch of a warm-up in `epochs`, or of a schedule by
-    epoch, still begins at its own rate, and surplus steps keep the last rate of their epoch.
+    epoch, still begins at its own rate, and surplus steps keep the last rate of their epoch. A step that loss scaling
+    dropped, or that only accumulated gradients, does not count; to know that, the flag of each step is read while rates
+    change by step.
 
     Args:
         epochs: the number of epochs of the warm-up. Default: None, the warm-up is given in `steps`.

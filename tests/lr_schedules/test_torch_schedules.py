@@ -353,6 +353,18 @@ def test_a_dropped_step_does_not_advance_a_schedule_by_step():
     np.testing.assert_allclose(found, [0.025, 0.025, 0.05, 0.075, 0.1, 0.1, 0.1, 0.1], rtol=1e-6)
 
 
+def test_nothing_runs_in_a_step_where_the_rate_does_not_change():
+    """After a warm-up, what follows by epoch costs nothing, and no flag of a step is read."""
+    schedule, asked = LRWarmup(1, after=LRSequence([(LRExponential(0.5), 1), (LROneCycle(0.1), 1)])), []
+
+    class Look(Callback):
+        def on_train_step_begin(self, run_context):
+            asked.append("on_train_step_begin" in vars(schedule))
+
+    Script().run([schedule, Look()], [None] * 3, steps=STEPS)
+    assert asked == [True] * STEPS + [False] * STEPS + [True] * STEPS
+
+
 # The length of a run
 
 
