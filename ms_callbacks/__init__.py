@@ -44,6 +44,7 @@ __all__ = [
     "TrainCallback",
     "TrainingState",
     "Validate",
+    "accumulate_gradients",
     "check_callbacks",
     "freeze",
     "grad_cam",

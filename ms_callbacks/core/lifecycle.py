@@ -118,6 +118,8 @@ class Lifecycle:
             progress.samples = Samples()
         run.step_hooks.start(needing[0] if needing else None, progress.samples, times_steps=progress.times_steps)
         run.step_hooks.before_all(self._begin_first_step)
+        if run.updates.steps_per_update > 1:  # the last steps of an epoch make an update too
+            run.step_hooks.on_optimizer_step(self, lambda run: None)
         source = run.metrics.source
         if source is not None and source.every_n_steps is not None:
             # Not registered for a callback, so that it runs after the functions of all callbacks.
