@@ -41,6 +41,7 @@ __all__ = [
     "Run",
     "ShapeInspector",
     "StepOutputs",
+    "StochasticWeightAveraging",
     "TrainCallback",
     "TrainingState",
     "Validate",

@@ -332,8 +332,10 @@ class Lifecycle:
         run, progress = self.run, self.run.progress
         self._has_ended = progress.is_over = True
         is_complete = not self._stopped_mid_epoch and run.epoch >= run.epochs
+        finished_by = self._decided_by or (_LAST_EPOCH if is_complete else "")
+        progress.is_finished = bool(finished_by)
         self._call("flush")
-        self._call("save_run_state", run, epochs, steps, self._decided_by or (_LAST_EPOCH if is_complete else ""))
+        self._call("save_run_state", run, epochs, steps, finished_by)
 
     def leave(self, callback: Any, error: Optional[BaseException]) -> None:
         """Tear a callback down when MindSpore exits it; before the first, restore weights after an exception.

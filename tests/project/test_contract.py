@@ -37,6 +37,7 @@ from ms_callbacks import (
     ReduceLROnPlateau,
     Robustness,
     ShapeInspector,
+    StochasticWeightAveraging,
     TrainCallback,
     TrainingState,
     Validate,
@@ -73,6 +74,7 @@ CHANGES_TRAINING = (
     LRStepDecay,
     LRWarmup,
     ReduceLROnPlateau,
+    StochasticWeightAveraging,
 )
 READS_EACH_STEP = (EMAWeightAveraging, LossMonitor, NonFiniteGuard, ProgressBar, ShapeInspector)  # as MAKE has them
 HAS_NO_STATE = (CallbackProfiler, GracefulStop, NonFiniteGuard, Robustness, ShapeInspector, TrainingState)
