@@ -36,6 +36,7 @@ from ms_callbacks import (
     Robustness,
     ShapeInspector,
     StepOutputs,
+    StochasticWeightAveraging,
     TrainingState,
     Validate,
 )
@@ -86,6 +87,7 @@ MAKE = {
     ReduceLROnPlateau: lambda model, folder: ReduceLROnPlateau("acc"),
     ShapeInspector: lambda model, folder: ShapeInspector(show_values_at=(2,)),
     StepOutputs: lambda model, folder: StepOutputs(),
+    StochasticWeightAveraging: lambda model, folder: StochasticWeightAveraging(1, lr=0.02, annealing_epochs=1),
     TrainingState: lambda model, folder: TrainingState(str(folder / "state"), overwrite=True),
     Validate: lambda model, folder: Validate(model, valid_dataset(24)),
 }
