@@ -28,6 +28,7 @@ from ms_callbacks import (
     LRSequence,
     LRStepDecay,
     LRWarmup,
+    accumulate_gradients,
     check_callbacks,
 )
 from ms_callbacks.core.learning_rates import Rates
@@ -351,6 +352,23 @@ def test_a_dropped_step_does_not_advance_a_schedule_by_step():
     np.testing.assert_allclose(found, [0.1] * 4 + [0.05] * 4, rtol=1e-6)
     found = rates_with_drops(LRWarmup(steps=4), {1})
     np.testing.assert_allclose(found, [0.025, 0.025, 0.05, 0.075, 0.1, 0.1, 0.1, 0.1], rtol=1e-6)
+
+
+def test_steps_that_only_accumulate_gradients_do_not_advance_a_schedule_by_step():
+    """The last ones of an epoch make an update of their own; a cycle is as long as there are updates."""
+
+    def rates_of_accumulating(schedule, initial_epoch=0):
+        recorder = StepRates()
+        model = make_model(lambda network: accumulate_gradients(nn.SGD(network.trainable_params(), 0.1), 3))
+        model.train(3, dataset(), callbacks=[schedule, recorder], initial_epoch=initial_epoch)
+        return [rates[0] for rates in recorder.rates]
+
+    halves = [0.1 * 0.5**index for index in (0, 0, 0, 1, 2, 2, 2, 3, 4, 4, 4, 5)]
+    np.testing.assert_allclose(rates_of_accumulating(LRExponential(0.5, by="step")), halves, rtol=1e-6)
+    np.testing.assert_allclose(rates_of_accumulating(LRExponential(0.5, by="step"), 2), halves[8:], rtol=1e-6)
+    cycle = LROneCycle(0.1)
+    np.testing.assert_allclose(rates_of_accumulating(cycle)[-1], 0.1 / 25 / 1e4, rtol=1e-6)
+    assert len(cycle.lr_list_) == 6
 
 
 def test_nothing_runs_in_a_step_where_the_rate_does_not_change():
