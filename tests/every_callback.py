@@ -18,6 +18,7 @@ from ms_callbacks import (
     HardExamples,
     History,
     LossMonitor,
+    LossSpike,
     LRCosineAnnealing,
     LRStepDecay,
     LRWarmup,
@@ -27,6 +28,7 @@ from ms_callbacks import (
     Robustness,
     ShapeInspector,
     StepOutputs,
+    ThroughputMonitor,
     TrainingState,
     Validate,
 )
@@ -56,6 +58,7 @@ MAKE = {
     DynamicLR: lambda model, folder: DynamicLR([0.1] * 16),
     EarlyStopping: lambda model, folder: EarlyStopping("acc", restore_best_weights=True),
     LossMonitor: lambda model, folder: LossMonitor(),
+    LossSpike: lambda model, folder: LossSpike(window=4, threshold=1.0, accept_after=2),
     LRCosineAnnealing: lambda model, folder: LRCosineAnnealing(5),
     LRStepDecay: lambda model, folder: LRStepDecay(1),
     LRWarmup: lambda model, folder: LRWarmup(1, after=LRStepDecay(1)),
@@ -63,6 +66,7 @@ MAKE = {
     ReduceLROnPlateau: lambda model, folder: ReduceLROnPlateau("acc"),
     ShapeInspector: lambda model, folder: ShapeInspector(show_values_at=(2,)),
     StepOutputs: lambda model, folder: StepOutputs(),
+    ThroughputMonitor: lambda model, folder: ThroughputMonitor(4, tokens=16, peak_flops=1e12),
     TrainingState: lambda model, folder: TrainingState(str(folder / "state"), overwrite=True),
     Validate: lambda model, folder: Validate(model, valid_dataset(24)),
 }

@@ -65,6 +65,7 @@ class History(TrainCallback):
     epoch: list[int]
     history: dict[str, list[Any]]
     evaluations_: list[dict[str, Any]]
+    _spans: list[list[int]]  # of consecutive steps: the first, and how many
     needs_losses = needs_samples = True
 
     def __init__(self, *, reset_on_train_begin: bool = True, per_step: bool = False) -> None:
@@ -158,4 +159,4 @@ class History(TrainCallback):
         """Forget what was learnt in earlier runs."""
         self.epoch, self.history, self.evaluations_ = [], {}, []
         self._losses = array("f")
-        self._spans: list[list[int]] = []  # of consecutive steps: the first, and how many
+        self._spans = []
