@@ -20,6 +20,7 @@ __all__ = [
     "CallbackProfiler",
     "ConfusionMatrix",
     "DynamicLR",
+    "EMAWeightAveraging",
     "EarlyStopping",
     "EpochSummary",
     "Evaluation",

@@ -4,6 +4,7 @@ Each is imported under its own name, which marks it as exported for type checker
 """
 
 from .checkpointing.best_checkpoint import BestCheckpoint as BestCheckpoint
+from .checkpointing.ema_weight_averaging import EMAWeightAveraging as EMAWeightAveraging
 from .checkpointing.export_best import ExportBest as ExportBest
 from .checkpointing.quantized_weights import load_int8_weights as load_int8_weights
 from .checkpointing.quantized_weights import save_int8_weights as save_int8_weights

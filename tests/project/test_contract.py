@@ -24,6 +24,7 @@ from ms_callbacks import (
     CSVLogger,
     DynamicLR,
     EarlyStopping,
+    EMAWeightAveraging,
     GracefulStop,
     History,
     LossMonitor,
@@ -64,7 +65,15 @@ def test_no_old_hook(kind):
     assert not own & OLD_HOOKS
 
 
-CHANGES_TRAINING = (DynamicLR, EarlyStopping, LRCosineAnnealing, LRStepDecay, LRWarmup, ReduceLROnPlateau)
+CHANGES_TRAINING = (
+    DynamicLR,
+    EarlyStopping,
+    EMAWeightAveraging,
+    LRCosineAnnealing,
+    LRStepDecay,
+    LRWarmup,
+    ReduceLROnPlateau,
+)
 READS_EACH_STEP = (LossMonitor, NonFiniteGuard, ProgressBar, ShapeInspector)  # as MAKE has them
 HAS_NO_STATE = (CallbackProfiler, GracefulStop, NonFiniteGuard, Robustness, ShapeInspector, TrainingState)
 VARYING = "filepath path previous records run runs_before samples_per_second saved_at seconds sha256 versions".split()
