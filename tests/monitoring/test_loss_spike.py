@@ -79,20 +79,19 @@ def test_the_fast_decision_is_that_of_the_formula(window, spread):
 # Spikes
 
 
-def test_a_spike_is_named_by_epoch_step_and_batch(caplog):
+def test_a_spike_is_named_by_epoch_step_and_batch(capsys):
     """In a line and in `spikes_`."""
     losses = [1.0, 1.2] * 10
     losses[16] = 9.0
-    with caplog.at_level("INFO", "ms_callbacks"):
-        spike, stopped = played(losses, per_epoch=5, verbose=1)
+    spike, stopped = played(losses, per_epoch=5, verbose=1)
     (found,) = spike.spikes_
     assert (found["epoch"], found["step"], found["batch"], found["loss"]) == (4, 17, 2, 9.0)
     assert found["median"] == pytest.approx(1.1)
     assert found["excess"] == pytest.approx(7.9 / (1.4826 * 0.1))
     assert stopped == 0
-    assert caplog.messages == [
-        "LossSpike: loss 9 in epoch 4, step 17 (batch 2 of the epoch): 53.3 deviations above the median 1.1"
-    ]
+    assert capsys.readouterr().out == (
+        "LossSpike: loss 9 in epoch 4, step 17 (batch 2 of the epoch): 53.3 deviations above the median 1.1\n"
+    )
 
 
 def test_a_spike_does_not_enter_the_baseline():
