@@ -118,6 +118,8 @@ class Lifecycle:
             progress.samples = Samples()
         run.step_hooks.start(needing[0] if needing else None, progress.samples, times_steps=progress.times_steps)
         run.step_hooks.before_all(self._begin_first_step)
+        if run.updates.steps_per_update > 1:  # the last steps of an epoch make an update too
+            run.step_hooks.on_optimizer_step(self, lambda run: None)
         source = run.metrics.source
         if source is not None and source.every_n_steps is not None:
             # Not registered for a callback, so that it runs after the functions of all callbacks.
@@ -330,8 +332,10 @@ class Lifecycle:
         run, progress = self.run, self.run.progress
         self._has_ended = progress.is_over = True
         is_complete = not self._stopped_mid_epoch and run.epoch >= run.epochs
+        finished_by = self._decided_by or (_LAST_EPOCH if is_complete else "")
+        progress.is_finished = bool(finished_by)
         self._call("flush")
-        self._call("save_run_state", run, epochs, steps, self._decided_by or (_LAST_EPOCH if is_complete else ""))
+        self._call("save_run_state", run, epochs, steps, finished_by)
 
     def leave(self, callback: Any, error: Optional[BaseException]) -> None:
         """Tear a callback down when MindSpore exits it; before the first, restore weights after an exception.

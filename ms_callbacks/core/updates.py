@@ -21,6 +21,7 @@ class Accumulating(Protocol):
     """An optimizer that adds up the gradients of several steps for one update of the weights."""
 
     steps_per_update: int
+    opt: Any  # which it calls with the mean of the gradients
 
     def accumulated(self) -> int:
         """Return how many steps have been added up since the last update; this waits for the device."""
@@ -96,6 +97,8 @@ class Updates:
             self._accumulated += 1
         if self._accumulated == self.steps_per_update:
             self._accumulated = 0
+        elif self._accumulated and self._args["cur_step_num"] == self._progress.last_step:
+            return self.finish_group()
         return self._accumulated == 0
 
     def finish_group(self) -> bool:

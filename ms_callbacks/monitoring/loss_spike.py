@@ -42,7 +42,7 @@ class LossSpike(TrainCallback):
     Nothing waits for the device in a step: losses are compared when they are read, at the latest 1000 steps later and
     at the end of their epoch, and a spike is reported, and stops the run, only then; `every_n_steps` reads them sooner.
     With several processes, the loss of a step is the mean over all, they compare it every 1000 steps or
-    `every_n_steps`, and at the end of an epoch, and all decide alike.
+    `every_n_steps`, whenever weights are kept, and at the end of an epoch, and all decide alike.
 
     Args:
         window: the number of losses in the baseline. Default: 200.

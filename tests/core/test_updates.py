@@ -22,7 +22,7 @@ class Accumulates:
     """An optimizer for which `waiting` steps have been added up."""
 
     def __init__(self, n, waiting=0):
-        self.steps_per_update, self.waiting, self.flushed = n, waiting, 0
+        self.steps_per_update, self.waiting, self.flushed, self.opt = n, waiting, 0, None
 
     def accumulated(self):
         return self.waiting

@@ -37,6 +37,7 @@ from ms_callbacks import (
     ReduceLROnPlateau,
     Robustness,
     ShapeInspector,
+    StochasticWeightAveraging,
     TrainCallback,
     TrainingState,
     Validate,
@@ -73,8 +74,9 @@ CHANGES_TRAINING = (
     LRStepDecay,
     LRWarmup,
     ReduceLROnPlateau,
+    StochasticWeightAveraging,
 )
-READS_EACH_STEP = (LossMonitor, NonFiniteGuard, ProgressBar, ShapeInspector)  # as MAKE has them
+READS_EACH_STEP = (EMAWeightAveraging, LossMonitor, NonFiniteGuard, ProgressBar, ShapeInspector)  # as MAKE has them
 HAS_NO_STATE = (CallbackProfiler, GracefulStop, NonFiniteGuard, Robustness, ShapeInspector, TrainingState)
 VARYING = "filepath path previous records run runs_before samples_per_second saved_at seconds sha256 versions".split()
 
