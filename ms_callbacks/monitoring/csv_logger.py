@@ -144,18 +144,20 @@ class CSVLogger(TrainCallback):
             return  # with several processes, only the first writes
         if any(key not in self._columns for key in record):
             self._widen(run, record)
-        self._write([self._cells_of(record)])
+        cells = [record.get(column) for column in self._columns]
+        self._write([["" if cell is None else cell for cell in cells]])
 
     def _add_steps(self, first: int, losses: list[Optional[float]]) -> None:
         """Write a row for each step whose loss was read."""
         epoch, before = self.run.epoch, self.run.step - self.run.step_in_epoch
-        rows = [{"epoch": epoch, "step": before + at, TRAIN_LOSS: loss} for at, loss in enumerate(losses, first)]
-        is_due = time.monotonic() >= self._flushed_at + _FLUSH_INTERVAL
-        self._write([self._cells_of(row) for row in rows], flushes=is_due)
-
-    def _cells_of(self, record: dict[str, Any]) -> list[Any]:
-        cells = [record.get(column) for column in self._columns]
-        return ["" if cell is None else cell for cell in cells]
+        places = [self._columns.index(name) for name in ("epoch", "step", TRAIN_LOSS)]
+        rows = []
+        for step, loss in enumerate(losses, before + first):
+            row: list[Any] = [""] * len(self._columns)
+            for place, cell in zip(places, (epoch, step, "" if loss is None else loss)):
+                row[place] = cell
+            rows.append(row)
+        self._write(rows, flushes=time.monotonic() >= self._flushed_at + _FLUSH_INTERVAL)
 
     def state_dict(self) -> dict[str, Any]:
         """Return how many lines the file has, once they are on disk."""
@@ -187,9 +189,9 @@ class CSVLogger(TrainCallback):
         self._descriptor = os.open(self.filename, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         return self._descriptor
 
-    def _line(self, cells: Sequence[Any]) -> bytes:
+    def _lines_of(self, rows: Iterable[Sequence[Any]]) -> bytes:
         text = io.StringIO()
-        csv.writer(text, delimiter=self.separator, lineterminator=self._line_end).writerow(cells)
+        csv.writer(text, delimiter=self.separator, lineterminator=self._line_end).writerows(rows)
         return text.getvalue().encode("utf-8")
 
     def _cells(self, content: bytes) -> list[list[str]]:
@@ -209,7 +211,7 @@ class CSVLogger(TrainCallback):
             # Rows that were written after the state from which the run continues will be written again.
             content = b"".join(file.readlines()[: self._lines])
         columns = self._names(run, run.metrics.names)
-        cells, header = self._cells(content), self._line(columns).rstrip()
+        cells, header = self._cells(content), self._lines_of([columns]).rstrip()
         if not cells or (content != header and header.startswith(content)):
             return b""  # its header is incomplete
         found = cells[0]
@@ -245,7 +247,7 @@ class CSVLogger(TrainCallback):
         filled = {column for row in rows for column, cell in row.items() if cell}
         self._columns = self._names(run, filled.union(record))
         lines = [self._columns, *([row.get(c, "") for c in self._columns] for row in rows)]
-        content = self._mark + b"".join(map(self._line, lines))
+        content = self._mark + self._lines_of(lines)
         os.close(self._descriptor)
         self._descriptor = None
         with staged(self.filename, lambda file: file.write(content)):
@@ -255,7 +257,7 @@ class CSVLogger(TrainCallback):
     def _write(self, rows: list[list[Any]], *, flushes: bool = True) -> None:
         """Write rows in one piece, and flush all that was written to disk."""
         assert self._descriptor is not None
-        lines = b"".join(map(self._line, rows))
+        lines = self._lines_of(rows)
         try:
             written = os.write(self._descriptor, lines)
             if written != len(lines):  # the disk is full: remove the incomplete row
