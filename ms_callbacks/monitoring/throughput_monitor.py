@@ -13,6 +13,7 @@ from ..core.multiply_adds import per_sample
 from ..core.observations import EpochSummary
 from ..core.placement import Needs
 from ..core.run import Run
+from ._interval import Interval, line_of
 
 __all__ = ["ThroughputMonitor"]
 
@@ -138,8 +139,7 @@ class ThroughputMonitor(TrainCallback):
     def before_train(self, run: Run) -> None:
         """Ask to be called around each fetch and at the interval."""
         self._flops_of_sample = self.flops_per_sample
-        self._is_timing = False  # only after the first step
-        self._begin_interval()
+        self._interval: Optional[Interval] = None  # before the first step is over
         run.step_hooks.every(self.every_n_steps, self, self._end_interval)
         run.step_hooks.around_fetch(self, self._start, self._end_fetch)
         if self._counts_flops:
@@ -150,13 +150,14 @@ class ThroughputMonitor(TrainCallback):
     def before_epoch(self, run: Run) -> None:
         """Start the clock; the first batch is fetched next."""
         self._clock_at_zero = run.progress.clock() - run.progress.seconds
-        self._mark(run, run.progress.clock())
+        if self._interval is not None:
+            self._interval.mark(run, run.progress.clock())
         self._fetch_began = time.perf_counter()
 
     def after_epoch(self, run: Run, summary: EpochSummary) -> None:
         """Stop the clock at the end of the last step."""
-        if self._is_timing:
-            self._add(run, self._clock_at_zero + summary.seconds)
+        if self._interval is not None:
+            self._interval.add(run, self._clock_at_zero + summary.seconds)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the intervals so far."""
@@ -172,9 +173,7 @@ class ThroughputMonitor(TrainCallback):
     def _start(self, run: Run) -> None:
         """Start the first interval, now that the first step is over."""
         run.losses.read()
-        self._is_timing = True
-        self._begin_interval()
-        self._mark(run, run.progress.clock())
+        self._interval = Interval(run, run.progress.clock())
         run.step_hooks.around_fetch(self, self._begin_fetch, self._end_fetch)
         self._begin_fetch(run)
 
@@ -182,11 +181,12 @@ class ThroughputMonitor(TrainCallback):
         self._fetch_began = time.perf_counter()
 
     def _end_fetch(self, run: Run) -> None:
-        self._waited += time.perf_counter() - self._fetch_began
+        if self._interval is not None:
+            self._interval.waited += time.perf_counter() - self._fetch_began
 
     def _count_tokens(self, run: Run) -> None:
-        assert callable(self.tokens)
-        self._tokens += int(self.tokens(run.batch or ()))
+        if self._interval is not None and callable(self.tokens):
+            self._interval.tokens += int(self.tokens(run.batch or ()))
 
     def _count_flops(self, run: Run) -> None:
         """Count the operations of a sample, before the first step."""
@@ -198,55 +198,38 @@ class ThroughputMonitor(TrainCallback):
 
     # At the interval
 
-    def _begin_interval(self) -> None:
-        self._seconds = self._waited = 0.0
-        self._steps = self._tokens = 0
-        self._samples: Optional[int] = 0
-
-    def _mark(self, run: Run, now: float) -> None:
-        """Note what was counted up to now."""
-        self._marked, self._marked_step, self._marked_samples = now, run.step, _samples_of(run)
-
-    def _add(self, run: Run, now: float) -> None:
-        """Add what was counted since the last mark."""
-        self._seconds += max(now - self._marked, 0.0)  # a mark after an epoch's last step is later than its end
-        self._steps += run.step - self._marked_step
-        before, count = self._marked_samples, _samples_of(run)
-        is_known = None not in (before, count, self._samples)
-        self._samples = self._samples + count - before if is_known else None  # type: ignore[operator]
-        self._mark(run, now)
-
     def _end_interval(self, run: Run) -> None:
-        if not self._is_timing:
+        if self._interval is None:
             return
         run.losses.read()  # waits until the device has done the steps
-        self._add(run, run.progress.clock())
-        self.records_.append(self._record(run))
-        self._begin_interval()
+        now = run.progress.clock()
+        self._interval.add(run, now)
+        self.records_.append(self._record(run, self._interval))
+        self._interval = Interval(run, now)
         if self.verbose:
-            self.log(_line(self.records_[-1]))
+            self.log(line_of(self.records_[-1]))
 
-    def _record(self, run: Run) -> dict[str, Any]:
+    def _record(self, run: Run, own: Interval) -> dict[str, Any]:
         ranks = distributed.count()
-        is_known = distributed.total([self._samples is None])[0] == 0 and not run.parts.is_split
-        samples, tokens, seconds, waited = distributed.total(
-            [self._samples or 0, self._tokens, self._seconds, self._waited]
+        unknown, samples, tokens, seconds, waited = distributed.total(
+            [own.samples is None, own.samples or 0, own.tokens, own.seconds, own.waited]
         )
         seconds, waited = seconds / ranks, waited / ranks
-        rate = samples / seconds if is_known and seconds else None
+        is_known = not unknown and not run.parts.is_split and seconds > 0
+        rate = samples / seconds if is_known else None
         if isinstance(self.tokens, int):
             token_rate = None if rate is None else rate * self.tokens
         else:
-            token_rate = tokens / seconds if self.tokens is not None and is_known and seconds else None
+            token_rate = tokens / seconds if self.tokens is not None and is_known else None
         flops, peak = self._flops_of_sample, self.peak_flops
         return {
             "epoch": run.epoch,
             "step": run.step,
-            "steps": self._steps,
+            "steps": own.steps,
             "seconds": seconds,
             "samples_per_second": rate,
             "tokens_per_second": token_rate,
-            "step_seconds": seconds / self._steps,
+            "step_seconds": seconds / own.steps,
             "data_share": min(waited / seconds, 1.0) if seconds else None,
             "flops_utilization": None if None in (rate, flops, peak) else rate * flops / (peak * ranks),  # type: ignore[operator]
         }
@@ -280,21 +263,3 @@ class ThroughputMonitor(TrainCallback):
     def flops_utilization_(self) -> Optional[float]:
         """The share of `peak_flops` that the latest interval used."""
         return self._latest("flops_utilization")
-
-
-def _samples_of(run: Run) -> Optional[int]:
-    return None if run.progress.samples is None else run.progress.samples.count
-
-
-def _line(record: dict[str, Any]) -> str:
-    rate, tokens, share, used = (
-        record[name] for name in ("samples_per_second", "tokens_per_second", "data_share", "flops_utilization")
-    )
-    parts = [
-        *([] if rate is None else [f"{rate:,.0f} samples/s"]),
-        *([] if tokens is None else [f"{tokens:,.0f} tokens/s"]),
-        f"{record['step_seconds'] * 1e3:.3f} ms per step",
-        *([] if share is None else [f"{share:.1%} of it waiting for data"]),
-        *([] if used is None else [f"{used:.2%} of peak FLOPS"]),
-    ]
-    return f"epoch {record['epoch']}, step {record['step']}: {', '.join(parts)}"
