@@ -13,7 +13,7 @@ from ..core.tensors import as_array
 
 __all__ = ["Averages", "averaged"]
 
-_PART = 1 << 15  # numbers; with what is computed from them, they stay in the processor's cache
+_PART = 1 << 16  # numbers; with what is computed from them, they stay in the processor's cache
 _FLOATS = ("Float16", "BFloat16", "Float32", "Float64")
 
 

@@ -161,7 +161,7 @@ def test_an_average_of_half_precision_moves():
     assert parameter.dtype == ms.float16
 
 
-@pytest.mark.parametrize("size", [1, (1 << 15) - 1, 1 << 15, (1 << 15) + 1, 3 << 15])
+@pytest.mark.parametrize("size", [1, (1 << 16) - 1, 1 << 16, (1 << 16) + 1, 3 << 16])
 def test_an_array_of_any_size_is_averaged_whole(size):
     """It is worked on in parts."""
     values = np.random.RandomState(0).randn(2, size).astype(np.float32)
