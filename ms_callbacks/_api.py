@@ -49,6 +49,8 @@ from .monitoring.batch_accuracy import BatchAccuracy as BatchAccuracy
 from .monitoring.csv_logger import CSVLogger as CSVLogger
 from .monitoring.history import History as History
 from .monitoring.loss_monitor import LossMonitor as LossMonitor
+from .monitoring.loss_spike import LossSpike as LossSpike
 from .monitoring.plot_history import plot_history as plot_history
 from .monitoring.progress_bar import ProgressBar as ProgressBar
 from .monitoring.step_outputs import StepOutputs as StepOutputs
+from .monitoring.throughput_monitor import ThroughputMonitor as ThroughputMonitor
