@@ -47,6 +47,7 @@ __all__ = [
     "freeze",
     "grad_cam",
     "load_int8_weights",
+    "lr_find",
     "plot_history",
     "replay",
     "save_int8_weights",

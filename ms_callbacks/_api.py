@@ -30,6 +30,7 @@ from .interpretation.hard_examples import HardExamples as HardExamples
 from .interpretation.robustness import Robustness as Robustness
 from .lr_schedules.dynamic_lr import DynamicLR as DynamicLR
 from .lr_schedules.lr_cosine_annealing import LRCosineAnnealing as LRCosineAnnealing
+from .lr_schedules.lr_find import lr_find as lr_find
 from .lr_schedules.lr_step_decay import LRStepDecay as LRStepDecay
 from .lr_schedules.lr_warmup import LRWarmup as LRWarmup
 from .lr_schedules.reduce_lr_on_plateau import ReduceLROnPlateau as ReduceLROnPlateau
