@@ -162,8 +162,8 @@ def kept(*held: Any, compiled: bool = False) -> Iterator[None]:
 
     Args:
         held: cells that run, and tensors.
-        compiled: whether to leave what MindSpore itself notes in cells, such as what it has compiled for them: needed if
-            the block trains, so that the next step is not compiled again.
+        compiled: whether to leave what MindSpore itself notes in cells, such as what it has compiled for them: for a
+            block that trains, so that the next step is not compiled again. Default: False.
     """
     inner = [each for cell in held if isinstance(cell, nn.Cell) for _, each in cell.cells_and_names()]
     attributes = [vars(cell) for cell in inner]
@@ -199,7 +199,10 @@ class _OwnAttributes:
         return {name: self._attributes[name] for name in self._attributes if name not in _of_mindspore()}
 
     def put_back(self, content: dict[str, Any]) -> None:
-        """Make them what they were; of those that were added, MindSpore may need the private ones, and all in a graph."""
+        """Make them what they were.
+
+        Of those that were added, MindSpore may need the private ones, and in GRAPH mode all.
+        """
         if ms.get_context("mode") == ms.PYNATIVE_MODE:
             for name in [each for each in self.copy() if each not in content and not each.startswith("_")]:
                 del self._attributes[name]

@@ -7,7 +7,7 @@ import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 
@@ -136,8 +136,8 @@ def _reason(rates: Sequence[float], finite: list[_Point], points: list[_Point], 
     if len(points) < FEWEST_POINTS:
         if has_diverged:
             return (
-                f"diverged at once: the loss was lost at step {len(rates)}, at a rate of {rates[-1]:.3g}; lower min_lr, "
-                f"or look for NaN in the data"
+                f"diverged at once: the loss was lost at step {len(rates)}, at a rate of {rates[-1]:.3g}; "
+                f"lower min_lr, or look for NaN in the data"
             )
         return (
             f"fewer than {FEWEST_POINTS} points: {len(finite)} steps gave a loss, and the first {SKIP_BEGIN} and the "
@@ -150,18 +150,19 @@ def _reason(rates: Sequence[float], finite: list[_Point], points: list[_Point], 
     if fall <= noise:
         what = "lower min_lr" if has_diverged else "raise max_lr, or take more steps"
         return (
-            f"the loss never fell by more than it varies from step to step ({fall:.2g} against {noise:.2g}) between the "
-            f"rates {points[0][0]:.3g} and {points[-1][0]:.3g}; {what}"
+            f"the loss never fell by more than it varies from step to step ({fall:.2g} against {noise:.2g}) "
+            f"between the rates {points[0][0]:.3g} and {points[-1][0]:.3g}; {what}"
         )
     return ""
 
 
-def _middle_of_valley(losses: np.ndarray[tuple[int], np.dtype[np.float64]]) -> int:
+def _middle_of_valley(losses: np.ndarray[Any, Any]) -> int:
     """Return the index in the middle of the valley, which is the middle of its second third.
 
     The valley ends where the longest falling subsequence of the losses ends, and is as many points long. Of several of
-    that length, it is the first to end.
+    that length, it is the first to end. What differs by less than a loss's 32 bits show is the same.
     """
+    losses = losses.astype(np.float32)
     lengths = np.ones(len(losses), np.int64)
     for index in range(1, len(losses)):
         higher = lengths[:index][losses[:index] > losses[index]]

@@ -341,7 +341,9 @@ def test_steepest_is_where_lightnings_formula_finds_it():
 def test_noise_at_the_lowest_rates_does_not_attract_it():
     """Lightning takes the slope over the rate itself: the noise of a thousandth moves its suggestion by decades."""
     noisy = [
-        curve for curve in json.loads(GOLDEN.read_text())["curves"] if abs(curve["index"] - curve["index_over_rate"]) > 15
+        curve
+        for curve in json.loads(GOLDEN.read_text())["curves"]
+        if abs(curve["index"] - curve["index_over_rate"]) > 15
     ]
     assert len(noisy) > 10
     for curve in noisy:
@@ -396,9 +398,15 @@ def test_suggestion_is_that_of_the_method(method):
     [
         ([1.0] * 30, r"the loss never fell .* between the rates .*; raise max_lr, or take more steps"),
         (np.linspace(1, 2, 30), r"the loss never fell .*; raise max_lr"),
-        ([1.0 + 0.1 * (step % 2) for step in range(30)], r"the loss never fell by more than it varies from step to step"),
+        (
+            [1.0 + 0.1 * (step % 2) for step in range(30)],
+            r"the loss never fell by more than it varies from step to step",
+        ),
         ([1.0] * 12 + [1e5] * 20, r"diverged at once: the loss was lost at step 13, at a rate of .*; lower min_lr"),
-        ([NAN] * 20, r"diverged at once: the loss was lost at step 1, at a rate of 1e-07; lower min_lr, or look for NaN"),
+        (
+            [NAN] * 20,
+            r"diverged at once: the loss was lost at step 1, at a rate of 1e-07; lower min_lr, or look for NaN",
+        ),
         ([*[1.0] * 25, *[1e4] * 10], r"the loss never fell .*; lower min_lr"),
     ],
 )
@@ -492,7 +500,12 @@ def empty():
         (Network, dataset, TypeError, "model must be a mindspore.train.Model, but got Network"),
         (make_model, lambda: [1, 2], TypeError, "dataset must be a MindSpore dataset, but got list"),
         (make_model, empty, ValueError, "the dataset is empty"),
-        (lambda: ms.Model(Network(), loss_fn()), dataset, ValueError, "the Model needs an optimizer of mindspore.nn.*none"),
+        (
+            lambda: ms.Model(Network(), loss_fn()),
+            dataset,
+            ValueError,
+            "the Model needs an optimizer of mindspore.nn.*none",
+        ),
         (
             functools.partial(make_model, learning_rate=[0.1] * 200),
             dataset,
