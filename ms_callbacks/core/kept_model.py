@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import mindspore as ms
 from mindspore import nn
 from mindspore.train import Model
 
@@ -14,6 +15,7 @@ from .mindspore_compat import (
     is_uninitialised,
     iterators_stopped,
     model_kept,
+    random_draws,
     recording_cells,
     set_recording_cells,
     stop_recording,
@@ -21,7 +23,10 @@ from .mindspore_compat import (
 from .model_parts import dropouts_of, optimizers_of, rounds_differently_at_first
 from .parameters import check_parameters
 
-__all__ = ["check_can_be_kept", "inexact_in", "kept_model"]
+__all__ = ["check_can_be_kept", "kept_model"]
+
+
+_DRAWS = "MindSpore cannot restore the random numbers that the network draws next"
 
 
 def check_can_be_kept(owner: str, model: Model) -> None:
@@ -37,31 +42,38 @@ def check_can_be_kept(owner: str, model: Model) -> None:
                 )
 
 
-def inexact_in(model: Model) -> tuple[str, ...]:
+def _inexact_in(model: Model) -> list[str]:
     """Return what in a Model cannot be restored to the last bit, one line for each."""
-    notes = [
-        f"{name}: MindSpore cannot restore the random numbers that the network draws next"
-        for name in dropouts_of(model.train_network)
-    ]
+    notes = [f"{name}: {_DRAWS}" for name in dropouts_of(model.train_network)]
     if any(map(rounds_differently_at_first, optimizers_of(model.train_network))):
         notes.append("RMSProp: MindSpore's kernel rounds differently in its first steps of a process")
-    return tuple(notes)
+    return notes
 
 
 @contextlib.contextmanager
-def kept_model(model: Model) -> Iterator[None]:
+def kept_model(model: Model) -> Iterator[list[str]]:
     """Restore a Model after a block in which it trains, however the block ends.
 
     That is what the training cell and its optimizers hold (weights, statistics, moments, steps, learning rates, loss
     scale, attributes), the `training` flag of each cell, what the Model itself notes, and the random states of
     MindSpore, NumPy and Python. Iterators of datasets that the block has made are stopped before, because their threads
     draw random numbers too. What has been compiled stays, so that the next run is not compiled again.
+
+    Yields:
+        What cannot be restored to the last bit, one line for each; complete at the end of the block. Operators that a
+        network calls as functions, and that draw random numbers, are found if GRAPH mode compiles them in the block.
     """
+    notes = _inexact_in(model)
+    drawn = random_draws()
     network = model.train_network
     recording = recording_cells(network)
     with kept(*_cells(model), compiled=True), model_kept(model), flags_kept(network), iterators_stopped():
         try:
-            yield
+            yield notes
+            if ms.get_context("mode") == ms.GRAPH_MODE:
+                new = {str(key[0]) for key, state in random_draws().items() if drawn.get(key) != state}
+                known = [note.partition(":")[0].lower() for note in notes]
+                notes.extend(f"{name}: {_DRAWS}" for name in sorted(new) if name.lower() not in known)
         finally:
             stop_recording()
             set_recording_cells(network, recording)

@@ -67,6 +67,7 @@ __all__ = [
     "parallel_context_kept",
     "parallel_mode_of",
     "pipeline_stages",
+    "random_draws",
     "random_state",
     "recording_cells",
     "repair_among",
@@ -430,6 +431,14 @@ def random_state() -> Callable[[], None]:
             ms.set_rng_state(generator)
 
     return give_back
+
+
+def random_draws() -> dict[Any, Any]:
+    """Return the state of MindSpore's table of draws, by operator and seed; in GRAPH mode it advances at a compilation.
+
+    MindSpore 2.0 to 2.10 keep it private. Remove with `random_state`.
+    """
+    return dict(_KERNEL_SEEDS)
 
 
 def export_onnx(network: nn.Cell, inputs: tuple[Any, ...], path: str) -> None:

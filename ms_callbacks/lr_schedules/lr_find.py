@@ -16,7 +16,7 @@ from mindspore.train import Model
 from ..core import distributed
 from ..core.arguments import check_choice, check_dataset, check_int, check_number
 from ..core.callback import TrainCallback
-from ..core.kept_model import check_can_be_kept, inexact_in, kept_model
+from ..core.kept_model import check_can_be_kept, kept_model
 from ..core.learning_rates import Rates, shortest
 from ..core.losses import MOST_DROPPED
 from ..core.mindspore_compat import copied_dataset, naming_numpy, size_of_dataset
@@ -68,10 +68,10 @@ def lr_find(
     optimizer's moments and steps, rates, loss scale, `training` flags, the random states of MindSpore, NumPy and
     Python, and the dataset, of which a copy is used: its next epoch, what `set_init_step` has set, and that it can be
     given to another Model. A run that follows has the losses that it would have had without the test. These cannot be
-    restored to the last bit, and the result's `notes` name the first two if the Model has them: the random numbers of
-    `nn.Dropout`; the rounding of `nn.RMSProp` on a CPU; random numbers that a network draws through functions in GRAPH
-    mode; and what Python code of a dataset keeps itself, such as a generator of its own. The test takes memory for one
-    copy of the network and the optimizer.
+    restored to the last bit, and the result's `notes` name them if the Model has them: the random numbers of
+    `nn.Dropout`; those that a network draws through functions in GRAPH mode, which are found if it is compiled in the
+    test; and the rounding of `nn.RMSProp` on a CPU. What Python code of a dataset keeps itself, such as a generator of
+    its own, is not known. The test takes memory for one copy of the network and the optimizer.
 
     With several processes, call it on all of them: the losses are the means over all, so that each has the same result.
 
@@ -111,11 +111,10 @@ def lr_find(
     if early_stop_threshold is not None:
         check_number(_OWNER, "early_stop_threshold", early_stop_threshold, above=1)
     check_choice(_OWNER, "method", method, METHODS)
-    proportions = _proportions(_rates_of(model))
+    rates = _rates_of(model)
     check_can_be_kept(_OWNER, model)
-    rise = [lowest * (highest / lowest) ** (step / (steps - 1)) for step in range(steps - 1)]
-    test = _RangeTest([*rise, highest], proportions, early_stop_threshold)
-    with kept_model(model):
+    test = _RangeTest(_rise(lowest, highest, steps), _proportions(rates), early_stop_threshold)
+    with kept_model(model) as notes:
         copied = copied_dataset(dataset)
         with naming_numpy():  # the size of a generator is known only after it has run
             batches = size_of_dataset(copied)
@@ -123,7 +122,7 @@ def lr_find(
             raise ValueError(f"{_OWNER}: the dataset is empty; a batch_size above its length drops it all")
         model.train(math.ceil(steps / batches), copied, callbacks=[test], dataset_sink_mode=False)
     return make_curve(
-        test.rates, test.losses, test.smoothed, method, has_diverged=test.has_diverged, notes=inexact_in(model)
+        test.rates, test.losses, test.smoothed, method, has_diverged=test.has_diverged, notes=tuple(notes)
     )
 
 
@@ -143,6 +142,11 @@ def _rates_of(model: Model) -> Rates:
             f"as {max(rates.read()) or 0.01:g}, for the test"
         )
     return rates
+
+
+def _rise(lowest: float, highest: float, steps: int) -> list[float]:
+    """Return the rate of each step."""
+    return [*(lowest * (highest / lowest) ** (step / (steps - 1)) for step in range(steps - 1)), highest]
 
 
 def _proportions(rates: Rates) -> list[float]:
