@@ -4,10 +4,13 @@ Each is imported under its own name, which marks it as exported for type checker
 """
 
 from .checkpointing.best_checkpoint import BestCheckpoint as BestCheckpoint
+from .checkpointing.ema_weight_averaging import EMAWeightAveraging as EMAWeightAveraging
 from .checkpointing.export_best import ExportBest as ExportBest
 from .checkpointing.quantized_weights import load_int8_weights as load_int8_weights
 from .checkpointing.quantized_weights import save_int8_weights as save_int8_weights
+from .checkpointing.stochastic_weight_averaging import StochasticWeightAveraging as StochasticWeightAveraging
 from .checkpointing.training_state import TrainingState as TrainingState
+from .control.accumulate_gradients import accumulate_gradients as accumulate_gradients
 from .control.check_callbacks import check_callbacks as check_callbacks
 from .control.early_stopping import EarlyStopping as EarlyStopping
 from .control.freeze import freeze as freeze

@@ -13,6 +13,7 @@ from ms_callbacks import (
     CSVLogger,
     DynamicLR,
     EarlyStopping,
+    EMAWeightAveraging,
     ExportBest,
     GracefulStop,
     HardExamples,
@@ -27,6 +28,7 @@ from ms_callbacks import (
     Robustness,
     ShapeInspector,
     StepOutputs,
+    StochasticWeightAveraging,
     TrainingState,
     Validate,
 )
@@ -54,6 +56,7 @@ MAKE = {
     ProgressBar: lambda model, folder: ProgressBar(interval=0),
     BestCheckpoint: lambda model, folder: BestCheckpoint(str(folder / "best.ckpt"), monitor="acc"),
     DynamicLR: lambda model, folder: DynamicLR([0.1] * 16),
+    EMAWeightAveraging: lambda model, folder: EMAWeightAveraging(decay=0.9),
     EarlyStopping: lambda model, folder: EarlyStopping("acc", restore_best_weights=True),
     LossMonitor: lambda model, folder: LossMonitor(),
     LRCosineAnnealing: lambda model, folder: LRCosineAnnealing(5),
@@ -63,6 +66,7 @@ MAKE = {
     ReduceLROnPlateau: lambda model, folder: ReduceLROnPlateau("acc"),
     ShapeInspector: lambda model, folder: ShapeInspector(show_values_at=(2,)),
     StepOutputs: lambda model, folder: StepOutputs(),
+    StochasticWeightAveraging: lambda model, folder: StochasticWeightAveraging(1, lr=0.02, annealing_epochs=1),
     TrainingState: lambda model, folder: TrainingState(str(folder / "state"), overwrite=True),
     Validate: lambda model, folder: Validate(model, valid_dataset(24)),
 }

@@ -39,6 +39,7 @@ __all__ = [
     "RunArguments",
     "TrainingCall",
     "backbone_of",
+    "callbacks_of_training",
     "copied_dataset",
     "copied_metrics",
     "detached",
@@ -294,6 +295,15 @@ def training_call() -> Optional[TrainingCall]:
     return TrainingCall(
         values["self"], values["epoch"], values["initial_epoch"], values["valid_infos"], values.get("list_callback")
     )
+
+
+def callbacks_of_training() -> Optional[list[Any]]:
+    """Return the callbacks of the current training call; `None` outside MindSpore's own loop.
+
+    MindSpore 2.0 to 2.10 keep the list in the object that dispatches hooks. Remove with `training_call`.
+    """
+    call = training_call()
+    return None if call is None else getattr(call.list_callback, "_callbacks", None)
 
 
 def evaluating_model() -> Optional[Model]:

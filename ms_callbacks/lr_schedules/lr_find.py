@@ -19,9 +19,9 @@ from ..core.callback import TrainCallback
 from ..core.kept_model import check_can_be_kept, kept_model
 from ..core.learning_rates import Rates, shortest
 from ..core.losses import MOST_DROPPED
-from ..core.mindspore_compat import copied_dataset, naming_numpy, size_of_dataset
+from ..core.mindspore_compat import copied_dataset, naming_numpy, parallel_mode_of, size_of_dataset
 from ..core.model_parts import optimizers_of
-from ..core.placement import Needs
+from ..core.placement import Needs, check_whole
 from ..core.run import Run
 from ..core.step_outputs import OutputReader, loss_of
 from ._lr_curve import FEWEST_POINTS, METHODS, SKIP_BEGIN, SKIP_END, LRCurve, make_curve
@@ -29,6 +29,7 @@ from ._lr_curve import FEWEST_POINTS, METHODS, SKIP_BEGIN, SKIP_END, LRCurve, ma
 __all__ = ["lr_find"]
 
 _OWNER = "lr_find"
+_NEEDS = Needs.WEIGHTS | Needs.OPTIMIZER | Needs.LOSS
 _BETA = 0.98  # of the smoothing, as in fastai and Lightning
 _FEWEST_STEPS = SKIP_BEGIN + FEWEST_POINTS + SKIP_END
 
@@ -47,9 +48,9 @@ def lr_find(
 
     The rate rises exponentially, from `min_lr` in the first step to `max_lr` in the last. The losses are smoothed by an
     exponentially weighted mean with bias correction (beta 0.98). The test stops early at a loss that is NaN or
-    infinite, and when the smoothed loss is above `early_stop_threshold` times the best so far; this is compared only
-    after the first 10 steps, so that a first batch with a low loss does not stop it. For losses below 0, a rise is
-    measured in the same way from the best loss. The suggestions leave out the first 10 points and the last one, as in
+    infinite, and when the smoothed loss is above `early_stop_threshold` times the best so far. This is compared only
+    after the first 10 steps, of which the median counts, so that a first batch with a low loss does not stop it. If the
+    best loss is below 0, the rise from it is compared with its size in the same way. The suggestions leave out the first 10 points and the last one, as in
     Lightning:
 
     - `"valley"` (fastai): the middle of the longest falling part of the curve.
@@ -112,6 +113,8 @@ def lr_find(
         check_number(_OWNER, "early_stop_threshold", early_stop_threshold, above=1)
     check_choice(_OWNER, "method", method, METHODS)
     rates = _rates_of(model)
+    # What this process holds in part gets its final shape only during the test, and could not be restored.
+    check_whole(_OWNER, _NEEDS, model.train_network, parallel_mode_of(model))
     check_can_be_kept(_OWNER, model)
     test = _RangeTest(_rise(lowest, highest, steps), _proportions(rates), early_stop_threshold)
     with kept_model(model) as notes:
@@ -178,10 +181,6 @@ class _RangeTest(TrainCallback):
         self.smoothed: list[float] = []
         self.has_diverged = False
 
-    def needs(self, run: Run) -> Needs:
-        """Require all: what is held in part is given its final shape during the test and could not be restored."""
-        return Needs.WEIGHTS | Needs.OPTIMIZER | Needs.LOSS
-
     def before_train(self, run: Run) -> None:
         """Register what is done in each step."""
         run.step_hooks.on_step_begin(self, self._set_rates)
@@ -220,8 +219,8 @@ class _RangeTest(TrainCallback):
     def _is_above_best(self) -> bool:
         """Return whether the smoothed loss has risen too far above the best, which is known after the first points."""
         recent = self.smoothed[-1]
-        known = [loss for loss in self.losses if math.isfinite(loss)] if math.isnan(self._best) else []
         if math.isnan(self._best):
+            known = [loss for loss in self.losses if math.isfinite(loss)]
             if len(known) <= SKIP_BEGIN:
                 return False
             # One batch that is easier or harder than the others says nothing.

@@ -22,6 +22,7 @@ from training import (
     assert_same_weights,
     dataset,
     grouped,
+    in_parallel_mode,
     loss_fn,
     make_idiom,
     make_model,
@@ -528,6 +529,12 @@ def empty():
             dataset,
             ValueError,
             "the rates of the parameter groups must have a proportion to keep, but all are 0",
+        ),
+        (
+            lambda: in_parallel_mode("semi_auto_parallel", make_model()),
+            dataset,
+            ValueError,
+            "parallel_mode='semi_auto_parallel' gives each process a part of the weights",
         ),
     ],
 )

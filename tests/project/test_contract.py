@@ -24,6 +24,7 @@ from ms_callbacks import (
     CSVLogger,
     DynamicLR,
     EarlyStopping,
+    EMAWeightAveraging,
     GracefulStop,
     History,
     LossMonitor,
@@ -36,6 +37,7 @@ from ms_callbacks import (
     ReduceLROnPlateau,
     Robustness,
     ShapeInspector,
+    StochasticWeightAveraging,
     TrainCallback,
     TrainingState,
     Validate,
@@ -64,8 +66,17 @@ def test_no_old_hook(kind):
     assert not own & OLD_HOOKS
 
 
-CHANGES_TRAINING = (DynamicLR, EarlyStopping, LRCosineAnnealing, LRStepDecay, LRWarmup, ReduceLROnPlateau)
-READS_EACH_STEP = (LossMonitor, NonFiniteGuard, ProgressBar, ShapeInspector)  # as MAKE has them
+CHANGES_TRAINING = (
+    DynamicLR,
+    EarlyStopping,
+    EMAWeightAveraging,
+    LRCosineAnnealing,
+    LRStepDecay,
+    LRWarmup,
+    ReduceLROnPlateau,
+    StochasticWeightAveraging,
+)
+READS_EACH_STEP = (EMAWeightAveraging, LossMonitor, NonFiniteGuard, ProgressBar, ShapeInspector)  # as MAKE has them
 HAS_NO_STATE = (CallbackProfiler, GracefulStop, NonFiniteGuard, Robustness, ShapeInspector, TrainingState)
 VARYING = "filepath path previous run runs_before samples_per_second saved_at seconds sha256 versions".split()
 

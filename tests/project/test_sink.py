@@ -36,6 +36,7 @@ size = pytest.mark.parametrize("sink_size", SIZES.values(), ids=SIZES)
 REFUSED = {
     "DynamicLR": "a rate for every step cannot be set while steps run on the device unseen",
     "LRWarmup": "a rate for every step cannot be set while steps run on the device unseen",
+    "EMAWeightAveraging": "in sink mode steps run on the device unseen, and cannot be averaged",
     "ActivationMonitor": "in sink mode batches go to the device unseen",
     "ExportBest": "in sink mode batches go to the device unseen; pass inputs=",
     "NonFiniteGuard": "in sink mode batches go to the device unseen",
