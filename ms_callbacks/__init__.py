@@ -60,6 +60,7 @@ __all__ = [
     "freeze",
     "grad_cam",
     "load_int8_weights",
+    "lr_find",
     "plot_history",
     "plot_lr",
     "replay",

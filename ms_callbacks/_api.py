@@ -41,6 +41,7 @@ from .lr_schedules.lr_multi_step import LRMultiStep as LRMultiStep
 from .lr_schedules.lr_one_cycle import LROneCycle as LROneCycle
 from .lr_schedules.lr_polynomial import LRPolynomial as LRPolynomial
 from .lr_schedules.lr_sequence import LRSequence as LRSequence
+from .lr_schedules.lr_find import lr_find as lr_find
 from .lr_schedules.lr_step_decay import LRStepDecay as LRStepDecay
 from .lr_schedules.lr_warmup import LRWarmup as LRWarmup
 from .lr_schedules.plot_lr import plot_lr as plot_lr
