@@ -21,6 +21,7 @@ from mindspore import dtype as mstype
 from .mindspore_compat import is_lars
 from .placement import ALL_SEE_THE_SAME
 from .tensors import is_plain, number
+from .updates import Accumulating
 
 __all__ = ["Rates", "shortest", "without_wrapper"]
 
@@ -32,8 +33,11 @@ def shortest(value: Any) -> float:
 
 
 def without_wrapper(optimizer: Any) -> Any:
-    """Return the optimizer that holds the rates: `nn.LARS` wraps another, and its own rate of 0 is unused."""
-    return without_wrapper(optimizer.opt) if is_lars(optimizer) else optimizer
+    """Return the optimizer that holds the rates.
+
+    `nn.LARS` wraps another, and its own rate of 0 is unused; so does an optimizer that accumulates gradients.
+    """
+    return without_wrapper(optimizer.opt) if is_lars(optimizer) or isinstance(optimizer, Accumulating) else optimizer
 
 
 # The rates that are held at 0, by optimizer and by their place in it, with what they would be otherwise: known to all

@@ -41,7 +41,7 @@ class GradientMonitor(TrainCallback):
 
     Each epoch gets two numbers: `grad_norm` and `update_ratio`, the means over its measured steps. They can be
     monitored, and `History` and `CSVLogger` record them. A gradient that is NaN or infinite is reported, and does not
-    enter the mean. A parameter that is frozen (`requires_grad` is False) or that no optimizer holds is left out. With
+    enter the mean; nor does a step that does not change the weights, as where gradients are accumulated. A parameter that is frozen (`requires_grad` is False) or that no optimizer holds is left out. With
     several processes, the gradients are averaged over them first, as the step averages them.
 
     The norm of all gradients together is that of Lightning's `grad_norm` and PyTorch's `clip_grad_norm_`. For vanishing
@@ -260,7 +260,7 @@ class GradientMonitor(TrainCallback):
         self.update_ratios_ = {name: changes[name] / norm for name, norm in weights.items() if norm}
         weight = _together(weights.values())
         self.update_ratio_ = _together(changes.values()) / weight if weight else None
-        if self.update_ratio_ is not None:
+        if self.update_ratio_:
             self._add(_RATIO, self.update_ratio_)
         if self.verbose == 2 and self.norm_ is not None:
             ratio = "unknown" if self.update_ratio_ is None else f"{self.update_ratio_:.3g}"
