@@ -40,9 +40,10 @@ class GradientMonitor(TrainCallback):
     because MindSpore cannot set back what its kernels draw from; the gradients are then those of another mask.
 
     Each epoch gets two numbers: `grad_norm` and `update_ratio`, the means over its measured steps. They can be
-    monitored, and `History` and `CSVLogger` record them. A gradient that is NaN or infinite is reported, and does not
-    enter the mean; nor does a step that does not change the weights, as where gradients are accumulated. A parameter that is frozen (`requires_grad` is False) or that no optimizer holds is left out. With
-    several processes, the gradients are averaged over them first, as the step averages them.
+    monitored, and `History` and `CSVLogger` record them. A gradient that is NaN or infinite is reported and does not
+    enter the mean; nor does the ratio of a step that does not change the weights, as where gradients are accumulated. A
+    parameter that is frozen (`requires_grad` is False) or that no optimizer holds is left out. With several processes,
+    the gradients are averaged over them first, as the step averages them.
 
     The norm of all gradients together is that of Lightning's `grad_norm` and PyTorch's `clip_grad_norm_`. For vanishing
     and exploding gradients see Bengio, Simard and Frasconi, "Learning long-term dependencies with gradient descent is
