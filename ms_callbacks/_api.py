@@ -41,6 +41,7 @@ from .lr_schedules.lr_multi_step import LRMultiStep as LRMultiStep
 from .lr_schedules.lr_one_cycle import LROneCycle as LROneCycle
 from .lr_schedules.lr_polynomial import LRPolynomial as LRPolynomial
 from .lr_schedules.lr_sequence import LRSequence as LRSequence
+from .lr_schedules.lr_find import lr_find as lr_find
 from .lr_schedules.lr_step_decay import LRStepDecay as LRStepDecay
 from .lr_schedules.lr_warmup import LRWarmup as LRWarmup
 from .lr_schedules.plot_lr import plot_lr as plot_lr
@@ -49,6 +50,8 @@ from .monitoring.batch_accuracy import BatchAccuracy as BatchAccuracy
 from .monitoring.csv_logger import CSVLogger as CSVLogger
 from .monitoring.history import History as History
 from .monitoring.loss_monitor import LossMonitor as LossMonitor
+from .monitoring.loss_spike import LossSpike as LossSpike
 from .monitoring.plot_history import plot_history as plot_history
 from .monitoring.progress_bar import ProgressBar as ProgressBar
 from .monitoring.step_outputs import StepOutputs as StepOutputs
+from .monitoring.throughput_monitor import ThroughputMonitor as ThroughputMonitor

@@ -19,6 +19,7 @@ from ms_callbacks import (
     HardExamples,
     History,
     LossMonitor,
+    LossSpike,
     LRCosineAnnealing,
     LRCosineWarmRestarts,
     LRCyclic,
@@ -37,6 +38,7 @@ from ms_callbacks import (
     ShapeInspector,
     StepOutputs,
     StochasticWeightAveraging,
+    ThroughputMonitor,
     TrainingState,
     Validate,
 )
@@ -72,6 +74,7 @@ MAKE = {
     EMAWeightAveraging: lambda model, folder: EMAWeightAveraging(decay=0.9),
     EarlyStopping: lambda model, folder: EarlyStopping("acc", restore_best_weights=True),
     LossMonitor: lambda model, folder: LossMonitor(),
+    LossSpike: lambda model, folder: LossSpike(window=4, threshold=1.0, accept_after=2),
     LRCosineAnnealing: lambda model, folder: LRCosineAnnealing(5),
     LRCosineWarmRestarts: lambda model, folder: LRCosineWarmRestarts(3),
     LRCyclic: lambda model, folder: LRCyclic(0.01, 0.05, step_size_up=3),
@@ -88,6 +91,7 @@ MAKE = {
     ShapeInspector: lambda model, folder: ShapeInspector(show_values_at=(2,)),
     StepOutputs: lambda model, folder: StepOutputs(),
     StochasticWeightAveraging: lambda model, folder: StochasticWeightAveraging(1, lr=0.02, annealing_epochs=1),
+    ThroughputMonitor: lambda model, folder: ThroughputMonitor(4, tokens=16, peak_flops=1e12),
     TrainingState: lambda model, folder: TrainingState(str(folder / "state"), overwrite=True),
     Validate: lambda model, folder: Validate(model, valid_dataset(24)),
 }

@@ -95,7 +95,7 @@ CHANGES_TRAINING = (
 )
 READS_EACH_STEP = (EMAWeightAveraging, LossMonitor, NonFiniteGuard, ProgressBar, ShapeInspector)  # as MAKE has them
 HAS_NO_STATE = (CallbackProfiler, GracefulStop, NonFiniteGuard, Robustness, ShapeInspector, TrainingState)
-VARYING = "filepath path previous run runs_before samples_per_second saved_at seconds sha256 versions".split()
+VARYING = "filepath path previous records run runs_before samples_per_second saved_at seconds sha256 versions".split()
 
 
 def check(kind, **arguments):
