@@ -444,7 +444,9 @@ class TrainingState(TrainCallback):
     def _save_if_due(self, run: Run) -> None:
         """Save at the interval, or when requested, now that every callback is done with the previous step."""
         if self._steps_since == self.every_n_steps or (self._is_requested and CAN_BEGIN_WITHIN):
-            self._keep(run, run.epoch - 1, run.step_in_epoch - 1, finished_by="")
+            run.losses.read()  # so that the device's work on the steps so far is not timed as saving
+            with run.progress.pausing():
+                self._keep(run, run.epoch - 1, run.step_in_epoch - 1, finished_by="")
             self._steps_since = 0
         self._steps_since += 1
         if self._writing is not None and self._writing.done() and distributed.count() == 1:

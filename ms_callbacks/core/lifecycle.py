@@ -133,8 +133,9 @@ class Lifecycle:
         if not progress.open_epoch():
             return
         if run.epoch > progress.initial_epoch + 1:
-            self._call("save_run_state", run, run.epoch - 1, 0, None)
-        run.losses.begin_epoch(resumes=progress.steps_skipped > 0)
+            with progress.pausing():
+                self._call("save_run_state", run, run.epoch - 1, 0, None)
+        run.losses.begin_epoch(done=progress.steps_skipped)
         self._count_steps_from(self._args["cur_step_num"])
         if self._is_place_known:
             self._enter_epoch()
@@ -228,10 +229,9 @@ class Lifecycle:
         if is_last and (run.metrics.fit_evaluates_in(run.epoch) or self._evaluator.evaluates_at_epoch_end(run)):
             return
         run.losses.read()  # so that the device's work on the steps so far is not timed as evaluation
-        began = time.perf_counter()
-        self.before_checkpoint()
-        self._evaluate(self._so_far(), at_epoch_end=False)
-        progress.pause(time.perf_counter() - began)
+        with progress.pausing():
+            self.before_checkpoint()
+            self._evaluate(self._so_far(), at_epoch_end=False)
 
     def begin_fit_evaluation(self) -> None:
         """Begin an evaluation of `Model.fit`, when the first callback is notified of it, before the epoch ends."""

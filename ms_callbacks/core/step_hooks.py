@@ -67,6 +67,7 @@ class StepHooks:
             _OPTIMIZER_STEP: {},
         }
         self._intervals: dict[int, tuple[Any, int, StepFunction]] = {}
+        self._fetch: dict[int, tuple[Any, StepFunction, StepFunction]] = {}
         self._next: dict[int, float] = {}
         self._due: dict[int, StepFunction] = {}
         self._first: Optional[StepFunction] = None
@@ -110,6 +111,15 @@ class StepHooks:
         self._intervals[place] = callback, n, function
         self._next[place] = self._next_of(n, int(self._args["cur_step_num"]))
         self._update_due()
+        self._install()
+
+    def around_fetch(self, callback: Any, begin: StepFunction, end: StepFunction) -> None:
+        """Call `begin(run)` before the training loop fetches the next batch, and `end(run)` when it has it.
+
+        In a step, `end` comes before everything else that callbacks of this package do, and `begin` after it. The first
+        batch of an epoch has no `begin`; `before_epoch` comes before it.
+        """
+        self._fetch[self._place(callback)] = callback, begin, end
         self._install()
 
     # What the lifecycle calls
@@ -158,7 +168,7 @@ class StepHooks:
 
     def wrap(self, wrapper: Wrapper) -> None:
         """Replace every function by `wrapper(callback, hook, function)`, for example to time it."""
-        self._wrap = wrapper
+        self._wrap = self._losses.wrap = wrapper
         self._install()
 
     def stop(self) -> None:
@@ -197,8 +207,10 @@ class StepHooks:
             functions = self._functions(hook)
             if hook == STEP_END:
                 functions = self._with_core([*functions, *self._after_updates()])
-            elif self._first is not None:
-                functions.insert(0, self._first)
+                functions += [self._wrap(one, hook, begin) for one, begin, _ in self._fetch.values()]
+            else:
+                ends = [self._wrap(one, hook, end) for one, _, end in self._fetch.values()]
+                functions = [*ends, *([] if self._first is None else [self._first]), *functions]
             of_class = getattr(type(host), hook)
             is_ours = of_class.__module__.partition(".")[0] == _PACKAGE
             own = None if is_ours else functools.partial(of_class, host)  # the hook of a user's subclass

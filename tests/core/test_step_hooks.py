@@ -143,6 +143,30 @@ def test_the_end_of_a_step_may_be_asked_for_at_its_beginning():
     assert log == [(1, "end")]
 
 
+def test_a_fetch_is_what_lies_between_all_that_callbacks_do():
+    """The end of it comes before the first of them in a step, its begin after the last; the list does not matter."""
+    one, other, steps, log = made()
+    hooks = steps.start().hooks
+    hooks.around_fetch(other, log.of("fetch"), log.of("fetched"))
+    hooks.every(1, one, log.of("every"))
+    hooks.on_step_end(one, log.of("end"))
+    hooks.on_step_begin(one, log.of("begin"))
+    hooks.before_all(log.of("first"))
+    steps.take()
+    assert [text for _, text in log] == ["fetched", "first", "begin", "end", "every", "fetch"]
+
+
+@pytest.mark.parametrize("stores", [False, True])
+def test_a_fetch_alone_may_be_asked_for(stores):
+    """Also where outputs are stored."""
+    one, steps, log = made(1)
+    steps.start(one if stores else None)
+    steps.hooks.around_fetch(one, log.of("fetch"), log.of("fetched"))
+    steps.take(2)
+    assert log == [(1, "fetched"), (1, "fetch"), (2, "fetched"), (2, "fetch")]
+    assert steps.losses.mean == (0.5 if stores else None)
+
+
 # Every n steps
 
 
