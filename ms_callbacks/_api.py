@@ -36,12 +36,12 @@ from .lr_schedules.lr_cosine_annealing import LRCosineAnnealing as LRCosineAnnea
 from .lr_schedules.lr_cosine_warm_restarts import LRCosineWarmRestarts as LRCosineWarmRestarts
 from .lr_schedules.lr_cyclic import LRCyclic as LRCyclic
 from .lr_schedules.lr_exponential import LRExponential as LRExponential
+from .lr_schedules.lr_find import lr_find as lr_find
 from .lr_schedules.lr_lambda import LRLambda as LRLambda
 from .lr_schedules.lr_multi_step import LRMultiStep as LRMultiStep
 from .lr_schedules.lr_one_cycle import LROneCycle as LROneCycle
 from .lr_schedules.lr_polynomial import LRPolynomial as LRPolynomial
 from .lr_schedules.lr_sequence import LRSequence as LRSequence
-from .lr_schedules.lr_find import lr_find as lr_find
 from .lr_schedules.lr_step_decay import LRStepDecay as LRStepDecay
 from .lr_schedules.lr_warmup import LRWarmup as LRWarmup
 from .lr_schedules.plot_lr import plot_lr as plot_lr
