@@ -40,6 +40,7 @@ __all__ = [
     "Run",
     "ShapeInspector",
     "StepOutputs",
+    "TimeLimit",
     "TrainCallback",
     "TrainingState",
     "Validate",

@@ -27,9 +27,23 @@ from ms_callbacks import (
     Robustness,
     ShapeInspector,
     StepOutputs,
+    TimeLimit,
     TrainingState,
     Validate,
 )
+
+
+class Trial:
+    """Stands in for a trial of Optuna, which need not be installed: keeps what is reported, and prunes nothing."""
+
+    def __init__(self):
+        self.reports = {}
+
+    def report(self, value, step):
+        self.reports[step] = value
+
+    def should_prune(self):
+        return False
 
 
 def watched(model):
@@ -63,6 +77,7 @@ MAKE = {
     ReduceLROnPlateau: lambda model, folder: ReduceLROnPlateau("acc"),
     ShapeInspector: lambda model, folder: ShapeInspector(show_values_at=(2,)),
     StepOutputs: lambda model, folder: StepOutputs(),
+    TimeLimit: lambda model, folder: TimeLimit(hours=1),
     TrainingState: lambda model, folder: TrainingState(str(folder / "state"), overwrite=True),
     Validate: lambda model, folder: Validate(model, valid_dataset(24)),
 }

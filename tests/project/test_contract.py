@@ -67,7 +67,9 @@ def test_no_old_hook(kind):
 CHANGES_TRAINING = (DynamicLR, EarlyStopping, LRCosineAnnealing, LRStepDecay, LRWarmup, ReduceLROnPlateau)
 READS_EACH_STEP = (LossMonitor, NonFiniteGuard, ProgressBar, ShapeInspector)  # as MAKE has them
 HAS_NO_STATE = (CallbackProfiler, GracefulStop, NonFiniteGuard, Robustness, ShapeInspector, TrainingState)
-VARYING = "filepath path previous run runs_before samples_per_second saved_at seconds sha256 versions".split()
+VARYING = (
+    "elapsed filepath longest path previous run runs_before samples_per_second saved_at seconds sha256 versions".split()
+)
 
 
 def check(kind, **arguments):
