@@ -71,6 +71,7 @@ class TimeLimit(TrainCallback):
     """
 
     transient = ("_rounds",)
+    elapsed_: float
     _rounds: Rounds
 
     def __init__(
@@ -97,8 +98,8 @@ class TimeLimit(TrainCallback):
 
     def before_train(self, run: Run) -> None:
         """Start the clock."""
-        self._began = monotonic() - (self.elapsed_ if self.across_runs else 0.0)
         self.elapsed_ = self.elapsed_ if self.across_runs else 0.0
+        self._began = monotonic() - self.elapsed_
         self.stopped_epoch_ = self.stopped_step_ = 0
         self._late_at = self._began + self._limit - self.reserve_
         self._rounds, self._is_alone = Rounds(), distributed.count() == 1

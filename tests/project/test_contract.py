@@ -68,8 +68,8 @@ CHANGES_TRAINING = (DynamicLR, EarlyStopping, LRCosineAnnealing, LRStepDecay, LR
 READS_EACH_STEP = (LossMonitor, NonFiniteGuard, ProgressBar, ShapeInspector)  # as MAKE has them
 HAS_NO_STATE = (CallbackProfiler, GracefulStop, NonFiniteGuard, Robustness, ShapeInspector, TrainingState)
 VARYING = (
-    "elapsed filepath longest path previous run runs_before samples_per_second saved_at seconds sha256 versions".split()
-)
+    "elapsed filepath longest path previous run runs_before samples_per_second saved_at seconds sha256 versions"
+).split()
 
 
 def check(kind, **arguments):
