@@ -34,6 +34,7 @@ __all__ = [
     "MonitorCallback",
     "Needs",
     "NonFiniteGuard",
+    "OptunaPruning",
     "ProgressBar",
     "ReduceLROnPlateau",
     "Robustness",

@@ -32,6 +32,7 @@ from ms_callbacks import (
     LRWarmup,
     MonitorCallback,
     NonFiniteGuard,
+    OptunaPruning,
     ProgressBar,
     ReduceLROnPlateau,
     Robustness,
@@ -148,6 +149,7 @@ def test_arguments_after_the_first_are_by_keyword(kind):
         CSVLogger: ["filename", "separator", "append"],
         LossMonitor: ["learning_rate", "per_print_times"],
         LRStepDecay: ["step_size", "gamma"],
+        OptunaPruning: ["trial", "monitor"],
         Robustness: ["dataset", "epsilons"],
         Validate: ["model", "dataset"],
     }
