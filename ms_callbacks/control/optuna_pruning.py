@@ -34,6 +34,8 @@ class OptunaPruning(MonitorCallback):
     A value that is NaN is reported as it is: Optuna stores it and its pruners take it for the worst (tested with Optuna
     5.0). A study does not take NaN as the result of an objective: the trial fails, and the study continues.
 
+    MindSpore trains no second Model on a dataset: create the datasets in the objective, as the Model.
+
     With several processes, the trial is that of one of them, and the others pass `None`: the one reports, and all stop
     together. Every process raises `optuna.TrialPruned`, so Optuna has to be installed for each.
 
@@ -69,7 +71,7 @@ class OptunaPruning(MonitorCallback):
         ...     model.train(2, train_dataset, callbacks=[Validate(model, valid_dataset), pruning])
         ...     return pruning.best_
         >>> study = optuna.create_study(direction="maximize")
-        >>> study.optimize(objective, n_trials=2)
+        >>> study.optimize(objective, n_trials=1)
         >>> sorted(study.trials[0].intermediate_values)
         [1, 2]
     """
