@@ -68,9 +68,8 @@ def report(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
     """Print a line when a trial has ended."""
     state = {"COMPLETE": "trained", "PRUNED": "pruned"}.get(trial.state.name, "failed")
     best = max(trial.intermediate_values.values(), default=0.0)
-    print(
-        f"Trial {trial.number}: {state} after epochs: {len(trial.intermediate_values)}, accuracy {best:.4f}, {told(trial)}"
-    )
+    epochs = len(trial.intermediate_values)
+    print(f"Trial {trial.number}: {state} after epochs: {epochs}, accuracy {best:.4f}, {told(trial)}")
 
 
 def told(trial: optuna.trial.FrozenTrial) -> str:
@@ -85,7 +84,7 @@ def main() -> None:
     options = digits.parser(__doc__, epochs=5)
     options.add_argument("--trials", type=int, default=15, help="how many trials to end with, earlier ones included")
     options.add_argument(
-        "--study", default="output/tune.db", help="the SQLite file of the study; one process at a time"
+        "--study", help="the SQLite file of the study, for one process at a time (default: in the output folder)"
     )
     args = options.parse_args()
     digits.start(args)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
+from array import array
 from collections.abc import Iterable
 from typing import Any, Optional, Union
 
-from ..core.arguments import check_bool, check_int, check_number
+import numpy as np
+
+from ..core.arguments import check_bool
 from ..core.callback import TrainCallback
-from ..core.monitor import Monitor, mode_of_class
-from ..core.names import EVAL_LOSS, OF_RUN, TRAIN_LOSS, is_train_loss, key_among, unknown_monitor
+from ..core.names import EVAL_LOSS
 from ..core.observations import EpochSummary, Evaluation
-from ..core.patience import StopRule
 from ..core.run import Run
-from ._what_if import Observed, WhatIf, outcome
+from ._what_if import Record, WhatIf, what_if
 
 __all__ = ["History"]
 
@@ -34,15 +34,23 @@ class History(TrainCallback):
         reset_on_train_begin: whether each `Model.train` is a new run. `False` is for a loop that calls
             `model.train(1, ...)` repeatedly: epochs are counted over all of its calls, unless `initial_epoch` counts
             them, and all are kept. Default: True.
+        per_step: also record the loss of every step, in `step_losses_`; 4 bytes a step. Nothing is read for it: it
+            receives the losses when they are read anyway, at the latest at the end of the epoch. With several
+            processes, each has the losses of its own steps. Default: False.
 
     Attributes:
         history (dict[str, list]): the values by key, as Keras has them.
         epoch (list[int]): the epochs, from 1.
         evaluations_ (list[dict]): the evaluations between two steps (`Validate(every_n_steps=...)`), each with `epoch`,
             `step`, the mean `loss` of the epoch's steps so far, the validation values, `learning_rate` and `seconds`.
+        step_losses_ (np.ndarray): with `per_step`, the loss of each step so far, as float32, of shape (steps,); NaN for
+            a step that loss scaling dropped. Empty otherwise.
+        steps_ (np.ndarray): the steps of `step_losses_`, counted from the first step of epoch 1, as int64.
 
     Raises:
-        ValueError: before the first step: it is in the list of callbacks twice.
+        TypeError, ValueError: an argument is not as described; before the first step: it is in the list of callbacks
+            twice; `per_step` in sink mode on GPU or Ascend (in GRAPH mode), where the device does not return the loss
+            of each step.
 
     Example:
         >>> history = History()
@@ -51,40 +59,57 @@ class History(TrainCallback):
         ['acc', 'eval_loss', 'learning_rate', 'loss', 'samples_per_second', 'seconds']
         >>> history.history["acc"][0] is None
         True
+        >>> history = History(per_step=True)
+        >>> model.train(2, train_dataset, callbacks=[history])
+        >>> history.steps_.tolist(), history.step_losses_.shape
+        ([1, 2, 3, 4, 5, 6, 7, 8], (8,))
     """
 
     epoch: list[int]
-    _train_names: list[str]
-    _evaluated: list[int]
-    _modes: dict[str, str]
     history: dict[str, list[Any]]
     evaluations_: list[dict[str, Any]]
+    _spans: list[list[int]]  # of consecutive steps: the first, and how many
     needs_losses = needs_samples = True
 
-    def __init__(self, *, reset_on_train_begin: bool = True) -> None:
+    def __init__(self, *, reset_on_train_begin: bool = True, per_step: bool = False) -> None:
         super().__init__()
         self.reset_on_train_begin = check_bool("History", "reset_on_train_begin", reset_on_train_begin)
+        self.per_step = check_bool("History", "per_step", per_step)
         self.reset_state()
+
+    def check(self, run: Run) -> None:
+        """Raise if the losses of all steps are wanted, and the device does not return them."""
+        super().check(run)
+        if self.per_step:
+            run.progress.check_sees_each_loss("History", "leave out per_step=True")
+
+    def before_train(self, run: Run) -> None:
+        """Ask for the losses of the steps."""
+        if self.per_step:
+            run.losses.on_read(self, self._add_losses)
+
+    def before_epoch(self, run: Run) -> None:
+        """Find the step at which the epoch begins, counted like its number over all runs."""
+        if run.epoch == run.progress.initial_epoch + 1:
+            is_counted_on = self.epoch_of(run) != run.epoch
+            self._steps_before = sum(self._spans[-1]) - 1 if is_counted_on and self._spans else 0
+        self._epoch_begins_after = self._steps_before + run.step - run.step_in_epoch
 
     def monitors(self, name: str) -> bool:
         """Return true: every value is recorded."""
         return True
 
     def after_evaluation(self, run: Run, evaluation: Evaluation) -> None:
-        """Add an evaluation between two steps; note which direction is better by the metric's class."""
-        if evaluation.at_epoch_end:
-            self._evaluated.append(self.epoch_of(run))
-        else:
+        """Add an evaluation between two steps."""
+        self._record.note(run, evaluation, self.epoch_of(run))
+        if not evaluation.at_epoch_end:
             self.evaluations_.append({**evaluation.as_dict(), "epoch": self.epoch_of(run)})
-        for name in evaluation.results:
-            if name not in self._modes:
-                self._modes[name] = mode_of_class(run.metrics.known_metric(name)) or ""
 
     def after_epoch(self, run: Run, summary: EpochSummary) -> None:
         """Add the epoch."""
         record = {key: value for key, value in summary.as_dict().items() if key != "epoch"}
         self.epoch.append(self.epoch_of(run))
-        self._train_names = list(summary.train_means)
+        self._record.train_names = list(summary.train_means)
         for key in [*self.history, *(key for key in record if key not in self.history)]:
             values = self.history.setdefault(key, [None] * (len(self.epoch) - 1))
             values.append(record.get(key))
@@ -130,69 +155,38 @@ class History(TrainCallback):
             >>> history.what_if("acc", patience=5)[0].stopped_epoch
             0
         """
-        owner = "History.what_if"
-        listed = list(patience) if isinstance(patience, Iterable) and not isinstance(patience, str) else [patience]
-        each_patience = [check_int(owner, "patience", each, 0) for each in listed]
-        if not each_patience:
-            raise ValueError(f"{owner}: patience must be a whole number or several, but got {patience!r}")
-        rule = StopRule(
-            0,
-            None if baseline is None else check_number(owner, "baseline", baseline),
-            check_int(owner, "start_from_epoch", start_from_epoch, 0),
+        return what_if(
+            (self.epoch, self.history, self.evaluations_),
+            self._record,
+            (monitor, mode, min_delta),
+            patience,
+            baseline=baseline,
+            start_from_epoch=start_from_epoch,
         )
-        watched = Monitor.checked(owner, monitor, mode, min_delta)
-        key = self._key(owner, monitor)
-        if mode == "auto":
-            known = self._modes.get(key)
-            watched = watched._replace(mode=known) if known else watched.resolve_mode(owner)
-        observed, seconds = self._observed(key), math.fsum(self.history["seconds"])
-        rows = [
-            outcome(rule._replace(patience=each), watched, observed, len(self.epoch), seconds) for each in each_patience
-        ]
-        return WhatIf(monitor, rows)
 
-    def _key(self, owner: str, monitor: str) -> str:
-        """Return the key under which a monitor's values are recorded."""
-        if not self.epoch:
-            raise ValueError(f"{owner}: nothing is recorded yet; train with this History in the list of callbacks")
-        if is_train_loss(monitor):
-            return TRAIN_LOSS
-        if monitor in self._train_names:
-            return monitor
-        names = dict.fromkeys(name for record in (self.history, *self.evaluations_) for name in record)
-        results = [name for name in names if name not in OF_RUN and name not in self._train_names]
-        key = key_among(monitor, results)
-        if key is None:
-            raise unknown_monitor(owner, monitor, [*results, *self._train_names])
-        return key
+    def _add_losses(self, first: int, losses: list[Optional[float]]) -> None:
+        first += self._epoch_begins_after
+        if not self._spans or sum(self._spans[-1]) != first:
+            self._spans.append([first, 0])
+        self._spans[-1][1] += len(losses)
+        self._losses.extend(np.nan if loss is None else loss for loss in losses)
 
-    def _observed(self, key: str) -> list[Observed]:
-        """Return the values that a callback observes that monitors `key`, in their order."""
-        is_of_training, seconds, observed = key in self._train_names, 0.0, []
-        between = [] if is_of_training else list(self.evaluations_)
-        for place, epoch in enumerate(self.epoch):
-            while between and between[0]["epoch"] <= epoch:
-                row = between.pop(0)
-                if (value := _value(row, key)) is not None:
-                    observed.append(Observed(row["epoch"], row["step"], value, place + 1, seconds + row["seconds"]))
-            record = {name: values[place] for name, values in self.history.items()}
-            seconds += record["seconds"]
-            value = record[key] if is_of_training else _value(record, key) if epoch in self._evaluated else None
-            if value is not None:
-                observed.append(Observed(epoch, 0, value, place + 1, seconds))
-        for row in between:  # of an epoch that was interrupted
-            if (value := _value(row, key)) is not None:
-                observed.append(
-                    Observed(row["epoch"], row["step"], value, len(self.epoch) + 1, seconds + row["seconds"])
-                )
-        return observed
+    @property
+    def step_losses_(self) -> np.ndarray[Any, Any]:
+        """The loss of each step so far."""
+        return np.array(self._losses, np.float32)
+
+    @property
+    def steps_(self) -> np.ndarray[Any, Any]:
+        """The steps of `step_losses_`."""
+        return np.concatenate([np.arange(0), *(np.arange(first, first + count) for first, count in self._spans)])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the epochs and values so far."""
+        """Return the epochs and values so far; the losses of the steps are in `state_arrays`."""
+        steps = {"steps": [list(span) for span in self._spans]} if self.per_step else {}
         return {
-            "train_names": list(self._train_names),
-            "evaluated": list(self._evaluated),
-            "modes": dict(self._modes),
+            **steps,
+            **self._record.state_dict(),
             "epoch": list(self.epoch),
             "history": {key: list(values) for key, values in self.history.items()},
             "evaluations": [dict(each) for each in self.evaluations_],
@@ -203,20 +197,24 @@ class History(TrainCallback):
         super().load_state_dict(state)
         self.epoch = list(state["epoch"])
         self.history = {key: list(values) for key, values in state["history"].items()}
-        # The following are not in states before version 0.2.
-        self.evaluations_ = [dict(each) for each in state.get("evaluations", ())]
-        self._train_names = list(state.get("train_names", [TRAIN_LOSS]))
-        self._evaluated = list(state.get("evaluated", self.epoch))
-        self._modes = dict(state.get("modes", {}))
+        self.evaluations_ = [dict(each) for each in state.get("evaluations", ())]  # which version 0.1 did not have
+
+        self._record = Record.of_state(state)
+        self._spans = [list(span) for span in state.get("steps", ())] if self.per_step else []
+        self._losses = array("f", [np.nan]) * sum(count for _, count in self._spans)  # until their array is loaded
+
+    def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the losses of the steps so far."""
+        return {"step_losses": self.step_losses_} if self.per_step else {}
+
+    def load_state_arrays(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+        """Restore what `state_arrays` returned."""
+        if self.per_step:
+            self._losses = array("f", arrays["step_losses"].tobytes())
 
     def reset_state(self) -> None:
         """Forget what was learnt in earlier runs."""
         self.epoch, self.history, self.evaluations_ = [], {}, []
-        self._train_names, self._evaluated, self._modes = [], [], {}
-
-
-def _value(record: dict[str, Any], key: str) -> Optional[float]:
-    """Return a validation value as a callback observes it: NaN if the loss of the evaluation is, as in `Evaluation`."""
-    value, eval_loss = record.get(key), record.get(EVAL_LOSS)
-    is_nan = value is not None and isinstance(eval_loss, float) and math.isnan(eval_loss)
-    return math.nan if is_nan else value
+        self._record = Record()
+        self._losses = array("f")
+        self._spans = []

@@ -32,6 +32,7 @@ PUBLIC = [
     "step_hooks",
     "step_in_epoch",
     "steps_per_epoch",
+    "updates",
     "weights",
 ]
 

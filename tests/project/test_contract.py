@@ -24,10 +24,19 @@ from ms_callbacks import (
     CSVLogger,
     DynamicLR,
     EarlyStopping,
+    EMAWeightAveraging,
     GracefulStop,
     History,
     LossMonitor,
     LRCosineAnnealing,
+    LRCosineWarmRestarts,
+    LRCyclic,
+    LRExponential,
+    LRLambda,
+    LRMultiStep,
+    LROneCycle,
+    LRPolynomial,
+    LRSequence,
     LRStepDecay,
     LRWarmup,
     MonitorCallback,
@@ -37,10 +46,12 @@ from ms_callbacks import (
     ReduceLROnPlateau,
     Robustness,
     ShapeInspector,
+    StochasticWeightAveraging,
     TrainCallback,
     TrainingState,
     Validate,
 )
+from ms_callbacks.core.rate_setter import RateSetter
 from ms_callbacks.testing import check_callback
 
 OLD_HOOKS = {"begin", "end", "epoch_begin", "epoch_end", "step_begin", "step_end"}
@@ -65,11 +76,28 @@ def test_no_old_hook(kind):
     assert not own & OLD_HOOKS
 
 
-CHANGES_TRAINING = (DynamicLR, EarlyStopping, LRCosineAnnealing, LRStepDecay, LRWarmup, ReduceLROnPlateau)
-READS_EACH_STEP = (LossMonitor, NonFiniteGuard, ProgressBar, ShapeInspector)  # as MAKE has them
+CHANGES_TRAINING = (
+    DynamicLR,
+    EarlyStopping,
+    EMAWeightAveraging,
+    LRCosineAnnealing,
+    LRCosineWarmRestarts,
+    LRCyclic,
+    LRExponential,
+    LRLambda,
+    LRMultiStep,
+    LROneCycle,
+    LRPolynomial,
+    LRSequence,
+    LRStepDecay,
+    LRWarmup,
+    ReduceLROnPlateau,
+    StochasticWeightAveraging,
+)
+READS_EACH_STEP = (EMAWeightAveraging, LossMonitor, NonFiniteGuard, ProgressBar, ShapeInspector)  # as MAKE has them
 HAS_NO_STATE = (CallbackProfiler, GracefulStop, NonFiniteGuard, Robustness, ShapeInspector, TrainingState)
 VARYING = (
-    "elapsed filepath longest path previous run runs_before samples_per_second saved_at seconds sha256 versions"
+    "elapsed filepath longest path previous records run runs_before samples_per_second saved_at seconds sha256 versions"
 ).split()
 
 
@@ -148,6 +176,7 @@ def test_arguments_after_the_first_are_by_keyword(kind):
     kept = {
         CSVLogger: ["filename", "separator", "append"],
         LossMonitor: ["learning_rate", "per_print_times"],
+        LRCyclic: ["base_lr", "max_lr"],
         LRStepDecay: ["step_size", "gamma"],
         OptunaPruning: ["trial", "monitor"],
         Robustness: ["dataset", "epsilons"],
@@ -239,7 +268,7 @@ def test_all_of_them_together_in_any_order(tmp_path):
     outcomes = []
     for order in (1, -1):
         model = make_model()
-        kinds = [kind for kind in MAKE if kind not in (DynamicLR, LRCosineAnnealing, LRWarmup, ReduceLROnPlateau)]
+        kinds = [kind for kind in MAKE if not issubclass(kind, RateSetter) or kind is LRStepDecay]
         callbacks = [MAKE[kind](model, tmp_path) for kind in kinds][::order]
         model.train(3, dataset(), callbacks=callbacks)
         by_kind = {type(callback): callback for callback in callbacks}
