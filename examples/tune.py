@@ -1,8 +1,8 @@
 """A search for the learning rate, the batch size and the dropout with Optuna, which can be interrupted and continued.
 
-Start it, press Ctrl-C, and start it again: the study is in a file, and a trial that was interrupted is repeated. Look
-at the trials that are pruned after an epoch or two, because they are worse than the median of the others at that epoch,
-and at the last lines, the best values. Start it once more with a higher `--trials` to search further.
+Start it, press Ctrl-C, and start it again: the study is in a file, and a trial that was interrupted is repeated.
+Look at the trials that are pruned after an epoch or two, because they are worse than the median of the others at that
+epoch, and at the last lines, the best values. Start it once more with a higher `--trials` to search further.
 """
 
 from __future__ import annotations
