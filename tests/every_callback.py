@@ -21,6 +21,14 @@ from ms_callbacks import (
     LossMonitor,
     LossSpike,
     LRCosineAnnealing,
+    LRCosineWarmRestarts,
+    LRCyclic,
+    LRExponential,
+    LRLambda,
+    LRMultiStep,
+    LROneCycle,
+    LRPolynomial,
+    LRSequence,
     LRStepDecay,
     LRWarmup,
     NonFiniteGuard,
@@ -44,6 +52,11 @@ def watched(model):
     return accuracy
 
 
+def inverse(index):
+    """What LRLambda multiplies the rate by."""
+    return 1 / (1 + index)
+
+
 MAKE = {
     ActivationMonitor: lambda model, folder: ActivationMonitor(),
     BatchAccuracy: lambda model, folder: watched(model),
@@ -63,6 +76,14 @@ MAKE = {
     LossMonitor: lambda model, folder: LossMonitor(),
     LossSpike: lambda model, folder: LossSpike(window=4, threshold=1.0, accept_after=2),
     LRCosineAnnealing: lambda model, folder: LRCosineAnnealing(5),
+    LRCosineWarmRestarts: lambda model, folder: LRCosineWarmRestarts(3),
+    LRCyclic: lambda model, folder: LRCyclic(0.01, 0.05, step_size_up=3),
+    LRExponential: lambda model, folder: LRExponential(0.9),
+    LRLambda: lambda model, folder: LRLambda(inverse),
+    LRMultiStep: lambda model, folder: LRMultiStep([1, 3]),
+    LROneCycle: lambda model, folder: LROneCycle(0.05),
+    LRPolynomial: lambda model, folder: LRPolynomial(30),
+    LRSequence: lambda model, folder: LRSequence([(LRExponential(0.9), None)]),
     LRStepDecay: lambda model, folder: LRStepDecay(1),
     LRWarmup: lambda model, folder: LRWarmup(1, after=LRStepDecay(1)),
     NonFiniteGuard: lambda model, folder: NonFiniteGuard(str(folder / "nonfinite"), every_n_steps=3),

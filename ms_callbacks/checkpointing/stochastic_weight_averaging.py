@@ -12,11 +12,12 @@ from mindspore import Parameter
 from ..core.arguments import check_choice, check_int, check_number
 from ..core.callback import TrainCallback, only_one
 from ..core.learning_rates import Rates
-from ..core.lr_callback import RateSetter, check_per_group, checked_first_rate, for_group
+from ..core.lr_arguments import check_per_group, checked_first_rate, for_group
 from ..core.mindspore_compat import RATE_CALLBACKS
 from ..core.observations import EpochSummary
 from ..core.parameters import Arrays, Snapshot, check_parameters
 from ..core.placement import Needs
+from ..core.rate_setter import RateSetter
 from ..core.run import Run
 from ._averages import Averages, averaged
 from ._batch_statistics import batch_statistics, has_statistics

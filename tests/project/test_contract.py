@@ -29,6 +29,14 @@ from ms_callbacks import (
     History,
     LossMonitor,
     LRCosineAnnealing,
+    LRCosineWarmRestarts,
+    LRCyclic,
+    LRExponential,
+    LRLambda,
+    LRMultiStep,
+    LROneCycle,
+    LRPolynomial,
+    LRSequence,
     LRStepDecay,
     LRWarmup,
     MonitorCallback,
@@ -42,6 +50,7 @@ from ms_callbacks import (
     TrainingState,
     Validate,
 )
+from ms_callbacks.core.rate_setter import RateSetter
 from ms_callbacks.testing import check_callback
 
 OLD_HOOKS = {"begin", "end", "epoch_begin", "epoch_end", "step_begin", "step_end"}
@@ -71,6 +80,14 @@ CHANGES_TRAINING = (
     EarlyStopping,
     EMAWeightAveraging,
     LRCosineAnnealing,
+    LRCosineWarmRestarts,
+    LRCyclic,
+    LRExponential,
+    LRLambda,
+    LRMultiStep,
+    LROneCycle,
+    LRPolynomial,
+    LRSequence,
     LRStepDecay,
     LRWarmup,
     ReduceLROnPlateau,
@@ -156,6 +173,7 @@ def test_arguments_after_the_first_are_by_keyword(kind):
     kept = {
         CSVLogger: ["filename", "separator", "append"],
         LossMonitor: ["learning_rate", "per_print_times"],
+        LRCyclic: ["base_lr", "max_lr"],
         LRStepDecay: ["step_size", "gamma"],
         Robustness: ["dataset", "epsilons"],
         Validate: ["model", "dataset"],
@@ -246,7 +264,7 @@ def test_all_of_them_together_in_any_order(tmp_path):
     outcomes = []
     for order in (1, -1):
         model = make_model()
-        kinds = [kind for kind in MAKE if kind not in (DynamicLR, LRCosineAnnealing, LRWarmup, ReduceLROnPlateau)]
+        kinds = [kind for kind in MAKE if not issubclass(kind, RateSetter) or kind is LRStepDecay]
         callbacks = [MAKE[kind](model, tmp_path) for kind in kinds][::order]
         model.train(3, dataset(), callbacks=callbacks)
         by_kind = {type(callback): callback for callback in callbacks}

@@ -35,6 +35,8 @@ size = pytest.mark.parametrize("sink_size", SIZES.values(), ids=SIZES)
 # What needs the batches of single steps says so by name; all else works.
 REFUSED = {
     "DynamicLR": "a rate for every step cannot be set while steps run on the device unseen",
+    "LRCyclic": "a rate for every step cannot be set while steps run on the device unseen",
+    "LROneCycle": "a rate for every step cannot be set while steps run on the device unseen",
     "LRWarmup": "a rate for every step cannot be set while steps run on the device unseen",
     "EMAWeightAveraging": "in sink mode steps run on the device unseen, and cannot be averaged",
     "ActivationMonitor": "in sink mode batches go to the device unseen",
