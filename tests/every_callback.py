@@ -107,7 +107,6 @@ MAKE = {
     ShapeInspector: lambda model, folder: ShapeInspector(show_values_at=(2,)),
     StepOutputs: lambda model, folder: StepOutputs(),
     TimeLimit: lambda model, folder: TimeLimit(hours=1),
-    StochasticWeightAveraging: lambda model, folder: StochasticWeightAveraging(1, lr=0.02, annealing_epochs=1),
     StochasticWeightAveraging: lambda model, folder: StochasticWeightAveraging(1),
     ThroughputMonitor: lambda model, folder: ThroughputMonitor(4, tokens=16, peak_flops=1e12),
     TrainingState: lambda model, folder: TrainingState(str(folder / "state"), overwrite=True),
