@@ -8,6 +8,7 @@ from .checkpointing.export_best import ExportBest as ExportBest
 from .checkpointing.quantized_weights import load_int8_weights as load_int8_weights
 from .checkpointing.quantized_weights import save_int8_weights as save_int8_weights
 from .checkpointing.training_state import TrainingState as TrainingState
+from .control.adversarial_training import AdversarialTraining as AdversarialTraining
 from .control.check_callbacks import check_callbacks as check_callbacks
 from .control.early_stopping import EarlyStopping as EarlyStopping
 from .control.freeze import freeze as freeze

@@ -17,6 +17,7 @@ from training import assert_same_weights, compiled_model, dataset, make_model, v
 import ms_callbacks
 from ms_callbacks import (
     ActivationMonitor,
+    AdversarialTraining,
     BatchAccuracy,
     BestCheckpoint,
     CallbackProfiler,
@@ -64,9 +65,25 @@ def test_no_old_hook(kind):
     assert not own & OLD_HOOKS
 
 
-CHANGES_TRAINING = (DynamicLR, EarlyStopping, LRCosineAnnealing, LRStepDecay, LRWarmup, ReduceLROnPlateau)
+CHANGES_TRAINING = (
+    AdversarialTraining,
+    DynamicLR,
+    EarlyStopping,
+    LRCosineAnnealing,
+    LRStepDecay,
+    LRWarmup,
+    ReduceLROnPlateau,
+)
 READS_EACH_STEP = (LossMonitor, NonFiniteGuard, ProgressBar, ShapeInspector)  # as MAKE has them
-HAS_NO_STATE = (CallbackProfiler, GracefulStop, NonFiniteGuard, Robustness, ShapeInspector, TrainingState)
+HAS_NO_STATE = (
+    AdversarialTraining,
+    CallbackProfiler,
+    GracefulStop,
+    NonFiniteGuard,
+    Robustness,
+    ShapeInspector,
+    TrainingState,
+)
 VARYING = "filepath path previous run runs_before samples_per_second saved_at seconds sha256 versions".split()
 
 
