@@ -1,4 +1,4 @@
-"""What users of Keras, Lightning, ignite and Transformers reported of evaluations within training, and is not so here."""
+"""Faults of evaluations within training that users of other libraries reported: none of them is here."""
 
 from __future__ import annotations
 
