@@ -26,7 +26,7 @@ from training import (
     weights,
 )
 
-from ms_callbacks import AdversarialTraining, BatchAccuracy, Robustness, TrainCallback, TrainingState, Validate
+from ms_callbacks import AdversarialTraining, BatchAccuracy, Robustness, TrainingState, Validate
 from ms_callbacks.core.forward_hooks import settle_numpy
 from ms_callbacks.core.run import Run
 
@@ -399,24 +399,6 @@ def test_another_network_and_other_inputs_in_a_second_run():
         optimizer = nn.SGD(network.trainable_params(), 0.1)
         ms.Model(network, loss_fn(), optimizer).train(1, data, callbacks=[attack, seen])
         assert seen.inputs[0].any()
-
-
-def test_the_batch_is_not_read_in_a_step(monkeypatch):
-    """Only the first one, to compare it with the bounds; the device never waits."""
-    reads = []
-
-    class Count(TrainCallback):
-        def before_train(self, run):
-            run.step_hooks.on_step_begin(self, self.count)
-
-        def count(self, run):
-            if run.step == 2:
-                monkeypatch.setattr(Tensor, "asnumpy", lambda tensor: reads.append(tensor))
-
-    attack = AdversarialTraining(0.3, bounds=FREE)
-    make_model(metrics=None).train(1, dataset(), callbacks=[Count(), attack])
-    monkeypatch.undo()
-    assert not reads
 
 
 def test_its_repr_is_its_configuration():

@@ -25,6 +25,7 @@ from training import (
 
 from ms_callbacks import (
     ActivationMonitor,
+    AdversarialTraining,
     BatchAccuracy,
     BestCheckpoint,
     CSVLogger,
@@ -60,12 +61,12 @@ in_both_modes = pytest.mark.parametrize(
 # Those whose loss is within a cell of the user's own, from where it cannot be taken.
 OWN_LOSS = ("own with-loss cell", "own training cell")
 # They change what is trained, as they should.
-STEERING = {"DynamicLR", "LRCosineAnnealing", "LRStepDecay", "LRWarmup", "ReduceLROnPlateau"}
+STEERING = {"AdversarialTraining", "DynamicLR", "LRCosineAnnealing", "LRStepDecay", "LRWarmup", "ReduceLROnPlateau"}
 
 
 def refused(idiom):
     """The callbacks that need a loss function to wrap, or the network without its loss, where there is none."""
-    own_loss = {Robustness, ExportBest} if idiom in OWN_LOSS else set()
+    own_loss = {AdversarialTraining, Robustness, ExportBest} if idiom in OWN_LOSS else set()
     return own_loss | ({BatchAccuracy} if idiom != "subclass of Model" else set())
 
 
