@@ -15,7 +15,7 @@ from every_callback import MAKE, watched
 from mindspore.communication import get_rank, init
 from training import dataset, make_model, valid_dataset
 
-from ms_callbacks import BatchAccuracy, CSVLogger, EarlyStopping, History, LossMonitor, TrainingState, Validate
+from ms_callbacks import BatchAccuracy, CSVLogger, EarlyStopping, History, LossMonitor, TrainingState, Validate, lr_find
 from ms_callbacks.cpu import fast_cpu
 
 
@@ -84,6 +84,9 @@ def main() -> None:
         callback = watched(model) if kind is BatchAccuracy else MAKE[kind](model, own)
         besides = [] if kind is Validate else [Validate(model, valid_dataset())]
         told[kind.__name__] = outcome_of(lambda c=callback, b=besides, m=model: m.train(1, dataset(24), [c, *b]))
+    # Each on data of its own.
+    found = lr_find(make_model(), dataset(seed=rank), steps=60, max_lr=10.0)
+    told["lr_find"] = json.dumps([found.losses, found.suggestions, found.reason])
     (folder / f"told-{rank}.json").write_text(json.dumps(told))
 
 

@@ -14,12 +14,22 @@ from ms_callbacks import (
     CSVLogger,
     DynamicLR,
     EarlyStopping,
+    EMAWeightAveraging,
     ExportBest,
     GracefulStop,
     HardExamples,
     History,
     LossMonitor,
+    LossSpike,
     LRCosineAnnealing,
+    LRCosineWarmRestarts,
+    LRCyclic,
+    LRExponential,
+    LRLambda,
+    LRMultiStep,
+    LROneCycle,
+    LRPolynomial,
+    LRSequence,
     LRStepDecay,
     LRWarmup,
     NonFiniteGuard,
@@ -28,6 +38,8 @@ from ms_callbacks import (
     Robustness,
     ShapeInspector,
     StepOutputs,
+    StochasticWeightAveraging,
+    ThroughputMonitor,
     TrainingState,
     Validate,
 )
@@ -39,6 +51,11 @@ def watched(model):
     model._loss_fn = accuracy.watch(model._loss_fn)
     model._train_network = model._build_train_network()
     return accuracy
+
+
+def inverse(index):
+    """What LRLambda multiplies the rate by."""
+    return 1 / (1 + index)
 
 
 MAKE = {
@@ -56,15 +73,27 @@ MAKE = {
     ProgressBar: lambda model, folder: ProgressBar(interval=0),
     BestCheckpoint: lambda model, folder: BestCheckpoint(str(folder / "best.ckpt"), monitor="acc"),
     DynamicLR: lambda model, folder: DynamicLR([0.1] * 16),
+    EMAWeightAveraging: lambda model, folder: EMAWeightAveraging(decay=0.9),
     EarlyStopping: lambda model, folder: EarlyStopping("acc", restore_best_weights=True),
     LossMonitor: lambda model, folder: LossMonitor(),
+    LossSpike: lambda model, folder: LossSpike(window=4, threshold=1.0, accept_after=2),
     LRCosineAnnealing: lambda model, folder: LRCosineAnnealing(5),
+    LRCosineWarmRestarts: lambda model, folder: LRCosineWarmRestarts(3),
+    LRCyclic: lambda model, folder: LRCyclic(0.01, 0.05, step_size_up=3),
+    LRExponential: lambda model, folder: LRExponential(0.9),
+    LRLambda: lambda model, folder: LRLambda(inverse),
+    LRMultiStep: lambda model, folder: LRMultiStep([1, 3]),
+    LROneCycle: lambda model, folder: LROneCycle(0.05),
+    LRPolynomial: lambda model, folder: LRPolynomial(30),
+    LRSequence: lambda model, folder: LRSequence([(LRExponential(0.9), None)]),
     LRStepDecay: lambda model, folder: LRStepDecay(1),
     LRWarmup: lambda model, folder: LRWarmup(1, after=LRStepDecay(1)),
     NonFiniteGuard: lambda model, folder: NonFiniteGuard(str(folder / "nonfinite"), every_n_steps=3),
     ReduceLROnPlateau: lambda model, folder: ReduceLROnPlateau("acc"),
     ShapeInspector: lambda model, folder: ShapeInspector(show_values_at=(2,)),
     StepOutputs: lambda model, folder: StepOutputs(),
+    StochasticWeightAveraging: lambda model, folder: StochasticWeightAveraging(1, lr=0.02, annealing_epochs=1),
+    ThroughputMonitor: lambda model, folder: ThroughputMonitor(4, tokens=16, peak_flops=1e12),
     TrainingState: lambda model, folder: TrainingState(str(folder / "state"), overwrite=True),
     Validate: lambda model, folder: Validate(model, valid_dataset(24)),
 }

@@ -15,6 +15,7 @@ import pytest
 from mindspore import Tensor, amp, nn, ops
 from mindspore.train import Callback, RunContext
 
+from ms_callbacks import TrainingState
 from ms_callbacks.core.shared_copies import Copies
 from ms_callbacks.testing import ScriptedRun
 
@@ -176,6 +177,28 @@ class Recorder(Callback):
 
     def on_train_epoch_end(self, run_context: RunContext) -> None:
         self.weights.append(weights(run_context.original_args()["network"]))
+
+
+class FailAt(Callback):
+    """Raises after a step, like a process that dies there."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_step_end(self, run_context: RunContext) -> None:
+        if run_context.original_args()["cur_step_num"] == self.step:
+            raise InterruptedError("died here")
+
+
+def train_interrupted(make: Any, folder: Any, at: int, *, epochs: int = 3, every_n_steps: int = 3) -> list[Any]:
+    """The callbacks that `make` returns, after a run that dies in step `at` and is resumed by other ones like them."""
+    with pytest.raises(InterruptedError):
+        state = TrainingState(folder, every_n_steps=every_n_steps)
+        make_model().train(epochs, dataset(), callbacks=[*make(), state, FailAt(at)])
+    model, data, state, callbacks = make_model(), dataset(), TrainingState(folder), make()
+    begun = state.resume(model, data, epochs=epochs)
+    model.train(epochs, data, callbacks=[*callbacks, state], initial_epoch=begun)
+    return callbacks
 
 
 def samples_of(history: Any) -> list[float]:

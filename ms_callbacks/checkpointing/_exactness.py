@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import mindspore as ms
 from mindspore import nn
 
-from ..core.mindspore_compat import CAN_BEGIN_WITHIN, VERSION, classes_of_nn
+from ..core.mindspore_compat import CAN_BEGIN_WITHIN, VERSION
+from ..core.model_parts import dropouts_of, rounds_differently_at_first
 from ..core.run import Run
 from ._dataset_order import Order, is_seeded
 
@@ -31,26 +31,13 @@ def differing(run: Run, order: Order, *, replays: bool) -> Iterator[tuple[str, l
             yield "if random numbers are drawn there, in sink mode", order.python
         elif unordered:
             yield "if random numbers are drawn there, in threads that share them: num_parallel_workers=1", unordered
-    yield "random numbers of the network cannot continue", _dropouts(run.parts.train_network)
-    first = next(iter(run.parts.optimizers), None)
-    if isinstance(first, nn.RMSProp) and not first.centered and ms.get_context("device_target") == "CPU":
+    yield "random numbers of the network cannot continue", dropouts_of(run.parts.train_network)
+    if any(map(rounds_differently_at_first, run.parts.optimizers[:1])):
         yield "MindSpore's kernel rounds differently in its first steps of a process", ["RMSProp"]
     yield (
         "optimizers in a Python list, whose moments MindSpore does not list",
         _hidden_optimizers(run.parts.train_network),
     )
-
-
-def _dropouts(network: nn.Cell) -> list[str]:
-    """Return the kinds of layers that draw random numbers in training, by name."""
-    kinds = tuple(classes_of_nn(("Dropout", "Dropout1d", "Dropout2d", "Dropout3d")))
-    dropping = [cell for _, cell in network.cells_and_names() if isinstance(cell, kinds) and not _keeps_all(cell)]
-    return sorted({type(cell).__name__ for cell in dropping})
-
-
-def _keeps_all(dropout: nn.Cell) -> bool:
-    dropped = getattr(dropout, "p", getattr(dropout, "prob", None))  # named differently in each class
-    return bool(dropped == 0 if dropped is not None else getattr(dropout, "keep_prob", None) == 1)
 
 
 def _hidden_optimizers(cell: nn.Cell) -> list[str]:

@@ -265,7 +265,12 @@ class TrainingState(TrainCallback):
         load_into(_OWNER, parameters, arrays, state.path)
         if content["restored"] is not None:
             parts = take_apart(*made_with(model))
-            load_into(_OWNER, parts.weights, state.arrays_of(content["restored"]), state.path)
+            final = state.arrays_of(content["restored"])
+            weights = {name: one for name, one in parts.weights.items() if name in final}
+            kinds = {name: array.dtype for name, array in views(weights).items()}
+            load_into(
+                _OWNER, weights, {name: final[name].astype(kinds[name], copy=False) for name in kinds}, state.path
+            )
         made = TrainCallback.made() if callbacks is None else []
         used = [Identity.of(each, self.directory) for each in made if each.is_used]  # and have their results already
         given = self._made_near(state) if callbacks is None else callbacks
@@ -439,7 +444,9 @@ class TrainingState(TrainCallback):
     def _save_if_due(self, run: Run) -> None:
         """Save at the interval, or when requested, now that every callback is done with the previous step."""
         if self._steps_since == self.every_n_steps or (self._is_requested and CAN_BEGIN_WITHIN):
-            self._keep(run, run.epoch - 1, run.step_in_epoch - 1, finished_by="")
+            run.losses.read()  # so that the device's work on the steps so far is not timed as saving
+            with run.progress.pausing():
+                self._keep(run, run.epoch - 1, run.step_in_epoch - 1, finished_by="")
             self._steps_since = 0
         self._steps_since += 1
         if self._writing is not None and self._writing.done() and distributed.count() == 1:
@@ -605,7 +612,8 @@ class TrainingState(TrainCallback):
             kept = run.copies.kept(learnt) if self.background else learnt
             arrays.update({f"{index}/{key}": array for key, array in kept.items() if array.size})
             if isinstance(callback, Phases) and callback.final_weights():
-                content["restored"] = index
+                is_restored = type(callback).finalize_weights is Phases.finalize_weights  # after all that is final
+                content["restored"] = index if is_restored or content["restored"] is None else content["restored"]
             content["callbacks"].append(
                 {
                     "name": name,

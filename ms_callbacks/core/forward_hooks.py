@@ -153,19 +153,26 @@ def untouched(network: nn.Cell, *others: Any, training: bool = False, batch_stat
 
 
 @contextlib.contextmanager
-def kept(*held: Any) -> Iterator[None]:
+def kept(*held: Any, compiled: bool = False) -> Iterator[None]:
     """Restore all that cells hold, tensors and all random state after a block in which they run, whatever it writes.
 
     That is everything that a network may change in its forward pass: parameters, statistics and buffers, its own
     attributes (counters, flags, tensors), including lists and dictionaries, and the random states of MindSpore, NumPy
     and Python. A batch is a tensor that a network may write to, for example by `x += 1`. Only what has changed is
     written back, into the existing memory. Anything outside, such as what the user's own hooks collect, is not tracked.
+
+    Args:
+        held: cells that run, and tensors.
+        compiled: whether to leave what MindSpore itself notes in cells, such as what it has compiled for them: for a
+            block that trains, so that the next step is not compiled again. Default: False.
     """
     inner = [each for cell in held if isinstance(cell, nn.Cell) for _, each in cell.cells_and_names()]
     attributes = [vars(cell) for cell in inner]
     containers = [*attributes, *(value for one in attributes for value in one.values() if _is_container(value))]
-    contents = [container.copy() for container in containers]
     tensors = {id(tensor): tensor for one in (*containers, list(tensors_in(held))) for tensor in _written(one)}
+    if compiled:
+        containers = [own for one in attributes for own in (_OwnAttributes(one), *_own_containers(one))]
+    contents = [container.copy() for container in containers]
     before = Snapshot({str(key): tensor for key, tensor in tensors.items()})
     before.take()
     give_back_random_state = _random_state()
@@ -182,7 +189,40 @@ def _is_container(value: Any) -> bool:
     return type(value) in (dict, OrderedDict, list, set)
 
 
+class _OwnAttributes:
+    """The attributes of a cell that are not MindSpore's: those that a cell without any content has not."""
+
+    def __init__(self, attributes: dict[str, Any]) -> None:
+        self._attributes = attributes
+
+    def copy(self) -> dict[str, Any]:
+        """Return them by name."""
+        return {name: self._attributes[name] for name in self._attributes if name not in _of_mindspore()}
+
+    def put_back(self, content: dict[str, Any]) -> None:
+        """Make them what they were.
+
+        Of those that were added, MindSpore may need the private ones, and in GRAPH mode all.
+        """
+        if ms.get_context("mode") == ms.PYNATIVE_MODE:
+            for name in [each for each in self.copy() if each not in content and not each.startswith("_")]:
+                del self._attributes[name]
+        self._attributes.update(content)
+
+
+@functools.cache
+def _of_mindspore() -> frozenset[str]:
+    return frozenset(vars(nn.Cell()))
+
+
+def _own_containers(attributes: dict[str, Any]) -> list[Any]:
+    return [value for name, value in attributes.items() if name not in _of_mindspore() and _is_container(value)]
+
+
 def _put_back(container: Any, content: Any) -> None:
+    if isinstance(container, _OwnAttributes):
+        container.put_back(content)
+        return
     if isinstance(container, list):
         container[:] = content
         return

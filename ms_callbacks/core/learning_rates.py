@@ -20,6 +20,7 @@ from mindspore import dtype as mstype
 from .mindspore_compat import is_lars
 from .placement import ALL_SEE_THE_SAME
 from .tensors import is_plain, number
+from .updates import Accumulating
 
 __all__ = ["Rates", "shortest", "without_wrapper"]
 
@@ -31,8 +32,11 @@ def shortest(value: Any) -> float:
 
 
 def without_wrapper(optimizer: Any) -> Any:
-    """Return the optimizer that holds the rates: `nn.LARS` wraps another, and its own rate of 0 is unused."""
-    return without_wrapper(optimizer.opt) if is_lars(optimizer) else optimizer
+    """Return the optimizer that holds the rates.
+
+    `nn.LARS` wraps another, and its own rate of 0 is unused; so does an optimizer that accumulates gradients.
+    """
+    return without_wrapper(optimizer.opt) if is_lars(optimizer) or isinstance(optimizer, Accumulating) else optimizer
 
 
 class Rates:

@@ -7,10 +7,10 @@ The first callback whose MindSpore hook is called runs the phase for all:
     each epoch      before_epoch
     first step      check_batch on all
     each step       what was asked for with run.step_hooks; an evaluation where one is due
-    evaluation      before_evaluation -> run_evaluation -> after_evaluation
+    evaluation      before_evaluation -> run_evaluation -> after_evaluation -> end_evaluation
     epoch ends      losses are read -> evaluation where due -> after_epoch
     weights kept    before_checkpoint
-    train ends      flush -> save_run_state -> restore_weights -> after_train
+    train ends      flush -> save_run_state -> finalize_weights -> restore_weights -> after_train
     always          restore_weights, if an exception has ended training; then teardown
 """
 
@@ -71,7 +71,8 @@ class Lifecycle:
         self._unguard: Optional[Callable[[], None]] = None
         self._has_begun = self._has_joined = self._has_planned = self._has_ended = self._has_restored = False
         self._is_place_known = True  # whether no callback is left that may move the run to another epoch
-        self._needs_losses = self._is_evaluating = False
+        self._needs_losses = False
+        self._is_evaluating = self._is_evaluation_open = False
         self._fit_flags: Optional[TrainingFlags] = None  # while `Model.fit` evaluates
         self._evaluated_step = -1  # the last step after which there was an evaluation
         self._summary: Optional[EpochSummary] = None  # of an epoch that is closed, but not ended for callbacks
@@ -119,6 +120,8 @@ class Lifecycle:
             progress.samples = Samples()
         run.step_hooks.start(needing[0] if needing else None, progress.samples, times_steps=progress.times_steps)
         run.step_hooks.before_all(self._begin_first_step)
+        if run.updates.steps_per_update > 1:  # the last steps of an epoch make an update too
+            run.step_hooks.on_optimizer_step(self, lambda run: None)
         source = run.metrics.source
         if source is not None and source.every_n_steps is not None:
             # Not registered for a callback, so that it runs after the functions of all callbacks.
@@ -132,8 +135,9 @@ class Lifecycle:
         if not progress.open_epoch():
             return
         if run.epoch > progress.initial_epoch + 1:
-            self._call("save_run_state", run, run.epoch - 1, 0, None)
-        run.losses.begin_epoch(resumes=progress.steps_skipped > 0)
+            with progress.pausing():
+                self._call("save_run_state", run, run.epoch - 1, 0, None)
+        run.losses.begin_epoch(done=progress.steps_skipped)
         self._count_steps_from(self._args["cur_step_num"])
         if self._is_place_known:
             self._enter_epoch()
@@ -171,11 +175,11 @@ class Lifecycle:
         began = time.perf_counter()
         run.losses.read()  # which waits for the device
         waited = time.perf_counter() - began
-        # An epoch whose number of steps is not known in advance might have had more.
-        self._stopped_mid_epoch = self._is_interruption() and progress.step_in_epoch != progress.known_steps
+        self._end_steps()
         progress.close_epoch(began, waited, run.is_stopping)
         self.before_checkpoint()
         if self._stopped_mid_epoch:
+            self._end_evaluation()  # of `Model.fit`, which evaluates all the same
             self._end(run.epoch - 1, progress.step_in_epoch)
             return
         so_far = self._so_far()
@@ -193,6 +197,14 @@ class Lifecycle:
         # A stop that no callback has decided on is one too, if a later run can continue from a state.
         saves_state = any(each.saves_run_states for each in self.callbacks)
         return not self._decided_by and (self._is_interrupted or (self.run.is_stopping and saves_state))
+
+    def _end_steps(self) -> None:
+        """Find out whether the epoch was interrupted; if not, make the update that its last steps have begun."""
+        run, progress = self.run, self.run.progress
+        # An epoch whose number of steps is not known in advance might have had more.
+        self._stopped_mid_epoch = self._is_interruption() and progress.step_in_epoch != progress.known_steps
+        if not self._stopped_mid_epoch and run.updates.finish_group():
+            run.step_hooks.call_optimizer_step()
 
     def end_epoch(self) -> None:
         """End an epoch, when the first callback is notified of it."""
@@ -225,9 +237,9 @@ class Lifecycle:
         if is_last and (run.metrics.fit_evaluates_in(run.epoch) or self._evaluator.evaluates_at_epoch_end(run)):
             return
         run.losses.read()  # so that the device's work on the steps so far is not timed as evaluation
-        began = time.perf_counter()
-        self._evaluate(self._so_far(), at_epoch_end=False)
-        progress.pause(time.perf_counter() - began)
+        with progress.pausing():
+            self.before_checkpoint()
+            self._evaluate(self._so_far(), at_epoch_end=False)
 
     def enter_evaluation(self) -> None:
         """Keep the flags of training if MindSpore enters a callback because `Model.fit` is about to evaluate."""
@@ -244,8 +256,19 @@ class Lifecycle:
     def begin_fit_evaluation(self) -> None:
         """Begin an evaluation of `Model.fit`, when the first callback is notified of it, before the epoch ends."""
         if not self._is_evaluating:
-            self._is_evaluating = True
-            self._call("before_evaluation", self.run)
+            self._end_steps()
+            self.before_checkpoint()
+            self._begin_evaluation()
+
+    def _begin_evaluation(self) -> None:
+        self._is_evaluating = self._is_evaluation_open = True
+        self._call("before_evaluation", self.run)
+
+    def _end_evaluation(self) -> None:
+        self._is_evaluating = False
+        if self._is_evaluation_open:
+            self._is_evaluation_open = False
+            self._call("end_evaluation", self.run)
 
     def _evaluate(self, so_far: dict[str, Any], *, at_epoch_end: bool) -> None:
         """Evaluate if due, and let every callback observe the results."""
@@ -254,9 +277,8 @@ class Lifecycle:
         if evaluator is not None:
             fit_has_evaluated = run.metrics.published is not None
             if fit_has_evaluated or not at_epoch_end or evaluator.evaluates_at_epoch_end(run):
-                self._is_evaluating = True
                 if not fit_has_evaluated:
-                    self._call("before_evaluation", run)
+                    self._begin_evaluation()
                 with self._noted(evaluator, "run_evaluation"):
                     evaluator.run_evaluation(run)
         self._is_evaluating = True
@@ -265,7 +287,7 @@ class Lifecycle:
             self._evaluated_step = self._args["cur_step_num"]
             known = {**so_far, "results": results, "names_so_far": run.metrics.names_so_far}
             self._call("after_evaluation", run, Evaluation(**known, at_epoch_end=at_epoch_end))
-        self._is_evaluating = False
+        self._end_evaluation()
 
     def _so_far(self) -> dict[str, Any]:
         """Return what is known of the epoch's training so far: the fields of an observation without an evaluation."""
@@ -319,6 +341,7 @@ class Lifecycle:
         """End training, when the first callback is notified of it."""
         self._end(self.run.epoch, 0)
         if not self._has_restored:
+            self._call("finalize_weights", self.run)
             self._has_restored = True
             self._call("restore_weights", self.run)
             self._call("after_train", self.run)
@@ -329,8 +352,10 @@ class Lifecycle:
         run, progress = self.run, self.run.progress
         self._has_ended = progress.is_over = True
         is_complete = not self._stopped_mid_epoch and run.epoch >= run.epochs
+        finished_by = self._decided_by or (_LAST_EPOCH if is_complete else "")
+        progress.is_finished = bool(finished_by)
         self._call("flush")
-        self._call("save_run_state", run, epochs, steps, self._decided_by or (_LAST_EPOCH if is_complete else ""))
+        self._call("save_run_state", run, epochs, steps, finished_by)
 
     def leave(self, callback: Any, error: Optional[BaseException]) -> None:
         """Tear a callback down when MindSpore exits it; before the first, restore weights after an exception.
@@ -345,6 +370,7 @@ class Lifecycle:
         try:
             if self._has_joined and not self._has_restored:
                 self._has_restored = True
+                self._end_evaluation()
                 self._call("restore_weights", self.run)
         finally:
             for each in (callback, *callback.inner):

@@ -12,7 +12,9 @@ from typing import Any, Callable, Optional
 from .step_outputs import OutputReader, StepOutput, loss_of
 from .tensors import is_plain, number
 
-__all__ = ["MOST_DROPPED", "Losses"]
+__all__ = ["MOST_DROPPED", "Losses", "ReadFunction"]
+
+ReadFunction = Callable[[int, list[Optional[float]]], None]
 
 # A loss scale that begins at 2**24, MindSpore's default, is 1 after this many dropped steps in a row and one more: if
 # a step still overflows then, the network itself is the cause.
@@ -30,10 +32,30 @@ class Losses:
         self.reader = reader or OutputReader()
         self.dropped_in_row = 0
         self._resumed: dict[str, Any] = {}
+        self._functions: dict[int, tuple[Any, ReadFunction]] = {}  # by the id of the callback, which is kept alive
+        self.wrap: Callable[[Any, str, Any], Any] = _unwrapped  # what each function is wrapped in, such as a timer
         self._unread: list[Any] = []
         # Takes the output of the epoch's next step: called in every step, so it is the list's own method.
         self.add: Callable[[Any], None] = self._unread.append
         self.begin_epoch()
+
+    def on_read(self, callback: Any, function: Optional[ReadFunction]) -> None:
+        """Call `function(first, losses)` each time losses were read from now on, in place of an earlier function.
+
+        Each step's loss is passed once, in order: at the latest 1000 steps after it and at the end of its epoch, sooner
+        if anything reads the losses. Nothing is read for the function itself. A callback that asks for this has
+        `needs_losses = True`.
+
+        Args:
+            callback: the callback that asks.
+            function: is called with the step, within its epoch, of the first of the losses, and with the losses: `None`
+                for a step that loss scaling dropped. With several processes, they are those of this process, and other
+                processes may read at other times. `None` for no function.
+        """
+        if function is None:
+            self._functions.pop(id(callback), None)
+        else:
+            self._functions[id(callback)] = callback, function
 
     def check_first(self, output: Any) -> None:
         """Raise if a step's output has no identifiable loss; reduce one that was stored as it is to what is needed."""
@@ -41,8 +63,8 @@ class Losses:
         if self._unread and self._unread[-1] is output:
             self._unread[-1] = taken
 
-    def begin_epoch(self, *, resumes: bool = False) -> None:
-        """Reset the losses; if an earlier run has begun the epoch, to what it had."""
+    def begin_epoch(self, *, done: int = 0) -> None:
+        """Reset the losses; if an earlier run has done some steps of the epoch, to what it had after them."""
         self._unread.clear()
         self._number: Optional[Callable[[Any], Optional[float]]] = None  # reads one loss
         self._step = 0  # the last step that was read
@@ -51,8 +73,9 @@ class Losses:
         self._last: Optional[float] = None
         self._nonfinite_step: Optional[int] = None
         self._other_sums = dict.fromkeys(self.reader.names, 0.0)
-        if resumes and self._resumed:
+        if done and self._resumed:
             self._continue_from(self._resumed)
+        self._step = self._step or done  # if the earlier run has kept no losses
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch so far, in plain numbers."""
@@ -130,7 +153,9 @@ class Losses:
         if self._nonfinite_step is None and not math.isfinite(total):
             finite = [loss is None or math.isfinite(loss) for loss in losses]
             self._nonfinite_step = self._step + finite.index(False) + 1
-        self._step += len(losses)
+        first, self._step = self._step + 1, self._step + len(losses)
+        for callback, function in list(self._functions.values()):
+            self.wrap(callback, "report", function)(first, losses)
 
     def _count_dropped(self, losses: list[Optional[float]]) -> None:
         for index, loss in enumerate(losses):
@@ -142,3 +167,7 @@ class Losses:
         for place, name in enumerate(self.reader.names):
             counted = [output.others[place] for output, loss in zip(outputs, losses) if loss is not None]
             self._other_sums[name] += sum(map(number, counted))
+
+
+def _unwrapped(callback: Any, hook: str, function: Any) -> Any:
+    return function

@@ -39,6 +39,8 @@ __all__ = [
     "RunArguments",
     "TrainingCall",
     "backbone_of",
+    "callbacks_of_training",
+    "copied_dataset",
     "copied_metrics",
     "detached",
     "devices_of_auto_parallel",
@@ -53,10 +55,12 @@ __all__ = [
     "is_lars",
     "is_queued",
     "is_uninitialised",
+    "iterators_stopped",
     "kind_of_storage",
     "launches_block",
     "made_with",
     "metrics_of",
+    "model_kept",
     "naming_numpy",
     "numpy_mismatch",
     "own_parameters",
@@ -64,6 +68,7 @@ __all__ = [
     "parallel_context_kept",
     "parallel_mode_of",
     "pipeline_stages",
+    "random_draws",
     "random_state",
     "recording_cells",
     "repair_among",
@@ -186,6 +191,58 @@ def flags_kept(cell: nn.Cell) -> Iterator[None]:
         cell._phase = phase
 
 
+@contextlib.contextmanager
+def model_kept(model: Model) -> Iterator[None]:
+    """Restore what a Model itself notes while it trains: epoch, step, mode, and what its loss scale manager counts.
+
+    MindSpore 2.0 to 2.10 keep these in private attributes. Remove when a Model can be copied.
+    """
+    manager = getattr(model, "_loss_scale_manager", None)
+    noted = [(held, dict(held)) for held in (vars(each) for each in (model, manager) if hasattr(each, "__dict__"))]
+    try:
+        yield
+    finally:
+        for held, content in noted:
+            for name in held.keys() - content.keys():
+                del held[name]
+            held.update(content)
+
+
+# Datasets
+
+
+def copied_dataset(dataset: Any) -> Any:
+    """Return a copy of a dataset that begins at its first batch, and that no Model has used.
+
+    A Model marks the datasets that it trains on, and refuses those of another (MindSpore 2.0 to 2.10); sink mode keeps
+    a queue with them. Remove when an iteration leaves a dataset unchanged.
+    """
+    copied = copy.deepcopy(dataset)
+    for mark in ("__model_hash__", "__transfer_dataset__", "__loop_size__"):
+        vars(copied).pop(mark, None)
+    if init_step_of(copied) is not None:
+        copied.set_init_step(0)
+    return copied
+
+
+@contextlib.contextmanager
+def iterators_stopped() -> Iterator[None]:
+    """Stop the iterators of datasets that are made within the block, so that their threads draw nothing after it.
+
+    An exception keeps MindSpore's frames alive, and with them the iterator of its loop (2.0 to 2.10). Remove when
+    `Model.train` stops its iterator itself.
+    """
+    module = importlib.import_module("mindspore.dataset.engine.iterators")
+    before = [reference() for reference in module.ITERATORS_LIST]
+    try:
+        yield
+    finally:
+        now = [reference() for reference in module.ITERATORS_LIST]
+        for iterator in now:
+            if iterator is not None and not any(iterator is earlier for earlier in before):
+                iterator.stop()
+
+
 # Calls
 
 
@@ -238,6 +295,15 @@ def training_call() -> Optional[TrainingCall]:
     return TrainingCall(
         values["self"], values["epoch"], values["initial_epoch"], values["valid_infos"], values.get("list_callback")
     )
+
+
+def callbacks_of_training() -> Optional[list[Any]]:
+    """Return the callbacks of the current training call; `None` outside MindSpore's own loop.
+
+    MindSpore 2.0 to 2.10 keep the list in the object that dispatches hooks. Remove with `training_call`.
+    """
+    call = training_call()
+    return None if call is None else getattr(call.list_callback, "_callbacks", None)
 
 
 def evaluating_model() -> Optional[Model]:
@@ -375,6 +441,14 @@ def random_state() -> Callable[[], None]:
             ms.set_rng_state(generator)
 
     return give_back
+
+
+def random_draws() -> dict[Any, Any]:
+    """Return the state of MindSpore's table of draws, by operator and seed; in GRAPH mode it advances at a compilation.
+
+    MindSpore 2.0 to 2.10 keep it private. Remove with `random_state`.
+    """
+    return dict(_KERNEL_SEEDS)
 
 
 def export_onnx(network: nn.Cell, inputs: tuple[Any, ...], path: str) -> None:

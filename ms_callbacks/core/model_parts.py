@@ -11,11 +11,21 @@ import inspect
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Optional
 
+import mindspore as ms
 from mindspore import Parameter, nn
 
-from .mindspore_compat import backbone_of, within_loss_cell
+from .mindspore_compat import backbone_of, classes_of_nn, within_loss_cell
 
-__all__ = ["ModelParts", "named_parameters", "optimizers_of", "placed_parameters", "positional_count", "take_apart"]
+__all__ = [
+    "ModelParts",
+    "dropouts_of",
+    "named_parameters",
+    "optimizers_of",
+    "placed_parameters",
+    "positional_count",
+    "rounds_differently_at_first",
+    "take_apart",
+]
 
 # MindSpore's own cells that only return what their `_backbone` computes.
 _CASTS = ("_OutputTo16", "_OutputTo32", "_VirtualDatasetCell")
@@ -193,3 +203,21 @@ def positional_count(network: nn.Cell) -> Optional[int]:
     if inspect.Parameter.VAR_POSITIONAL in kinds:
         return None
     return sum(kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds)
+
+
+def dropouts_of(network: nn.Cell) -> list[str]:
+    """Return the kinds of layers that draw random numbers in training, by name."""
+    kinds = tuple(classes_of_nn(("Dropout", "Dropout1d", "Dropout2d", "Dropout3d")))
+    dropping = [cell for _, cell in network.cells_and_names() if isinstance(cell, kinds) and not _keeps_all(cell)]
+    return sorted({type(cell).__name__ for cell in dropping})
+
+
+def _keeps_all(dropout: nn.Cell) -> bool:
+    dropped = getattr(dropout, "p", getattr(dropout, "prob", None))  # named differently in each class
+    return bool(dropped == 0 if dropped is not None else getattr(dropout, "keep_prob", None) == 1)
+
+
+def rounds_differently_at_first(optimizer: Any) -> bool:
+    """Return whether an optimizer's kernel rounds differently in its first steps of a process: RMSProp's on a CPU."""
+    is_plain = isinstance(optimizer, nn.RMSProp) and not optimizer.centered
+    return bool(is_plain and ms.get_context("device_target") == "CPU")

@@ -108,6 +108,9 @@ class Phases:
     def after_evaluation(self, run: Run, evaluation: Evaluation) -> None:
         """Called after each evaluation, at the end of an epoch or between two steps."""
 
+    def end_evaluation(self, run: Run) -> None:
+        """Called when every callback has observed an evaluation: undo what `before_evaluation` did."""
+
     def after_epoch(self, run: Run, summary: EpochSummary) -> None:
         """Called at the end of an epoch, after its evaluation, unless the epoch was interrupted."""
 
@@ -132,6 +135,9 @@ class Phases:
 
     def flush(self) -> None:
         """Called before the run counts as finished: wait until everything is written; raise if that failed."""
+
+    def finalize_weights(self, run: Run) -> None:
+        """Called when training ends: replace the weights by others that follow from all of them, such as an average."""
 
     def restore_weights(self, run: Run) -> None:
         """Called when training ends: give the network its final weights.

@@ -24,6 +24,11 @@ __all__ = ["CHECKS", "check_together", "report_facts"]
 _STATISTICS = ("moving_mean", "moving_variance")
 
 
+def _check_updates(run: Run) -> None:
+    """Raise if the optimizers cannot accumulate gradients in this run."""
+    run.updates.check()
+
+
 def check_together(run: Run) -> None:
     """Raise if the callbacks could not work together; called once, before the first step."""
     for check in CHECKS:
@@ -154,6 +159,7 @@ def _check_evaluation(run: Run) -> None:
 
 CHECKS: tuple[Callable[[Run], None], ...] = (
     _check_names,
+    _check_updates,
     _check_rates,
     _check_frozen,
     _check_space,

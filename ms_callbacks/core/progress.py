@@ -6,7 +6,9 @@ size of a dataset is only an estimate for an epoch, which may have more or fewer
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any, Optional
 
 import mindspore as ms
@@ -45,6 +47,7 @@ class Progress:
         self.samples: Optional[Samples] = None  # if a callback asks for their number
         self._paused = 0.0  # the seconds of the epoch that were not training, such as an evaluation between steps
         self.is_over = False  # whether training has ended, and not by an exception
+        self.is_finished = False  # whether it has ended for good, rather than by an interruption
 
     # Events of the run
 
@@ -90,9 +93,14 @@ class Progress:
         self._keeps_size = self._keeps_size and (is_stopped or self.step_in_epoch == self.steps_per_epoch)
         return True
 
-    def pause(self, seconds: float) -> None:
-        """Exclude from the epoch's time what was not training, such as an evaluation between two steps."""
-        self._paused += seconds
+    @contextlib.contextmanager
+    def pausing(self) -> Iterator[None]:
+        """Exclude from the epoch's time what the block does, such as an evaluation between two steps."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._paused += time.perf_counter() - began
 
     def resume(self, steps: int, state: dict[str, Any]) -> None:
         """Let the first epoch continue after `steps` steps, from a state that `state_dict` returned."""
@@ -193,6 +201,14 @@ class Progress:
         """Whether every step returns its loss, and not only the last of a sink, as in GRAPH mode."""
         is_graph = ms.get_context("mode") == ms.GRAPH_MODE
         return not (self.is_sinking and is_graph and self.steps_per_epoch > 1)
+
+    def check_sees_each_loss(self, owner: str, instead: str) -> None:
+        """Raise in the name of `owner` if the loss of some step is not returned."""
+        if not self.sees_each_loss:
+            raise ValueError(
+                f"{owner}: in sink mode the device returns only the loss of a sink's last step; train with "
+                f"dataset_sink_mode=False, or {instead}"
+            )
 
     @property
     def seconds(self) -> float:

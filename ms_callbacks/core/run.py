@@ -14,6 +14,7 @@ from .shared_copies import Copies
 from .step_hooks import StepHooks
 from .step_outputs import OutputReader
 from .trained_parts import TrainedParts
+from .updates import Updates
 
 __all__ = ["Run", "RunActions"]
 
@@ -37,6 +38,7 @@ class Run:
         metrics (Metrics): the validation values by name, including those expected.
         losses (Losses): the training losses of the epoch so far; reading one waits for the device.
         step_hooks (StepHooks): calls a function before or after each step, or after every n-th.
+        updates (Updates): which steps update the weights: not one that loss scaling drops, or accumulates gradients.
         copies (Copies): copies of parameters; equal ones share memory.
         background (BackgroundThread): writes files while training continues.
         callbacks (list[Callback]): every callback in the list, including MindSpore's own and the user's.
@@ -65,7 +67,10 @@ class Run:
         self.progress = Progress(self._args)
         self.parts = TrainedParts(self._args)
         self.losses = Losses(reader)
-        self.step_hooks = StepHooks(self, self._args, callbacks, self.losses, self.progress.ended_at)
+        self.updates = Updates(self._args, self.parts.optimizers, self.progress, self.losses.reader)
+        self.step_hooks = StepHooks(
+            self, self._args, callbacks, self.losses, self.progress.ended_at, self.updates.observe
+        )
         self.copies = Copies()
         self.background = BackgroundThread()
 

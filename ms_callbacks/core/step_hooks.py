@@ -27,6 +27,7 @@ StepFunction = Callable[[Any], None]  # called with the run
 Wrapper = Callable[[Any, str, StepFunction], StepFunction]  # takes a callback, the hook, and the function
 
 STEP_BEGIN, STEP_END = "on_train_step_begin", "on_train_step_end"
+_OPTIMIZER_STEP = "on_optimizer_step"
 _PACKAGE = __name__.partition(".")[0]
 _MOST_UNREAD = 1000  # losses, so that memory does not grow with the length of an epoch
 
@@ -36,7 +37,7 @@ class StepHooks:
 
     MindSpore calls the two step hooks of one callback, the host, which call the functions of all: at the end of a step,
     first the one that stores its output, then those of `on_step_end` in the order of the list of callbacks, then those
-    of `every` that are due.
+    of `on_optimizer_step` if the step updated the weights, then those of `every` that are due.
 
     Args:
         run: the argument with which the functions are called.
@@ -44,17 +45,29 @@ class StepHooks:
         callbacks: those that may register functions, in the order of the list.
         losses: where outputs are stored.
         ended_at: receives the time at which the last step of an epoch ended, and its number.
+        has_updated: returns whether a step with this output has updated the weights.
     """
 
     def __init__(
-        self, run: Any, args: dict[str, Any], callbacks: list[Any], losses: Losses, ended_at: list[float]
+        self,
+        run: Any,
+        args: dict[str, Any],
+        callbacks: list[Any],
+        losses: Losses,
+        ended_at: list[float],
+        has_updated: Callable[[Any], bool],
     ) -> None:
         self._run, self._args, self._callbacks = run, args, callbacks
-        self._losses, self._ended_at = losses, ended_at
+        self._losses, self._ended_at, self._has_updated = losses, ended_at, has_updated
         self._others: list[Any] = []  # that have asked and are not in the list
         # By the position of the callback in the list.
-        self._asked: dict[str, dict[int, tuple[Any, StepFunction]]] = {STEP_BEGIN: {}, STEP_END: {}}
+        self._asked: dict[str, dict[int, tuple[Any, StepFunction]]] = {
+            STEP_BEGIN: {},
+            STEP_END: {},
+            _OPTIMIZER_STEP: {},
+        }
         self._intervals: dict[int, tuple[Any, int, StepFunction]] = {}
+        self._fetch: dict[int, tuple[Any, StepFunction, StepFunction]] = {}
         self._next: dict[int, float] = {}
         self._due: dict[int, StepFunction] = {}
         self._first: Optional[StepFunction] = None
@@ -79,6 +92,15 @@ class StepHooks:
         """Call `function(run)` after each step from now on, in place of an earlier one; `None` for nothing."""
         self._set(STEP_END, callback, function)
 
+    def on_optimizer_step(self, callback: Any, function: Optional[StepFunction]) -> None:
+        """Call `function(run)` after each step that updated the weights from now on, in place of an earlier one.
+
+        That is every step, except those that loss scaling drops, and those that only accumulate gradients; the update
+        that the last steps of an epoch have begun is made, and counts, at the end of the epoch. If steps can be
+        dropped, this reads a flag of every step, for which Python waits for the device.
+        """
+        self._set(_OPTIMIZER_STEP, callback, function)
+
     def every(self, n: int, callback: Any, function: StepFunction) -> None:
         """Call `function(run)` after every n-th step, counted from the first step of epoch 1.
 
@@ -89,6 +111,15 @@ class StepHooks:
         self._intervals[place] = callback, n, function
         self._next[place] = self._next_of(n, int(self._args["cur_step_num"]))
         self._update_due()
+        self._install()
+
+    def around_fetch(self, callback: Any, begin: StepFunction, end: StepFunction) -> None:
+        """Call `begin(run)` before the training loop fetches the next batch, and `end(run)` when it has it.
+
+        In a step, `end` comes before everything else that callbacks of this package do, and `begin` after it. The first
+        batch of an epoch has no `begin`; `before_epoch` comes before it.
+        """
+        self._fetch[self._place(callback)] = callback, begin, end
         self._install()
 
     # What the lifecycle calls
@@ -130,9 +161,14 @@ class StepHooks:
         self._next = {place: self._next_of(n, done) for place, (_, n, _) in self._intervals.items()}
         self._update_due()
 
+    def call_optimizer_step(self) -> None:
+        """Call the functions of `on_optimizer_step`, after an update at the end of an epoch."""
+        for function in self._functions(_OPTIMIZER_STEP):
+            function(self._run)
+
     def wrap(self, wrapper: Wrapper) -> None:
         """Replace every function by `wrapper(callback, hook, function)`, for example to time it."""
-        self._wrap = wrapper
+        self._wrap = self._losses.wrap = wrapper
         self._install()
 
     def stop(self) -> None:
@@ -167,12 +203,14 @@ class StepHooks:
         self._due = {
             place: self._wrap(one, "report", function) for place, (one, _, function) in self._intervals.items()
         }
-        for hook, by_place in self._asked.items():
-            functions = [self._wrap(by_place[at][0], hook, by_place[at][1]) for at in sorted(by_place)]
+        for hook in (STEP_BEGIN, STEP_END):
+            functions = self._functions(hook)
             if hook == STEP_END:
-                functions = self._with_core(functions)
-            elif self._first is not None:
-                functions.insert(0, self._first)
+                functions = self._with_core([*functions, *self._after_updates()])
+                functions += [self._wrap(one, hook, begin) for one, begin, _ in self._fetch.values()]
+            else:
+                ends = [self._wrap(one, hook, end) for one, _, end in self._fetch.values()]
+                functions = [*ends, *([] if self._first is None else [self._first]), *functions]
             of_class = getattr(type(host), hook)
             is_ours = of_class.__module__.partition(".")[0] == _PACKAGE
             own = None if is_ours else functools.partial(of_class, host)  # the hook of a user's subclass
@@ -182,6 +220,26 @@ class StepHooks:
                 setattr(host, hook, _calling(functions, self._run, own))
             else:
                 _take_away(host, hook)
+
+    def _functions(self, hook: str) -> list[StepFunction]:
+        """Return the functions of a hook, in the order of the list of callbacks."""
+        by_place = self._asked[hook]
+        name = STEP_BEGIN if hook == STEP_BEGIN else STEP_END
+        return [self._wrap(by_place[at][0], name, by_place[at][1]) for at in sorted(by_place)]
+
+    def _after_updates(self) -> list[StepFunction]:
+        """Return functions for the end of a step that call those of `on_optimizer_step` if it updated the weights."""
+        functions = self._functions(_OPTIMIZER_STEP)
+        if not functions:
+            return []
+        args, has_updated = self._args, self._has_updated
+
+        def call_after_update(run: Any) -> None:
+            if has_updated(args["net_outputs"]):
+                for function in functions:
+                    function(run)
+
+        return [call_after_update]
 
     def _with_core(self, functions: list[StepFunction]) -> list[StepFunction]:
         """Return the functions for the end of a step: storing the output comes first, and what is due comes last."""

@@ -13,7 +13,8 @@ from mindspore import nn
 
 from ..core.forward_hooks import first_tensor, observe
 from ..core.mindspore_compat import own_parameters
-from ._layer_facts import geometry, multiply_adds
+from ..core.multiply_adds import multiply_adds
+from ._layer_facts import geometry
 
 __all__ = ["LayerRow", "rows_of"]
 

@@ -27,12 +27,15 @@ _HOOKS = {f"on_{part}_{when}": when for part in ("train", "eval") for when in _T
 _PHASES = {
     "before_train": "on_train_begin",
     "before_epoch": "on_train_epoch_begin",
+    "before_evaluation": "evaluate",
     "run_evaluation": "evaluate",
+    "end_evaluation": "evaluate",
     "after_evaluation": "after_evaluation",
     "after_epoch": "on_train_epoch_end",
     "before_checkpoint": "save",
     "save_run_state": "save",
     "flush": "on_train_end",
+    "finalize_weights": "on_train_end",
     "restore_weights": "on_train_end",
     "after_train": "on_train_end",
 }

@@ -6,7 +6,9 @@ from typing import Any
 
 from ..core.arguments import check_choice
 from ..core.console import counted
-from ..core.lr_callback import Plan, Schedule, checked_rates
+from ..core.lr_arguments import checked_rates
+from ..core.lr_callback import Schedule
+from ..core.lr_curve import NoRateError, Plan
 
 __all__ = ["DynamicLR"]
 
@@ -53,11 +55,6 @@ class DynamicLR(Schedule):
         self.by = check_choice("DynamicLR", "by", by, ("step", "epoch"))
         self._checked = checked_rates("DynamicLR", "lr_list", lr_list)
 
-    @property
-    def by_step(self) -> bool:
-        """Whether the list has one rate per step, rather than one per epoch."""
-        return self.by == "step"
-
     def is_relative(self, plan: Plan) -> bool:
         """Return whether there are parameter groups."""
         return plan.is_grouped
@@ -65,13 +62,14 @@ class DynamicLR(Schedule):
     def check_length(self, plan: Plan) -> None:
         """Raise if the list does not reach the end of the run."""
         per_epoch, given = plan.steps_per_epoch if self.by_step else 1, len(self._checked)
-        needed = plan.epochs * per_epoch
+        needed = plan.steps if self.by_step else plan.epochs
+        before = plan.epochs_before * per_epoch + (plan.steps_taken if self.by_step else 0)
         # A list that ends within the run, as counted from its first step, was made to include the warm-up.
-        is_of_whole_run = needed < given <= needed + plan.epochs_before * per_epoch
+        is_of_whole_run = needed < given <= needed + before
         if given < needed or is_of_whole_run:
             raise ValueError(
                 f"DynamicLR: lr_list holds {counted(given, 'rate')}, but {counted(plan.epochs, 'epoch')} of "
-                f"{counted(plan.steps_per_epoch, 'step')} {'after the warm-up ' if plan.epochs_before else ''}"
+                f"{counted(plan.steps_per_epoch, 'step')} {'after the warm-up ' if before else ''}"
                 f"need {needed}, one {'per step' if self.by_step else 'per epoch'}; "
                 + (
                     f"the list starts after the warm-up, so its last {given - needed} "
@@ -82,8 +80,13 @@ class DynamicLR(Schedule):
                 )
             )
 
-    def rates_for(self, base: float, plan: Plan) -> list[float]:
-        """Return the list, scaled to `base` if there are parameter groups."""
-        peak = max(self._checked)
-        scale = base / peak if plan.is_grouped and peak else 1.0
-        return [rate * scale for rate in self._checked]
+    def count(self, plan: Plan) -> int:
+        """Return the length of the list."""
+        return len(self._checked)
+
+    def rate_at(self, base: float, index: int, plan: Plan) -> float:
+        """Return the entry, scaled to `base` if there are parameter groups."""
+        if index >= len(self._checked):
+            raise NoRateError
+        peak = max(self._checked) if plan.is_grouped else 0
+        return self._checked[index] * base / peak if peak else self._checked[index]

@@ -1,4 +1,4 @@
-"""Lower the learning rate along half a cosine: the schedule of PyTorch's `CosineAnnealingLR`, by epoch."""
+"""Lower the learning rate along half a cosine: the schedule of PyTorch's `CosineAnnealingLR`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Optional, Union
 
 from ..core.arguments import check_choice, check_int, check_number
-from ..core.console import counted
-from ..core.lr_callback import Plan, Schedule, checked_first_rate
+from ..core.lr_arguments import checked_first_rate
+from ..core.lr_callback import Schedule
+from ..core.lr_curve import Plan, check_by
 
 __all__ = ["LRCosineAnnealing"]
 
@@ -30,9 +31,11 @@ class LRCosineAnnealing(Schedule):
             optimizer's own.
         beyond: what follows after `T_max + 1` epochs: `"stay"` keeps `eta_min`, like Keras's `CosineDecay`; `"rise"`
             rises again along the same curve, like PyTorch's. Default: None, the run must not be longer.
+        by: `"epoch"`, or `"step"` to count optimizer steps everywhere instead of epochs. Steps beyond those that the
+            dataset declares keep `eta_min`, unless `beyond="rise"`. Default: "epoch".
 
     Attributes:
-        lr_list_ (list[float]): the rate of every epoch, for the first parameter group if there are several.
+        lr_list_ (list[float]): the rate of every epoch or step, for the first parameter group if there are several.
 
     Raises:
         ValueError, TypeError: an argument is not as described; before the first step: the optimizer already holds a
@@ -54,6 +57,7 @@ class LRCosineAnnealing(Schedule):
         eta_min: float = 0.0,
         learning_rate: Union[float, Sequence[float], None] = None,
         beyond: Optional[str] = None,
+        by: str = "epoch",
     ) -> None:
         super().__init__()
         owner = "LRCosineAnnealing"
@@ -61,20 +65,18 @@ class LRCosineAnnealing(Schedule):
         self.eta_min = check_number(owner, "eta_min", eta_min, minimum=0)
         self.learning_rate = checked_first_rate(owner, learning_rate)
         self.beyond = check_choice(owner, "beyond", beyond, (None, "stay", "rise"))
+        self.by = check_by(owner, by)
 
     def check_length(self, plan: Plan) -> None:
         """Raise if the run is longer than the curve."""
-        if self.beyond is None and plan.epochs > self.T_max + 1:
-            raise ValueError(
-                f"LRCosineAnnealing: with T_max={self.T_max} the rate reaches eta_min in epoch {self.T_max + 1} and "
-                f"rises again in the {counted(plan.epochs - self.T_max - 1, 'epoch')} left of its {plan.epochs}; give "
-                f"T_max={plan.epochs - 1} or T_max={plan.epochs}, or beyond='stay' to keep eta_min, or beyond='rise'"
-            )
+        if self.beyond is None:
+            remedy = "beyond='stay' to keep eta_min, or beyond='rise'"
+            self.check_not_longer("T_max", self.T_max, plan, "rises again", remedy)
 
-    def rates_for(self, base: float, plan: Plan) -> list[float]:
-        """Return one rate per epoch."""
+    def rate_at(self, base: float, index: int, plan: Plan) -> float:
+        """Return the rate of an epoch or step, from 0."""
         if base == 0:  # a frozen parameter group
-            return [0.0] * plan.epochs
-        half = (base - self.eta_min) / 2
-        epochs = [min(epoch, self.T_max) if self.beyond == "stay" else epoch for epoch in range(plan.epochs)]
-        return [self.eta_min + half * (1 + math.cos(math.pi * epoch / self.T_max)) for epoch in epochs]
+            return 0.0
+        is_surplus = self.beyond is None and index >= self.count(plan)  # of an epoch with more steps than declared
+        place = min(index, self.T_max) if self.beyond == "stay" or is_surplus else index
+        return self.eta_min + (base - self.eta_min) / 2 * (1 + math.cos(math.pi * place / self.T_max))

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Union
 
 from ..core.arguments import check_int, check_number
-from ..core.console import counted
 from ..core.learning_rates import Rates
-from ..core.lr_callback import Plan, Schedule, check_per_group, checked_first_rate, checked_per_group, for_group
+from ..core.lr_arguments import check_per_group, checked_first_rate, checked_per_group, for_group
+from ..core.lr_callback import Schedule
+from ..core.lr_curve import Plan, check_by
 
 __all__ = ["LRStepDecay"]
 
@@ -34,9 +35,10 @@ class LRStepDecay(Schedule):
             optimizer's own.
         min_lr: the lower bound of the rate; a list has one for each parameter group. The groups are in the order in
             which the optimizer was given them, and those without an `lr` of their own count as one. Default: 0.0.
+        by: `"epoch"`, or `"step"` to count optimizer steps everywhere instead of epochs. Default: "epoch".
 
     Attributes:
-        lr_list_ (list[float]): the rate of every epoch, for the first parameter group if there are several.
+        lr_list_ (list[float]): the rate of every epoch or step, for the first parameter group if there are several.
 
     Raises:
         ValueError, TypeError: an argument is not as described; before the first step: the optimizer already holds a
@@ -58,6 +60,7 @@ class LRStepDecay(Schedule):
         *,
         learning_rate: Union[float, Sequence[float], None] = None,
         min_lr: Union[float, Sequence[float]] = 0.0,
+        by: str = "epoch",
     ) -> None:
         super().__init__()
         owner = "LRStepDecay"
@@ -65,22 +68,17 @@ class LRStepDecay(Schedule):
         self.gamma = check_number(owner, "gamma", gamma, above=0)
         self.learning_rate = checked_first_rate(owner, learning_rate)
         self.min_lr = checked_per_group(owner, "min_lr", min_lr, minimum=0)
+        self.by = check_by(owner, by)
 
     def check_groups(self, rates: Rates) -> None:
         """Raise if a list does not have one entry for each parameter group."""
         super().check_groups(rates)
         check_per_group("LRStepDecay", "min_lr", self.min_lr, rates)
 
-    def rates_for(self, base: float, plan: Plan) -> list[float]:
-        """Return one rate per epoch."""
-        lowest = min(for_group(self.min_lr, plan.group), base)
-        try:
-            return [max(base * self.gamma ** (epoch // self.step_size), lowest) for epoch in range(plan.epochs)]
-        except OverflowError:
-            raise ValueError(
-                f"LRStepDecay: gamma={self.gamma} makes the rate too large for a number within "
-                f"{counted(plan.epochs, 'epoch')}; lower it"
-            ) from None
+    def rate_at(self, base: float, index: int, plan: Plan) -> float:
+        """Return the rate of an epoch or step, from 0."""
+        rate = self.decayed(base, self.gamma, index // self.step_size, plan)
+        return max(rate, min(for_group(self.min_lr, plan.group), base))
 
     @staticmethod
     def lr_list(learning_rate: float, step_size: int, gamma: float, epochs: int, steps_per_epoch: int) -> list[float]:

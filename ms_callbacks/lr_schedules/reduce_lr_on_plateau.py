@@ -7,10 +7,12 @@ from typing import Any, Union
 
 from ..core.arguments import check_bool, check_choice, check_int, check_number
 from ..core.console import in_a_row
+from ..core.initial_rates import remember
 from ..core.learning_rates import Rates, shortest
-from ..core.lr_callback import RateSetter, check_per_group, checked_per_group, for_group, remember
+from ..core.lr_arguments import check_per_group, checked_per_group, for_group
 from ..core.monitor_callback import MonitorCallback
 from ..core.observations import EpochSummary, Evaluation
+from ..core.rate_setter import RateSetter
 from ..core.run import Run
 
 __all__ = ["ReduceLROnPlateau"]

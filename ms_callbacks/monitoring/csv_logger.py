@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import os
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Optional, Union
 
@@ -13,11 +14,13 @@ from ..core import distributed
 from ..core.arguments import check_bool, check_path, check_text
 from ..core.atomic_files import check_folder, remove_orphans, staged
 from ..core.callback import TrainCallback
+from ..core.names import TRAIN_LOSS
 from ..core.observations import EpochSummary, Evaluation
 from ..core.run import Run
 
 __all__ = ["CSVLogger"]
 
+_FLUSH_INTERVAL = 1.0  # seconds between two flushes to disk of rows of steps
 _BEGINNINGS = (b"epoch", b'"epoch"')  # of a log of training
 
 
@@ -33,7 +36,8 @@ class CSVLogger(TrainCallback):
     start says: the device returns no other.
 
     If the run evaluates between steps (`Validate(every_n_steps=...)`), there is a column `step`, and also a row for
-    each of these evaluations, with the mean `loss` of the epoch's steps so far.
+    each of these evaluations, with the mean `loss` of the epoch's steps so far. With `per_step`, there is that column
+    too; a row of a single step is one without `seconds`.
 
     The columns are those known before the first step. If an epoch has a value without a column, such as one of a metric
     that returns a dictionary, the file is replaced by one with that column, with empty cells in the earlier rows; a
@@ -44,10 +48,15 @@ class CSVLogger(TrainCallback):
         separator: the character between two cells. Default: ",".
         append: adds to an existing file instead of replacing it. Its columns must be the same; with a user's own
             metric, which may return a dictionary, there may be additional ones. Default: False.
+        per_step: also adds a row for each step, with its epoch, `step` (counted from the first step of epoch 1) and
+            loss; all other cells are empty, and the loss too if loss scaling dropped the step. Nothing is read for it:
+            the rows are written in one piece each time losses are read anyway, at the latest 1000 steps later and
+            before the epoch's row. They are flushed to disk once a second, and before a state is saved. With several
+            processes, they are the losses of the first. Default: False.
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: with `append`, the file has
-            other columns.
+            other columns; `per_step` in sink mode on GPU or Ascend (in GRAPH mode).
         OSError: before the first step: the folder does not exist or cannot be written. Later: a row could not be
             written, as on a full disk, or the file was removed; the rows before it are whole.
 
@@ -61,7 +70,14 @@ class CSVLogger(TrainCallback):
     needs_losses = needs_samples = True
     transient = ("_descriptor",)
 
-    def __init__(self, filename: Union[str, os.PathLike[str]], separator: str = ",", append: bool = False) -> None:
+    def __init__(
+        self,
+        filename: Union[str, os.PathLike[str]],
+        separator: str = ",",
+        append: bool = False,
+        *,
+        per_step: bool = False,
+    ) -> None:
         super().__init__()
         self.filename = check_path("CSVLogger", "filename", filename)
         self.separator = check_text("CSVLogger", "separator", separator)
@@ -70,7 +86,9 @@ class CSVLogger(TrainCallback):
                 f"CSVLogger: separator must be one character, and no quote or line end, but got {separator!r}"
             )
         self.append = check_bool("CSVLogger", "append", append)
+        self.per_step = check_bool("CSVLogger", "per_step", per_step)
         self._descriptor: Optional[int] = None
+        self._is_flushed, self._flushed_at = True, 0.0
         self._lines: Optional[int] = None  # in the file, including the header; `None` before there is a file
         self._mark, self._line_end = b"", "\n"
 
@@ -81,7 +99,7 @@ class CSVLogger(TrainCallback):
     def before_train(self, run: Run) -> None:
         """Open the file, and write or check its header."""
         kept = self._kept(run) if self.append or self._lines is not None else b""
-        self._columns = self._cells(kept)[0] if kept else _columns(run, run.metrics.names)
+        self._columns = self._cells(kept)[0] if kept else self._names(run, run.metrics.names)
         self._mark = codecs.BOM_UTF8 if kept.startswith(codecs.BOM_UTF8) else b""
         self._line_end = "\r\n" if kept.partition(b"\n")[0].endswith(b"\r") else "\n"
         self._lines = kept.count(b"\n")
@@ -93,12 +111,16 @@ class CSVLogger(TrainCallback):
         os.ftruncate(descriptor, min(size, len(kept)))
         os.write(descriptor, kept[size:])  # the line end of the last row, if it was missing
         if not kept:
-            self._write(self._columns)
+            self._write([self._columns])
+        if self.per_step:
+            run.losses.on_read(self, self._add_steps)
 
     def check(self, run: Run) -> None:
         """Raise if the file could not be written, or has other columns."""
         super().check(run)
         check_folder("CSVLogger", self.filename)
+        if self.per_step:
+            run.progress.check_sees_each_loss("CSVLogger", "leave out per_step=True")
         if self.append:
             self._kept(run)
         elif self._lines is None:
@@ -123,10 +145,24 @@ class CSVLogger(TrainCallback):
         if any(key not in self._columns for key in record):
             self._widen(run, record)
         cells = [record.get(column) for column in self._columns]
-        self._write(["" if cell is None else cell for cell in cells])
+        self._write([["" if cell is None else cell for cell in cells]])
+
+    def _add_steps(self, first: int, losses: list[Optional[float]]) -> None:
+        """Write a row for each step whose loss was read."""
+        epoch, before = self.run.epoch, self.run.step - self.run.step_in_epoch
+        places = [self._columns.index(name) for name in ("epoch", "step", TRAIN_LOSS)]
+        rows = []
+        for step, loss in enumerate(losses, before + first):
+            row: list[Any] = [""] * len(self._columns)
+            for place, cell in zip(places, (epoch, step, "" if loss is None else loss)):
+                row[place] = cell
+            rows.append(row)
+        self._write(rows, flushes=time.monotonic() >= self._flushed_at + _FLUSH_INTERVAL)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how many lines the file has."""
+        """Return how many lines the file has, once they are on disk."""
+        if not self._is_flushed and self._descriptor is not None:
+            self._write([])
         return {"lines": self._lines}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -142,16 +178,20 @@ class CSVLogger(TrainCallback):
     def teardown(self) -> None:
         """Close the file."""
         if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+            try:
+                if not self._is_flushed:
+                    self._write([])
+            finally:
+                os.close(self._descriptor)
+                self._descriptor = None
 
     def _open(self) -> int:
         self._descriptor = os.open(self.filename, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         return self._descriptor
 
-    def _line(self, cells: Sequence[Any]) -> bytes:
+    def _lines_of(self, rows: Iterable[Sequence[Any]]) -> bytes:
         text = io.StringIO()
-        csv.writer(text, delimiter=self.separator, lineterminator=self._line_end).writerow(cells)
+        csv.writer(text, delimiter=self.separator, lineterminator=self._line_end).writerows(rows)
         return text.getvalue().encode("utf-8")
 
     def _cells(self, content: bytes) -> list[list[str]]:
@@ -170,15 +210,15 @@ class CSVLogger(TrainCallback):
         with open(self.filename, "rb") as file:
             # Rows that were written after the state from which the run continues will be written again.
             content = b"".join(file.readlines()[: self._lines])
-        columns = _columns(run, run.metrics.names)
-        cells, header = self._cells(content), self._line(columns).rstrip()
+        columns = self._names(run, run.metrics.names)
+        cells, header = self._cells(content), self._lines_of([columns]).rstrip()
         if not cells or (content != header and header.startswith(content)):
             return b""  # its header is incomplete
         found = cells[0]
         whole, last = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
         if last and len(cells[-1]) == len(found):
             whole = content + (b"\r\n" if b"\r\n" in whole and not last.endswith(b"\r") else b"\n")
-        is_alike = set(_columns(run)) <= set(found) if run.metrics.may_have_others else found == columns
+        is_alike = set(self._names(run)) <= set(found) if run.metrics.may_have_others else found == columns
         if not is_alike:
             raise ValueError(
                 f"CSVLogger: {self.filename!r} has other columns ({','.join(found)}) than this run "
@@ -205,33 +245,39 @@ class CSVLogger(TrainCallback):
         with open(self._descriptor, "rb", closefd=False) as file:
             rows = [dict(zip(self._columns, row)) for row in self._cells(file.read())[1:]]
         filled = {column for row in rows for column, cell in row.items() if cell}
-        self._columns = _columns(run, filled.union(record))
+        self._columns = self._names(run, filled.union(record))
         lines = [self._columns, *([row.get(c, "") for c in self._columns] for row in rows)]
-        content = self._mark + b"".join(map(self._line, lines))
+        content = self._mark + self._lines_of(lines)
         os.close(self._descriptor)
         self._descriptor = None
         with staged(self.filename, lambda file: file.write(content)):
             pass
         self._open()
 
-    def _write(self, cells: Sequence[Any]) -> None:
+    def _write(self, rows: list[list[Any]], *, flushes: bool = True) -> None:
+        """Write rows in one piece, and flush all that was written to disk."""
         assert self._descriptor is not None
-        line = self._line(cells)
+        lines = self._lines_of(rows)
         try:
-            written = os.write(self._descriptor, line)
-            if written != len(line):  # the disk is full: remove the incomplete row
+            written = os.write(self._descriptor, lines)
+            if written != len(lines):  # the disk is full: remove the incomplete row
                 os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
                 raise OSError("only a part of the row could be written; is the disk full?")
-            os.fsync(self._descriptor)
+            self._is_flushed = flushes
+            if flushes:
+                os.fsync(self._descriptor)
+                self._flushed_at = time.monotonic()
         except OSError as error:
             raise OSError(f"CSVLogger: could not write a row to {self.filename!r}: {error}") from error
         if os.fstat(self._descriptor).st_nlink == 0:
             raise OSError(f"CSVLogger: {self.filename!r} was removed while the run was writing it")
-        self._lines = (self._lines or 0) + 1
+        self._lines = (self._lines or 0) + len(rows)
 
-
-def _columns(run: Run, results: Optional[Iterable[str]] = None) -> list[str]:
-    source = run.metrics.source
-    step = ["step"] if source is not None and source.every_n_steps is not None else []
-    first, last = ["epoch", *step, *run.metrics.train_names], ["learning_rate", "seconds", "samples_per_second"]
-    return [*first, *sorted(set(results or ()).difference(first, last)), *last]
+    def _names(self, run: Run, results: Optional[Iterable[str]] = None) -> list[str]:
+        """Return the columns of a run that has these validation values."""
+        source = run.metrics.source
+        has_steps = self.per_step or (source is not None and source.every_n_steps is not None)
+        first, last = ["epoch", *run.metrics.train_names], ["learning_rate", "seconds", "samples_per_second"]
+        if has_steps:
+            first.insert(1, "step")
+        return [*first, *sorted(set(results or ()).difference(first, last)), *last]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from array import array
+from typing import Any, Optional
+
+import numpy as np
 
 from ..core.arguments import check_bool
 from ..core.callback import TrainCallback
@@ -28,15 +31,23 @@ class History(TrainCallback):
         reset_on_train_begin: whether each `Model.train` is a new run. `False` is for a loop that calls
             `model.train(1, ...)` repeatedly: epochs are counted over all of its calls, unless `initial_epoch` counts
             them, and all are kept. Default: True.
+        per_step: also record the loss of every step, in `step_losses_`; 4 bytes a step. Nothing is read for it: it
+            receives the losses when they are read anyway, at the latest at the end of the epoch. With several
+            processes, each has the losses of its own steps. Default: False.
 
     Attributes:
         history (dict[str, list]): the values by key, as Keras has them.
         epoch (list[int]): the epochs, from 1.
         evaluations_ (list[dict]): the evaluations between two steps (`Validate(every_n_steps=...)`), each with `epoch`,
             `step`, the mean `loss` of the epoch's steps so far, the validation values, `learning_rate` and `seconds`.
+        step_losses_ (np.ndarray): with `per_step`, the loss of each step so far, as float32, of shape (steps,); NaN for
+            a step that loss scaling dropped. Empty otherwise.
+        steps_ (np.ndarray): the steps of `step_losses_`, counted from the first step of epoch 1, as int64.
 
     Raises:
-        ValueError: before the first step: it is in the list of callbacks twice.
+        TypeError, ValueError: an argument is not as described; before the first step: it is in the list of callbacks
+            twice; `per_step` in sink mode on GPU or Ascend (in GRAPH mode), where the device does not return the loss
+            of each step.
 
     Example:
         >>> history = History()
@@ -45,17 +56,41 @@ class History(TrainCallback):
         ['acc', 'eval_loss', 'learning_rate', 'loss', 'samples_per_second', 'seconds']
         >>> history.history["acc"][0] is None
         True
+        >>> history = History(per_step=True)
+        >>> model.train(2, train_dataset, callbacks=[history])
+        >>> history.steps_.tolist(), history.step_losses_.shape
+        ([1, 2, 3, 4, 5, 6, 7, 8], (8,))
     """
 
     epoch: list[int]
     history: dict[str, list[Any]]
     evaluations_: list[dict[str, Any]]
+    _spans: list[list[int]]  # of consecutive steps: the first, and how many
     needs_losses = needs_samples = True
 
-    def __init__(self, *, reset_on_train_begin: bool = True) -> None:
+    def __init__(self, *, reset_on_train_begin: bool = True, per_step: bool = False) -> None:
         super().__init__()
         self.reset_on_train_begin = check_bool("History", "reset_on_train_begin", reset_on_train_begin)
+        self.per_step = check_bool("History", "per_step", per_step)
         self.reset_state()
+
+    def check(self, run: Run) -> None:
+        """Raise if the losses of all steps are wanted, and the device does not return them."""
+        super().check(run)
+        if self.per_step:
+            run.progress.check_sees_each_loss("History", "leave out per_step=True")
+
+    def before_train(self, run: Run) -> None:
+        """Ask for the losses of the steps."""
+        if self.per_step:
+            run.losses.on_read(self, self._add_losses)
+
+    def before_epoch(self, run: Run) -> None:
+        """Find the step at which the epoch begins, counted like its number over all runs."""
+        if run.epoch == run.progress.initial_epoch + 1:
+            is_counted_on = self.epoch_of(run) != run.epoch
+            self._steps_before = sum(self._spans[-1]) - 1 if is_counted_on and self._spans else 0
+        self._epoch_begins_after = self._steps_before + run.step - run.step_in_epoch
 
     def monitors(self, name: str) -> bool:
         """Return true: every value is recorded."""
@@ -74,9 +109,28 @@ class History(TrainCallback):
             values = self.history.setdefault(key, [None] * (len(self.epoch) - 1))
             values.append(record.get(key))
 
+    def _add_losses(self, first: int, losses: list[Optional[float]]) -> None:
+        first += self._epoch_begins_after
+        if not self._spans or sum(self._spans[-1]) != first:
+            self._spans.append([first, 0])
+        self._spans[-1][1] += len(losses)
+        self._losses.extend(np.nan if loss is None else loss for loss in losses)
+
+    @property
+    def step_losses_(self) -> np.ndarray[Any, Any]:
+        """The loss of each step so far."""
+        return np.array(self._losses, np.float32)
+
+    @property
+    def steps_(self) -> np.ndarray[Any, Any]:
+        """The steps of `step_losses_`."""
+        return np.concatenate([np.arange(0), *(np.arange(first, first + count) for first, count in self._spans)])
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the epochs and values so far."""
+        """Return the epochs and values so far; the losses of the steps are in `state_arrays`."""
+        steps = {"steps": [list(span) for span in self._spans]} if self.per_step else {}
         return {
+            **steps,
             "epoch": list(self.epoch),
             "history": {key: list(values) for key, values in self.history.items()},
             "evaluations": [dict(each) for each in self.evaluations_],
@@ -89,6 +143,20 @@ class History(TrainCallback):
         self.history = {key: list(values) for key, values in state["history"].items()}
         self.evaluations_ = [dict(each) for each in state.get("evaluations", ())]  # which version 0.1 did not have
 
+        self._spans = [list(span) for span in state.get("steps", ())] if self.per_step else []
+        self._losses = array("f", [np.nan]) * sum(count for _, count in self._spans)  # until their array is loaded
+
+    def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the losses of the steps so far."""
+        return {"step_losses": self.step_losses_} if self.per_step else {}
+
+    def load_state_arrays(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+        """Restore what `state_arrays` returned."""
+        if self.per_step:
+            self._losses = array("f", arrays["step_losses"].tobytes())
+
     def reset_state(self) -> None:
         """Forget what was learnt in earlier runs."""
         self.epoch, self.history, self.evaluations_ = [], {}, []
+        self._losses = array("f")
+        self._spans = []

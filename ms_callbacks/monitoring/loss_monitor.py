@@ -11,12 +11,13 @@ from ..core import distributed
 from ..core.arguments import check_choice, check_int
 from ..core.callback import TrainCallback
 from ..core.console import known, log_line
+from ..core.initial_rates import first_rates
 from ..core.learning_rates import Rates, shortest
 from ..core.losses import MOST_DROPPED
-from ..core.lr_callback import RateSetter, first_rates
 from ..core.observations import EpochSummary, Evaluation, Observation
 from ..core.parameters import first_nonfinite
 from ..core.placement import Needs
+from ..core.rate_setter import RateSetter
 from ..core.run import Run
 
 __all__ = ["LossMonitor"]

@@ -46,6 +46,7 @@ def test_processes_train_together_where_they_are_alike_and_say_on_each_where_the
     assert told[0]["a damaged folder"] == "TrainingState: failed on process 1; see its log for the reason"
     for case in ("other paths and lines", "states", "copies"):
         assert [each[case] for each in told] == ["", ""], case
+    assert told[0]["lr_find"] == told[1]["lr_find"], "each process suggests the same rate, by the means of all losses"
     for kind in MAKE:
         error = told[0][kind.__name__]
         assert told[1][kind.__name__] == error

@@ -15,9 +15,9 @@ from ms_callbacks.core.metrics import EvaluationSource
 from ms_callbacks.testing import ScriptedRun
 
 BEGIN = ["load_run_state", "check", "reset_state", "before_train", "check_plan", "before_epoch", "check_batch"]
-EVALUATION = ["before_evaluation", "after_evaluation"]
-EPOCH_ENDS = ["before_checkpoint", *EVALUATION, "after_epoch"]
-END = ["flush", "save_run_state", "restore_weights", "after_train"]
+EVALUATION = ["before_checkpoint", "before_evaluation", "after_evaluation", "end_evaluation"]
+EPOCH_ENDS = [*EVALUATION, "after_epoch"]
+END = ["flush", "save_run_state", "finalize_weights", "restore_weights", "after_train"]
 # Two epochs of two steps, with an evaluation after the first step of each, and one at its end.
 LIFE = [*BEGIN, *EVALUATION, *EPOCH_ENDS, "save_run_state", "before_epoch", *EVALUATION, *EPOCH_ENDS, *END]
 PHASES = [*dict.fromkeys(LIFE), "teardown"]
@@ -404,7 +404,7 @@ def test_a_stop_of_somebody_else_is_an_interruption_where_a_state_is_saved(saves
     assert (saves.saved, saves.epochs) == (([(0, 1, "")], []) if saves_run_states else ([(1, 0, "")], [1]))
 
 
-@pytest.mark.parametrize(("request_", "ends"), [(GOOD, [*EVALUATION, "after_epoch"]), (INTERRUPT, [])])
+@pytest.mark.parametrize(("request_", "ends"), [(GOOD, EPOCH_ENDS), (INTERRUPT, ["before_checkpoint"])])
 def test_an_epoch_that_an_interruption_cuts_short_is_not_evaluated(request_, ends):
     """For it is to be resumed; one that is stopped for good is evaluated as it is."""
     log = []
@@ -415,7 +415,7 @@ def test_an_epoch_that_an_interruption_cuts_short_is_not_evaluated(request_, end
             return EvaluationSource(None, None)
 
     play([Stops(request_, step=1), Told(log), AtTheEnd()], epochs=1)
-    assert phases_of(log, "one") == [*BEGIN, "before_checkpoint", *ends, *END, "teardown"]
+    assert phases_of(log, "one") == [*BEGIN, *ends, *END, "teardown"]
 
 
 # What an epoch comes to

@@ -79,6 +79,67 @@ def test_nothing_is_read_before_it_is_wanted():
     assert len(reads) == 999
 
 
+def test_who_asks_gets_each_loss_once_with_its_step():
+    """In the order of the steps, together with others that are read then; nothing is read for it."""
+    losses, got, other = Losses(), [], []
+    losses.on_read("one", lambda first, values: got.append((first, values)))
+    losses.on_read("other", lambda first, values: other.append((first, len(values))))
+    losses.add(tensor(1.0))
+    losses.add(tensor(2.0))
+    assert not got
+    assert losses.mean == 1.5
+    losses.read()  # nothing is left to read
+    losses.on_read("other", None)
+    losses.add(tensor(math.nan))
+    assert math.isnan(losses.state_dict()["last"])
+    losses.begin_epoch()
+    losses.add(tensor(4.0))
+    losses.read()
+    assert got[0] == (1, [1.0, 2.0])
+    assert [first for first, _ in got] == [1, 3, 1]
+    assert math.isnan(got[1][1][0])
+    assert other == [(1, 2)]
+
+
+def test_a_dropped_loss_is_passed_as_none():
+    """Its place among the steps counts all the same."""
+    losses, got = Losses(), []
+    losses.on_read("one", lambda *arguments: got.append(arguments))
+    for loss, is_dropped in ((math.inf, True), (2.0, False)):
+        losses.add(losses.reader.take((tensor(loss), Tensor(is_dropped), tensor(8.0))))
+    losses.read()
+    assert got == [(1, [None, 2.0])]
+
+
+@pytest.mark.parametrize(("has_losses", "first"), [(True, 4), (False, 4)])
+def test_a_resumed_epoch_passes_its_own_losses_alone(has_losses, first):
+    """From the step after those that the earlier run has done, also if that has kept no losses."""
+    earlier, losses, got = Losses(), Losses(), []
+    for _ in range(3 * has_losses):
+        earlier.add(1.0)
+    losses.load_state_dict(earlier.state_dict())
+    losses.begin_epoch(done=3)
+    losses.on_read("one", lambda *arguments: got.append(arguments))
+    losses.add(5.0)
+    assert losses.mean == (2.0 if has_losses else 5.0)
+    assert got == [(first, [5.0])]
+
+
+def test_who_asks_may_read_and_change_what_is_asked_for():
+    """The losses are counted before they are passed on."""
+    losses, got = Losses(), []
+
+    def look(first, values):
+        got.append((losses.mean, losses.last))
+        losses.on_read("one", None)
+
+    losses.on_read("one", look)
+    for _ in range(2):
+        losses.add(3.0)
+        losses.read()
+    assert got == [(3.0, 3.0)]
+
+
 def test_what_waits_unread_is_bounded_in_a_long_epoch():
     """So that memory does not grow with it."""
     waiting, reads = [], []

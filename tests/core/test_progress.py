@@ -29,6 +29,7 @@ from ms_callbacks import (
 )
 from ms_callbacks.core.callback import TrainCallback
 from ms_callbacks.core.lifecycle import Lifecycle
+from ms_callbacks.core.progress import Progress
 from ms_callbacks.diagnostics._device_reads import noticed
 from ms_callbacks.monitoring.progress_bar import ProgressBar
 
@@ -445,3 +446,48 @@ def test_the_first_step_finds_what_the_beginning_of_its_epoch_does(mode):
     recorder = Recorder()
     model.train(2, dataset(), callbacks=[*callbacks, recorder])
     assert recorder.rates == pytest.approx([0.1] * 4 + [0.05] * 4)
+
+
+def test_what_is_done_in_a_pause_takes_no_time_of_the_epoch(monkeypatch):
+    """By the clock and by the seconds; an exception ends the pause too."""
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    progress = Progress({"cur_step_num": 0, "cur_epoch_num": 1, "epoch_num": 1, "batch_num": 4})
+    progress._declared_steps = 4
+    progress.open_epoch()
+    began = progress.clock()
+    now[0] += 2.0
+    with pytest.raises(KeyError), progress.pausing():
+        now[0] += 30.0
+        raise KeyError
+    now[0] += 1.0
+    assert (progress.seconds, progress.clock() - began) == (3.0, 3.0)
+
+
+def test_saving_a_state_takes_no_time_of_an_epoch(tmp_path, monkeypatch):
+    """Neither within one nor between two; as an evaluation takes none."""
+    shift = [0.0]
+    clock, keep = time.perf_counter, TrainingState._keep
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + shift[0])
+
+    def keep_for_long(self, *arguments, **named):
+        keep(self, *arguments, **named)
+        shift[0] += 1000.0
+
+    monkeypatch.setattr(TrainingState, "_keep", keep_for_long)
+    history = History()
+    make_model().train(2, dataset(), callbacks=[history, TrainingState(tmp_path / "state", every_n_steps=2)])
+    assert shift[0] >= 4000
+    assert max(history.history["seconds"]) < 1000
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_the_loss_of_each_step_may_be_called_for(is_known, monkeypatch):
+    """An error says what to do where the device keeps them."""
+    progress = Progress({})
+    monkeypatch.setattr(Progress, "sees_each_loss", is_known)
+    if is_known:
+        progress.check_sees_each_loss("Mine", "leave it out")
+    else:
+        with pytest.raises(ValueError, match=r"Mine: in sink mode .*dataset_sink_mode=False, or leave it out"):
+            progress.check_sees_each_loss("Mine", "leave it out")

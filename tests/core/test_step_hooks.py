@@ -23,7 +23,9 @@ class Steps:
         self.callbacks = callbacks
         self.args = {"cur_step_num": 0, "net_outputs": 0.5}
         self.losses, self.ended_at = Losses(), [0.0, -1]
-        self.hooks = StepHooks(RUN, self.args, list(callbacks), self.losses, self.ended_at)
+        self.hooks = StepHooks(
+            RUN, self.args, list(callbacks), self.losses, self.ended_at, lambda output: output != "dropped"
+        )
 
     def start(self, owner=None, samples=None, *, times_steps=False, last_step=None, offset=0):
         self.hooks.start(owner, samples, times_steps=times_steps)
@@ -139,6 +141,30 @@ def test_the_end_of_a_step_may_be_asked_for_at_its_beginning():
     hooks.on_step_begin(one, lambda run: hooks.on_step_end(one, log.of("end")))
     steps.take()
     assert log == [(1, "end")]
+
+
+def test_a_fetch_is_what_lies_between_all_that_callbacks_do():
+    """The end of it comes before the first of them in a step, its begin after the last; the list does not matter."""
+    one, other, steps, log = made()
+    hooks = steps.start().hooks
+    hooks.around_fetch(other, log.of("fetch"), log.of("fetched"))
+    hooks.every(1, one, log.of("every"))
+    hooks.on_step_end(one, log.of("end"))
+    hooks.on_step_begin(one, log.of("begin"))
+    hooks.before_all(log.of("first"))
+    steps.take()
+    assert [text for _, text in log] == ["fetched", "first", "begin", "end", "every", "fetch"]
+
+
+@pytest.mark.parametrize("stores", [False, True])
+def test_a_fetch_alone_may_be_asked_for(stores):
+    """Also where outputs are stored."""
+    one, steps, log = made(1)
+    steps.start(one if stores else None)
+    steps.hooks.around_fetch(one, log.of("fetch"), log.of("fetched"))
+    steps.take(2)
+    assert log == [(1, "fetched"), (1, "fetch"), (2, "fetched"), (2, "fetch")]
+    assert steps.losses.mean == (0.5 if stores else None)
 
 
 # Every n steps
@@ -388,3 +414,21 @@ def test_an_interval_that_is_no_number_of_steps_is_refused(n, error):
     one, steps, log = made(1)
     with pytest.raises(error, match="n of every must be"):
         steps.hooks.every(n, one, log.of("every"))
+
+
+def test_an_optimizer_step_is_one_that_has_updated_the_weights():
+    """Called after the functions for the end of the step, whatever the order in which they were registered."""
+    one, two, steps, log = made()
+    steps.hooks.on_optimizer_step(one, log.of("updated"))
+    steps.hooks.on_step_end(two, log.of("end"))
+    steps.start()
+    steps.take()
+    steps.args["net_outputs"] = "dropped"
+    steps.take()
+    assert log == [(1, "end"), (1, "updated"), (2, "end")]
+    steps.hooks.call_optimizer_step()  # at the end of an epoch
+    assert log[-1] == (2, "updated")
+    steps.hooks.on_optimizer_step(one, None)
+    steps.args["net_outputs"] = 0.5
+    steps.take()
+    assert log[-2:] == [(2, "updated"), (3, "end")]

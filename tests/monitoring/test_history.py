@@ -6,17 +6,28 @@ import csv
 import os
 import subprocess
 import sys
+import time
 
 import mindspore as ms
 import numpy as np
 import pytest
-from training import Recorder, Script, dataset, make_model, valid_dataset
+from mindspore import Tensor
+from sinking import sinking_model
+from training import FailAt, Recorder, Script, dataset, make_model, train_interrupted, valid_dataset
 
-from ms_callbacks import LRStepDecay, Validate, plot_history
+from ms_callbacks import LossMonitor, LRStepDecay, Validate, plot_history
+from ms_callbacks.core.mindspore_compat import CAN_BEGIN_WITHIN
 from ms_callbacks.monitoring.csv_logger import CSVLogger
 from ms_callbacks.monitoring.history import History
 
 COLUMNS = ["epoch", "loss", "acc", "eval_loss", "learning_rate", "seconds", "samples_per_second"]
+
+
+within_an_epoch = pytest.mark.skipif(not CAN_BEGIN_WITHIN, reason="this MindSpore cannot begin within an epoch")
+
+
+def tensor(value):
+    return Tensor(np.array(value, np.float32))
 
 
 def test_one_value_per_epoch_and_key(mode):
@@ -291,6 +302,187 @@ def test_a_folder_that_is_not_there_is_refused_before_the_first_step(tmp_path):
     with pytest.raises(FileNotFoundError, match="CSVLogger: the folder .*missing' of .* does not exist"):
         make_model().train(1, dataset(), callbacks=[CSVLogger(str(tmp_path / "missing" / "log.csv"))])
     assert not os.listdir(tmp_path)
+
+
+# Every step
+
+
+def test_the_loss_of_every_step(mode):
+    """As float32, 4 bytes each; by default there is none."""
+    recorder, history, bare = Recorder(), History(per_step=True), History()
+    for _ in range(2):  # a second run begins anew
+        recorder.losses.clear()
+        make_model().train(2, dataset(), callbacks=[history, recorder, bare])
+        assert history.step_losses_.dtype == np.float32
+        assert history.step_losses_.tolist() == recorder.losses
+        assert history.steps_.tolist() == list(range(1, 9))
+    assert (bare.step_losses_.size, bare.steps_.size, bare.state_arrays()) == (0, 0, {})
+    assert "steps" not in bare.state_dict()
+
+
+def test_many_steps_cost_four_bytes_each():
+    """And their numbers nothing, in memory and in the state, however the run was divided."""
+    history = History(per_step=True)
+    Script().run([history], [None] * 3, losses=[[1.0] * 2500] * 3, steps=2500)
+    assert history.step_losses_.nbytes == 4 * 7500
+    assert history.state_dict()["steps"] == [[1, 7500]]
+
+
+def test_a_dropped_step_is_nan_in_the_history_and_an_empty_cell_in_the_file(tmp_path):
+    """A loss that is NaN is `nan` there."""
+    history, logger = History(per_step=True), CSVLogger(tmp_path / "log.csv", per_step=True)
+    outputs = [(tensor(2.0), Tensor(False)), (tensor(9.0), Tensor(True)), (tensor(np.nan), Tensor(False))]
+    Script().run([history, logger], [None], losses=[outputs], steps=3)
+    np.testing.assert_array_equal(history.step_losses_, np.array([2.0, np.nan, np.nan], np.float32))
+    assert [row[:3] for row in rows(tmp_path / "log.csv")[1:4]] == [
+        ["1", "1", "2.0"],
+        ["1", "2", ""],
+        ["1", "3", "nan"],
+    ]
+
+
+@pytest.mark.parametrize("initial_epoch", [0, 4])
+def test_a_run_that_begins_later_counts_its_steps_on(initial_epoch):
+    """As the epochs are counted."""
+    history = History(per_step=True)
+    make_model().train(initial_epoch + 1, dataset(), callbacks=[history], initial_epoch=initial_epoch)
+    assert history.steps_.tolist() == [4 * initial_epoch + step for step in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_a_loop_of_runs_keeps_the_losses_of_all(counts):
+    """Whether or not `initial_epoch` counts them."""
+    model, history = make_model(), History(reset_on_train_begin=False, per_step=True)
+    for epoch in range(3):
+        begun = epoch if counts else 0
+        model.train(begun + 1, dataset(), callbacks=[history], initial_epoch=begun)
+    assert history.epoch == [1, 2, 3]
+    assert history.steps_.tolist() == list(range(1, 13))
+    assert history.step_losses_.size == 12
+
+
+@within_an_epoch
+@pytest.mark.parametrize("at", [5, 7, 8, 11])
+def test_no_loss_is_doubled_or_missing_after_a_resume_within_an_epoch(tmp_path, at):
+    """In the history and in the file, which the dead run had written further than its state says."""
+    whole = [History(per_step=True), CSVLogger(tmp_path / "whole.csv", per_step=True)]
+    make_model().train(3, dataset(), callbacks=whole)
+    made = lambda: [History(per_step=True), CSVLogger(tmp_path / "log.csv", per_step=True), LossMonitor()]  # noqa: E731
+    history, _, _ = train_interrupted(made, tmp_path / "state", at)
+    assert history.steps_.tolist() == list(range(1, 13))
+    np.testing.assert_array_equal(history.step_losses_, whole[0].step_losses_)
+    columns = slice(0, 3)
+    assert [row[columns] for row in rows(tmp_path / "log.csv")] == [
+        row[columns] for row in rows(tmp_path / "whole.csv")
+    ]
+    assert len(rows(tmp_path / "log.csv")) == 1 + 12 + 3
+
+
+def test_a_state_without_its_array_has_the_steps_and_no_losses():
+    """As where a user keeps `state_dict` alone; one without `per_step` has neither."""
+    first, second, bare = History(per_step=True), History(per_step=True), History()
+    Script().run([first], [None], steps=3)
+    for each in (second, bare):
+        each.load_state_dict(first.state_dict())
+    assert second.steps_.tolist() == [1, 2, 3]
+    assert np.isnan(second.step_losses_).all()
+    assert bare.steps_.size == 0
+
+
+def test_a_row_a_step_and_a_row_an_epoch(tmp_path):
+    """Only the latter has a time; evaluations between steps stand where they were made."""
+    path, model, history = tmp_path / "log.csv", make_model(), History(per_step=True)
+    logger = CSVLogger(path, per_step=True)
+    model.train(2, dataset(), callbacks=[logger, Validate(model, valid_dataset(), every_n_steps=3), history])
+    header, *lines = rows(path)
+    assert header == ["epoch", "step", *COLUMNS[1:]]
+    of_steps = [line for line in lines if not line[header.index("seconds")]]
+    assert [(int(line[0]), int(line[1])) for line in of_steps] == [((step + 3) // 4, step) for step in range(1, 9)]
+    assert np.array([line[2] for line in of_steps], np.float32).tolist() == history.step_losses_.tolist()
+    assert {cell for line in of_steps for cell in line[3:]} == {""}
+    others = [(int(line[0]), int(line[1])) for line in lines if line not in of_steps]
+    assert others == [(1, 3), (1, 4), (2, 6), (2, 8)]
+    assert [int(line[1]) for line in lines] == sorted(int(line[1]) for line in lines)
+    assert [float(line[2]) for line in lines if line[1] in "48" and line not in of_steps] == history.history["loss"]
+
+
+def test_the_rows_of_many_steps_are_written_and_flushed_together(tmp_path, monkeypatch):
+    """Once in a thousand steps, and at the end of the epoch; with reads at every step, once a second."""
+    calls = {"write": 0, "fsync": 0}
+
+    def counting(name, call):
+        def count(*arguments):
+            calls[name] += 1
+            return call(*arguments)
+
+        return count
+
+    for name in calls:
+        monkeypatch.setattr(os, name, counting(name, getattr(os, name)))
+    Script().run([CSVLogger(tmp_path / "log.csv", per_step=True)], [None], steps=2500)
+    assert calls["write"] <= 6  # a header, three pieces, the epoch's row, and the line end that an old file may lack
+    assert len(rows(tmp_path / "log.csv")) == 1 + 2500 + 1
+    monkeypatch.setattr(time, "monotonic", lambda: 5.0)
+    calls["fsync"] = 0
+    Script().run([CSVLogger(tmp_path / "log.csv", per_step=True), LossMonitor()], [None], steps=200)
+    assert calls["fsync"] <= 3
+
+
+def test_steps_are_on_disk_before_the_state_that_counts_them(tmp_path, monkeypatch):
+    """Otherwise a power cut would leave a state of rows that do not exist."""
+    monkeypatch.setattr(time, "monotonic", lambda: 5.0)
+    logger, flushed = CSVLogger(tmp_path / "log.csv", per_step=True), []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.fstat(descriptor).st_size))
+
+    class Look(ms.train.Callback):
+        def on_train_step_end(self, run_context):
+            if run_context.original_args()["cur_step_num"] == 3:
+                logger.run.losses.read()
+                size = os.path.getsize(tmp_path / "log.csv")
+                assert flushed[-1] < size
+                assert logger.state_dict() == {"lines": 4}
+                assert flushed[-1] == size
+
+    Script().run([logger, Look()], [None], steps=4)
+
+
+def test_rows_of_steps_are_there_after_an_exception(tmp_path):
+    """As far as the losses were read."""
+    logger = CSVLogger(tmp_path / "log.csv", per_step=True)
+    with pytest.raises(InterruptedError):
+        make_model().train(1, dataset(), callbacks=[logger, LossMonitor(), FailAt(3)])
+    assert [row[1] for row in rows(tmp_path / "log.csv")[1:]] == ["1", "2", "3"]
+
+
+def test_a_column_that_comes_late_keeps_the_rows_of_steps(tmp_path):
+    """The file is replaced by one that has them too; and a file without the column `step` is not appended to."""
+    path = tmp_path / "log.csv"
+    Script().run([CSVLogger(path, per_step=True)], [None, {"a": 1}], steps=2)
+    assert [row[:4] for row in rows(path)] == [
+        ["epoch", "step", "loss", "a"],
+        ["1", "1", "1.0", ""],
+        ["1", "2", "1.0", ""],
+        ["1", "2", "1.0", ""],
+        ["2", "3", "1.0", ""],
+        ["2", "4", "1.0", ""],
+        ["2", "4", "1.0", "1.0"],
+    ]
+    Script().run([CSVLogger(path, append=True, per_step=True)], [{"a": 2}], steps=1)
+    assert [row[:3] for row in rows(path)[-2:]] == [["1", "1", "1.0"], ["1", "1", "1.0"]]
+    path.write_bytes(ROWS)
+    with pytest.raises(ValueError, match="has other columns"):
+        Script().run([CSVLogger(path, append=True, per_step=True)], [None])
+
+
+@pytest.mark.parametrize("make", [History, lambda **named: CSVLogger("log.csv", **named)], ids=["History", "CSVLogger"])
+def test_losses_of_steps_are_refused_where_the_device_keeps_them(make, graph, tmp_path, monkeypatch):
+    """In sink mode it returns one a sink."""
+    monkeypatch.chdir(tmp_path)
+    model = sinking_model()
+    with pytest.raises(ValueError, match=r"in sink mode .* or leave out per_step=True"):
+        model.train(1, dataset(), callbacks=[make(per_step=True)], dataset_sink_mode=True, sink_size=2)
+    with pytest.raises(TypeError, match="per_step must be True or False, but got 1"):
+        make(per_step=1)
 
 
 # plot_history

@@ -25,10 +25,19 @@ from ms_callbacks import (
     CSVLogger,
     DynamicLR,
     EarlyStopping,
+    EMAWeightAveraging,
     GracefulStop,
     History,
     LossMonitor,
     LRCosineAnnealing,
+    LRCosineWarmRestarts,
+    LRCyclic,
+    LRExponential,
+    LRLambda,
+    LRMultiStep,
+    LROneCycle,
+    LRPolynomial,
+    LRSequence,
     LRStepDecay,
     LRWarmup,
     MonitorCallback,
@@ -37,10 +46,12 @@ from ms_callbacks import (
     ReduceLROnPlateau,
     Robustness,
     ShapeInspector,
+    StochasticWeightAveraging,
     TrainCallback,
     TrainingState,
     Validate,
 )
+from ms_callbacks.core.rate_setter import RateSetter
 from ms_callbacks.testing import check_callback
 
 OLD_HOOKS = {"begin", "end", "epoch_begin", "epoch_end", "step_begin", "step_end"}
@@ -69,12 +80,22 @@ CHANGES_TRAINING = (
     AdversarialTraining,
     DynamicLR,
     EarlyStopping,
+    EMAWeightAveraging,
     LRCosineAnnealing,
+    LRCosineWarmRestarts,
+    LRCyclic,
+    LRExponential,
+    LRLambda,
+    LRMultiStep,
+    LROneCycle,
+    LRPolynomial,
+    LRSequence,
     LRStepDecay,
     LRWarmup,
     ReduceLROnPlateau,
+    StochasticWeightAveraging,
 )
-READS_EACH_STEP = (LossMonitor, NonFiniteGuard, ProgressBar, ShapeInspector)  # as MAKE has them
+READS_EACH_STEP = (EMAWeightAveraging, LossMonitor, NonFiniteGuard, ProgressBar, ShapeInspector)  # as MAKE has them
 HAS_NO_STATE = (
     AdversarialTraining,
     CallbackProfiler,
@@ -84,7 +105,7 @@ HAS_NO_STATE = (
     ShapeInspector,
     TrainingState,
 )
-VARYING = "filepath path previous run runs_before samples_per_second saved_at seconds sha256 versions".split()
+VARYING = "filepath path previous records run runs_before samples_per_second saved_at seconds sha256 versions".split()
 
 
 def check(kind, **arguments):
@@ -162,6 +183,7 @@ def test_arguments_after_the_first_are_by_keyword(kind):
     kept = {
         CSVLogger: ["filename", "separator", "append"],
         LossMonitor: ["learning_rate", "per_print_times"],
+        LRCyclic: ["base_lr", "max_lr"],
         LRStepDecay: ["step_size", "gamma"],
         Robustness: ["dataset", "epsilons"],
         Validate: ["model", "dataset"],
@@ -252,7 +274,7 @@ def test_all_of_them_together_in_any_order(tmp_path):
     outcomes = []
     for order in (1, -1):
         model = make_model()
-        kinds = [kind for kind in MAKE if kind not in (DynamicLR, LRCosineAnnealing, LRWarmup, ReduceLROnPlateau)]
+        kinds = [kind for kind in MAKE if not issubclass(kind, RateSetter) or kind is LRStepDecay]
         callbacks = [MAKE[kind](model, tmp_path) for kind in kinds][::order]
         model.train(3, dataset(), callbacks=callbacks)
         by_kind = {type(callback): callback for callback in callbacks}

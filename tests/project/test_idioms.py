@@ -43,6 +43,7 @@ from ms_callbacks import (
 )
 from ms_callbacks.core.mindspore_compat import made_with
 from ms_callbacks.core.model_parts import named_parameters, take_apart
+from ms_callbacks.core.rate_setter import RateSetter
 
 every_idiom = pytest.mark.parametrize("idiom", IDIOMS)
 COMPILED = ("own training cell", "two optimizers")  # by default in GRAPH mode too: they have most of their own
@@ -61,7 +62,7 @@ in_both_modes = pytest.mark.parametrize(
 # Those whose loss is within a cell of the user's own, from where it cannot be taken.
 OWN_LOSS = ("own with-loss cell", "own training cell")
 # They change what is trained, as they should.
-STEERING = {"AdversarialTraining", "DynamicLR", "LRCosineAnnealing", "LRStepDecay", "LRWarmup", "ReduceLROnPlateau"}
+STEERING = {kind.__name__ for kind in MAKE if issubclass(kind, RateSetter)} | {"AdversarialTraining"}
 
 
 def refused(idiom):

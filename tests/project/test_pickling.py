@@ -19,22 +19,20 @@ from ms_callbacks import (
     BatchAccuracy,
     BestCheckpoint,
     CSVLogger,
-    DynamicLR,
     EarlyStopping,
     ExportBest,
     History,
-    LRCosineAnnealing,
-    LRWarmup,
-    ReduceLROnPlateau,
+    LRStepDecay,
     Robustness,
     ShapeInspector,
     Validate,
 )
 from ms_callbacks.core.callback import TrainCallback
+from ms_callbacks.core.rate_setter import RateSetter
 
 # They hold a Model, a dataset or a cell that they were given, which MindSpore cannot pickle.
 BOUND = (BatchAccuracy, Robustness, Validate)
-RATES = (DynamicLR, LRCosineAnnealing, LRWarmup, ReduceLROnPlateau)
+RATES = tuple(kind for kind in MAKE if issubclass(kind, RateSetter) and kind is not LRStepDecay)
 # Of those that set the rate, a list has room for one.
 LISTS = [[kind for kind in MAKE if kind not in RATES], *([kind] for kind in RATES)]
 
