@@ -50,8 +50,8 @@ def lr_find(
     exponentially weighted mean with bias correction (beta 0.98). The test stops early at a loss that is NaN or
     infinite, and when the smoothed loss is above `early_stop_threshold` times the best so far. This is compared only
     after the first 10 steps, of which the median counts, so that a first batch with a low loss does not stop it. If the
-    best loss is below 0, the rise from it is compared with its size in the same way. The suggestions leave out the first 10 points and the last one, as in
-    Lightning:
+    best loss is below 0, the rise from it is compared with its size in the same way. The suggestions leave out the
+    first 10 points and the last one, as in Lightning:
 
     - `"valley"` (fastai): the middle of the longest falling part of the curve.
     - `"steepest"` (fastai, Lightning): where the smoothed loss falls fastest over the logarithm of the rate. Lightning
