@@ -153,7 +153,7 @@ def test_each_alone_keeps_its_contract(graph, idiom, kind, tmp_path):
 def test_schedules_set_the_rate(idiom, tmp_path):
     """Each of them alone, one after another, in every optimizer."""
     model, _ = make_idiom(idiom)
-    for runs, kind in enumerate((kind for kind in MAKE if kind.__name__ in STEERING), 1):
+    for runs, kind in enumerate((kind for kind in MAKE if kind.__name__ in STEERING and kind not in refused(idiom)), 1):
         model.train(2, dataset(), callbacks=[MAKE[kind](model, tmp_path), Validate(model, valid_dataset())])
         assert_steps(model, 8 * runs)
 
