@@ -16,6 +16,8 @@ from .control.check_callbacks import check_callbacks as check_callbacks
 from .control.early_stopping import EarlyStopping as EarlyStopping
 from .control.freeze import freeze as freeze
 from .control.graceful_stop import GracefulStop as GracefulStop
+from .control.optuna_pruning import OptunaPruning as OptunaPruning
+from .control.time_limit import TimeLimit as TimeLimit
 from .control.validate import Validate as Validate
 from .core.callback import TrainCallback as TrainCallback
 from .core.monitor_callback import MonitorCallback as MonitorCallback

@@ -12,6 +12,7 @@ The first callback whose MindSpore hook is called runs the phase for all:
     weights kept    before_checkpoint
     train ends      flush -> save_run_state -> finalize_weights -> restore_weights -> after_train
     always          restore_weights, if an exception has ended training; then teardown
+    after that      the exception that came with a request to stop is raised, if no other is
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class Lifecycle:
         self._summary: Optional[EpochSummary] = None  # of an epoch that is closed, but not ended for callbacks
         self._decided_by = ""  # the callback that has stopped the run for good
         self._is_interrupted = self._stopped_mid_epoch = False
+        self._error: Optional[BaseException] = None  # to be raised once the run is over
 
     @classmethod
     def of(cls, run_context: Any) -> Lifecycle:
@@ -323,8 +325,11 @@ class Lifecycle:
         """Have every callback check that weights may be kept now."""
         self._call("before_checkpoint", self.run)
 
-    def request_stop(self, by: str, interrupt: bool) -> bool:
+    def request_stop(self, by: str, interrupt: bool, error: Optional[BaseException]) -> bool:
         """Have MindSpore stop after this step or epoch; return whether this request is what stops it."""
+        if error is not None and not isinstance(error, BaseException):
+            raise TypeError(f"Run: error of request_stop must be an exception, but got {error!r}")
+        self._error = error if self._error is None else self._error
         was_stopping = self.run.is_stopping
         if interrupt and was_stopping:
             return False
@@ -387,6 +392,11 @@ class Lifecycle:
         self.run.step_hooks.stop()
         if self._unguard is not None:
             self._unguard()
+
+    def raise_requested(self) -> None:
+        """Raise what came with a request to stop, when no callback is left in the run and nothing else was raised."""
+        if self._error is not None:
+            raise self._error
 
     # How phases are called
 

@@ -156,6 +156,10 @@ class Metrics:
                 f"valid_frequency within its epochs, or watch the training loss as 'loss'"
             )
 
+    def known_metric(self, name: str) -> object:
+        """Return the Model's metric of this very name; `None` if there is none, or that is not known."""
+        return (self._ahead or {}).get(name)
+
     def metric(self, owner: str, name: str) -> object:
         """Check that the run will have a value of this name; return its metric, or `None` if that is not known."""
         if self.follows(name):

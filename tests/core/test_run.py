@@ -175,7 +175,7 @@ def test_what_it_is_asked_for_is_done_for_all_callbacks():
     actions = RunActions(
         lambda: done.append("evaluate"),
         lambda: done.append("before_checkpoint"),
-        lambda by, interrupt: done.append((by, interrupt)) or True,
+        lambda by, interrupt, error: done.append((by, interrupt, error)) or True,
     )
     keeps = Keeps()
     ScriptedRun([None]).play([keeps])
@@ -194,6 +194,6 @@ def test_what_it_is_asked_for_is_done_for_all_callbacks():
     run.evaluate()
     run.before_checkpoint()
     assert run.request_stop("Me")
-    assert run.request_stop(interrupt=True)
-    assert done == ["evaluate", "before_checkpoint", ("Me", False), ("a callback", True)]
+    assert run.request_stop(interrupt=True, error=(error := ValueError()))
+    assert done == ["evaluate", "before_checkpoint", ("Me", False, None), ("a callback", True, error)]
     assert run.is_stopping
