@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 __all__ = [
     "ActivationMonitor",
+    "AdversarialTraining",
     "BatchAccuracy",
     "BestCheckpoint",
     "CSVLogger",

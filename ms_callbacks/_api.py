@@ -11,6 +11,7 @@ from .checkpointing.quantized_weights import save_int8_weights as save_int8_weig
 from .checkpointing.stochastic_weight_averaging import StochasticWeightAveraging as StochasticWeightAveraging
 from .checkpointing.training_state import TrainingState as TrainingState
 from .control.accumulate_gradients import accumulate_gradients as accumulate_gradients
+from .control.adversarial_training import AdversarialTraining as AdversarialTraining
 from .control.check_callbacks import check_callbacks as check_callbacks
 from .control.early_stopping import EarlyStopping as EarlyStopping
 from .control.freeze import freeze as freeze

@@ -6,6 +6,7 @@ from training import valid_dataset
 
 from ms_callbacks import (
     ActivationMonitor,
+    AdversarialTraining,
     BatchAccuracy,
     BestCheckpoint,
     CallbackProfiler,
@@ -74,6 +75,7 @@ def inverse(index):
 
 MAKE = {
     ActivationMonitor: lambda model, folder: ActivationMonitor(),
+    AdversarialTraining: lambda model, folder: AdversarialTraining(0.1, bounds=(-9.0, 9.0)),
     BatchAccuracy: lambda model, folder: watched(model),
     CallbackProfiler: lambda model, folder: CallbackProfiler(),
     CSVLogger: lambda model, folder: CSVLogger(str(folder / "log.csv")),

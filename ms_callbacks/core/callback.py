@@ -153,10 +153,14 @@ class TrainCallback(Phases, Callback):
 
     def __enter__(self) -> TrainCallback:
         self._depth += 1
+        if self._lifecycle is not None:
+            self._lifecycle.enter_evaluation()
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._depth -= 1
+        if self._depth and self._lifecycle is not None:
+            self._lifecycle.exit_evaluation()
         if self._depth == 0:
             lifecycle = self._lifecycle
             if lifecycle is None:  # training has not begun

@@ -142,8 +142,30 @@ class Run:
         """
         return self._actions.request_stop(by, interrupt, error)
 
+    def replace_batch(self, *columns: Any) -> None:
+        """Replace the batch of the step that is about to run; call it from a function of `step_hooks.on_step_begin`.
+
+        The arrays that the dataset holds are not written to; every callback sees the new batch.
+
+        Args:
+            columns: the new columns, as many as there were.
+
+        Raises:
+            RuntimeError: there is no batch that can be replaced, as in sink mode, or it has another number of columns.
+        """
+        element = self._args.get("train_dataset_element")
+        # MindSpore passes this very list to the step. `Tensor.copy_`, which writes into the batch, would write into
+        # an array that a Python dataset returned, and thereby change all later epochs.
+        if not isinstance(element, list) or len(columns) != len(element):
+            told = f"has {len(element)} columns" if isinstance(element, list) else "is not in MindSpore's hands"
+            raise RuntimeError(f"Run: replace_batch got {len(columns)} columns, but the batch of this step {told}")
+        element[:] = columns
+
     def evaluate(self) -> None:
-        """Evaluate the Model now, between two steps, as `Validate` does; every callback observes the results."""
+        """Evaluate the Model now, between two steps, as `Validate` does; every callback observes the results.
+
+        Nothing happens if this step was already evaluated, or if the end of its epoch is about to be.
+        """
         self._actions.evaluate()
 
     def before_checkpoint(self) -> None:

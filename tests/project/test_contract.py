@@ -17,6 +17,7 @@ from training import assert_same_weights, compiled_model, dataset, make_model, v
 import ms_callbacks
 from ms_callbacks import (
     ActivationMonitor,
+    AdversarialTraining,
     BatchAccuracy,
     BestCheckpoint,
     CallbackProfiler,
@@ -77,6 +78,7 @@ def test_no_old_hook(kind):
 
 
 CHANGES_TRAINING = (
+    AdversarialTraining,
     DynamicLR,
     EarlyStopping,
     EMAWeightAveraging,
@@ -95,7 +97,15 @@ CHANGES_TRAINING = (
     StochasticWeightAveraging,
 )
 READS_EACH_STEP = (EMAWeightAveraging, LossMonitor, NonFiniteGuard, ProgressBar, ShapeInspector)  # as MAKE has them
-HAS_NO_STATE = (CallbackProfiler, GracefulStop, NonFiniteGuard, Robustness, ShapeInspector, TrainingState)
+HAS_NO_STATE = (
+    AdversarialTraining,
+    CallbackProfiler,
+    GracefulStop,
+    NonFiniteGuard,
+    Robustness,
+    ShapeInspector,
+    TrainingState,
+)
 VARYING = (
     "elapsed filepath longest path previous records run runs_before samples_per_second saved_at seconds sha256 versions"
 ).split()
