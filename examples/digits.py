@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
-from typing import Any
+from typing import Any, Optional
 
 import mindspore as ms
 
@@ -16,13 +16,17 @@ CARRIED_DIGITS = pathlib.Path(__file__).parent / "data" / "mnist"
 MODES = {"graph": ms.GRAPH_MODE, "pynative": ms.PYNATIVE_MODE}
 
 
-def parser(description: str, *, epochs: int, batch_size: int, learning_rate: float) -> argparse.ArgumentParser:
-    """Return a parser with the options common to all examples, with the given defaults."""
+def parser(
+    description: str, *, epochs: int, batch_size: Optional[int] = None, learning_rate: Optional[float] = None
+) -> argparse.ArgumentParser:
+    """Return a parser with the options common to all examples, with these defaults; none for `None`."""
     options = argparse.ArgumentParser(description=description.splitlines()[0])
     options.add_argument("--data-dir", default=str(CARRIED_DIGITS), help="folder with train/ and test/ in IDX format")
     options.add_argument("--epochs", type=int, default=epochs)
-    options.add_argument("--batch-size", type=int, default=batch_size)
-    options.add_argument("--learning-rate", type=float, default=learning_rate)
+    if batch_size is not None:
+        options.add_argument("--batch-size", type=int, default=batch_size)
+    if learning_rate is not None:
+        options.add_argument("--learning-rate", type=float, default=learning_rate)
     options.add_argument("--mode", choices=list(MODES), default="graph")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--output-dir", default="output")

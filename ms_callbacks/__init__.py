@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 __all__ = [
     "ActivationMonitor",
+    "AdversarialTraining",
     "BatchAccuracy",
     "BestCheckpoint",
     "CSVLogger",
@@ -46,6 +47,7 @@ __all__ = [
     "MonitorCallback",
     "Needs",
     "NonFiniteGuard",
+    "OptunaPruning",
     "ProgressBar",
     "ReduceLROnPlateau",
     "Robustness",
@@ -54,6 +56,7 @@ __all__ = [
     "StepOutputs",
     "StochasticWeightAveraging",
     "ThroughputMonitor",
+    "TimeLimit",
     "TrainCallback",
     "TrainingState",
     "Validate",

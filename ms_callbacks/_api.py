@@ -11,11 +11,14 @@ from .checkpointing.quantized_weights import save_int8_weights as save_int8_weig
 from .checkpointing.stochastic_weight_averaging import StochasticWeightAveraging as StochasticWeightAveraging
 from .checkpointing.training_state import TrainingState as TrainingState
 from .control.accumulate_gradients import accumulate_gradients as accumulate_gradients
+from .control.adversarial_training import AdversarialTraining as AdversarialTraining
 from .control.check_callbacks import check_callbacks as check_callbacks
 from .control.early_stopping import EarlyStopping as EarlyStopping
 from .control.freeze import freeze as freeze
 from .control.graceful_stop import GracefulStop as GracefulStop
 from .control.gradual_unfreezing import GradualUnfreezing as GradualUnfreezing
+from .control.optuna_pruning import OptunaPruning as OptunaPruning
+from .control.time_limit import TimeLimit as TimeLimit
 from .control.validate import Validate as Validate
 from .core.callback import TrainCallback as TrainCallback
 from .core.monitor_callback import MonitorCallback as MonitorCallback

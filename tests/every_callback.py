@@ -6,6 +6,7 @@ from training import valid_dataset
 
 from ms_callbacks import (
     ActivationMonitor,
+    AdversarialTraining,
     BatchAccuracy,
     BestCheckpoint,
     CallbackProfiler,
@@ -34,6 +35,7 @@ from ms_callbacks import (
     LRStepDecay,
     LRWarmup,
     NonFiniteGuard,
+    OptunaPruning,
     ProgressBar,
     ReduceLROnPlateau,
     Robustness,
@@ -41,10 +43,24 @@ from ms_callbacks import (
     StepOutputs,
     StochasticWeightAveraging,
     ThroughputMonitor,
+    TimeLimit,
     TrainingState,
     Validate,
 )
 from ms_callbacks.core.model_parts import take_apart
+
+
+class Trial:
+    """Stands in for a trial of Optuna, which need not be installed: keeps what is reported, and prunes nothing."""
+
+    def __init__(self):
+        self.reports = {}
+
+    def report(self, value, step):
+        self.reports[step] = value
+
+    def should_prune(self):
+        return False
 
 
 def watched(model):
@@ -68,6 +84,7 @@ def inverse(index):
 
 MAKE = {
     ActivationMonitor: lambda model, folder: ActivationMonitor(),
+    AdversarialTraining: lambda model, folder: AdversarialTraining(0.1, bounds=(-9.0, 9.0)),
     BatchAccuracy: lambda model, folder: watched(model),
     CallbackProfiler: lambda model, folder: CallbackProfiler(),
     CSVLogger: lambda model, folder: CSVLogger(str(folder / "log.csv")),
@@ -98,10 +115,12 @@ MAKE = {
     LRStepDecay: lambda model, folder: LRStepDecay(1),
     LRWarmup: lambda model, folder: LRWarmup(1, after=LRStepDecay(1)),
     NonFiniteGuard: lambda model, folder: NonFiniteGuard(str(folder / "nonfinite"), every_n_steps=3),
+    OptunaPruning: lambda model, folder: OptunaPruning(Trial(), "acc"),
     ReduceLROnPlateau: lambda model, folder: ReduceLROnPlateau("acc"),
     ShapeInspector: lambda model, folder: ShapeInspector(show_values_at=(2,)),
     StepOutputs: lambda model, folder: StepOutputs(),
-    StochasticWeightAveraging: lambda model, folder: StochasticWeightAveraging(1, lr=0.02, annealing_epochs=1),
+    TimeLimit: lambda model, folder: TimeLimit(hours=1),
+    StochasticWeightAveraging: lambda model, folder: StochasticWeightAveraging(1),
     ThroughputMonitor: lambda model, folder: ThroughputMonitor(4, tokens=16, peak_flops=1e12),
     TrainingState: lambda model, folder: TrainingState(str(folder / "state"), overwrite=True),
     Validate: lambda model, folder: Validate(model, valid_dataset(24)),

@@ -9,11 +9,12 @@ import numpy as np
 
 from ..core import distributed
 from ..core.arguments import check_bool, check_choice, check_int, check_number
-from ..core.console import counted, in_a_row, log_line
+from ..core.console import log_line
 from ..core.monitor import place
 from ..core.monitor_callback import MonitorCallback
 from ..core.observations import EpochSummary, Evaluation
 from ..core.parameters import Snapshot, check_parameters, flaw_in
+from ..core.patience import StopRule
 from ..core.placement import Needs
 from ..core.run import Run
 
@@ -82,6 +83,7 @@ class EarlyStopping(MonitorCallback):
     baseline: Optional[float]
     stopping_threshold: Optional[float]
     divergence_threshold: Optional[float]
+    stop_reason_: str
     _snapshot: Optional[Snapshot]
     _best_weights: dict[str, np.ndarray[Any, Any]]
 
@@ -147,16 +149,19 @@ class EarlyStopping(MonitorCallback):
     def observe(self, run: Run, value: float, observation: Union[Evaluation, EpochSummary]) -> None:
         """Decide whether to stop, from one more value."""
         epoch = self.epoch_of(run)
-        if epoch <= self.start_from_epoch:
-            return
+        if epoch <= self.start_from_epoch or (self.stop_reason_ and run.is_stopping):
+            return  # the end of an epoch that it has stopped may be evaluated once more
         flaw = self._flaw(run, value)
         value = value if flaw is None else math.nan
-        is_best = self._is_best(value, epoch, observation.step_between)
+        self._observations += 1
+        is_best, reason = self._rule.observe(
+            self.best, value, epoch, observation.step_between, is_first=self._observations == 1
+        )
         if is_best and self._snapshot is not None:
             run.before_checkpoint()
             self._snapshot = Snapshot(run.weights)  # reuse the memory of the previous copy
             self._snapshot = run.copies.take(run.weights)
-        self.stop_reason_ = flaw if flaw is not None and self.check_finite else self._reason(value, epoch, is_best)
+        self.stop_reason_ = flaw if flaw is not None and self.check_finite else reason
         if self.stop_reason_:
             self.stopped_epoch_, self.stopped_step_ = epoch, observation.step_between
             run.request_stop("EarlyStopping")
@@ -217,14 +222,16 @@ class EarlyStopping(MonitorCallback):
         self.stopped_epoch_ = self.stopped_step_ = 0
         self.stop_reason_ = ""
 
-    def _is_best(self, value: float, epoch: int, step: int) -> bool:
-        waited = self.best.wait
-        self._observations += 1
-        is_best = self.best.observe(value, epoch, step)
-        # Better than before but not than the baseline: the best so far, but it does not reset patience.
-        if is_best and self.baseline is not None and not self.best.monitor.is_better(value, self.baseline):
-            self.best.wait = waited + 1
-        return is_best
+    @property
+    def _rule(self) -> StopRule:
+        return StopRule(
+            self.patience,
+            self.baseline,
+            self.start_from_epoch,
+            self.stopping_threshold,
+            self.divergence_threshold,
+            self.check_finite,
+        )
 
     def _flaw(self, run: Run, value: float) -> Optional[str]:
         """Return why the epoch's weights must not be restored although its value is the best, or `None`."""
@@ -243,21 +250,6 @@ class EarlyStopping(MonitorCallback):
         return (
             f"Epoch {run.epoch}/{run.epochs}: {values}; best {self.monitor} {best}, misses {self.wait_}/{self.patience}"
         )
-
-    def _reason(self, value: float, epoch: int, is_best: bool) -> str:
-        monitor, name = self.best.monitor, self.monitor
-        if self.check_finite and not math.isfinite(value):
-            return f"{name} is {value}"
-        if self.stopping_threshold is not None and monitor.is_beyond(value, self.stopping_threshold):
-            return f"{name} reached {value:.6g}, better than the stopping threshold {self.stopping_threshold:g}"
-        if self.divergence_threshold is not None and monitor.is_beyond(self.divergence_threshold, value):
-            return f"{name} is {value:.6g}, worse than the divergence threshold {self.divergence_threshold:g}"
-        is_first = epoch == 1 and self._observations == 1  # the first never stops a run
-        if not is_best and self.wait_ >= self.patience and not is_first:
-            if self.best_ is None:
-                return f"{name} has not been finite in {counted(self.wait_, 'observation')}"
-            return f"{name} was not better than {self.best_:.6g} ({self.best.place}) {in_a_row(self.wait_)}"
-        return ""
 
     def _restore(self, together: bool) -> None:
         snapshot, self._snapshot = self._snapshot, None

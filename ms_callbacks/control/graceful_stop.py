@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from types import FrameType
 from typing import Any, Optional, Union
-
-import numpy as np
 
 from ..core import distributed, signals
 from ..core.arguments import check_choice
@@ -17,14 +14,12 @@ from ..core.callback import TrainCallback, only_one
 from ..core.mindspore_compat import SIGNAL_CALLBACKS
 from ..core.observations import EpochSummary
 from ..core.phases import Phases
+from ..core.rounds import Rounds
 from ..core.run import Run
 
 __all__ = ["GracefulStop"]
 
 _OWNER = "GracefulStop"
-# For several processes, which all have to stop after the same step.
-_SECONDS_BETWEEN_TALKS = 1.0
-_MOST_STEPS_BETWEEN_TALKS = 20
 
 
 class GracefulStop(TrainCallback):
@@ -99,7 +94,7 @@ class GracefulStop(TrainCallback):
         self.signal_ = self._agreed_on = 0
         self._is_asked = False
         self._is_alone = distributed.count() == 1
-        self._steps, self._steps_between_talks, self._talked_at = 0, 1, time.monotonic()
+        self._rounds = Rounds()
         run.step_hooks.on_step_end(self, self._look)
         self._has_stopped_it = False
         self._process = os.getpid()
@@ -120,11 +115,8 @@ class GracefulStop(TrainCallback):
 
     def _look(self, run: Run) -> None:
         """Stop if a signal has arrived; several processes ask each other about once a second."""
-        if not self._is_alone:
-            self._steps += 1
-            if self._steps < self._steps_between_talks:
-                return
-        self._act(run)
+        if self._rounds.is_due():
+            self._act(run)
 
     def after_epoch(self, run: Run, summary: EpochSummary) -> None:
         """Stop if a signal has arrived during the evaluation."""
@@ -164,17 +156,7 @@ class GracefulStop(TrainCallback):
 
     def _agreed(self) -> tuple[int, bool]:
         """Return the signal to stop for, and whether to save the state; the same in all processes."""
-        if self._is_alone:
-            return self.signal_, self._is_asked
-        now = time.monotonic()
-        own = np.array([self.signal_, self._is_asked, now - self._talked_at], np.float32)
-        stopping, asked, seconds = distributed.gathered(own).max(0).tolist()
-        if self._steps:  # since they last asked each other; 0 if that was just now
-            steps = _SECONDS_BETWEEN_TALKS * self._steps / max(seconds, 1e-6)
-            # The first steps of an epoch may seem fast, as the device has only queued them.
-            most = min(2 * self._steps_between_talks, _MOST_STEPS_BETWEEN_TALKS)
-            self._steps_between_talks = int(min(max(steps, 1), most))
-        self._steps, self._talked_at = 0, now
+        stopping, asked = self._rounds.highest([self.signal_, self._is_asked])
         return int(stopping), bool(asked)
 
     def _stop(self, number: int, frame: Optional[FrameType]) -> None:

@@ -23,7 +23,7 @@ from ..core.mindspore_compat import (
     is_uninitialised,
     metrics_of,
     parallel_context_kept,
-    set_training,
+    random_state,
     size_of_dataset,
 )
 from ..core.observations import Evaluation
@@ -33,6 +33,7 @@ from ..core.placement import Needs
 from ..core.run import Run
 from ..core.samples import size_of
 from ..core.tensors import number
+from ..core.training_flags import TrainingFlags
 from ..core.trial import check_labels
 
 __all__ = ["Validate"]
@@ -53,8 +54,10 @@ class Validate(TrainCallback):
     callbacks as in `Model.fit`, in the same order and with the run's own `cb_params`, and these callbacks are entered
     and exited around the evaluation. Callbacks with the names of MindSpore's own are not among them, except
     `TimeMonitor`, nor are those with hooks from before MindSpore 2.0 such as `step_end`, which `Model.fit` refuses.
-    Training continues as if there had been no evaluation: weights, BatchNorm's statistics and the `training` flag of
-    each cell stay unchanged.
+    Training continues as if there had been no evaluation, also if one raises: weights, BatchNorm's statistics, the
+    `training` flag of each cell (also in `Model.fit`) and MindSpore's random state stay unchanged. Validation data
+    whose Python code draws from the global generator of NumPy or Python share it with the training data, which a thread
+    loads at the same time: give them a generator of their own.
 
     A metric may return a number, a tensor or array of one element (converted to `float`), or a dictionary of these:
     each entry is then a value under its own key, prefixed with the metric's name (`det_precision`) if the key alone
@@ -234,22 +237,23 @@ class Validate(TrainCallback):
         if by_fit is not None:
             self._publish(run, {name: by_fit[name] for name in metrics_of(self.model) if name in by_fit})
             return
-        flags = [(cell, cell.training) for _, cell in run.parts.train_network.cells_and_names()]
+        flags = TrainingFlags(self.model, run.parts.train_network)
         hooks = run.metrics.eval_hooks()
         hooks.at_end = functools.partial(self._publish, run)
         self._losses, self._samples = [], []
         before = self._written_by_evaluation(run)
         before.take()
-        with parallel_context_kept(self.model.predict_network):
-            metrics = self.model.eval(self.dataset, callbacks=[hooks])
-        self._written = before.changed()
-        Snapshot(self._written, before.arrays).restore(together=False)
+        give_back_random_state = random_state()
+        try:
+            with parallel_context_kept(self.model.predict_network):
+                metrics = self.model.eval(self.dataset, callbacks=[hooks])
+        finally:  # whatever raises, training may continue in another run
+            self._written = before.changed()
+            Snapshot(self._written, before.arrays).restore(together=False)
+            give_back_random_state()
+            flags.restore()
         if run.metrics.published is None:  # a Model with an `eval` of its own need not call callbacks
             self._publish(run, metrics)
-        # The Model would set every cell to training at the next step, frozen ones too; let it do so now.
-        set_training(self.model, run.parts.train_network)
-        for cell, training in flags:
-            cell.add_flags(training=training)
 
     def _written_by_evaluation(self, run: Run) -> Snapshot:
         """Return a copy of what a forward pass may write, such as a counter or a spectral norm: no gradient changes it.

@@ -17,8 +17,9 @@ from .mindspore_compat import VERSION
 __all__ = ["check_agreement"]
 
 _SIGN = 4711.0  # sent by nothing else
-# Arguments that may differ: where files go, because only the first process writes them, and what is printed.
-_OF_ONE_PROCESS = frozenset("directory dump_dir file filename filepath path picture verbose".split())
+# Arguments that may differ: where files go, because only the first process writes them, what is printed, and a trial
+# of a study that only one process has.
+_OF_ONE_PROCESS = frozenset("directory dump_dir file filename filepath path picture trial verbose".split())
 
 
 def check_agreement(callbacks: list[Any], batches: int, epochs: int) -> None:

@@ -52,6 +52,7 @@ class TrainCallback(Phases, Callback):
         training ends     flush() -> states are saved -> finalize_weights(run) -> restore_weights(run)
                           -> after_train(run)
         always            teardown(), also after an exception; restore_weights(run) comes first then
+        after that        an exception that came with run.request_stop(..., error=...) is raised
 
     Keep each argument of `__init__` under its own name and do not change it; let the names of what a run learns end in
     `_`, set them in `reset_state`, and return them from `state_dict`, so that `TrainingState` can resume them. Set
@@ -153,10 +154,14 @@ class TrainCallback(Phases, Callback):
 
     def __enter__(self) -> TrainCallback:
         self._depth += 1
+        if self._lifecycle is not None:
+            self._lifecycle.enter_evaluation()
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._depth -= 1
+        if self._depth and self._lifecycle is not None:
+            self._lifecycle.exit_evaluation()
         if self._depth == 0:
             lifecycle = self._lifecycle
             if lifecycle is None:  # training has not begun
@@ -170,6 +175,8 @@ class TrainCallback(Phases, Callback):
                     lifecycle.stop()
                 for each in (self, *self.inner):
                     each.part()
+            if lifecycle.callbacks[0] is self and not any(error):
+                lifecycle.raise_requested()
 
     # What MindSpore calls
 

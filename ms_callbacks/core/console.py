@@ -19,7 +19,7 @@ import os
 import sys
 from typing import Any, Callable, Optional
 
-__all__ = ["SafeStream", "counted", "in_a_row", "known", "log_line", "print_line", "set_printer"]
+__all__ = ["SafeStream", "counted", "duration", "in_a_row", "known", "log_line", "print_line", "set_printer"]
 
 _logger = logging.getLogger("ms_callbacks")
 
@@ -143,3 +143,12 @@ def counted(number: int, noun: str) -> str:
 def in_a_row(number: int) -> str:
     """Return how often something has happened in a row: `once`, `3 times in a row`."""
     return "once" if number == 1 else f"{number} times in a row"
+
+
+def duration(seconds: float) -> str:
+    """Return a time with its two largest units: `3 h 50 min`, `2 min 5 s`, `7.5 s`."""
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if whole < 3600 else f"{minutes // 60} h {minutes % 60} min"

@@ -31,6 +31,7 @@ __all__ = [
     "kept",
     "layers_of",
     "observe",
+    "settle_numpy",
     "statistics_of",
     "tensors_in",
     "untouched",
@@ -126,7 +127,7 @@ def untouched(network: nn.Cell, *others: Any, training: bool = False, batch_stat
     os.environ["MS_JIT"] = "0"  # runs `@ms.jit` methods as plain Python
     try:
         ms.set_context(mode=ms.PYNATIVE_MODE)
-        _settle_numpy()
+        settle_numpy()
         with kept(network, *others):
             in_step = [
                 cell
@@ -256,7 +257,7 @@ def _random_state() -> Callable[[], None]:
 
 
 @functools.cache
-def _settle_numpy() -> None:
+def settle_numpy() -> None:
     """Trigger, in advance, a failure that would otherwise hit the user's network.
 
     MindSpore 2.10 was built against NumPy 1: with NumPy 2, the first operator of a process that takes a number or a

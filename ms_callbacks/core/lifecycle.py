@@ -12,6 +12,7 @@ The first callback whose MindSpore hook is called runs the phase for all:
     weights kept    before_checkpoint
     train ends      flush -> save_run_state -> finalize_weights -> restore_weights -> after_train
     always          restore_weights, if an exception has ended training; then teardown
+    after that      the exception that came with a request to stop is raised, if no other is
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from .phases import Phases
 from .preflight import check_together, report_facts
 from .run import Run, RunActions
 from .samples import Samples
+from .training_flags import TrainingFlags
 
 __all__ = ["Lifecycle"]
 
@@ -72,10 +74,12 @@ class Lifecycle:
         self._is_place_known = True  # whether no callback is left that may move the run to another epoch
         self._needs_losses = False
         self._is_evaluating = self._is_evaluation_open = False
+        self._fit_flags: Optional[TrainingFlags] = None  # while `Model.fit` evaluates
         self._evaluated_step = -1  # the last step after which there was an evaluation
         self._summary: Optional[EpochSummary] = None  # of an epoch that is closed, but not ended for callbacks
         self._decided_by = ""  # the callback that has stopped the run for good
         self._is_interrupted = self._stopped_mid_epoch = False
+        self._error: Optional[BaseException] = None  # to be raised once the run is over
 
     @classmethod
     def of(cls, run_context: Any) -> Lifecycle:
@@ -190,14 +194,17 @@ class Lifecycle:
             samples=samples,
         )
 
+    def _is_interruption(self) -> bool:
+        """Return whether a stop was requested after which a later run may continue."""
+        # A stop that no callback has decided on is one too, if a later run can continue from a state.
+        saves_state = any(each.saves_run_states for each in self.callbacks)
+        return not self._decided_by and (self._is_interrupted or (self.run.is_stopping and saves_state))
+
     def _end_steps(self) -> None:
         """Find out whether the epoch was interrupted; if not, make the update that its last steps have begun."""
         run, progress = self.run, self.run.progress
-        # A stop that no callback has decided on is an interruption too, if a later run can continue from a state.
-        saves_state = any(each.saves_run_states for each in self.callbacks)
-        interrupted = not self._decided_by and (self._is_interrupted or (run.is_stopping and saves_state))
         # An epoch whose number of steps is not known in advance might have had more.
-        self._stopped_mid_epoch = interrupted and progress.step_in_epoch != progress.known_steps
+        self._stopped_mid_epoch = self._is_interruption() and progress.step_in_epoch != progress.known_steps
         if not self._stopped_mid_epoch and run.updates.finish_group():
             run.step_hooks.call_optimizer_step()
 
@@ -216,7 +223,7 @@ class Lifecycle:
             self.evaluate_between_steps()
 
     def evaluate_between_steps(self) -> None:
-        """Evaluate after the step that has just run, unless the end of its epoch is about to evaluate."""
+        """Evaluate after the step that has just run, unless that is done or the end of its epoch is about to do it."""
         run, progress = self.run, self.run.progress
         if self._is_evaluating or not progress.is_epoch_open:
             what = "an evaluation is under way" if self._is_evaluating else "no epoch is"
@@ -225,13 +232,28 @@ class Lifecycle:
             raise ValueError(
                 "Run: evaluate needs a callback that evaluates; add Validate(model, valid_dataset) to the callbacks"
             )
-        is_last = self._args["cur_step_num"] == progress.last_step
+        step = self._args["cur_step_num"]
+        if self._evaluated_step == step:
+            return
+        is_last = step == progress.last_step or (run.is_stopping and not self._is_interruption())
         if is_last and (run.metrics.fit_evaluates_in(run.epoch) or self._evaluator.evaluates_at_epoch_end(run)):
             return
         run.losses.read()  # so that the device's work on the steps so far is not timed as evaluation
         with progress.pausing():
             self.before_checkpoint()
             self._evaluate(self._so_far(), at_epoch_end=False)
+
+    def enter_evaluation(self) -> None:
+        """Keep the flags of training if MindSpore enters a callback because `Model.fit` is about to evaluate."""
+        call = training_call()
+        if not self._is_evaluating and self._fit_flags is None and call is not None:
+            self._fit_flags = TrainingFlags(call.model, self.run.parts.train_network)
+
+    def exit_evaluation(self) -> None:
+        """Restore them when MindSpore exits the first callback, also after an exception."""
+        flags, self._fit_flags = self._fit_flags, None
+        if flags is not None:
+            flags.restore()
 
     def begin_fit_evaluation(self) -> None:
         """Begin an evaluation of `Model.fit`, when the first callback is notified of it, before the epoch ends."""
@@ -306,8 +328,11 @@ class Lifecycle:
         """Have every callback check that weights may be kept now."""
         self._call("before_checkpoint", self.run)
 
-    def request_stop(self, by: str, interrupt: bool) -> bool:
+    def request_stop(self, by: str, interrupt: bool, error: Optional[BaseException]) -> bool:
         """Have MindSpore stop after this step or epoch; return whether this request is what stops it."""
+        if error is not None and not isinstance(error, BaseException):
+            raise TypeError(f"Run: error of request_stop must be an exception, but got {error!r}")
+        self._error = error if self._error is None else self._error
         was_stopping = self.run.is_stopping
         if interrupt and was_stopping:
             return False
@@ -370,6 +395,11 @@ class Lifecycle:
         self.run.step_hooks.stop()
         if self._unguard is not None:
             self._unguard()
+
+    def raise_requested(self) -> None:
+        """Raise what came with a request to stop, when no callback is left in the run and nothing else was raised."""
+        if self._error is not None:
+            raise self._error
 
     # How phases are called
 

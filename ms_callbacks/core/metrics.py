@@ -14,7 +14,7 @@ from .eval_hooks import EvalHooks
 from .metric_values import by_name, described, may_give_several, named, with_eval_loss
 from .mindspore_compat import eval_indexes_of, metrics_of, training_call
 from .names import EVAL_LOSS, OF_RUN, TRAIN_LOSS, alike, is_train_loss, key_among, unknown_monitor
-from .trial import Trial, try_evaluation
+from .trial import Trial, python_random_state, try_evaluation
 
 __all__ = ["Caller", "EvaluationSource", "Metrics", "check_columns", "find_caller"]
 
@@ -133,7 +133,8 @@ class Metrics:
         if model is None or dataset is None or model.eval_network is None or self._is_split:
             return Trial(None, None)
         if self._trial is None:
-            self._trial = try_evaluation(model, dataset)
+            with python_random_state():  # before the first step, when the training data have not drawn yet
+                self._trial = try_evaluation(model, dataset)
         return self._trial
 
     @property
@@ -154,6 +155,10 @@ class Metrics:
                 f"Validate(model, valid_dataset) to the callbacks, or use Model.fit with a valid_dataset and a "
                 f"valid_frequency within its epochs, or watch the training loss as 'loss'"
             )
+
+    def known_metric(self, name: str) -> object:
+        """Return the Model's metric of this very name; `None` if there is none, or that is not known."""
+        return (self._ahead or {}).get(name)
 
     def metric(self, owner: str, name: str) -> object:
         """Check that the run will have a value of this name; return its metric, or `None` if that is not known."""

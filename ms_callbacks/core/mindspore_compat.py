@@ -313,7 +313,7 @@ def training_call() -> Optional[TrainingCall]:
     MindSpore 2.0 to 2.10 do not pass it to callbacks, so the calling frames are inspected. Remove when a callback is
     given its Model and the evaluation data of `fit`.
     """
-    frame = _calling_frame(lambda values: "valid_infos" in values)
+    frame = _calling_frame(lambda values: "valid_infos" in values and "initial_epoch" in values)
     if frame is None:
         return None
     values = frame.f_locals

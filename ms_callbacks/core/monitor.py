@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Optional
 
 from .arguments import check_choice, check_number, check_text
 
-__all__ = ["BestTracker", "Monitor", "place"]
+__all__ = ["BestTracker", "Monitor", "mode_of_class", "place"]
 
 _MODES = ("auto", "min", "max")
 
@@ -44,6 +44,11 @@ _CLASS_MODES = {
 }
 
 
+def mode_of_class(metric: object) -> Optional[str]:
+    """Return which direction is better by a metric's class; `None` if that does not show it."""
+    return next((_CLASS_MODES[cls.__name__] for cls in type(metric).__mro__ if cls.__name__ in _CLASS_MODES), None)
+
+
 class Monitor(NamedTuple):
     """A monitored value: its name, which direction is better, and by how much it must be better to count."""
 
@@ -72,9 +77,9 @@ class Monitor(NamedTuple):
                     f"mode={better!r}"
                 )
             return self
-        for cls in type(metric).__mro__:
-            if cls.__name__ in _CLASS_MODES:
-                return self._replace(mode=_CLASS_MODES[cls.__name__])
+        of_class = mode_of_class(metric)
+        if of_class is not None:
+            return self._replace(mode=of_class)
         parts = self.name.lower().replace("-", "_").split("_")
         words = {*parts, "".join(parts)}  # "f-score" is one word
         smaller, larger = bool(words & _SMALLER_IS_BETTER), bool(words & _LARGER_IS_BETTER)

@@ -24,7 +24,7 @@ class RunActions(NamedTuple):
 
     evaluate: Callable[[], None]
     before_checkpoint: Callable[[], None]
-    request_stop: Callable[[str, bool], bool]
+    request_stop: Callable[[str, bool, Optional[BaseException]], bool]
 
 
 class Run:
@@ -125,21 +125,47 @@ class Run:
         """Whether any callback has requested a stop."""
         return bool(self._context.get_stop_requested())
 
-    def request_stop(self, by: str = "a callback", *, interrupt: bool = False) -> bool:
+    def request_stop(
+        self, by: str = "a callback", *, interrupt: bool = False, error: Optional[BaseException] = None
+    ) -> bool:
         """Stop training after this step, or after this epoch if its steps are over.
 
         Args:
             by: the callback that has decided it, for reports about the run. Default: "a callback".
             interrupt: whether this is an interruption, after which a later run may continue, rather than a final
                 decision. An epoch that it cuts short is neither evaluated nor counted. Default: False.
+            error: an exception that `Model.train` raises once the run has ended as usual, after the teardown of every
+                callback, unless another exception ends it. Of several, the first counts. Default: None.
 
         Returns:
             Whether this request is the one that stops the run.
         """
-        return self._actions.request_stop(by, interrupt)
+        return self._actions.request_stop(by, interrupt, error)
+
+    def replace_batch(self, *columns: Any) -> None:
+        """Replace the batch of the step that is about to run; call it from a function of `step_hooks.on_step_begin`.
+
+        The arrays that the dataset holds are not written to; every callback sees the new batch.
+
+        Args:
+            columns: the new columns, as many as there were.
+
+        Raises:
+            RuntimeError: there is no batch that can be replaced, as in sink mode, or it has another number of columns.
+        """
+        element = self._args.get("train_dataset_element")
+        # MindSpore passes this very list to the step. `Tensor.copy_`, which writes into the batch, would write into
+        # an array that a Python dataset returned, and thereby change all later epochs.
+        if not isinstance(element, list) or len(columns) != len(element):
+            told = f"has {len(element)} columns" if isinstance(element, list) else "is not in MindSpore's hands"
+            raise RuntimeError(f"Run: replace_batch got {len(columns)} columns, but the batch of this step {told}")
+        element[:] = columns
 
     def evaluate(self) -> None:
-        """Evaluate the Model now, between two steps, as `Validate` does; every callback observes the results."""
+        """Evaluate the Model now, between two steps, as `Validate` does; every callback observes the results.
+
+        Nothing happens if this step was already evaluated, or if the end of its epoch is about to be.
+        """
         self._actions.evaluate()
 
     def before_checkpoint(self) -> None:

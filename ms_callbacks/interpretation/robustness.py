@@ -9,15 +9,15 @@ import random
 from collections.abc import Iterable, Iterator
 from typing import Any, Callable, Optional
 
-import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, nn
 
 from ..core import distributed
 from ..core.arguments import check_choice, check_dataset, check_int, check_number, quoted
 from ..core.callback import TrainCallback
 from ..core.classification import Array, ClassReader, loss_kind
 from ..core.console import counted
+from ..core.fgsm import InputGradient
 from ..core.forward_hooks import untouched
 from ..core.mindspore_compat import size_of_dataset
 from ..core.network_output import Place
@@ -183,7 +183,7 @@ class Robustness(TrainCallback):
         _check_inputs(inputs)
         if self._reader.task is None:
             self._right(network(inputs), labels, loss_fn)
-        gradient = ms.grad(lambda inputs: ops.reduce_sum(loss_fn(network(inputs), labels)))(inputs)
+        gradient = InputGradient(network, loss_fn)(inputs, labels)
         plain, signs = as_array(inputs), np.sign(as_array(gradient))
         still = int((~signs.reshape(len(signs), -1).any(axis=1)).sum())
         return lambda epsilon: Tensor((plain + epsilon * signs).astype(signs.dtype)).astype(inputs.dtype), still

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from array import array
-from typing import Any, Optional
+from collections.abc import Iterable
+from typing import Any, Optional, Union
 
 import numpy as np
 
 from ..core.arguments import check_bool
 from ..core.callback import TrainCallback
+from ..core.names import EVAL_LOSS
 from ..core.observations import EpochSummary, Evaluation
 from ..core.run import Run
+from ._what_if import Record, WhatIf, what_if
 
 __all__ = ["History"]
 
@@ -98,6 +101,7 @@ class History(TrainCallback):
 
     def after_evaluation(self, run: Run, evaluation: Evaluation) -> None:
         """Add an evaluation between two steps."""
+        self._record.note(run, evaluation, self.epoch_of(run))
         if not evaluation.at_epoch_end:
             self.evaluations_.append({**evaluation.as_dict(), "epoch": self.epoch_of(run)})
 
@@ -105,9 +109,60 @@ class History(TrainCallback):
         """Add the epoch."""
         record = {key: value for key, value in summary.as_dict().items() if key != "epoch"}
         self.epoch.append(self.epoch_of(run))
+        self._record.train_names = list(summary.train_means)
         for key in [*self.history, *(key for key in record if key not in self.history)]:
             values = self.history.setdefault(key, [None] * (len(self.epoch) - 1))
             values.append(record.get(key))
+
+    def what_if(
+        self,
+        monitor: str = EVAL_LOSS,
+        *,
+        patience: Union[int, Iterable[int]] = range(1, 10),
+        mode: str = "auto",
+        min_delta: float = 0.0,
+        baseline: Optional[float] = None,
+        start_from_epoch: int = 0,
+    ) -> WhatIf:
+        """Return where `EarlyStopping` would have stopped the recorded run, what it would have kept, and at what cost.
+
+        The decisions are those of `EarlyStopping` itself, with its defaults for the arguments that are not here; what
+        weights held, such as NaN, is not recorded. A run is known as far as it went: a row whose `stopped_epoch` is 0
+        says that it would not have stopped by then. Evaluations between two steps are observations too.
+
+        Args:
+            monitor: the value to watch. Default: "eval_loss".
+            patience: one patience, or several. Default: 1 to 9.
+            mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
+            min_delta: by how much a value must be better to count, at least 0. Default: 0.0.
+            baseline: patience is reset only by values that are also better than this. Default: None.
+            start_from_epoch: how many epochs to skip at the start. Default: 0.
+
+        Returns:
+            A list with a row for each patience; its `str` is a table.
+
+        Raises:
+            TypeError, ValueError: an argument is not as described, the record has no such value, or `mode="auto"`
+                cannot determine which direction is better.
+
+        Example:
+            >>> history = History()
+            >>> model.train(3, train_dataset, callbacks=[Validate(model, valid_dataset), history])
+            >>> print(history.what_if("acc", patience=[1, 5]))
+            Patience  Stops after  Best acc  In       Worse by  Epochs  Seconds
+            -------------------------------------------------------------------...
+            ...
+            >>> history.what_if("acc", patience=5)[0].stopped_epoch
+            0
+        """
+        return what_if(
+            (self.epoch, self.history, self.evaluations_),
+            self._record,
+            (monitor, mode, min_delta),
+            patience,
+            baseline=baseline,
+            start_from_epoch=start_from_epoch,
+        )
 
     def _add_losses(self, first: int, losses: list[Optional[float]]) -> None:
         first += self._epoch_begins_after
@@ -131,6 +186,7 @@ class History(TrainCallback):
         steps = {"steps": [list(span) for span in self._spans]} if self.per_step else {}
         return {
             **steps,
+            **self._record.state_dict(),
             "epoch": list(self.epoch),
             "history": {key: list(values) for key, values in self.history.items()},
             "evaluations": [dict(each) for each in self.evaluations_],
@@ -143,6 +199,7 @@ class History(TrainCallback):
         self.history = {key: list(values) for key, values in state["history"].items()}
         self.evaluations_ = [dict(each) for each in state.get("evaluations", ())]  # which version 0.1 did not have
 
+        self._record = Record.of_state(state)
         self._spans = [list(span) for span in state.get("steps", ())] if self.per_step else []
         self._losses = array("f", [np.nan]) * sum(count for _, count in self._spans)  # until their array is loaded
 
@@ -158,5 +215,6 @@ class History(TrainCallback):
     def reset_state(self) -> None:
         """Forget what was learnt in earlier runs."""
         self.epoch, self.history, self.evaluations_ = [], {}, []
+        self._record = Record()
         self._losses = array("f")
         self._spans = []

@@ -14,6 +14,7 @@ from mindspore.train import Callback
 from training import Recorder, Script, assert_same_weights, compiled_model, dataset, make_model, valid_dataset, weights
 
 from ms_callbacks import EarlyStopping, LRStepDecay, Validate
+from ms_callbacks.testing import ScriptedRun
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
@@ -76,6 +77,15 @@ def test_the_value_that_reaches_the_threshold_is_the_best():
     stopping = stop_epoch([0.5, 0.97, 0.1], mode="max", stopping_threshold=0.95)
     assert (stopping.best_, stopping.best_epoch_) == (0.97, 2)
     assert stopping.stop_reason_ == "x reached 0.97, better than the stopping threshold 0.95"
+
+
+def test_what_is_evaluated_after_the_stop_changes_nothing():
+    """The end of an epoch that it has stopped between two steps may be evaluated once more, as in Model.fit."""
+    stopping = EarlyStopping("x", mode="min", patience=1, verbose=0)
+    run = ScriptedRun([{"x": 0.5}], steps_per_epoch=4, evaluations={1: {"x": 1.0}, 2: {"x": 2.0}})
+    run.play([stopping])
+    assert (stopping.stopped_epoch_, stopping.stopped_step_, stopping.best_) == (1, 2, 1.0)
+    assert stopping.stop_reason_ == "x was not better than 1 (epoch 1, step 1) once"
 
 
 def test_a_second_run_begins_anew():

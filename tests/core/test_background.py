@@ -57,3 +57,17 @@ def test_after_a_failure_nothing_more_is_written(error):
     assert raised[1] is raised[2] is raised[0]
     BackgroundThread().submit(done.append, "another").result(10)
     assert done == ["before", "another"]
+
+
+def test_the_longest_wait_for_a_write_is_known():
+    """From when it was handed over, as the end of a run has to wait for it."""
+    thread, may_go = BackgroundThread(), threading.Event()
+    assert thread.longest == 0
+    futures = [thread.submit(may_go.wait, 10), thread.submit(len, "")]
+    may_go.set()
+    for future in futures:
+        future.result(10)
+    longest = thread.longest
+    assert longest > 0
+    thread.submit(len, "").result(10)
+    assert thread.longest >= longest

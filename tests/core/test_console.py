@@ -20,7 +20,7 @@ from training import assert_same_weights, dataset, make_model, weights
 
 from ms_callbacks import History, LossMonitor, ProgressBar
 from ms_callbacks.core import console
-from ms_callbacks.core.console import log_line, print_line
+from ms_callbacks.core.console import duration, log_line, print_line
 
 LOGGER = logging.getLogger("ms_callbacks")
 TEXT = "acc 准确率 — 🙂"
@@ -225,3 +225,12 @@ def test_a_process_whose_output_fails_ends_as_others_do(tmp_path: Path) -> None:
         child.kill()
         child.wait()
     assert json.loads((tmp_path / "outcome").read_text()) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0, "0 s"), (7.5, "7.5 s"), (59.96, "60 s"), (60, "1 min 0 s"), (125.4, "2 min 5 s"), (13_800, "3 h 50 min")],
+)
+def test_a_time_is_told_in_two_units(seconds, told):
+    """The largest that it has."""
+    assert duration(seconds) == told

@@ -418,6 +418,89 @@ def test_an_epoch_that_an_interruption_cuts_short_is_not_evaluated(request_, end
     assert phases_of(log, "one") == [*BEGIN, *ends, *END, "teardown"]
 
 
+# What a request to stop raises
+
+
+class Raises(TrainCallback):
+    """Requests a stop with an error, after the second step of the run."""
+
+    def __init__(self, error, *, fails=None):
+        super().__init__()
+        self.error, self.fails = error, fails
+
+    def before_train(self, run):
+        run.step_hooks.every(2, self, lambda run: run.request_stop("Raises", error=self.error))
+
+    def teardown(self):
+        if self.fails is not None:
+            raise self.fails
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_error_that_came_with_a_request_is_raised_once_the_run_is_over(order):
+    """As it was; every phase and teardown comes first, the run was decided, and the same objects serve another."""
+    log, saves, error = [], Saves(), Wrong("at the end")
+    callbacks = [Told(log, "a"), Raises(error), saves, Told(log, "b")][::order]
+    for _ in range(2):
+        with pytest.raises(Wrong) as raised:
+            play(callbacks)
+        assert raised.value is error
+        assert error.__cause__ is error.__context__ is None
+        assert not hasattr(error, "__notes__")
+        for name in "ab":
+            assert phases_of(log, name) == [*BEGIN, "before_checkpoint", "after_epoch", *END, "teardown"]
+        assert saves.saved == [(1, 0, "Raises")]
+        log.clear()
+        saves.saved.clear()
+    callbacks[1 if order == 1 else 2].error = None
+    play(callbacks)
+
+
+@pytest.mark.parametrize("fits", [False, True])
+def test_model_train_and_fit_raise_it(fits):
+    """Though `fit` leaves the callbacks at every evaluation."""
+    model, error = make_model(), KeyError("x")
+    callbacks = [Told([]), Raises(error), Outside()]
+    with pytest.raises(KeyError) as raised:
+        if fits:
+            model.fit(2, dataset(), valid_dataset(), callbacks=callbacks)
+        else:
+            model.train(2, dataset(), callbacks=callbacks)
+    assert raised.value is error
+
+
+def test_another_exception_takes_precedence():
+    """Of a step, of a later phase, or of a teardown."""
+
+    class Fails(Callback):
+        def on_train_step_end(self, run_context):
+            if run_context.original_args()["cur_step_num"] == 2:
+                raise Wrong("in the step")
+
+    with pytest.raises(Wrong, match="in the step"):
+        play([Raises(KeyError()), Fails()])
+    with pytest.raises(Wrong, match="as it was"):
+        play([Raises(KeyError()), Told([], fails_in="after_train")])
+    for place in (0, 1):
+        callbacks = [Told([])]
+        callbacks.insert(place, Raises(KeyError(), fails=SystemExit(3)))
+        with pytest.raises(SystemExit):
+            play(callbacks)
+
+
+def test_of_several_errors_the_first_counts():
+    """And a stop that another has requested does not lose it."""
+    first = Wrong("first")
+    with pytest.raises(Wrong, match="first"):
+        play([Stops(GOOD, step=2), Raises(first), Raises(KeyError())])
+
+
+def test_an_error_that_is_none_is_refused():
+    """Where it is requested, not at the end."""
+    with pytest.raises(TypeError, match="error of request_stop must be an exception, but got 'x'"):
+        play([Raises("x")])
+
+
 # What an epoch comes to
 
 

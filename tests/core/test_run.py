@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import mindspore.dataset as ds
 import numpy as np
 import pytest
 from mindspore import nn
-from training import Network, OwnTrainCell, dataset, make_model
+from training import Network, OwnTrainCell, Recorder, Samples, dataset, make_model
 
 from ms_callbacks.core.callback import TrainCallback
+from ms_callbacks.core.forward_hooks import settle_numpy
 from ms_callbacks.core.run import Run, RunActions
 from ms_callbacks.testing import ScriptedRun
 
@@ -27,6 +29,7 @@ PUBLIC = [
     "outputs",
     "parts",
     "progress",
+    "replace_batch",
     "request_stop",
     "step",
     "step_hooks",
@@ -63,7 +66,7 @@ def test_its_public_names_are_few():
     keeps = Keeps()
     ScriptedRun([None]).play([keeps])
     assert [name for name in dir(keeps.kept) if not name.startswith("_")] == PUBLIC
-    assert len(PUBLIC) <= 22
+    assert len(PUBLIC) <= 23
     documented = Run.__doc__
     for name in ("background", "callbacks", "copies", "losses", "metrics", "parts", "progress", "step_hooks"):
         assert f"        {name} (" in documented, name
@@ -105,6 +108,46 @@ def test_a_step_shows_its_batch_and_its_output():
     assert unseen.seen == [(None, 2.5)]
 
 
+class Doubles(TrainCallback):
+    """Gives each step twice its inputs, or what it is told to."""
+
+    def __init__(self, columns=lambda batch: (batch[0] * 2.0, batch[1])):
+        super().__init__()
+        self.columns, self.plain = columns, []
+
+    def before_train(self, run):
+        run.step_hooks.on_step_begin(self, self.replace)
+
+    def replace(self, run):
+        self.plain.append(run.batch)
+        run.replace_batch(*self.columns(run.batch))
+
+
+def test_a_step_trains_on_the_batch_that_replaces_its_own(mode):
+    """The other callbacks see it; the dataset's own arrays stay."""
+    settle_numpy()
+    samples, looks, recorders = Samples(24, 0), Looks("batch"), [Recorder(), Recorder()]
+    arrays = [
+        (samples.images[at : at + 12] * scale, samples.labels[at : at + 12]) for scale in (1, 2) for at in (0, 12)
+    ]
+    pairs, doubled = arrays[:2], arrays[2:]
+    for each, callbacks, recorder in ((pairs, [looks, Doubles()], recorders[0]), (doubled, [], recorders[1])):
+        data = ds.GeneratorDataset(each, ["images", "labels"], shuffle=False)
+        make_model().train(2, data, callbacks=[recorder, *callbacks])
+    assert recorders[0].losses == recorders[1].losses
+    for step, (batch,) in enumerate(looks.seen[:2]):
+        np.testing.assert_array_equal(batch[0].asnumpy(), doubled[step][0])
+        np.testing.assert_array_equal(pairs[step][0], samples.images[12 * step :][:12])
+
+
+def test_a_batch_that_cannot_be_replaced_is_an_error():
+    """One with other columns, and one that goes to the device unseen."""
+    with pytest.raises(RuntimeError, match="replace_batch got 1 columns, but the batch of this step has 2 columns"):
+        make_model().train(1, dataset(12), callbacks=[Doubles(lambda batch: batch[:1])])
+    with pytest.raises(RuntimeError, match="replace_batch got 2 columns, but .* is not in MindSpore's hands"):
+        ScriptedRun([None]).play([Doubles(lambda batch: (0, 0))])
+
+
 def test_network_and_weights_are_those_that_are_trained():
     """Inside a training cell too; the weights are its own parameters, by their names in a file."""
     network = Network()
@@ -132,7 +175,7 @@ def test_what_it_is_asked_for_is_done_for_all_callbacks():
     actions = RunActions(
         lambda: done.append("evaluate"),
         lambda: done.append("before_checkpoint"),
-        lambda by, interrupt: done.append((by, interrupt)) or True,
+        lambda by, interrupt, error: done.append((by, interrupt, error)) or True,
     )
     keeps = Keeps()
     ScriptedRun([None]).play([keeps])
@@ -151,6 +194,6 @@ def test_what_it_is_asked_for_is_done_for_all_callbacks():
     run.evaluate()
     run.before_checkpoint()
     assert run.request_stop("Me")
-    assert run.request_stop(interrupt=True)
-    assert done == ["evaluate", "before_checkpoint", ("Me", False), ("a callback", True)]
+    assert run.request_stop(interrupt=True, error=(error := ValueError()))
+    assert done == ["evaluate", "before_checkpoint", ("Me", False, None), ("a callback", True, error)]
     assert run.is_stopping

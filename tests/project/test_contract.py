@@ -17,6 +17,7 @@ from training import assert_same_weights, compiled_model, dataset, make_model, v
 import ms_callbacks
 from ms_callbacks import (
     ActivationMonitor,
+    AdversarialTraining,
     BatchAccuracy,
     BestCheckpoint,
     CallbackProfiler,
@@ -42,6 +43,7 @@ from ms_callbacks import (
     LRWarmup,
     MonitorCallback,
     NonFiniteGuard,
+    OptunaPruning,
     ProgressBar,
     ReduceLROnPlateau,
     Robustness,
@@ -77,6 +79,7 @@ def test_no_old_hook(kind):
 
 
 CHANGES_TRAINING = (
+    AdversarialTraining,
     DynamicLR,
     EarlyStopping,
     EMAWeightAveraging,
@@ -96,8 +99,18 @@ CHANGES_TRAINING = (
 )
 # As MAKE has them.
 READS_EACH_STEP = (EMAWeightAveraging, GradientMonitor, LossMonitor, NonFiniteGuard, ProgressBar, ShapeInspector)
-HAS_NO_STATE = (CallbackProfiler, GracefulStop, NonFiniteGuard, Robustness, ShapeInspector, TrainingState)
-VARYING = "filepath path previous records run runs_before samples_per_second saved_at seconds sha256 versions".split()
+HAS_NO_STATE = (
+    AdversarialTraining,
+    CallbackProfiler,
+    GracefulStop,
+    NonFiniteGuard,
+    Robustness,
+    ShapeInspector,
+    TrainingState,
+)
+VARYING = (
+    "elapsed filepath longest path previous records run runs_before samples_per_second saved_at seconds sha256 versions"
+).split()
 
 
 def check(kind, **arguments):
@@ -177,6 +190,7 @@ def test_arguments_after_the_first_are_by_keyword(kind):
         LossMonitor: ["learning_rate", "per_print_times"],
         LRCyclic: ["base_lr", "max_lr"],
         LRStepDecay: ["step_size", "gamma"],
+        OptunaPruning: ["trial", "monitor"],
         Robustness: ["dataset", "epsilons"],
         Validate: ["model", "dataset"],
     }
@@ -266,7 +280,8 @@ def test_all_of_them_together_in_any_order(tmp_path):
     outcomes = []
     for order in (1, -1):
         model = make_model()
-        kinds = [kind for kind in MAKE if not issubclass(kind, RateSetter) or kind is LRStepDecay]
+        others = (RateSetter, StochasticWeightAveraging)  # whose average would be replaced by the best weights
+        kinds = [kind for kind in MAKE if not issubclass(kind, others) or kind is LRStepDecay]
         callbacks = [MAKE[kind](model, tmp_path) for kind in kinds][::order]
         model.train(3, dataset(), callbacks=callbacks)
         by_kind = {type(callback): callback for callback in callbacks}

@@ -26,6 +26,8 @@ DOCUMENTED = [*(getattr(ms_callbacks, name) for name in ms_callbacks.__all__), c
 @pytest.mark.parametrize("documented", DOCUMENTED, ids=lambda each: each.__name__)
 def test_docstring_examples_run(documented, tmp_path):
     """With a small model, four steps an epoch, at hand under the names that the examples use."""
+    if documented is ms_callbacks.OptunaPruning:
+        pytest.importorskip("optuna").logging.set_verbosity(30)
     if documented is ms_callbacks.ExportBest:
         ms.set_context(mode=ms.GRAPH_MODE)  # MindSpore 2.0 runs an nn.GraphCell in no other
     network = nn.SequentialCell(nn.Flatten(), nn.Dense(16, 3))

@@ -112,8 +112,34 @@ def test_fine_tuning_begins_with_a_checkpoint(of_few_digits):
         of_few_digits("whole_way", f"--epochs 1 --fine-tune-from {other}")
 
 
+def test_a_search_can_be_continued(of_few_digits, few_digits):
+    """A trial whose process was killed is repeated; those that ended are not."""
+    optuna = pytest.importorskip("optuna")
+    options = "--epochs 1 --mode pynative --trials"
+    folder, printed = of_few_digits("tune", f"{options} 2")
+    assert [masked(line) for line in printed] == [
+        *["Trial#: trained after epochs:#, accuracy#, learning rate#, batch size#, dropout#"] * 2,
+        "Best of# trials: accuracy#",
+        "With learning rate#, batch size#, dropout#",
+    ]
+    study = optuna.load_study(study_name="digits", storage=f"sqlite:///{folder}/output/tune.db")
+    killed = study.ask()
+    killed.suggest_categorical("batch_size", [32, 64, 128])
+    path = ROOT / "examples" / "tune.py"
+    done = forked.run(path, "--data-dir", str(few_digits), *f"{options} 3".split(), folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "Trial 2 was interrupted and is repeated"
+    trials = study.get_trials()
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE"]
+    assert trials[3].params["batch_size"] == killed.params["batch_size"]
+    readme = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    shown = readme.split("## tune.py")[1].split("```text\n")[1].split("```")[0].splitlines()
+    kinds = {masked(line) for line in printed}
+    assert not [line for line in shown if masked(line.replace("pruned", "trained")) not in kinds]
+
+
 @pytest.mark.parametrize(
-    "example", ["train_lenet", "early_stopping", "schedules", "debugging", "whole_way", "train_distributed"]
+    "example", ["train_lenet", "early_stopping", "schedules", "debugging", "whole_way", "tune", "train_distributed"]
 )
 def test_each_begins_with_what_it_shows_and_what_to_look_at(example):
     """A line for `--help`, and the way through its output."""

@@ -25,6 +25,7 @@ from ms_callbacks import (
     LRStepDecay,
     Robustness,
     ShapeInspector,
+    StochasticWeightAveraging,
     Validate,
 )
 from ms_callbacks.core.callback import TrainCallback
@@ -32,9 +33,12 @@ from ms_callbacks.core.rate_setter import RateSetter
 
 # They hold a Model, a dataset or a cell that they were given, which MindSpore cannot pickle.
 BOUND = (BatchAccuracy, Robustness, Validate)
-RATES = tuple(kind for kind in MAKE if issubclass(kind, RateSetter) and kind is not LRStepDecay)
-# Of those that set the rate, a list has room for one.
-LISTS = [[kind for kind in MAKE if kind not in RATES], *([kind] for kind in RATES)]
+# Of those that set the rate, a list has room for one; an average at the end is not the best weights.
+ALONE = (
+    *(kind for kind in MAKE if issubclass(kind, RateSetter) and kind is not LRStepDecay),
+    StochasticWeightAveraging,
+)
+LISTS = [[kind for kind in MAKE if kind not in ALONE], *([kind] for kind in ALONE)]
 
 
 def pickled(callback):
@@ -184,13 +188,13 @@ def train_with(callbacks):
 def test_all_go_to_a_spawned_process_and_come_back(tmp_path):
     """Used before: they serve a run there, and what they have learnt there is known here."""
     model = make_model()
-    kinds = [kind for kind in MAKE if kind not in (*BOUND, *RATES)]
+    kinds = [kind for kind in MAKE if kind not in (*BOUND, *ALONE)]
     callbacks = [MAKE[kind](model, tmp_path) for kind in kinds]
     model.train(1, dataset(), callbacks=[*callbacks, Validate(model, valid_dataset())])
-    others = [MAKE[kind](model, tmp_path) for kind in RATES]
+    others = [MAKE[kind](model, tmp_path) for kind in ALONE]
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         came, final = pool.apply_async(train_with, (callbacks,)).get(120)
-        assert [type(each) for each in pool.apply_async(copy.copy, (others,)).get(60)] == list(RATES)
+        assert [type(each) for each in pool.apply_async(copy.copy, (others,)).get(60)] == list(ALONE)
     assert [type(each) for each in came] == kinds
     by_kind = {type(each): each for each in came}
     best = by_kind[BestCheckpoint]

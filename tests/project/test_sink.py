@@ -35,6 +35,7 @@ size = pytest.mark.parametrize("sink_size", SIZES.values(), ids=SIZES)
 # What needs the batches of single steps says so by name; all else works.
 REFUSED = {
     "DynamicLR": "a rate for every step cannot be set while steps run on the device unseen",
+    "AdversarialTraining": "in sink mode batches go to the device unseen and cannot be replaced",
     "LRCyclic": "a rate for every step cannot be set while steps run on the device unseen",
     "LROneCycle": "a rate for every step cannot be set while steps run on the device unseen",
     "LRWarmup": "a rate for every step cannot be set while steps run on the device unseen",

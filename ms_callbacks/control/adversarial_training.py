@@ -1,0 +1,246 @@
+"""Train on samples that were moved to mislead the network, so that small changes of an input no longer do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Optional, Union
+
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore import dtype as mstype
+
+from ..core import distributed
+from ..core.arguments import check_bool, check_int, check_number
+from ..core.callback import TrainCallback, only_one
+from ..core.fgsm import InputGradient, between_steps
+from ..core.mindspore_compat import is_uninitialised
+from ..core.parameters import Snapshot
+from ..core.placement import Needs
+from ..core.run import Run
+from ..core.tensors import as_array
+
+__all__ = ["AdversarialTraining"]
+
+_OWNER = "AdversarialTraining"
+# The step of fast adversarial training, in epsilons: from a random start, it may overshoot and is then limited.
+_OVERSHOOT = 1.25
+# By how much of the range inputs may exceed the bounds, which users round.
+_TOLERANCE = 0.01
+
+Bound = Union[float, Sequence[float]]
+
+
+class AdversarialTraining(TrainCallback):
+    """Before each step, replace a share of the batch by samples moved in the direction in which their loss grows.
+
+    A sample x becomes x + epsilon * sign(dloss/dx), as in the fast gradient sign method (FGSM), and stays within
+    `bounds`. The labels and the order of the samples stay. With `random_start`, a sample is first moved by a random
+    amount of at most epsilon per element, then by 1.25 epsilon along the sign, and limited to a distance of epsilon:
+    without it, networks can learn to hide their gradient, and then resist this attack only.
+
+    The gradient is that of the network as it stands before the step, in evaluation mode: BatchNorm normalises by its
+    statistics and does not change them, Dropout drops nothing, and MindSpore's random state stays as it was. Your own
+    hooks of the network run. In GRAPH mode the attack is compiled once for each size of a batch, so batch the dataset
+    with `drop_remainder=True`. It adds a forward and a backward pass for the replaced samples to every step.
+
+    The training loss is that of the mixed batch, and so is what other callbacks see of the batch: it is higher than
+    that of the plain samples. Evaluations use plain samples. The arrays that the dataset holds are never written to.
+    With several processes, each attacks the batches of its own shard.
+
+    What is random (which samples are replaced, and their start) follows from `seed`, the step and the process alone.
+    The callback therefore has no state: a resumed run and a second run draw as a first one would.
+
+    Args:
+        epsilon: how far to move each element, in the units of the network's input, as in `Robustness`; above 0. If
+            MNIST is normalised with a deviation of 0.3081, 0.1 is 3 % of the way from black to white.
+        bounds: the lowest and the highest value of an input, (low, high), in the same units; for pixels in [0, 1] that
+            are normalised with mean and std, `((0 - mean) / std, (1 - mean) / std)`. Each is a number, or a sequence of
+            one number per channel (axis 1). Infinity stands for no bound.
+        share: the share of each batch to replace, above 0 and at most 1; rounded, and at least one sample.
+            Default: 0.5.
+        random_start: whether to start from a random point nearby. Default: True.
+        seed: what the random choices follow from, at least 0. Default: 0.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+        ValueError: before the first step: sink mode, where batches cannot be replaced; a Model without a loss function;
+            another `AdversarialTraining` in the list; a batch whose inputs are not floats or lie outside the bounds by
+            more than 1 % of their range, or that is not one column of inputs and one of labels, a label per sample.
+
+    Example:
+        >>> robust = AdversarialTraining(0.1, bounds=(-float("inf"), float("inf")))
+        >>> model.train(1, train_dataset, callbacks=[robust, Robustness(valid_dataset, (0.0, 0.1))])
+        Robustness: epsilon 0: accuracy ... (... of 48 samples)
+        Robustness: epsilon 0.1: accuracy ... (... of 48 samples)
+
+    Source: Goodfellow et al., "Explaining and Harnessing Adversarial Examples", 2015, https://arxiv.org/abs/1412.6572;
+    the random start: Wong et al., "Fast is better than free", 2020, https://arxiv.org/abs/2001.03994
+    """
+
+    transient = ("_attack", "_written")
+
+    def __init__(
+        self,
+        epsilon: float,
+        *,
+        bounds: tuple[Bound, Bound],
+        share: float = 0.5,
+        random_start: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.epsilon = check_number(_OWNER, "epsilon", epsilon, above=0.0)
+        self._low, self._high = _checked(bounds)
+        self.bounds = bounds
+        self.share = check_number(_OWNER, "share", share, above=0.0)
+        if self.share > 1:
+            raise ValueError(f"{_OWNER}: share must be at most 1, the whole batch, but got {share}")
+        self.random_start = check_bool(_OWNER, "random_start", random_start)
+        self.seed = check_int(_OWNER, "seed", seed, 0)
+        self._attack: Optional[_Attack] = None
+        self._written: Optional[dict[str, Parameter]] = None
+
+    def needs(self, run: Run) -> Needs:
+        """Require the network's output for a batch to be complete in this process."""
+        return super().needs(run) | Needs.OUTPUTS
+
+    def check(self, run: Run) -> None:
+        """Raise if batches cannot be replaced, or if there is no loss function to attack with."""
+        super().check(run)
+        only_one(_OWNER, [each for each in run.callbacks if isinstance(each, AdversarialTraining)], "replace samples")
+        if run.progress.is_sinking:
+            raise ValueError(
+                f"{_OWNER}: in sink mode batches go to the device unseen and cannot be replaced; train with "
+                f"dataset_sink_mode=False"
+            )
+        if run.parts.loss_fn is None:
+            raise ValueError(
+                f"{_OWNER}: needs a Model with a loss function, such as Model(network, loss_fn, optimizer), or a "
+                f"training cell around nn.WithLossCell(network, loss_fn)"
+            )
+        run.parts.network(_OWNER)
+
+    def check_batch(self, run: Run) -> None:
+        """Raise if the batch cannot be attacked; compile the attack, and learn which parameters it writes."""
+        batch = run.batch or ()
+        self._check_columns(batch)
+        network, loss_fn = run.network, run.parts.loss_fn
+        low, high = (_broadcast(bound, batch[0]) for bound in (self._low, self._high))
+        known = self._attack  # of an earlier run, compiled
+        if known is None or not known.input_gradient.is_of(network, loss_fn) or known.low.shape != low.shape:
+            self._attack = _Attack(network, loss_fn, self.epsilon, low, high, self.random_start)
+        self._written = {
+            name: one for name, one in run.weights.items() if not one.requires_grad and not is_uninitialised(one)
+        }
+        before = Snapshot(self._written)
+        before.take()
+        self._attacked(run)
+        self._written = before.changed()
+        Snapshot(self._written, before.arrays).restore(together=False)
+
+    def before_train(self, run: Run) -> None:
+        """Attack every batch from now on."""
+        run.step_hooks.on_step_begin(self, self._replace)
+
+    def _replace(self, run: Run) -> None:
+        """Replace the batch by one with attacked samples."""
+        if not self._written:
+            run.replace_batch(*self._attacked(run))
+            return
+        before = Snapshot(self._written)
+        before.take()
+        run.replace_batch(*self._attacked(run))
+        before.restore(together=False)
+
+    def _attacked(self, run: Run) -> tuple[Tensor, Tensor]:
+        """Return the inputs of the batch with a share of them attacked, and the labels."""
+        inputs, labels = run.batch or ()
+        count = inputs.shape[0]
+        random = np.random.default_rng((self.seed, run.step, distributed.place()))
+        chosen = random.permutation(count)[: max(1, int(self.share * count + 0.5))]
+        shape = (len(chosen), *inputs.shape[1:]) if self.random_start else (1,) * inputs.ndim
+        noise = random.random(shape, np.float32) if self.random_start else np.zeros(shape, np.float32)
+        assert self._attack is not None  # made in check_batch
+        with between_steps(self._attack):
+            return self._attack(inputs, labels, Tensor(chosen.astype(np.int32)), Tensor(noise)), labels
+
+    def _check_columns(self, batch: tuple[Any, ...]) -> None:
+        if len(batch) != 2:
+            raise ValueError(
+                f"{_OWNER}: the training dataset must have two columns, inputs and labels, but has {len(batch)}"
+            )
+        inputs, labels = batch
+        if not inputs.is_floating_point():
+            raise ValueError(
+                f"{_OWNER}: the inputs must be floats, for a gradient to exist, but are {inputs.dtype}; scale them to "
+                f"floats in the dataset"
+            )
+        if inputs.ndim == 0 or labels.ndim == 0 or inputs.shape[0] != labels.shape[0]:
+            raise ValueError(
+                f"{_OWNER}: needs a label per sample, batch first, but the inputs are of shape {tuple(inputs.shape)} "
+                f"and the labels of shape {tuple(labels.shape)}; call batch on the dataset"
+            )
+        if self._low.ndim and (inputs.ndim < 2 or inputs.shape[1] != len(self._low)):
+            raise ValueError(
+                f"{_OWNER}: bounds has {len(self._low)} channels, but the inputs are of shape {tuple(inputs.shape)}, "
+                f"of which axis 1 is the channels"
+            )
+        values = as_array(inputs).astype(np.float32)
+        low, high = (_broadcast(bound, inputs) for bound in (self._low, self._high))
+        finite = np.isfinite(low) & np.isfinite(high)
+        slack = _TOLERANCE * (np.where(finite, high, 0) - np.where(finite, low, 0))
+        if (values < low - slack).any() or (values > high + slack).any():
+            raise ValueError(
+                f"{_OWNER}: inputs of the first batch lie outside the bounds {self.bounds}: from {values.min():g} to "
+                f"{values.max():g}; bounds are those of the normalised input, ((0 - mean) / std, (1 - mean) / std)"
+            )
+
+
+class _Attack(nn.Cell):
+    """Move the chosen samples of a batch along the sign of their gradient."""
+
+    def __init__(self, network: nn.Cell, loss_fn: Any, epsilon: float, low: Any, high: Any, random_start: bool) -> None:
+        super().__init__(auto_prefix=False)
+        self.input_gradient = InputGradient(network, loss_fn)
+        self.epsilon = epsilon
+        self.step = epsilon * (_OVERSHOOT if random_start else 1.0)
+        self.low, self.high = Tensor(low), Tensor(high)
+        self.random_start = random_start
+        self.scatter = ops.TensorScatterUpdate()
+
+    def construct(self, inputs: Tensor, labels: Tensor, chosen: Tensor, noise: Tensor) -> Tensor:
+        """Return the inputs, of which those at `chosen` are attacked; `noise` is in [0, 1)."""
+        clean = ops.gather(inputs, chosen, 0)
+        plain = ops.cast(clean, mstype.float32)
+        lowest = ops.maximum(plain - self.epsilon, self.low)
+        highest = ops.minimum(plain + self.epsilon, self.high)
+        start = plain
+        if self.random_start:
+            start = ops.minimum(ops.maximum(plain + self.epsilon * (2.0 * noise - 1.0), lowest), highest)
+        gradient = self.input_gradient(ops.cast(start, clean.dtype), ops.gather(labels, chosen, 0))
+        moved = start + self.step * ops.sign(ops.cast(gradient, mstype.float32))
+        moved = ops.minimum(ops.maximum(moved, lowest), highest)
+        return self.scatter(inputs, chosen.reshape(-1, 1), ops.cast(moved, inputs.dtype))
+
+
+def _checked(bounds: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return the two bounds as arrays of shape () or (channels,); raise unless the first is below the second."""
+    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
+        raise TypeError(
+            f"{_OWNER}: bounds must be the lowest and the highest value of an input, (low, high), such as "
+            f"((0 - mean) / std, (1 - mean) / std), but got {bounds!r}"
+        )
+    try:
+        low, high = (np.asarray(each, np.float32) for each in bounds)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{_OWNER}: bounds must be numbers, or one number per channel, but got {bounds!r}") from error
+    if low.shape != high.shape or low.ndim > 1:
+        raise ValueError(f"{_OWNER}: bounds must be two numbers, or two equally long sequences, but got {bounds!r}")
+    if not (low < high).all():  # false for NaN too
+        raise ValueError(f"{_OWNER}: in bounds, low must be below high, but got {bounds!r}")
+    return low, high
+
+
+def _broadcast(bound: np.ndarray[Any, Any], inputs: Tensor) -> np.ndarray[Any, Any]:
+    """Return a bound in a shape that fits the inputs: the channels are axis 1."""
+    return bound.reshape(-1, *(1,) * (inputs.ndim - 2)) if bound.ndim else bound
