@@ -33,7 +33,7 @@ def test_every_phase_that_is_called_can_be_overridden():
 def test_every_phase_that_authors_are_told_of_is_one():
     """In the life of a run, as `TrainCallback` describes it."""
     life = inspect.getdoc(TrainCallback).partition("code-block:: text")[2].partition("Keep each argument")[0]
-    hooks = {"on_step_begin", "on_step_end", "on_optimizer_step", "every", "before_every"}
+    hooks = {"on_step_begin", "on_step_end", "on_optimizer_step", "every", "before_every", "request_stop"}
     told = set(re.findall(r"\b(\w+)\(", life)) - hooks
     assert {"check", "check_plan", "after_epoch", "teardown"} <= told
     assert [phase for phase in sorted(told) if not callable(getattr(Phases, phase, None))] == []
