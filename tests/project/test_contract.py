@@ -109,7 +109,8 @@ HAS_NO_STATE = (
     TrainingState,
 )
 VARYING = (
-    "elapsed filepath longest path previous records run runs_before samples_per_second saved_at seconds sha256 versions"
+    "data_share elapsed filepath longest path previous records run runs_before samples_per_second saved_at seconds "
+    "sha256 step_seconds versions"
 ).split()
 
 
