@@ -45,7 +45,7 @@ def test_an_unknown_benchmark_is_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         table.main()
     assert (
-        "no benchmark is called hook; there are averaging, data, end_to_end, hooks, peers, start, weights"
+        "no benchmark is called hook; there are averaging, data, end_to_end, hooks, peers, start, steps, weights"
         in capsys.readouterr().err
     )
 
