@@ -2,8 +2,8 @@
 
 Look for the confusion matrix and the hardest digits (with pictures), where the network looks (Grad-CAM), how it
 withstands small attacks (FGSM) because it was trained on attacked samples (`--epsilon 0` trains on plain ones), the
-exported MindIR whose outputs were compared, and the file of 8-bit weights with its effect on accuracy. `--fine-tune-from
-output/whole_way.ckpt` starts from the weights of an earlier run, with the convolutions frozen.
+exported MindIR whose outputs were compared, and the file of 8-bit weights with its effect on accuracy.
+`--fine-tune-from output/whole_way.ckpt` starts from the weights of an earlier run, with the convolutions frozen.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class EMAWeightAveraging(TrainCallback):
     computation in NumPy. With several processes, each process averages the same weights and its own BatchNorm
     statistics.
 
-    The callback has the name of Lightning's. In Keras, `SwapEMAWeights` does the same with an optimizer that averages.
+    Lightning's callback has the same name. In Keras, `SwapEMAWeights` does the same with an optimizer that averages.
 
     Args:
         decay: the fraction of the average that an update keeps, above 0 and below 1. Default: 0.999.

@@ -126,7 +126,7 @@ class _AccumulatingOptimizer(nn.Optimizer):
         callbacks = callbacks_of_training() if flags.get("training") else None
         if callbacks is not None and not any(isinstance(each, Phases) for each in callbacks):
             raise ValueError(
-                f"{_OWNER}: the list contains no callback of ms_callbacks, so the gradients of the last batches of an "
+                f"{_OWNER}: no callback of ms_callbacks is in the list, so the gradients of the last batches of an "
                 f"epoch would be added to the next epoch; add one, such as LossMonitor()"
             )
         return super().add_flags_recursive(**flags)

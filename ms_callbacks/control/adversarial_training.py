@@ -22,7 +22,7 @@ from ..core.tensors import as_array
 __all__ = ["AdversarialTraining"]
 
 _OWNER = "AdversarialTraining"
-# The step size of fast adversarial training, in epsilons; from a random start, a step may exceed epsilon and is clipped.
+# The step size of fast adversarial training, in epsilons. From a random start, it may exceed epsilon; it is clipped.
 _OVERSHOOT = 1.25
 # The fraction of the range by which inputs may exceed the bounds, because users round the bounds.
 _TOLERANCE = 0.01

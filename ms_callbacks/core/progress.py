@@ -95,7 +95,7 @@ class Progress:
 
     @contextlib.contextmanager
     def pausing(self) -> Iterator[None]:
-        """Exclude from the epoch's time what the block does, such as an evaluation between two steps."""
+        """Exclude the time of the block from the epoch's time, for example an evaluation between two steps."""
         began = time.perf_counter()
         try:
             yield
@@ -203,7 +203,7 @@ class Progress:
         return not (self.is_sinking and is_graph and self.steps_per_epoch > 1)
 
     def check_sees_each_loss(self, owner: str, instead: str) -> None:
-        """Raise in the name of `owner` if the loss of some step is not returned."""
+        """Raise if the device does not return the loss of every step; the message names `owner`."""
         if not self.sees_each_loss:
             raise ValueError(
                 f"{owner}: in sink mode the device returns only the loss of a sink's last step; train with "
