@@ -80,7 +80,7 @@ def kept_model(model: Model) -> Iterator[list[str]]:
 
 
 def _cells(model: Model) -> list[nn.Cell]:
-    """Return the training cell, and the optimizers that it holds in Python lists, where MindSpore does not find them."""
+    """Return the training cell, and optimizers that it holds in a Python list, where MindSpore cannot find them."""
     network = model.train_network
     listed = {id(each) for _, each in network.cells_and_names()}
     return [network, *(one for one in optimizers_of(network) if id(one) not in listed)]

@@ -158,7 +158,7 @@ class Run:
         # MindSpore passes this list object to the step. `Tensor.copy_` would instead write into an array that a Python
         # dataset may have returned, and so change all later epochs.
         if not isinstance(element, list) or len(columns) != len(element):
-            told = f"has {len(element)} columns" if isinstance(element, list) else "is not in MindSpore's hands"
+            told = f"has {len(element)} columns" if isinstance(element, list) else "cannot be replaced"
             raise RuntimeError(f"Run: replace_batch got {len(columns)} columns, but the batch of this step {told}")
         element[:] = columns
 
