@@ -1,4 +1,4 @@
-"""What averaging the weights costs in a step, compared with plain NumPy on the same parameters."""
+"""The cost of averaging the weights in a step, compared with plain NumPy on the same parameters."""
 
 from __future__ import annotations
 

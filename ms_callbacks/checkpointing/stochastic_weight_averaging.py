@@ -37,8 +37,8 @@ class StochasticWeightAveraging(TrainCallback):
     `BestCheckpoint` use the trained weights; evaluate the average after `Model.train`.
 
     SWA needs a learning rate that stays high. With `lr`, the rate changes from its value in epoch `swa_epoch_start` to
-    `lr` within `annealing_epochs` epochs, along half a cosine, as in PyTorch's `SWALR`, and stays there. Without `lr`,
-    the optimizer or another callback sets the rate.
+    `lr` within `annealing_epochs` epochs, along half a cosine or linearly, as in PyTorch's `SWALR`, and stays there.
+    Without `lr`, the optimizer or another callback sets the rate.
 
     An interrupted run keeps the trained weights, and `TrainingState` saves the average so far. With several processes,
     each process passes over its own part of the data, and the statistics are the means over all processes.

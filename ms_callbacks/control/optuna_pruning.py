@@ -173,7 +173,7 @@ class OptunaPruning(MonitorCallback):
             raise ValueError(
                 f"{_OWNER}: the study has direction={directions[0]!r}, but monitor {self.monitor!r} is better if it is "
                 f"{'smaller' if mode == 'min' else 'larger'} (mode={mode!r}); create the study with "
-                f"direction={expected!r}, or monitor what it looks for"
+                f"direction={expected!r}, or monitor a value with its direction"
             )
 
     def _last_known(self) -> int:

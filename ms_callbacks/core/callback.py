@@ -51,7 +51,7 @@ class TrainCallback(Phases, Callback):
         training ends     flush() -> states are saved -> finalize_weights(run) -> restore_weights(run)
                           -> after_train(run)
         always            teardown(), also after an exception; restore_weights(run) comes first then
-        after that        an exception passed to run.request_stop(..., error=...) is raised
+        after that        an exception passed to run.request_stop is raised
 
     Keep each argument of `__init__` under its own name and do not change it; let the names of what a run learns end in
     `_`, set them in `reset_state`, and return them from `state_dict`, so that `TrainingState` can resume them. Set

@@ -42,7 +42,7 @@ class Losses:
     def on_read(self, callback: Any, function: Optional[ReadFunction]) -> None:
         """Call `function(first, losses)` each time losses have been read, in place of an earlier function.
 
-        Each step's loss is passed once, in order: at the latest 1000 steps after the step or at the end of its epoch,
+        Each step's loss is passed once, in order: after 1000 steps or at the end of the epoch, whichever comes first,
         and sooner if anything else reads the losses. Nothing is read for the function itself. The callback must have
         `needs_losses = True`.
 

@@ -50,8 +50,9 @@ def lr_find(
     exponentially weighted mean with bias correction (beta 0.98). The test stops early if a loss is NaN or infinite, or
     if the smoothed loss exceeds `early_stop_threshold` times the best one so far. This comparison starts after the
     first 10 steps, with the median of their losses as the first best, so that a low loss of the first batch does not
-    stop the test. If the best loss is below 0, the rise above it is compared with its absolute value in the same way.
-    The suggestions ignore the first 10 points and the last one, as in Lightning:
+    stop the test. If the best loss is not above 0, the test compares the rise above it with its absolute value, or with
+    the fall to it from the first best if that is larger. The suggestions ignore the first 10 points and the last one,
+    as in Lightning:
 
     - `"valley"` (fastai): the middle of the longest falling part of the curve.
     - `"steepest"` (fastai, Lightning): where the smoothed loss falls fastest over the logarithm of the rate. Lightning

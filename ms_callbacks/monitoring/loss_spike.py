@@ -39,10 +39,10 @@ class LossSpike(TrainCallback):
     not reported again and again. At most `accept_after` spikes in a row are reported. A step that loss scaling dropped
     is ignored.
 
-    No step waits for the device. Losses are compared when they are read, at the latest 1000 steps later or at the end
-    of their epoch; only then a spike is reported and can stop the run. `every_n_steps` reads them sooner. With several
-    processes, the loss of a step is the mean over all processes. They compare losses every 1000 steps or
-    `every_n_steps`, whenever weights are saved, and at the end of an epoch, and all make the same decision.
+    No step waits for the device. Losses are compared when they are read: after 1000 steps or at the end of the epoch,
+    whichever comes first. Only then is a spike reported, and only then can it stop the run. `every_n_steps` reads them
+    sooner. With several processes, the loss of a step is the mean over all processes. They compare losses every 1000
+    steps or `every_n_steps`, whenever weights are saved, and at the end of an epoch, and all make the same decision.
 
     Args:
         window: the number of losses in the baseline, at least 2. Default: 200.

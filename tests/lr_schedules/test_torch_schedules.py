@@ -411,8 +411,8 @@ class NoStep(Callback):
         (lambda: LRWarmup(steps=6, after=DynamicLR([0.1] * 9)), 4, "DynamicLR: lr_list holds 9 rates, .* need 10"),
         (lambda: LRWarmup(steps=6, after=DynamicLR([0.1] * 10)), 4, None),
         (lambda: LRSequence([(LRStepDecay(1), 2), (LRExponential(0.9), 3)]), 5, None),
-        (lambda: LRSequence([(LRStepDecay(1), 2), (LRExponential(0.9), 3)]), 6, "take 5 epochs, but there are 6; let"),
-        (lambda: LRSequence([(LRStepDecay(1), 2), (LRExponential(0.9), 3)]), 4, "take 5 epochs, but there are 4; let"),
+        (lambda: LRSequence([(LRStepDecay(1), 2), (LRExponential(0.9), 3)]), 6, "take 5 epochs, but there are 6; make"),
+        (lambda: LRSequence([(LRStepDecay(1), 2), (LRExponential(0.9), 3)]), 4, "take 5 epochs, but there are 4; make"),
         (lambda: LRSequence([(LRStepDecay(1), 2), (LRExponential(0.9), None)]), 9, None),
         (lambda: LRSequence([(LRStepDecay(1), 2), (LRExponential(0.9), None)]), 2, "take at least 3 epochs, but"),
         (
