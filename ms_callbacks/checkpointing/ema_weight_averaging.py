@@ -100,8 +100,8 @@ class EMAWeightAveraging(TrainCallback):
         super().check(run)
         if run.progress.is_sinking:
             raise ValueError(
-                f"{_OWNER}: in sink mode steps run on the device unseen, and cannot be averaged; train with "
-                f"dataset_sink_mode=False"
+                f"{_OWNER}: in sink mode steps run on the device unseen, so weights cannot be averaged after each; "
+                f"train with dataset_sink_mode=False"
             )
         check_parameters(_OWNER, self._averaged(run))
 

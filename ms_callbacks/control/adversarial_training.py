@@ -178,7 +178,7 @@ class AdversarialTraining(TrainCallback):
             )
         if inputs.ndim == 0 or labels.ndim == 0 or inputs.shape[0] != labels.shape[0]:
             raise ValueError(
-                f"{_OWNER}: needs a label per sample, batch first, but the inputs are of shape {tuple(inputs.shape)} "
+                f"{_OWNER}: needs one label per sample, batch first, but the inputs are of shape {tuple(inputs.shape)} "
                 f"and the labels of shape {tuple(labels.shape)}; call batch on the dataset"
             )
         if self._low.ndim and (inputs.ndim < 2 or inputs.shape[1] != len(self._low)):

@@ -104,8 +104,8 @@ class TimeLimit(TrainCallback):
         self.stopped_epoch_ = self.stopped_step_ = 0
         self._late_at = self._began + self._limit - self.reserve_
         self._rounds, self._is_alone = Rounds(), distributed.count() == 1
-        self._is_first = True  # epoch of this call
-        self._since: Optional[float] = None  # when what is measured began: a step, or the end of an epoch
+        self._is_first = True  # whether no epoch of this call has begun
+        self._since: Optional[float] = None  # when the measured step, or end of an epoch, began
         self._epoch_since = monotonic()
         self._evaluation_since: Optional[float] = None
         self._evaluated = 0.0  # the seconds of evaluations since `_since`

@@ -30,7 +30,7 @@ _DRAWS = "MindSpore cannot restore the random numbers that the network draws nex
 
 
 def check_can_be_kept(owner: str, model: Model) -> None:
-    """Raise if something that training changes could not be restored."""
+    """Raise if training would change something that cannot be restored."""
     for cell in _cells(model):
         parameters = {one.name: one for one in cell.get_parameters()}
         check_parameters(owner, parameters)

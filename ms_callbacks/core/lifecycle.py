@@ -181,7 +181,7 @@ class Lifecycle:
         progress.close_epoch(began, waited, run.is_stopping)
         self.before_checkpoint()
         if self._stopped_mid_epoch:
-            self._end_evaluation()  # of `Model.fit`, which evaluates all the same
+            self._end_evaluation()  # `Model.fit` evaluates an interrupted epoch too
             self._end(run.epoch - 1, progress.step_in_epoch)
             return
         so_far = self._so_far()

@@ -33,7 +33,7 @@ class Losses:
         self.dropped_in_row = 0
         self._resumed: dict[str, Any] = {}
         self._functions: dict[int, tuple[Any, ReadFunction]] = {}  # by the id of the callback, which is kept alive
-        self.wrap: Callable[[Any, str, Any], Any] = _unwrapped  # what each function is wrapped in, such as a timer
+        self.wrap: Callable[[Any, str, Any], Any] = _unwrapped  # wraps each function, for example in a timer
         self._unread: list[Any] = []
         # Takes the output of the epoch's next step: called in every step, so it is the list's own method.
         self.add: Callable[[Any], None] = self._unread.append

@@ -1,4 +1,4 @@
-"""Checks of arguments that are learning rates: one number for all parameter groups, or a list with one for each."""
+"""Check arguments that are learning rates: one number for all parameter groups, or a list with one for each."""
 
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ class Schedule(RateSetter, Curve):
     _index = 0  # of the next step, if the rate changes by step
     _plan: Optional[Plan] = None
     _momenta: Optional[Momenta] = None
-    _own_momenta: Optional[list[Optional[float]]] = None  # those of the optimizers, while others are set
-    _momentum: Optional[float] = None  # the one that is set instead; `None` for their own
+    _own_momenta: Optional[list[Optional[float]]] = None  # the optimizers' own momentum
+    _momentum: Optional[float] = None  # the momentum that the schedule has set; `None` for the optimizers' own
 
     @property
     def first_rate(self) -> Optional[PerGroup]:
@@ -105,7 +105,7 @@ class Schedule(RateSetter, Curve):
             self._lists = self._lists_for(self._bases, run)
             self.lr_list_ = self._lists[0]
             self._begin_momentum()
-            if not self.inner:  # which may have set another rate since
+            if not self.inner:  # an inner callback may have set another rate since
                 self._applied = None
         self._enter_epoch(run, is_first)
         if is_first:

@@ -47,7 +47,7 @@ class Progress:
         self.samples: Optional[Samples] = None  # if a callback asks for their number
         self._paused = 0.0  # the seconds of the epoch that were not training, such as an evaluation between steps
         self.is_over = False  # whether training has ended, and not by an exception
-        self.is_finished = False  # whether it has ended for good, rather than by an interruption
+        self.is_finished = False  # whether it has ended, and not by an interruption
 
     # Events of the run
 

@@ -18,7 +18,7 @@ __all__ = ["Accumulating", "Updates"]
 
 @runtime_checkable
 class Accumulating(Protocol):
-    """An optimizer that adds up the gradients of several steps for one update of the weights."""
+    """An optimizer that accumulates the gradients of several steps for one update of the weights."""
 
     steps_per_update: int
     opt: Any  # the wrapped optimizer, called with the mean of the gradients

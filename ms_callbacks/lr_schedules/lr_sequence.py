@@ -105,7 +105,7 @@ class LRSequence(Schedule):
 
     @property
     def begins_at_own_rate(self) -> bool:  # type: ignore[override]
-        """Whether a warm-up leads to the first rate of the first schedule."""
+        """Whether a warm-up before the sequence rises to the first rate of its first schedule."""
         return self.schedules[0][0].begins_at_own_rate
 
     def is_relative(self, plan: Plan) -> bool:

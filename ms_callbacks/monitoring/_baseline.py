@@ -60,7 +60,7 @@ class Baseline:
         least = _LEAST * abs(median)
         if loss - median <= threshold * least:
             return None
-        # If the lower of the middle deviations is as large as this, so is their median.
+        # If the lower of the two middle deviations is at least `limit`, the MAD is too, and the loss is no spike.
         limit = (loss - median) / (threshold * _OF_NORMAL)
         nearer = bisect_left(self._ordered, median + limit) - bisect_right(self._ordered, median - limit)
         if nearer <= (self._window - 1) // 2:

@@ -104,7 +104,7 @@ class ThroughputMonitor(TrainCallback):
             None if flops_per_sample is None else check_number(_OWNER, "flops_per_sample", flops_per_sample, above=0)
         )
         if flops_per_sample is not None and peak_flops is None:
-            raise ValueError(f"{_OWNER}: flops_per_sample is of use only with peak_flops; pass both, or neither")
+            raise ValueError(f"{_OWNER}: flops_per_sample has an effect only with peak_flops; pass both, or neither")
         self.verbose = check_choice(_OWNER, "verbose", verbose, (0, 1))
         self.reset_state()
 

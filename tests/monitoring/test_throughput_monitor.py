@@ -364,7 +364,7 @@ def test_several_processes_add_up_their_samples(monkeypatch, share):
         ({"tokens": 1.5}, "tokens must be a whole number"),
         ({"peak_flops": 0}, "peak_flops must be finite and above 0"),
         ({"peak_flops": 1.0, "flops_per_sample": -1}, "flops_per_sample must be finite and above 0"),
-        ({"flops_per_sample": 1.0}, "flops_per_sample is of use only with peak_flops"),
+        ({"flops_per_sample": 1.0}, "flops_per_sample has an effect only with peak_flops"),
         ({"verbose": 2}, "verbose must be"),
     ],
 )
