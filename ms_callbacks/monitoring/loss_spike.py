@@ -119,7 +119,7 @@ class LossSpike(TrainCallback):
             run.step_hooks.every(interval, self, self._read)
 
     def before_checkpoint(self, run: Run) -> None:
-        """Average the losses over the processes, all of which reach this point, and compare them."""
+        """Average the losses over the processes and compare them; all processes reach this point."""
         if not self._is_alone:
             self._read(run)
 
