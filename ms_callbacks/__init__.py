@@ -27,6 +27,8 @@ __all__ = [
     "Evaluation",
     "ExportBest",
     "GracefulStop",
+    "GradientMonitor",
+    "GradualUnfreezing",
     "HardExamples",
     "History",
     "LRCosineAnnealing",

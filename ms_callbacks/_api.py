@@ -16,6 +16,7 @@ from .control.check_callbacks import check_callbacks as check_callbacks
 from .control.early_stopping import EarlyStopping as EarlyStopping
 from .control.freeze import freeze as freeze
 from .control.graceful_stop import GracefulStop as GracefulStop
+from .control.gradual_unfreezing import GradualUnfreezing as GradualUnfreezing
 from .control.optuna_pruning import OptunaPruning as OptunaPruning
 from .control.time_limit import TimeLimit as TimeLimit
 from .control.validate import Validate as Validate
@@ -27,6 +28,7 @@ from .core.placement import Needs as Needs
 from .core.run import Run as Run
 from .diagnostics.activation_monitor import ActivationMonitor as ActivationMonitor
 from .diagnostics.callback_profiler import CallbackProfiler as CallbackProfiler
+from .diagnostics.gradient_monitor import GradientMonitor as GradientMonitor
 from .diagnostics.non_finite_guard import NonFiniteGuard as NonFiniteGuard
 from .diagnostics.non_finite_guard import replay as replay
 from .diagnostics.shape_inspector import ShapeInspector as ShapeInspector

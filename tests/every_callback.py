@@ -17,6 +17,8 @@ from ms_callbacks import (
     EMAWeightAveraging,
     ExportBest,
     GracefulStop,
+    GradientMonitor,
+    GradualUnfreezing,
     HardExamples,
     History,
     LossMonitor,
@@ -45,6 +47,7 @@ from ms_callbacks import (
     TrainingState,
     Validate,
 )
+from ms_callbacks.core.model_parts import take_apart
 
 
 class Trial:
@@ -68,6 +71,12 @@ def watched(model):
     return accuracy
 
 
+def parts_of(model):
+    """The layers of a Model's network that are trained; those of one group, so that any optimizer will do."""
+    network = take_apart(model.train_network).network
+    return [name for name, cell in network.cells_and_names() if name and "." not in name and cell.trainable_params()]
+
+
 def inverse(index):
     """What LRLambda multiplies the rate by."""
     return 1 / (1 + index)
@@ -82,6 +91,8 @@ MAKE = {
     ConfusionMatrix: lambda model, folder: ConfusionMatrix(),
     ExportBest: lambda model, folder: ExportBest(str(folder / "best.mindir"), monitor="acc"),
     GracefulStop: lambda model, folder: GracefulStop(),
+    GradientMonitor: lambda model, folder: GradientMonitor(2, verbose=0),
+    GradualUnfreezing: lambda model, folder: GradualUnfreezing({1: parts_of(model)}, verbose=0),
     HardExamples: lambda model, folder: HardExamples(4),
     History: lambda model, folder: History(),
     Robustness: lambda model, folder: Robustness(valid_dataset(24), (0.0, 0.1)),

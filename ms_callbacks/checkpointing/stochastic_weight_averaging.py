@@ -214,7 +214,7 @@ class _Annealing(RateSetter):
         assert self._rates is not None
         assert self.owner.lr is not None
         if self.bases is None:
-            self.bases = self._rates.read()
+            self.bases = self._rates.planned()
         length = self.owner.annealing_epochs
         part = min(done / length, 1.0) if length else 1.0
         share = (1 - math.cos(math.pi * part)) / 2 if self.owner.anneal_strategy == "cos" else part

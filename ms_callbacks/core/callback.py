@@ -43,7 +43,8 @@ class TrainCallback(Phases, Callback):
         first step        check_batch(run) on all
         each epoch        before_epoch(run)
         each step         only registered functions: run.step_hooks.on_step_begin(self, function),
-                          on_step_end(self, function), on_optimizer_step(self, function) or every(n, self, function)
+                          on_step_end(self, function), on_optimizer_step(self, function), every(n, self, function) or
+                          before_every(n, self, function)
         evaluation        before_evaluation(run) -> the Model is evaluated -> after_evaluation(run, evaluation)
                           -> end_evaluation(run)
         epoch ends        the losses are read -> evaluation, where due -> after_epoch(run, summary)

@@ -31,7 +31,7 @@ def remember(rates: Rates, bases: Optional[Sequence[float]] = None) -> None:
     were changed since.
     """
     for each in rates.of_each:
-        known, left = _BEGUN.get(each.optimizers[0]), each.read()
+        known, left = _BEGUN.get(each.optimizers[0]), each.planned()
         begun = known.bases if known is not None and known.left == left else left
         if bases is not None:
             begun, bases = list(bases[: len(each)]), bases[len(each) :]
@@ -64,7 +64,7 @@ def determine(
             has the rates of the second list just before the run's first step.
         takes_first_rate: whether the schedule has an argument for the initial rate.
     """
-    now = rates.read()
+    now = rates.planned()
     begun: list[Optional[float]] = []
     left: list[Optional[float]] = []
     steps, is_seen = 0, True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import numbers
+import weakref
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -40,6 +41,11 @@ def without_wrapper(optimizer: Any) -> Any:
     return without_wrapper(optimizer.opt) if is_lars(optimizer) or isinstance(optimizer, Accumulating) else optimizer
 
 
+# The rates that are held at 0, by optimizer and by their place in it, with what they would be otherwise: known to all
+# `Rates` of an optimizer, so that a schedule need not know of them.
+_HELD: weakref.WeakKeyDictionary[Any, dict[int, float]] = weakref.WeakKeyDictionary()
+
+
 class Rates:
     """The distinct learning rates of one or several optimizers, at most one per parameter group.
 
@@ -65,6 +71,11 @@ class Rates:
     def of_each(self) -> list[Rates]:
         """Return the rates of each optimizer."""
         return [self] if len(self.optimizers) == 1 else [Rates(optimizer) for optimizer in self.optimizers]
+
+    @property
+    def trained(self) -> list[list[Parameter]]:
+        """Return, for each rate, the parameters that are trained with it."""
+        return [source.trained for source in self._sources]
 
     @property
     def parameters(self) -> list[Parameter]:
@@ -101,6 +112,25 @@ class Rates:
             source.read(0 if source.is_number else max(_steps_of(source.optimizer) - 1, 0)) for source in self._sources
         ]
 
+    def planned(self) -> list[float]:
+        """Return the same; for a rate that is held at 0, what it would be otherwise."""
+        return [rate if source.planned is None else source.planned for source, rate in zip(self._sources, self.read())]
+
+    def hold(self, index: int) -> None:
+        """Hold a rate at 0, whatever is set, until it is released; its parameters then stay as they are."""
+        source = self._sources[index]
+        if source.planned is None:
+            source.plan(source.read(0))
+            source.write(0.0)
+
+    def release(self, index: int) -> None:
+        """Give a rate that is held its value: the last one that was set, or the one that it had."""
+        source = self._sources[index]
+        value = source.planned
+        if value is not None:
+            source.plan(None)
+            source.write(value)
+
     def so_far(self) -> list[float]:
         """Return the rates of the first step, the second, the third, the fifth and so on, and of the last step done."""
         found = []
@@ -114,25 +144,30 @@ class Rates:
         """Return the rates that the optimizer was created with: a list if it holds one, otherwise those of `read`."""
         if len(self._sources) == 1 and self._sources[0].is_list:
             return [shortest(rate) for rate in self._sources[0].parameter.asnumpy().reshape(-1)]
-        return self.read()
+        return self.planned()
 
     def set(self, values: Sequence[float]) -> None:
         """Set the rates from the next step on; the optimizers' moments are kept.
 
-        A list or a schedule is left unchanged.
+        A list or a schedule is left unchanged. A rate that is held takes effect when it is released.
         """
         for source, value in zip(self._sources, values):
-            if source.is_number:
-                # Assigning works in both modes without recompiling; `set_data` detaches the parameter in PYNATIVE mode.
-                ops.assign(source.parameter, Tensor(value, mstype.float32))
+            if source.planned is not None:
+                source.plan(shortest(value))
+            elif source.is_number:
+                source.write(value)
 
 
 class _Source:
     """The source of one of an optimizer's rates: a number, a list, or a schedule that computes it."""
 
-    def __init__(self, optimizer: Any, held: Any, made: Optional[float]) -> None:
+    def __init__(
+        self, optimizer: Any, held: Any, made: Optional[float], trained: list[Parameter], place: int = 0
+    ) -> None:
         self.optimizer = optimizer
         self.made = made
+        self.trained = trained
+        self._place = place
         # The cells that MindSpore itself puts around a number or a list; a schedule may have a `learning_rate` too.
         is_wrapped = type(held).__module__ == nn.Optimizer.__module__
         self.parameter: Any = held.learning_rate if is_wrapped else held if isinstance(held, Parameter) else None
@@ -156,6 +191,23 @@ class _Source:
         values = self.parameter.asnumpy().reshape(-1)
         return shortest(values[min(step, values.size - 1)])
 
+    @property
+    def planned(self) -> Optional[float]:
+        """What the rate would be if it were not held at 0; `None` if it is not held."""
+        return _HELD.get(self.optimizer, {}).get(self._place)
+
+    def plan(self, value: Optional[float]) -> None:
+        """Set what a rate that is held would be otherwise; `None` if it is no longer held."""
+        if value is None:
+            _HELD[self.optimizer].pop(self._place)
+        else:
+            _HELD.setdefault(self.optimizer, {})[self._place] = value
+
+    def write(self, value: float) -> None:
+        """Set a rate that is a number."""
+        # Assigning works in both modes without recompiling; `set_data` detaches the parameter in PYNATIVE mode.
+        ops.assign(self.parameter, Tensor(value, mstype.float32))
+
     @functools.cached_property
     def _compiled(self) -> Any:
         return ms.jit(self._schedule)
@@ -163,18 +215,24 @@ class _Source:
 
 def _sources_of(optimizer: Any) -> list[_Source]:
     if not optimizer.is_group_lr:
-        return [_Source(optimizer, optimizer.learning_rate, _made(getattr(optimizer, "init_learning_rate", None)))]
+        made = _made(getattr(optimizer, "init_learning_rate", None))
+        return [_Source(optimizer, optimizer.learning_rate, made, list(optimizer.parameters))]
     # With `order_params`, the parameters are not in the order of the groups.
     held = {id(parameter): rate for parameter, rate in zip(optimizer.parameters, optimizer.learning_rate)}
     sources: dict[int, _Source] = {}
+
+    def add(rate: Any, made: Optional[float]) -> None:
+        trained = [one for one in optimizer.parameters if held[id(one)] is rate]
+        sources[id(rate)] = _Source(optimizer, rate, made, trained, len(sources))
+
     for group in getattr(optimizer, "init_params", {}).get("params", ()):
         rate = next((held[id(one)] for one in group.get("params", ()) if id(one) in held), None)
         if rate is not None and id(rate) not in sources:
             given = group.get("lr", getattr(optimizer, "init_learning_rate", None))
-            sources[id(rate)] = _Source(optimizer, rate, _made(given))
+            add(rate, _made(given))
     for rate in held.values():
         if id(rate) not in sources:
-            sources[id(rate)] = _Source(optimizer, rate, None)
+            add(rate, None)
     return list(sources.values())
 
 

@@ -62,7 +62,7 @@ class Lifecycle:
         self.run = run = Run(run_context, self.callbacks, readers[0] if readers else None, actions)
         run.metrics = Metrics(
             self._args,
-            ("loss", *run.losses.reader.names),
+            ("loss", *run.losses.reader.names, *(name for each in self.callbacks for name in each.summary_names(run))),
             None if self._evaluator is None else self._evaluator.evaluation_source,
             caller or find_caller(),
             run.parts.is_split,
@@ -297,11 +297,14 @@ class Lifecycle:
         sums: list[float] = [*losses.total, *losses.other_sums.values()]
         loss, steps, *others = distributed.total(sums) if self._needs_losses and distributed.count() > 1 else sums
         means = [one / steps if steps else None for one in (loss, *others)]
+        train_means = dict(zip(run.metrics.train_names, means))
+        for each in self.callbacks:
+            train_means.update(each.summary_values(run))
         return {
             "epoch": run.epoch,
             "step": run.step,
             "step_in_epoch": run.step_in_epoch,
-            "train_means": dict(zip(run.metrics.train_names, means)),
+            "train_means": train_means,
             "results": {},
             "learning_rates": tuple(run.parts.rates.read()) if run.parts.rates is not None else (),
             "seconds": run.progress.seconds,

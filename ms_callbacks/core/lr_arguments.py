@@ -52,7 +52,7 @@ def check_per_group(owner: str, name: str, value: Optional[PerGroup], rates: Rat
     if isinstance(value, list) and len(value) != len(rates):
         raise ValueError(
             f"{owner}: {name} has {counted(len(value), 'value')}, but the optimizer has "
-            f"{counted(len(rates), 'rate')} ({as_text(rates.read())}), in the order of its parameter groups, where "
+            f"{counted(len(rates), 'rate')} ({as_text(rates.planned())}), in the order of its parameter groups, where "
             f"those without an lr of their own count as one; give as many, or one number for all"
         )
 

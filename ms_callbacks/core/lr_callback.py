@@ -90,7 +90,7 @@ class Schedule(RateSetter, Curve):
         self.check_length(_plan(run, rates))
         # Before a resumed run begins, the rates in its state have not been loaded yet.
         is_told_later = run.progress.is_resumed and self._resumed is None
-        self._lists_for(rates.read() if is_told_later else self._bases_for(run, rates), run)
+        self._lists_for(rates.planned() if is_told_later else self._bases_for(run, rates), run)
 
     def check_length(self, plan: Plan) -> None:
         """Raise if the schedule does not fit the length of the run."""

@@ -73,7 +73,7 @@ class Metrics:
         self.results: dict[str, Any] = {}
 
     def follows(self, name: str) -> bool:
-        """Return whether a name means a value of the training steps: the loss, or another that `StepOutputs` names."""
+        """Return whether a name means a value of the training steps: the loss, or one named by a callback."""
         return is_train_loss(name) or name in self.train_names
 
     # Before the first step

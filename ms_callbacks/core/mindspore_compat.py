@@ -56,6 +56,7 @@ __all__ = [
     "is_queued",
     "is_uninitialised",
     "iterators_stopped",
+    "keep_out_of_training",
     "kind_of_storage",
     "launches_block",
     "made_with",
@@ -72,6 +73,7 @@ __all__ = [
     "random_state",
     "recording_cells",
     "repair_among",
+    "return_to_training",
     "set_recording_cells",
     "set_training",
     "size_of_dataset",
@@ -189,6 +191,29 @@ def flags_kept(cell: nn.Cell) -> Iterator[None]:
         for each, training in flags:
             each.add_flags(training=training)
         cell._phase = phase
+
+
+def keep_out_of_training(train_network: nn.Cell, cells: Collection[nn.Cell], name: str) -> None:
+    """Set the cells to evaluation in the training steps to come, until a Model sets all cells to training.
+
+    MindSpore 2.0 to 2.10 compile `training` flags into the graph of a step, and know that graph by the phase of the
+    training cell and not by the flags, so that a step with other flags needs another phase: `name`, which must be one
+    for each set of cells. A phase must begin with "train". In PYNATIVE mode the flags are read in every step. Remove
+    when changed flags are compiled by themselves.
+    """
+    for each in cells:
+        each.add_flags(training=False)
+    train_network.phase = name
+
+
+def return_to_training(train_network: nn.Cell, cells: Collection[nn.Cell]) -> None:
+    """Undo `keep_out_of_training`.
+
+    Remove with it.
+    """
+    for each in cells:
+        each.add_flags(training=train_network.training)
+    train_network.phase = "train" if train_network.training else "predict"
 
 
 @contextlib.contextmanager

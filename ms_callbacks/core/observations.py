@@ -21,7 +21,8 @@ class Observation:
         step (int): the step, counted from the first step of epoch 1.
         step_in_epoch (int): the step within its epoch, from 1.
         train_means (Mapping[str, float | None]): the means of the epoch's training steps so far, over all processes:
-            `loss`, and whatever else `StepOutputs` names. `None` if no callback has asked for the losses.
+            `loss`, whatever else `StepOutputs` names, and the numbers that callbacks give (`summary_values`). `None`
+            if no callback has asked for the losses.
         results (Mapping[str, Any]): the validation values by name, numbers as `float`; empty without an evaluation.
         learning_rates (tuple[float, ...]): the learning rates of the last step, one for each parameter group; empty
             without an optimizer of `mindspore.nn`.

@@ -61,6 +61,13 @@ class Phases:
         """Return whether the callback monitors, records or prints the validation value `name`."""
         return key_among(getattr(self, "monitor", ""), (name,)) is not None
 
+    def summary_names(self, run: Run) -> tuple[str, ...]:
+        """Return the names of the numbers that `summary_values` gives, which a log needs before the first step.
+
+        They can be monitored, recorded and logged like the mean loss.
+        """
+        return ()
+
     def output_reader(self) -> Optional[OutputReader]:
         """Return what finds the loss in a step's output; `None` for the usual places."""
         return None
@@ -101,6 +108,14 @@ class Phases:
 
     def before_evaluation(self, run: Run) -> None:
         """Called before the Model is evaluated, at the end of an epoch or between two steps."""
+
+    def summary_values(self, run: Run) -> dict[str, Optional[float]]:
+        """Return numbers about the epoch's training steps so far, for the `train_means` of an observation.
+
+        Called before each evaluation and at the end of each epoch, in every process, where it must return the same.
+        A number is `None` if there is none yet.
+        """
+        return {}
 
     def run_evaluation(self, run: Run) -> None:
         """Evaluate the Model, and publish the results with `run.metrics.publish`."""

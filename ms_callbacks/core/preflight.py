@@ -78,6 +78,13 @@ def _report_sunk_losses(run: Run) -> None:
 
 
 def _check_names(run: Run) -> None:
+    names = run.metrics.train_names
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        raise ValueError(
+            f"Model: two callbacks give each epoch a number named {twice!r}; keep one of the two, or "
+            f"give it another name in StepOutputs"
+        )
     for name in run.metrics.names or ():
         if name in run.metrics.train_names:
             raise ValueError(

@@ -37,7 +37,7 @@ class Run:
         parts (TrainedParts): what is trained, in detail: `train_network`, `loss_fn`, `optimizers`, `train_dataset`, ...
         metrics (Metrics): the validation values by name, including those expected.
         losses (Losses): the training losses of the epoch so far; reading one waits for the device.
-        step_hooks (StepHooks): calls a function before or after each step, or after every n-th.
+        step_hooks (StepHooks): calls a function before or after each step, or before or after every n-th.
         updates (Updates): which steps update the weights; a step that loss scaling drops, or that only accumulates
             gradients, does not.
         copies (Copies): copies of parameters; equal ones share memory.

@@ -37,7 +37,8 @@ class StepHooks:
 
     MindSpore calls the two step hooks of one callback, the host, which call the functions of all: at the end of a step,
     first the one that stores its output, then those of `on_step_end` in the order of the list of callbacks, then those
-    of `on_optimizer_step` if the step updated the weights, then those of `every` that are due.
+    of `on_optimizer_step` if the step updated the weights, then those of `every` that are due. Before a step, those of
+    `before_every` come after those of `on_step_begin`: a state that is saved there is still that of the step before.
 
     Args:
         run: the argument with which the functions are called.
@@ -70,6 +71,11 @@ class StepHooks:
         self._fetch: dict[int, tuple[Any, StepFunction, StepFunction]] = {}
         self._next: dict[int, float] = {}
         self._due: dict[int, StepFunction] = {}
+        # The same for what is called before steps; and when the next of that is due.
+        self._before_intervals: dict[int, tuple[Any, int, StepFunction]] = {}
+        self._before_next: dict[int, int] = {}
+        self._before_due: dict[int, StepFunction] = {}
+        self._before_at: list[float] = [math.inf]
         self._first: Optional[StepFunction] = None
         self._wrap: Wrapper = _unwrapped
         self._is_live = self._is_storing = False
@@ -111,6 +117,16 @@ class StepHooks:
         self._intervals[place] = callback, n, function
         self._next[place] = self._next_of(n, int(self._args["cur_step_num"]))
         self._update_due()
+        self._install()
+
+    def before_every(self, n: int, callback: Any, function: StepFunction) -> None:
+        """Call `function(run)` before every n-th step, counted from the first step of epoch 1.
+
+        The other steps only compare two numbers. In sink mode it is called before the first sink that reaches the step.
+        """
+        check_int(type(callback).__name__, "n of before_every", n, 1)
+        self._before_intervals[self._place(callback)] = callback, n, function
+        self._plan_before(int(self._args["cur_step_num"]))
         self._install()
 
     def around_fetch(self, callback: Any, begin: StepFunction, end: StepFunction) -> None:
@@ -160,6 +176,7 @@ class StepHooks:
             self._read_at[0] = done + 1
         self._next = {place: self._next_of(n, done) for place, (_, n, _) in self._intervals.items()}
         self._update_due()
+        self._plan_before(done)
 
     def call_optimizer_step(self) -> None:
         """Call the functions of `on_optimizer_step` after the update at the end of an epoch."""
@@ -203,6 +220,9 @@ class StepHooks:
         self._due = {
             place: self._wrap(one, "report", function) for place, (one, _, function) in self._intervals.items()
         }
+        self._before_due = {
+            place: self._wrap(one, "report", function) for place, (one, _, function) in self._before_intervals.items()
+        }
         for hook in (STEP_BEGIN, STEP_END):
             functions = self._functions(hook)
             if hook == STEP_END:
@@ -210,7 +230,8 @@ class StepHooks:
                 functions += [self._wrap(one, hook, begin) for one, begin, _ in self._fetch.values()]
             else:
                 ends = [self._wrap(one, hook, end) for one, _, end in self._fetch.values()]
-                functions = [*ends, *([] if self._first is None else [self._first]), *functions]
+                due = [self._do_what_is_due_before] if self._before_intervals else []
+                functions = [*ends, *([] if self._first is None else [self._first]), *functions, *due]
             of_class = getattr(type(host), hook)
             is_ours = of_class.__module__.partition(".")[0] == _PACKAGE
             own = None if is_ours else functools.partial(of_class, host)  # the hook of a user's subclass
@@ -281,6 +302,12 @@ class StepHooks:
             if args["cur_step_num"] >= due_at[0]:
                 do_due(args["cur_step_num"])
 
+        before_at, do_due_before = self._before_at, self._do_due_before
+
+        def do_what_is_due_before(run: Any) -> None:
+            if args["cur_step_num"] >= before_at[0]:
+                do_due_before(args["cur_step_num"])
+
         def store_and_do_what_is_due(run: Any) -> None:
             add(args["net_outputs"])
             if args["cur_step_num"] >= sooner[0]:
@@ -304,6 +331,7 @@ class StepHooks:
         is_plain = count is None and not self._times_steps
         self._pick_from_now_on = pick_from_now_on
         self._do_what_is_due = do_what_is_due
+        self._do_what_is_due_before = do_what_is_due_before
         self._store = store if is_plain else counting(store)
         both = store_detached_and_do_what_is_due if is_detached else store_and_do_what_is_due
         self._store_and_do_what_is_due = both if is_plain else counting(both)
@@ -336,6 +364,17 @@ class StepHooks:
         self._update_due()
         for place in due:
             self._due[place](self._run)
+
+    def _do_due_before(self, step: int) -> None:
+        due = [place for place, at in sorted(self._before_next.items()) if step >= at]
+        self._plan_before(step)
+        for place in due:
+            self._before_due[place](self._run)
+
+    def _plan_before(self, done: int) -> None:
+        """Plan what is called before the steps after those that are done, or have begun."""
+        self._before_next = {place: self._next_of(n, done) for place, (_, n, _) in self._before_intervals.items()}
+        self._before_at[0] = min(self._before_next.values(), default=math.inf)
 
     def _next_of(self, n: int, done: int) -> int:
         """Return the next multiple of `n` in the run's steps after those that are done, as MindSpore counts."""

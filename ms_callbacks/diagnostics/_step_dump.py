@@ -10,14 +10,13 @@ import shutil
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
 from ..core import atomic_files, checkpoint_io
-from ..core.forward_hooks import first_tensor, observe, tensors_in, untouched
+from ..core.forward_hooks import observe, tensors_in
+from ..core.gradients import loss_and_gradients, norm_of
 from ..core.model_parts import positional_count
-from ..core.tensors import as_array
 from ._layer_values import numbers_of
 
 __all__ = ["FirstOutput", "StepDump", "as_tensors", "inside", "prune"]
@@ -146,17 +145,12 @@ def inside(
             bad = [place for place, each in enumerate(cell_inputs, 1) if not _are_finite(each)]
             calls.append(_Call(name, cell, bad, len(cell_inputs)))
 
-    def forward(*columns: Tensor) -> Any:
-        outputs = network(*columns[: len(inputs)])
-        return first_tensor(outputs) if loss_fn is None else loss_fn(outputs, columns[-1])
-
     root = type(network).__name__
     observe(network, inputs, {name or root: cell for name, cell in network.cells_and_names()}, see, training=True)
-    parameters = ms.ParameterTuple(network.trainable_params())
-    with untouched(network, loss_fn, batch, training=True):
-        loss, gradients = ms.value_and_grad(forward, None, parameters)(*batch)
-        norms = {one.name: _norm(each) for one, each in zip(parameters, gradients)}
-        is_finite = _are_finite(loss)
+    parameters = network.trainable_params()
+    loss, gradients = loss_and_gradients(network, loss_fn, batch, parameters)
+    norms = {one.name: norm_of(each) for one, each in zip(parameters, gradients)}
+    is_finite = _are_finite(loss)
     if calls:
         return _first_of(calls), norms
     if is_finite or loss_fn is None:
@@ -188,10 +182,6 @@ def _is_of_user(of_loss_or_cell: Any) -> bool:
 
 def _are_finite(values: Any) -> bool:
     return all(np.isfinite(numbers_of(tensor)).all() for tensor in tensors_in(values))
-
-
-def _norm(gradient: Tensor) -> float:
-    return float(np.linalg.norm(as_array(gradient).astype(np.float64).reshape(-1)))
 
 
 def _digest(report: dict[str, Any]) -> str:

@@ -221,7 +221,7 @@ class NonFiniteGuard(TrainCallback):
             network.set_train()
         for step in steps:
             if self._rates is not None and not self._rates.is_dynamic:
-                self._rates.set(step.rates or self._rates.read())
+                self._rates.set(step.rates or self._rates.planned())
             self._before.take()
             loss = loss_of(run.losses.reader.take(network(*as_tensors(step.batch))))
             parameter = self._first_nonfinite(run)
@@ -265,7 +265,7 @@ class NonFiniteGuard(TrainCallback):
         return _first_nonfinite(run.weights, run.parts.train_network, self._unfit)
 
     def _read_rates(self) -> list[float]:
-        return [] if self._rates is None else self._rates.read()
+        return [] if self._rates is None else self._rates.planned()
 
     def _tell(self, line: str) -> None:
         if self.verbose:

@@ -120,10 +120,10 @@ class ReduceLROnPlateau(MonitorCallback, RateSetter):
 
     def _lower(self, run: Run, observation: Union[Evaluation, EpochSummary]) -> bool:
         assert self._rates is not None
-        old = observation.learning_rates
+        old = self._rates.planned()
         lowest = [for_group(self.min_lr, group) for group in range(len(old))]
         new = [max(rate * self.factor, low) if rate > shortest(low) else rate for rate, low in zip(old, lowest)]
-        if new == list(old):
+        if new == old:
             return False
         self._rates.set(new)
         remember(self._rates)

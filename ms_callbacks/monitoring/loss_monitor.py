@@ -203,7 +203,7 @@ class LossMonitor(TrainCallback):
     def _check_rate(self, rates: Optional[Rates]) -> None:
         if rates is None:
             raise ValueError("LossMonitor: a learning_rate was passed, but the Model has no optimizer; leave it out")
-        own, now = first_rates(rates), rates.read()
+        own, now = first_rates(rates), rates.planned()
         given = self._given or []
         if given != own and not (len(given) == 1 and given[0] in [*own, *now]):
             raise ValueError(

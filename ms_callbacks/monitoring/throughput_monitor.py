@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from typing import Any, Callable, Optional, Union
@@ -48,6 +49,9 @@ class ThroughputMonitor(TrainCallback):
     the backward pass (Kaplan et al., 2020). The multiply-adds are those that `ShapeInspector` counts. To count them,
     the network runs once on the first batch, in evaluation mode, and is not changed. Recomputation does not count, as
     in PaLM's "model FLOPs utilization" (Chowdhery et al., 2022).
+
+    `History`, `CSVLogger` and other logs have, for each epoch, the means over its intervals of `step_seconds`,
+    `data_share`, and `tokens_per_second` and `flops_utilization` if they are known.
 
     Args:
         every_n_steps: the number of steps per interval, counted from the first step of epoch 1. Default: 50.
@@ -147,6 +151,21 @@ class ThroughputMonitor(TrainCallback):
             run.step_hooks.on_step_begin(self, self._count_flops)
         if callable(self.tokens):
             run.step_hooks.on_step_end(self, self._count_tokens)
+
+    def summary_names(self, run: Run) -> tuple[str, ...]:
+        """Return the names of the numbers that each epoch has."""
+        tokens = () if self.tokens is None else ("tokens_per_second",)
+        flops = () if self.peak_flops is None else ("flops_utilization",)
+        return ("step_seconds", "data_share", *tokens, *flops)
+
+    def summary_values(self, run: Run) -> dict[str, Optional[float]]:
+        """Return the means over the intervals that have ended in the epoch."""
+        own = list(itertools.takewhile(lambda record: record["epoch"] == run.epoch, reversed(self.records_)))
+        means: dict[str, Optional[float]] = {}
+        for name in self.summary_names(run):
+            values = [record[name] for record in own if record[name] is not None]
+            means[name] = sum(values) / len(values) if values else None
+        return means
 
     def before_epoch(self, run: Run) -> None:
         """Start the clock; the first batch is fetched next."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import pathlib
+
 import mindspore as ms
 import numpy as np
 import pytest
@@ -11,6 +14,8 @@ from training import Recorder, assert_same_weights, dataset, make_model, seeded,
 
 from ms_callbacks import BestCheckpoint, EarlyStopping, EMAWeightAveraging, TrainCallback, TrainingState, Validate
 from ms_callbacks.checkpointing._averages import Averages
+
+GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden" / "averaging.json").read_text())
 
 
 class Weights(TrainCallback):
@@ -145,6 +150,15 @@ def test_buffers_may_be_copied():
     for name in ("norm.moving_mean", "norm.moving_variance"):
         np.testing.assert_array_equal(ends[name], steps.steps[-1][name])
     assert not np.array_equal(ends["head.weight"], steps.steps[-1]["head.weight"])
+
+
+@pytest.mark.parametrize("decay", GOLDEN["ema"])
+def test_the_average_is_that_of_pytorchs_averaged_model(decay):
+    """Which Lightning's `EMAWeightAveraging` uses: after each update, with PyTorch's own numbers."""
+    average = Averages()
+    for now, expected in zip(GOLDEN["weights"], GOLDEN["ema"][decay]):
+        average.add({"p": ms.Parameter(Tensor(np.array(now, np.float32)), name="p")}, 1 - float(decay))
+        np.testing.assert_allclose(average.arrays["p"], expected, rtol=1e-5, atol=1e-7)
 
 
 def test_an_average_of_half_precision_moves():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
+import json
+import pathlib
 
 import mindspore as ms
+import mindspore.dataset as ds
 import numpy as np
 import pytest
-from mindspore import nn
-from training import Recorder, Script, assert_same_weights, dataset, grouped, make_model, weights
+from mindspore import Tensor, nn
+from training import Recorder, Script, assert_same_weights, dataset, grouped, loss_fn, make_model, weights
 
 from ms_callbacks import (
     EarlyStopping,
@@ -17,6 +19,9 @@ from ms_callbacks import (
     TrainCallback,
     TrainingState,
 )
+from ms_callbacks.checkpointing._averages import Averages
+
+GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden" / "averaging.json").read_text())
 
 
 class Interrupt(TrainCallback):
@@ -80,15 +85,45 @@ def test_the_pass_over_the_data_changes_nothing_else(mode):
     assert runs[0][2:] == runs[1][2:]
 
 
-@pytest.mark.parametrize("strategy", ["cos", "linear"])
-@pytest.mark.parametrize("length", [0, 1, 3])
-def test_the_rate_goes_to_lr_as_pytorchs_swalr_does(strategy, length):
-    """From what it is in the first averaged epoch, within `annealing_epochs`; there it stays."""
-    averaging = StochasticWeightAveraging(3, lr=0.02, annealing_epochs=length, anneal_strategy=strategy)
-    rates = Script(0.1).run([averaging], [{"x": 1.0}] * 8)
-    parts = [min(max(epoch - 3, 0) / length, 1) if length else float(epoch >= 3) for epoch in range(1, 9)]
-    shares = [(1 - math.cos(math.pi * part)) / 2 if strategy == "cos" else part for part in parts]
-    assert rates == pytest.approx([0.1 + (0.02 - 0.1) * share for share in shares], rel=1e-6)
+@pytest.mark.parametrize("case", GOLDEN["SWALR"], ids=lambda case: f"{case['strategy']}-{case['annealing_epochs']}")
+def test_the_rate_goes_to_lr_as_pytorchs_swalr_does(case):
+    """From what it is in the first averaged epoch, within `annealing_epochs`; there it stays. PyTorch's own numbers."""
+    averaging = StochasticWeightAveraging(
+        3, lr=case["lr"], annealing_epochs=case["annealing_epochs"], anneal_strategy=case["strategy"]
+    )
+    rates = Script(case["base"]).run([averaging], [{"x": 1.0}] * (2 + len(case["rates"])))
+    assert rates == pytest.approx([case["base"]] * 2 + case["rates"], rel=1e-6)
+
+
+def test_without_annealing_the_rate_is_lr_at_once():
+    """From the first averaged epoch on."""
+    rates = Script(0.1).run([StochasticWeightAveraging(2, lr=0.02, annealing_epochs=0)], [{"x": 1.0}] * 3)
+    assert rates == pytest.approx([0.1, 0.02, 0.02])
+
+
+def test_statistics_are_those_of_pytorchs_update_bn():
+    """Each batch counts alike, whatever its size; variances are unbiased. PyTorch's own numbers."""
+    golden = GOLDEN["update_bn"]
+    batches = [np.array(batch, np.float32) for batch in golden["batches"]]
+    network = nn.SequentialCell(nn.BatchNorm2d(2), nn.Flatten(), nn.Dense(8, 3))
+
+    def batches_and_labels():
+        for batch in batches:
+            yield batch, np.zeros(len(batch), np.int32)
+
+    data = ds.GeneratorDataset(batches_and_labels, ["images", "labels"], shuffle=False)
+    rates = nn.SGD(network.trainable_params(), 1e-6)
+    ms.Model(network, loss_fn(), rates).train(1, data, callbacks=[StochasticWeightAveraging(1)])
+    np.testing.assert_allclose(network[0].moving_mean.asnumpy(), golden["mean"], rtol=1e-5)
+    np.testing.assert_allclose(network[0].moving_variance.asnumpy(), golden["variance"], rtol=1e-5)
+
+
+def test_the_average_is_that_of_pytorchs_averaged_model():
+    """After each update, with PyTorch's own numbers."""
+    average = Averages()
+    for count, (now, expected) in enumerate(zip(GOLDEN["weights"], GOLDEN["swa"]), 1):
+        average.add({"p": ms.Parameter(Tensor(np.array(now, np.float32)), name="p")}, 1 / count)
+        np.testing.assert_allclose(average.arrays["p"], expected, rtol=1e-5, atol=1e-7)
 
 
 def test_each_parameter_group_goes_to_its_own():

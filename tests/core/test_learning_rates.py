@@ -135,3 +135,24 @@ def test_what_holds_no_rates_is_refused():
     for wrong in (None, (), (nn.Adam(Network().trainable_params()), Network())):
         with pytest.raises(TypeError, match="expected a Model with an optimizer of mindspore.nn"):
             Rates(wrong)
+
+
+def test_a_rate_that_is_held_is_0_until_it_is_released(mode):
+    """All `Rates` of the optimizer know it; what is set meanwhile takes effect then."""
+    network = Network()
+    optimizer = grouped(0.4, 0.2, both=False)(network)
+    rates, others = Rates(optimizer), Rates(optimizer)
+    assert [[one.name for one in trained] for trained in rates.trained] == [
+        ["head.weight", "head.bias"],
+        [one.name for one in network.trainable_params() if not one.name.startswith("head")],
+    ]
+    rates.hold(1)
+    rates.hold(1)
+    assert (others.read(), others.planned()) == ([0.4, 0.0], [0.4, 0.2])
+    others.set([0.3, 0.1])
+    assert (rates.read(), rates.planned()) == ([0.3, 0.0], [0.3, 0.1])
+    assert Rates(optimizer).of_each[0].planned() == [0.3, 0.1]
+    others.release(1)
+    others.release(1)
+    assert rates.read() == rates.planned() == [0.3, 0.1]
+    assert others.as_given() == [0.3, 0.1]

@@ -8,7 +8,7 @@ import pytest
 from mindspore.train import Callback
 from training import dataset, make_model, valid_dataset
 
-from ms_callbacks import Validate
+from ms_callbacks import EarlyStopping, History, Validate
 from ms_callbacks.core.callback import TrainCallback
 from ms_callbacks.core.lifecycle import Lifecycle
 from ms_callbacks.core.metrics import EvaluationSource
@@ -560,3 +560,31 @@ def test_a_decision_for_good_outweighs_an_interruption_in_the_same_step(order):
 
     ScriptedRun([None] * 3, steps_per_epoch=4).play([Ends()])
     assert ends == [1, (1, 0, "Ends")]
+
+
+class Counts(TrainCallback):
+    """Gives each epoch the number of its steps, under a name of its own."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.name = name
+
+    def summary_names(self, run):
+        return (self.name,)
+
+    def summary_values(self, run):
+        return {self.name: None if run.epoch == 2 else float(run.step_in_epoch)}
+
+
+def test_a_callback_may_add_numbers_to_the_summary_of_an_epoch():
+    """They are there between steps too, can be monitored, and are recorded whatever the order of the list."""
+    history, stopping = History(), EarlyStopping("counted", mode="max", patience=2, verbose=0)
+    script = ScriptedRun([None] * 3, steps_per_epoch=4, evaluations={2: {"acc": 0.5}})
+    script.play([history, stopping, Counts("counted")])
+    assert history.history["counted"] == [4.0, None, 4.0]
+    assert history.evaluations_[0]["counted"] == 2.0
+    assert (stopping.best_, stopping.best_epoch_, stopping.wait_) == (4.0, 1, 1)
+    with pytest.raises(ValueError, match="two callbacks give each epoch a number named 'counted'"):
+        ScriptedRun([None]).play([Counts("counted"), Counts("counted")])
+    with pytest.raises(ValueError, match="two callbacks give each epoch a number named 'loss'"):
+        ScriptedRun([None]).play([Counts("loss")])

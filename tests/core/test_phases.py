@@ -33,7 +33,8 @@ def test_every_phase_that_is_called_can_be_overridden():
 def test_every_phase_that_authors_are_told_of_is_one():
     """In the life of a run, as `TrainCallback` describes it."""
     life = inspect.getdoc(TrainCallback).partition("code-block:: text")[2].partition("Keep each argument")[0]
-    told = set(re.findall(r"\b(\w+)\(", life)) - {"on_step_begin", "on_step_end", "on_optimizer_step", "every"}
+    hooks = {"on_step_begin", "on_step_end", "on_optimizer_step", "every", "before_every", "request_stop"}
+    told = set(re.findall(r"\b(\w+)\(", life)) - hooks
     assert {"check", "check_plan", "after_epoch", "teardown"} <= told
     assert [phase for phase in sorted(told) if not callable(getattr(Phases, phase, None))] == []
 
@@ -58,6 +59,8 @@ def test_what_it_is_asked_has_a_usual_answer():
     assert not phases.evaluates_at_epoch_end(None)
     assert phases.evaluation_source is phases.output_reader() is None
     assert phases.needs(None) is Needs.NOTHING
+    assert phases.summary_names(None) == ()
+    assert phases.summary_values(None) == {}
     assert phases.disk_space(None) == phases.final_weights() == phases.state_dict() == phases.state_arrays() == {}
 
 

@@ -416,6 +416,55 @@ def test_an_interval_that_is_no_number_of_steps_is_refused(n, error):
         steps.hooks.every(n, one, log.of("every"))
 
 
+@pytest.mark.parametrize(
+    ("n", "done", "expected"), [(1, 0, [1, 2, 3, 4, 5]), (2, 0, [2, 4]), (3, 1, [2, 5]), (9, 0, [])]
+)
+def test_before_every_nth_step_counted_from_the_first_of_the_run(n, done, expected):
+    """Also where an earlier run has done some; a later registration takes the place of an earlier one."""
+    one, steps, log = made(1)
+    hooks = steps.start(offset=done).hooks
+    hooks.before_every(7, one, log.of("early"))
+    hooks.before_every(n, one, log.of("before"))
+    steps.take(5)
+    assert log == [(step, "before") for step in expected]
+
+
+def test_what_is_due_before_a_step_comes_after_what_each_step_begins_with():
+    """A state that is saved there is still that of the step before."""
+    one, other, steps, log = made()
+    hooks = steps.start().hooks
+    hooks.before_all(lambda run: (hooks.before_all(None), log.of("first")(run)))
+    hooks.on_step_begin(one, log.of("begin"))
+    hooks.before_every(2, other, log.of("before other"))
+    hooks.before_every(1, one, log.of("before one"))
+    hooks.every(2, one, log.of("every"))
+    steps.take(2)
+    assert log == [
+        (1, "first"),
+        (1, "begin"),
+        (1, "before one"),
+        (2, "begin"),
+        (2, "before one"),
+        (2, "before other"),
+        (2, "every"),
+    ]
+
+
+def test_before_a_sink_that_reaches_the_step():
+    """Once for each."""
+    one, steps, log = made(1)
+    steps.start().hooks.before_every(3, one, log.of("before"))
+    steps.take(4, sink=4)
+    assert log == [(4, "before"), (8, "before"), (12, "before"), (16, "before")]
+
+
+def test_before_every_refuses_what_is_no_interval():
+    """In the name of the callback."""
+    one, steps, _ = made(1)
+    with pytest.raises(ValueError, match="TrainCallback: n of before_every must be at least 1"):
+        steps.hooks.before_every(0, one, print)
+
+
 def test_an_optimizer_step_is_one_that_has_updated_the_weights():
     """Called after the functions for the end of the step, whatever the order in which they were registered."""
     one, two, steps, log = made()

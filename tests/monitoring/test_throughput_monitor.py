@@ -378,3 +378,18 @@ def test_sink_mode_is_refused_by_name(graph):
     """Where single steps cannot be seen."""
     with pytest.raises(ValueError, match=r"ThroughputMonitor: in sink mode .*dataset_sink_mode=False"):
         sinking_model().train(1, dataset(), callbacks=[ThroughputMonitor()], dataset_sink_mode=True, sink_size=2)
+
+
+def test_each_epoch_has_the_means_of_its_intervals():
+    """For `History` and other logs, which know the names before the first step; `None` if no interval ends in it."""
+    monitor, history = ThroughputMonitor(2, tokens=7, peak_flops=1e12, verbose=0), History()
+    make_model().train(2, dataset(), callbacks=[history, monitor])
+    names = ["step_seconds", "data_share", "tokens_per_second", "flops_utilization"]
+    for name in names:
+        first, second = history.history[name]
+        assert first == pytest.approx(np.mean([record[name] for record in monitor.records_ if record["epoch"] == 1]))
+        assert second == pytest.approx(np.mean([record[name] for record in monitor.records_ if record["epoch"] == 2]))
+    assert monitor.summary_names(None) == tuple(names)
+    rare, history = ThroughputMonitor(5, verbose=0), History()
+    make_model().train(2, dataset(), callbacks=[history, rare])
+    assert [value is None for value in history.history["data_share"]] == [True, False]

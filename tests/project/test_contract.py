@@ -27,6 +27,7 @@ from ms_callbacks import (
     EarlyStopping,
     EMAWeightAveraging,
     GracefulStop,
+    GradientMonitor,
     History,
     LossMonitor,
     LRCosineAnnealing,
@@ -96,7 +97,8 @@ CHANGES_TRAINING = (
     ReduceLROnPlateau,
     StochasticWeightAveraging,
 )
-READS_EACH_STEP = (EMAWeightAveraging, LossMonitor, NonFiniteGuard, ProgressBar, ShapeInspector)  # as MAKE has them
+# As MAKE has them.
+READS_EACH_STEP = (EMAWeightAveraging, GradientMonitor, LossMonitor, NonFiniteGuard, ProgressBar, ShapeInspector)
 HAS_NO_STATE = (
     AdversarialTraining,
     CallbackProfiler,
@@ -107,7 +109,8 @@ HAS_NO_STATE = (
     TrainingState,
 )
 VARYING = (
-    "elapsed filepath longest path previous records run runs_before samples_per_second saved_at seconds sha256 versions"
+    "data_share elapsed filepath longest path previous records run runs_before samples_per_second saved_at seconds "
+    "sha256 step_seconds versions"
 ).split()
 
 

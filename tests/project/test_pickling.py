@@ -23,6 +23,7 @@ from ms_callbacks import (
     ExportBest,
     History,
     LRStepDecay,
+    OptunaPruning,
     Robustness,
     ShapeInspector,
     StochasticWeightAveraging,
@@ -31,8 +32,8 @@ from ms_callbacks import (
 from ms_callbacks.core.callback import TrainCallback
 from ms_callbacks.core.rate_setter import RateSetter
 
-# They hold a Model, a dataset or a cell that they were given, which MindSpore cannot pickle.
-BOUND = (BatchAccuracy, Robustness, Validate)
+# They hold a Model, a dataset or a cell that they were given, which MindSpore cannot pickle, or the trial of a study.
+BOUND = (BatchAccuracy, OptunaPruning, Robustness, Validate)
 # Of those that set the rate, a list has room for one; an average at the end is not the best weights.
 ALONE = (
     *(kind for kind in MAKE if issubclass(kind, RateSetter) and kind is not LRStepDecay),

@@ -42,6 +42,8 @@ REFUSED = {
     "EMAWeightAveraging": "in sink mode steps run on the device unseen, so weights cannot be averaged",
     "ActivationMonitor": "in sink mode batches go to the device unseen",
     "ExportBest": "in sink mode batches go to the device unseen; pass inputs=",
+    "GradientMonitor": "in sink mode batches go to the device unseen",
+    "GradualUnfreezing": "in sink mode steps run on the device unseen",
     "LossSpike": "in sink mode the device returns only the loss of a sink's last step",
     "NonFiniteGuard": "in sink mode batches go to the device unseen",
     "ShapeInspector": "in sink mode batches go to the device unseen; pass inputs=",
