@@ -1,4 +1,4 @@
-"""What averaging the weights costs in a step, compared with plain NumPy on the same parameters."""
+"""The cost of averaging the weights in a step, compared with plain NumPy on the same parameters."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from benchmarks._measure import Row, in_turns, ratios, run
 from ms_callbacks.checkpointing._averages import Averages
 from ms_callbacks.cpu import fast_cpu
 
-# Those of a small convolutional network for MNIST: 3.2 million, most of them in one layer.
+# The parameters of a small convolutional network for MNIST: 3.2 million, most of them in one layer.
 _SHAPES = ((32, 1, 3, 3), (64, 32, 3, 3), (1024, 3136), (1024,), (10, 1024), (10,))
 
 
 def measure(args: argparse.Namespace) -> list[Row]:
-    """Measure one update of an average that exists, in memory that exists."""
+    """Measure one update of an existing average, in memory that is already allocated."""
     ms.set_context(mode=ms.GRAPH_MODE)
     fast_cpu()
     random = np.random.RandomState(0)

@@ -19,7 +19,7 @@ MODES = {"graph": ms.GRAPH_MODE, "pynative": ms.PYNATIVE_MODE}
 def parser(
     description: str, *, epochs: int, batch_size: Optional[int] = None, learning_rate: Optional[float] = None
 ) -> argparse.ArgumentParser:
-    """Return a parser with the options common to all examples, with these defaults; none for `None`."""
+    """Return a parser with the options common to all examples and these defaults; `None` leaves an option out."""
     options = argparse.ArgumentParser(description=description.splitlines()[0])
     options.add_argument("--data-dir", default=str(CARRIED_DIGITS), help="folder with train/ and test/ in IDX format")
     options.add_argument("--epochs", type=int, default=epochs)

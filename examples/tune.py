@@ -1,8 +1,8 @@
-"""A search for the learning rate, the batch size and the dropout with Optuna, which can be interrupted and continued.
+"""Search for the best learning rate, batch size and dropout with Optuna, in a study that can be interrupted.
 
-Start it, press Ctrl-C, and start it again: the study is in a file, and a trial that was interrupted is repeated.
-Look at the trials that are pruned after an epoch or two, because they are worse than the median of the others at that
-epoch, and at the last lines, the best values. Start it once more with a higher `--trials` to search further.
+Start it, press Ctrl-C, and start it again: the study is in a file, and an interrupted trial is repeated. Look at the
+trials that are pruned after an epoch or two because they are worse than the median of the others at that epoch. The
+last lines show the best values. Start it once more with a higher `--trials` to search further.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ def objective(args: argparse.Namespace, trial: optuna.Trial) -> float:
     args.batch_size = trial.suggest_categorical("batch_size", BATCH_SIZES)
     network = make_network(trial.suggest_float("dropout", 0.0, 0.6))
 
-    train, valid = digits.load(args)  # new ones: MindSpore trains no second Model on a dataset
+    train, valid = digits.load(args)  # MindSpore does not let two Models train on one dataset
     loss_fn = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
     model = ms.Model(network, loss_fn, nn.Adam(network.trainable_params(), learning_rate), metrics={"acc"})
     pruning, stop = OptunaPruning(trial, "acc"), GracefulStop()
     model.train(args.epochs, train, callbacks=[Validate(model, valid), pruning, stop])
     if stop.signal_:
-        trial.study.enqueue_trial(trial.params)  # to be repeated by the next start
+        trial.study.enqueue_trial(trial.params)  # the next start repeats it
         raise KeyboardInterrupt
     assert pruning.best_ is not None
     return pruning.best_
 
 
 def repeat_interrupted(study: optuna.Study) -> None:
-    """Have the study repeat trials whose process was killed, which would otherwise be unfinished for ever."""
+    """Queue the trials whose process was killed once more; otherwise they would stay unfinished."""
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         study.enqueue_trial(trial.params)
@@ -73,18 +73,18 @@ def report(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
 
 
 def told(trial: optuna.trial.FrozenTrial) -> str:
-    """Return the values of a trial."""
+    """Return the hyperparameters of a trial as text."""
     values = trial.params
     rate, size, dropout = (values.get(name, 0) for name in ("learning_rate", "batch_size", "dropout"))
     return f"learning rate {rate:.5f}, batch size {size}, dropout {dropout:.2f}"
 
 
 def main() -> None:
-    """Search, and print the best."""
+    """Run the search and print the best trial."""
     options = digits.parser(__doc__, epochs=5)
-    options.add_argument("--trials", type=int, default=15, help="how many trials to end with, earlier ones included")
+    options.add_argument("--trials", type=int, default=15, help="total number of trials, earlier ones included")
     options.add_argument(
-        "--study", help="the SQLite file of the study, for one process at a time (default: in the output folder)"
+        "--study", help="SQLite file of the study, used by one process at a time (default: in the output folder)"
     )
     args = options.parse_args()
     digits.start(args)

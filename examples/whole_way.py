@@ -1,9 +1,9 @@
 """A complete workflow: augment, train, look at the errors, explain, attack, export, shrink, fine-tune.
 
 Look for the confusion matrix and the hardest digits (with pictures), where the network looks (Grad-CAM), how it
-withstands small attacks (FGSM) because it was trained on some (`--epsilon 0` trains without), the exported MindIR whose
-outputs were compared, and the file of 8-bit weights with its effect on accuracy. `--fine-tune-from
-output/whole_way.ckpt` starts from the weights of an earlier run, with the convolutions frozen.
+withstands small attacks (FGSM) because it was trained on attacked samples (`--epsilon 0` trains on plain ones), the
+exported MindIR whose outputs were compared, and the file of 8-bit weights with its effect on accuracy.
+`--fine-tune-from output/whole_way.ckpt` starts from the weights of an earlier run, with the convolutions frozen.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ms_callbacks import (
     save_int8_weights,
 )
 
-MEAN, STD = 0.1307, 0.3081  # of the digits, which are normalised with them
+MEAN, STD = 0.1307, 0.3081  # of MNIST's pixels in [0, 1], to normalise them
 
 
 class LeNet5(nn.Cell):

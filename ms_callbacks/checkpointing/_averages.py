@@ -1,4 +1,4 @@
-"""An average of parameters in float32, updated in place: what the callbacks that average weights share."""
+"""An average of parameters in float32, updated in place; shared by the callbacks that average weights."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..core.tensors import as_array
 
 __all__ = ["Averages", "averaged"]
 
-_PART = 1 << 16  # numbers; with what is computed from them, they stay in the processor's cache
+_PART = 1 << 16  # numbers per part; they and the temporary array fit into the processor's cache
 _FLOATS = ("Float16", "BFloat16", "Float32", "Float64")
 
 
 def averaged(parameters: Mapping[str, Parameter], *, trained_only: bool) -> dict[str, Parameter]:
-    """Return the parameters that can be averaged: those of floating-point numbers."""
+    """Return the parameters that can be averaged, which are those with a floating-point type."""
     return {
         name: one
         for name, one in parameters.items()
@@ -27,7 +27,7 @@ def averaged(parameters: Mapping[str, Parameter], *, trained_only: bool) -> dict
 
 
 class Averages:
-    """The average of parameters, in float32: in half precision, a slow average would not move.
+    """The average of parameters, in float32; in half precision, small updates would be rounded to nothing.
 
     Attributes:
         arrays (dict[str, ndarray]): the averages by name; empty before the first update.
@@ -47,14 +47,14 @@ class Averages:
             self._move(self.arrays[name].reshape(-1), as_array(array).reshape(-1), np.float32(share))
 
     def write(self, parameters: Mapping[str, Parameter]) -> None:
-        """Write the average into the parameters, each in its own type."""
+        """Write the average into the parameters, converted to the type of each."""
         given = dict(parameters)
         kinds = {name: array.dtype for name, array in views(given).items()}
         arrays = {name: self.arrays[name].astype(kind, copy=False) for name, kind in kinds.items()}
         Snapshot(given, arrays).restore(together=False)
 
     def _move(self, average: np.ndarray, weights: np.ndarray, share: np.float32) -> None:  # type: ignore[type-arg]
-        """Work in place and in parts, so that memory is passed over once."""
+        """Work in place and in parts, so that each array is read from memory only once."""
         for start in range(0, average.size, _PART):
             part = average[start : start + _PART]
             step = self._part[: part.size]

@@ -1,7 +1,8 @@
 """Compute the statistics of BatchNorm layers for given weights, from one pass over the training dataset.
 
-PyTorch's `update_bn` does the same: each layer normalises by its batch, and its statistics become the mean over the
-batches of their means and unbiased variances. Layers other than BatchNorm, such as Dropout, are in evaluation mode.
+PyTorch's `update_bn` does the same: each BatchNorm layer normalises by the statistics of the batch. Its new statistics
+are the averages of the batches' means and unbiased variances. All other layers, such as Dropout, are in evaluation
+mode.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def has_statistics(run: Run) -> bool:
 
 
 def batch_statistics(owner: str, run: Run) -> Arrays:
-    """Return the statistics by the name of their parameter; nothing else is changed."""
+    """Return the statistics by parameter name, without changing the network."""
     layers = _layers(run)
     sums: dict[str, list[np.ndarray[Any, Any]]] = {}
     counts: dict[str, int] = dict.fromkeys(layers, 0)
@@ -47,7 +48,7 @@ def batch_statistics(owner: str, run: Run) -> Arrays:
         sums[name] = moments if known is None else [one + more for one, more in zip(known, moments)]
         counts[name] += 1
 
-    with kept(), _from_the_first_batch(run.parts.train_dataset):  # and the random state that a dataset draws from
+    with kept(), _from_the_first_batch(run.parts.train_dataset):  # `kept` restores the random state after the pass
         for batch in run.parts.train_dataset.create_tuple_iterator(num_epochs=1, output_numpy=True):
             inputs = run.parts.inputs(owner, tuple(map(Tensor, batch)))
             observe(run.network, tuple(inputs), layers, see, batch_statistics=True)
@@ -63,7 +64,7 @@ def batch_statistics(owner: str, run: Run) -> Arrays:
 
 @contextlib.contextmanager
 def _from_the_first_batch(dataset: Any) -> Iterator[None]:
-    """Let a dataset begin with its first batch; that of a resumed run begins where the run was interrupted."""
+    """Start a dataset at its first batch; in a resumed run, it starts where the run was interrupted."""
     step = init_step_of(dataset)
     if step:
         dataset.set_init_step(0)

@@ -1,4 +1,4 @@
-"""Average the weights over the steps of training; evaluations, checkpoints and the end of training use the average."""
+"""Keep an exponential moving average of the weights for evaluations, checkpoints and the final network."""
 
 from __future__ import annotations
 
@@ -20,39 +20,40 @@ _OWNER = "EMAWeightAveraging"
 
 
 class EMAWeightAveraging(TrainCallback):
-    r"""Average the weights exponentially after each optimizer step, and use the average wherever weights are judged.
+    r"""Keep an exponential moving average (EMA) of the weights; evaluate it, save it, and finish training with it.
 
-    After each step, :math:`a \leftarrow d\,a + (1 - d)\,w` with decay :math:`d`, in float32 whatever the type of the
-    weights :math:`w` (in half precision, an average with :math:`d` close to 1 would not move). The average is in the
-    network while it is evaluated and while callbacks observe the evaluation, so that `BestCheckpoint`, `ExportBest` and
-    `EarlyStopping(restore_best_weights=True)` keep averaged weights, and when training ends. In between, training
-    continues with its own weights, bit for bit as without this callback. `TrainingState` saves both. The file of
-    `BestCheckpoint(save_last=True)` has the weights that training continues with.
+    After each optimizer step, the average :math:`a` becomes :math:`d\,a + (1 - d)\,w` with decay :math:`d` and weights
+    :math:`w`. It is computed in float32, because in half precision an average with :math:`d` close to 1 would not
+    change. The network holds the average during each evaluation and while callbacks observe it. `BestCheckpoint`,
+    `ExportBest` and `EarlyStopping(restore_best_weights=True)` therefore keep averaged weights. The network also holds
+    the average when training ends. In between, training continues with the trained weights, bit for bit as without
+    this callback. `TrainingState` saves both. The file of `BestCheckpoint(save_last=True)` has the trained weights.
 
-    With `warmup`, the decay in the t-th update is at most :math:`(1 + t) / (10 + t)`, as in timm and TensorFlow, so
-    that the weights of the beginning are soon forgotten. Only steps that update the weights count: not one that loss
-    scaling dropped, or that only accumulates gradients. Before the first update, evaluations see the network's own
-    weights.
+    With `warmup`, the decay after :math:`t` updates is at most :math:`(1 + t) / (10 + t)`, as in timm and TensorFlow,
+    so that the initial weights soon lose their influence. Only steps that update the weights count. A step that loss
+    scaling dropped, or that only accumulates gradients, does not count. Before the first update, evaluations use the
+    trained weights.
 
-    Each update reads the weights, for which Python waits for the device; on a CPU it costs about as much as one pass of
-    NumPy over the parameters. With several processes, each averages the same weights, and its own BatchNorm statistics.
+    Each update reads the weights, so Python waits for the device. On a CPU, an update costs about as much as the same
+    computation in NumPy. With several processes, each process averages the same weights and its own BatchNorm
+    statistics.
 
-    Lightning calls this `EMAWeightAveraging` too; in Keras it is `SwapEMAWeights`, with an optimizer that averages.
+    Lightning's callback has the same name. In Keras, `SwapEMAWeights` does the same with an optimizer that averages.
 
     Args:
-        decay: how much of the average an update keeps, above 0 and below 1. Default: 0.999.
-        update_every_n_steps: updates after every n-th optimizer step. Default: 1.
-        start_step: how many optimizer steps pass before the first that is averaged, at least 0. Default: 0.
-        warmup: whether the decay begins small. Default: True.
-        buffers: what is evaluated of parameters that are not trained, such as BatchNorm's statistics: their
-            `"average"`, or a `"copy"` of what they are. Default: "average".
+        decay: the fraction of the average that an update keeps, above 0 and below 1. Default: 0.999.
+        update_every_n_steps: the average is updated after every n-th optimizer step. Default: 1.
+        start_step: the number of optimizer steps before the first one that is averaged, at least 0. Default: 0.
+        warmup: whether the decay starts small. Default: True.
+        buffers: how to treat parameters that are not trained, such as BatchNorm's statistics: `"average"` uses their
+            average, `"copy"` their current values. Default: "average".
 
     Attributes:
-        updates_ (int): how often the average was updated.
+        updates_ (int): the number of updates of the average.
 
     Raises:
-        TypeError, ValueError: an argument is not as described; before the first step: sink mode, where steps are not
-            seen; or this process holds only a part of the weights.
+        TypeError, ValueError: an argument is not as described; before the first step: sink mode, where callbacks do not
+            see single steps; or this process holds only a part of the weights.
 
     Example:
         >>> averaging = EMAWeightAveraging(decay=0.99)
@@ -91,21 +92,21 @@ class EMAWeightAveraging(TrainCallback):
         self._average = Averages()
 
     def needs(self, run: Run) -> Needs:
-        """Return the weights."""
+        """Require the whole weights."""
         return super().needs(run) | Needs.WEIGHTS
 
     def check(self, run: Run) -> None:
-        """Raise where steps cannot be seen, or weights could not be written back."""
+        """Raise in sink mode, or if weights could not be written back."""
         super().check(run)
         if run.progress.is_sinking:
             raise ValueError(
-                f"{_OWNER}: in sink mode steps run on the device unseen, and cannot be averaged; train with "
-                f"dataset_sink_mode=False"
+                f"{_OWNER}: in sink mode steps run on the device unseen, so weights cannot be averaged after each; "
+                f"train with dataset_sink_mode=False"
             )
         check_parameters(_OWNER, self._averaged(run))
 
     def before_train(self, run: Run) -> None:
-        """Average after each optimizer step from now on."""
+        """Register the update of the average after each optimizer step."""
         self._parameters = self._averaged(run)
         self._own = None
         run.step_hooks.on_optimizer_step(self, self._count_step)
@@ -115,17 +116,17 @@ class EMAWeightAveraging(TrainCallback):
         if self.updates_:
             own = Snapshot(self._parameters)
             own.take()
-            self._own = own  # first, so that it is put back whatever happens
+            self._own = own  # stored before the write, so that the weights are put back even if the write fails
             self._average.write(self._parameters)
 
     def end_evaluation(self, run: Run) -> None:
-        """Put the network's own weights back."""
+        """Put the trained weights back."""
         own, self._own = self._own, None
         if own is not None:
             own.restore(together=False)
 
     def finalize_weights(self, run: Run) -> None:
-        """Leave the average in the network; a callback that restores the best weights does so after this."""
+        """Write the average into the network; callbacks that restore the best weights run after this."""
         if self.updates_:
             self._average.write(self._parameters)
 
@@ -134,7 +135,7 @@ class EMAWeightAveraging(TrainCallback):
         return self._average.arrays
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how many optimizer steps and updates there were."""
+        """Return the numbers of optimizer steps and of updates."""
         return {"steps": self._steps, "updates": self.updates_}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

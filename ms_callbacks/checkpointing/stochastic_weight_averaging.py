@@ -1,4 +1,4 @@
-"""Average the weights of the last epochs, and give BatchNorm the statistics that fit the average."""
+"""Average the weights of the last epochs, and compute the BatchNorm statistics for the average."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ _OWNER = "StochasticWeightAveraging"
 
 
 class StochasticWeightAveraging(TrainCallback):
-    r"""Average the weights that the last epochs end with (SWA), and leave the average in the network.
+    r"""Average the weights at the end of the last epochs (SWA), and finish training with the average.
 
-    The average is over the weights at the end of each epoch from `swa_epoch_start` to the last, all with the same
-    share, in float32. It is a network of its own, for which the statistics of BatchNorm have to be computed: when
-    training ends, one pass over the training dataset does so, as PyTorch's `update_bn` does: the mean of the batches'
-    means and unbiased variances. Neither the epochs nor the optimizer see that pass. Evaluations during training, and
-    `BestCheckpoint`, have the weights that are trained; evaluate the average after `Model.train`.
+    The average is over the weights at the end of each epoch from `swa_epoch_start` to the last, with equal shares, in
+    float32. The BatchNorm statistics of training do not fit the averaged weights. When training ends, one pass over
+    the training dataset computes new ones, as PyTorch's `update_bn` does: the averages of the batches' means and
+    unbiased variances. The pass counts as no epoch and does not change the optimizer. Evaluations during training and
+    `BestCheckpoint` use the trained weights; evaluate the average after `Model.train`.
 
-    SWA needs a rate that stays high. With `lr`, it goes from what it is in epoch `swa_epoch_start` to `lr` within
-    `annealing_epochs` epochs along half a cosine, as PyTorch's `SWALR` does, and stays there. Without it, the
-    optimizer or another callback sets the rate.
+    SWA needs a learning rate that stays high. With `lr`, the rate changes from its value in epoch `swa_epoch_start` to
+    `lr` within `annealing_epochs` epochs, along half a cosine or linearly, as in PyTorch's `SWALR`, and stays there.
+    Without `lr`, the optimizer or another callback sets the rate.
 
-    A run that is interrupted keeps the weights that are trained, and `TrainingState` the average so far. With several
-    processes, each takes the pass over its own part of the data, and the statistics are the mean over all.
+    An interrupted run keeps the trained weights, and `TrainingState` saves the average so far. With several processes,
+    each process passes over its own part of the data, and the statistics are the means over all processes.
 
     Args:
-        swa_epoch_start: the first epoch whose weights are averaged, from 1; or a fraction of the epochs, between 0 and
-            1, after which the next epoch is the first. Default: 0.8.
-        lr: the rate to end with, or a list with one for each parameter group. Default: None, the rate is left alone.
-        annealing_epochs: the number of epochs from the rate of epoch `swa_epoch_start` to `lr`; 0 for `lr` at once.
-            Default: 10.
+        swa_epoch_start: the first epoch whose weights are averaged, counted from 1; or a fraction of the epochs,
+            between 0 and 1, after which averaging begins. Default: 0.8.
+        lr: the final rate, or a list with one for each parameter group. Default: None, the rate is not changed.
+        annealing_epochs: the number of epochs from the rate of epoch `swa_epoch_start` to `lr`; with 0, the rate is
+            `lr` at once. Default: 10.
         anneal_strategy: `"cos"` or `"linear"`. Default: "cos".
 
     Attributes:
@@ -56,8 +56,8 @@ class StochasticWeightAveraging(TrainCallback):
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: the run ends before
-            `swa_epoch_start`, another callback sets the rate although `lr` is given, another restores the best weights
-            at the end, where these would replace the average, or this process holds only a part of the weights.
+            `swa_epoch_start`, another callback sets the rate although `lr` is given, another callback restores the best
+            weights at the end, which would replace the average, or this process holds only a part of the weights.
 
     Example:
         >>> averaging = StochasticWeightAveraging(2, lr=0.005, annealing_epochs=1)
@@ -102,11 +102,11 @@ class StochasticWeightAveraging(TrainCallback):
 
     @property
     def inner(self) -> tuple[RateSetter, ...]:
-        """What sets the rate, if `lr` is given."""
+        """The callback that sets the rate, if `lr` is given."""
         return () if self._rate is None else (self._rate,)
 
     def first_epoch(self, epochs: int) -> int:
-        """Return the first epoch whose weights are averaged, in a run of so many epochs."""
+        """Return the first epoch whose weights are averaged, in a run of `epochs` epochs."""
         start = self.swa_epoch_start
         return min(int(start * epochs) + 1, epochs) if isinstance(start, float) else start
 
@@ -138,7 +138,7 @@ class StochasticWeightAveraging(TrainCallback):
             )
 
     def before_train(self, run: Run) -> None:
-        """Find what is averaged."""
+        """Find the parameters to average."""
         self._parameters: dict[str, Parameter] = averaged(run.weights, trained_only=False)
         self._final = None
 
@@ -149,7 +149,7 @@ class StochasticWeightAveraging(TrainCallback):
             self._average.add(self._parameters, 1 / len(self.averaged_epochs_))
 
     def flush(self) -> None:
-        """Compute the statistics that fit the average, if training has ended for good."""
+        """Compute the BatchNorm statistics for the average, unless the run was interrupted."""
         if not self.run.progress.is_finished or not self.averaged_epochs_:
             return
         own = Snapshot(self._parameters)
@@ -162,16 +162,16 @@ class StochasticWeightAveraging(TrainCallback):
         self._final = {**self._average.arrays, **statistics}
 
     def finalize_weights(self, run: Run) -> None:
-        """Leave the average in the network."""
+        """Write the average into the network."""
         if self._final is not None:
             Averages(self._final).write(self._parameters)
 
     def final_weights(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return the average and its statistics, once training has ended for good."""
+        """Return the average and its statistics; empty before the run is finished."""
         return self._final or {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return which epochs are in the average, and the rates that annealing began with."""
+        """Return the averaged epochs, and the rates at which annealing began."""
         return {"epochs": list(self.averaged_epochs_), "bases": None if self._rate is None else self._rate.bases}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -182,7 +182,7 @@ class StochasticWeightAveraging(TrainCallback):
             self._rate.load_state_dict({"bases": state["bases"]})
 
     def state_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return the average, in float32; once training has ended, with its statistics."""
+        """Return the average, in float32; for a finished run, with its statistics."""
         return self._final or self._average.arrays
 
     def load_state_arrays(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
@@ -191,7 +191,7 @@ class StochasticWeightAveraging(TrainCallback):
 
 
 class _Annealing(RateSetter):
-    """Moves the rate of each parameter group to that of SWA, epoch by epoch."""
+    """Changes the rate of each parameter group to `lr`, epoch by epoch."""
 
     def __init__(self, owner: StochasticWeightAveraging) -> None:
         super().__init__()
@@ -199,7 +199,7 @@ class _Annealing(RateSetter):
         self.reset_state()
 
     def reset_state(self) -> None:
-        """Forget the rates that annealing began with."""
+        """Forget the rates at which annealing began."""
         self.bases: Optional[list[float]] = None
 
     def check_groups(self, rates: Rates) -> None:
@@ -222,7 +222,7 @@ class _Annealing(RateSetter):
         self._rates.set([share * goal + (1 - share) * base for base, goal in zip(self.bases, goals)])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the rates that annealing began with."""
+        """Return the rates at which annealing began."""
         return {"bases": self.bases}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -612,7 +612,7 @@ class TrainingState(TrainCallback):
             kept = run.copies.kept(learnt) if self.background else learnt
             arrays.update({f"{index}/{key}": array for key, array in kept.items() if array.size})
             if isinstance(callback, Phases) and callback.final_weights():
-                is_restored = type(callback).finalize_weights is Phases.finalize_weights  # after all that is final
+                is_restored = type(callback).finalize_weights is Phases.finalize_weights  # and so written last
                 content["restored"] = index if is_restored or content["restored"] is None else content["restored"]
             content["callbacks"].append(
                 {

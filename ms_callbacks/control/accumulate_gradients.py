@@ -1,4 +1,4 @@
-"""Accumulate the gradients of several batches for one update of the weights, as one large batch would give."""
+"""Accumulate the gradients of several batches for one update of the weights, equal to that of one large batch."""
 
 from __future__ import annotations
 
@@ -41,34 +41,35 @@ def _clear_one(total):  # type: ignore[no-untyped-def]
 def accumulate_gradients(optimizer: nn.Optimizer, n: int) -> nn.Optimizer:
     """Return an optimizer that updates the weights once in `n` steps, with the mean of their gradients.
 
-    `n` batches then equal one of `n` times the size, for any loss that is a mean over the batch: weights, moments and
-    Adam's counter included (BatchNorm still sees the small batches). Pass it to `Model` in place of the optimizer, in
-    GRAPH or PYNATIVE mode, or to a training cell. Lightning calls this `accumulate_grad_batches`.
+    `n` batches then have the same effect as one batch of `n` times the size, if the loss is a mean over the batch. This
+    includes the weights, the moments and Adam's step counter. BatchNorm still normalises by the small batches. Pass the
+    returned optimizer to `Model`, in GRAPH or PYNATIVE mode, or to a training cell. Lightning calls this
+    `accumulate_grad_batches`.
 
-    The last batches of an epoch, if they are fewer than `n`, make an update with the mean over themselves; nothing is
-    left for the next epoch. This is done by the callbacks of this package, so that the list of callbacks must contain
-    at least one, such as `LossMonitor`; else the first step raises. A hand-written loop calls `flush()` at the end of
-    an epoch instead.
+    If the last batches of an epoch are fewer than `n`, they make an update with the mean of their own gradients, and
+    nothing is left for the next epoch. The callbacks of this package do this, so the list of callbacks must contain at
+    least one of them, such as `LossMonitor`; otherwise the first step raises. A hand-written loop calls `flush()` at
+    the end of each epoch instead.
 
-    Learning rates, `EMAWeightAveraging` and other callbacks count optimizer steps: schedules by step advance once in
-    `n` steps. Weight decay, gradient centralization and so on are those of `optimizer`, and take place at the updates.
-    A step that loss scaling drops is not accumulated: the group takes the next one instead. What a training cell does
-    to gradients, such as clipping, it does to those of each batch. `TrainingState` saves the accumulated gradients.
+    Learning rate schedules by step, `EMAWeightAveraging` and other callbacks count optimizer steps, that is, one for
+    `n` steps. `optimizer` applies its weight decay, gradient centralization and so on at each update. A step that loss
+    scaling drops is not accumulated; the next step takes its place. If the training cell changes gradients, for
+    example by clipping, it changes those of each batch. `TrainingState` saves the accumulated gradients.
 
-    Each parameter needs the memory of one more gradient.
+    The optimizer needs memory for one more gradient of each parameter.
 
     Args:
         optimizer: an optimizer of `mindspore.nn`.
-        n: the number of steps for one update, at least 1; 1 returns the optimizer itself.
+        n: the number of steps for one update, at least 1; with 1, the optimizer itself is returned.
 
     Returns:
-        The accumulating optimizer. Its `opt` is the given one.
+        The accumulating optimizer. Its attribute `opt` is the given optimizer.
 
     Raises:
-        TypeError: `optimizer` is not one of `mindspore.nn`, or `n` not a whole number.
-        ValueError: `n` is below 1, or the optimizer accumulates already; before the first step: an epoch has fewer
-            than `n` steps, sink mode, or another optimizer of the Model accumulates another number; in the first step:
-            no callback of this package is in the list.
+        TypeError: `optimizer` is not one of `mindspore.nn`, or `n` is not a whole number.
+        ValueError: `n` is below 1, or the optimizer already accumulates; before the first step: an epoch has fewer
+            than `n` steps, sink mode, or another optimizer of the Model accumulates another number of steps; in the
+            first step: the list contains no callback of this package.
 
     Example:
         >>> optimizer = accumulate_gradients(nn.Momentum(network.trainable_params(), 0.01, 0.9), 2)
@@ -87,10 +88,10 @@ def accumulate_gradients(optimizer: nn.Optimizer, n: int) -> nn.Optimizer:
 
 
 class _AccumulatingOptimizer(nn.Optimizer):
-    """An optimizer around another, which it calls with the mean of the gradients of `n` steps."""
+    """An optimizer that wraps another one, and calls it with the mean of the gradients of `n` steps."""
 
     def __init__(self, optimizer: nn.Optimizer, n: int) -> None:
-        nn.Cell.__init__(self, auto_prefix=False)  # the optimizer's own would make another rate and step
+        nn.Cell.__init__(self, auto_prefix=False)  # nn.Optimizer.__init__ would create another rate and step
         self.opt = optimizer
         self.parameters = optimizer.parameters
         self.totals = ParameterTuple([_zeros_for(one) for one in optimizer.parameters])
@@ -103,12 +104,12 @@ class _AccumulatingOptimizer(nn.Optimizer):
 
     @property
     def learning_rate(self) -> Any:
-        """The learning rate of the optimizer within."""
+        """The learning rate of the wrapped optimizer."""
         return self.opt.learning_rate
 
     @property
     def global_step(self) -> Parameter:
-        """The steps of the optimizer within."""
+        """The step counter of the wrapped optimizer."""
         return self.opt.global_step
 
     def construct(self, gradients):  # type: ignore[no-untyped-def]  # MindSpore compiles it
@@ -121,21 +122,21 @@ class _AccumulatingOptimizer(nn.Optimizer):
         return True
 
     def add_flags_recursive(self, **flags: Any) -> nn.Cell:
-        """Raise if a Model begins to train without a callback that ends the last group of an epoch."""
+        """Raise if a Model begins to train without a callback that makes the last update of an epoch."""
         callbacks = callbacks_of_training() if flags.get("training") else None
         if callbacks is not None and not any(isinstance(each, Phases) for each in callbacks):
             raise ValueError(
-                f"{_OWNER}: no callback of ms_callbacks is in the list, so that the last batches of an epoch would be "
-                f"added to the next one; add one, such as LossMonitor()"
+                f"{_OWNER}: no callback of ms_callbacks is in the list, so the gradients of the last batches of an "
+                f"epoch would be added to the next epoch; add one, such as LossMonitor()"
             )
         return super().add_flags_recursive(**flags)
 
     def accumulated(self) -> int:
-        """Return how many steps have been accumulated since the last update; this waits for the device."""
+        """Return the number of steps accumulated since the last update; this waits for the device."""
         return int(self.count.asnumpy())
 
     def flush(self) -> None:
-        """Update the weights with the mean of what has been accumulated, if there is anything."""
+        """Update the weights with the mean of the accumulated gradients, if there are any."""
         count = self.accumulated()
         if count:
             totals = {one.name: one for one in (*self.totals, self.count)}

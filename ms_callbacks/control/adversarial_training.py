@@ -1,4 +1,4 @@
-"""Train on samples that were moved to mislead the network, so that small changes of an input no longer do."""
+"""Train on adversarial samples, so that small changes to an input mislead the network less."""
 
 from __future__ import annotations
 
@@ -22,50 +22,51 @@ from ..core.tensors import as_array
 __all__ = ["AdversarialTraining"]
 
 _OWNER = "AdversarialTraining"
-# The step of fast adversarial training, in epsilons: from a random start, it may overshoot and is then limited.
+# The step size of fast adversarial training, in epsilons. From a random start, it may exceed epsilon; it is clipped.
 _OVERSHOOT = 1.25
-# By how much of the range inputs may exceed the bounds, which users round.
+# The fraction of the range by which inputs may exceed the bounds, because users round the bounds.
 _TOLERANCE = 0.01
 
 Bound = Union[float, Sequence[float]]
 
 
 class AdversarialTraining(TrainCallback):
-    """Before each step, replace a share of the batch by samples moved in the direction in which their loss grows.
+    """Attack a share of the samples of each batch by FGSM before the step trains on the batch.
 
-    A sample x becomes x + epsilon * sign(dloss/dx), as in the fast gradient sign method (FGSM), and stays within
-    `bounds`. The labels and the order of the samples stay. With `random_start`, a sample is first moved by a random
-    amount of at most epsilon per element, then by 1.25 epsilon along the sign, and limited to a distance of epsilon:
-    without it, networks can learn to hide their gradient, and then resist this attack only.
+    As in the fast gradient sign method (FGSM), a sample x becomes x + epsilon * sign(dloss/dx), clipped to `bounds`.
+    Labels and the order of the samples do not change. With `random_start`, a sample is first moved by a random amount
+    of at most epsilon per element, then by 1.25 epsilon along the sign, and is clipped to a distance of epsilon.
+    Without a random start, networks can learn to hide their gradient; they then resist only this attack.
 
-    The gradient is that of the network as it stands before the step, in evaluation mode: BatchNorm normalises by its
-    statistics and does not change them, Dropout drops nothing, and MindSpore's random state stays as it was. Your own
-    hooks of the network run. In GRAPH mode the attack is compiled once for each size of a batch, so batch the dataset
-    with `drop_remainder=True`. It adds a forward and a backward pass for the replaced samples to every step.
+    The gradient is computed with the weights before the step, in evaluation mode: BatchNorm normalises by its running
+    statistics and does not change them, Dropout drops nothing, and MindSpore's random state does not change. Your own
+    hooks of the network are called. In GRAPH mode, the attack is compiled once for each batch size, so batch the
+    dataset with `drop_remainder=True`. Every step has an additional forward and backward pass for the attacked samples.
 
-    The training loss is that of the mixed batch, and so is what other callbacks see of the batch: it is higher than
-    that of the plain samples. Evaluations use plain samples. The arrays that the dataset holds are never written to.
-    With several processes, each attacks the batches of its own shard.
+    The training loss is the loss of the batch with its attacked samples. It is higher than that of the plain batch.
+    Other callbacks see the batch with its attacked samples too. Evaluations use plain samples. The callback never
+    writes into the arrays that the dataset holds. With several processes, each attacks the batches of its own shard.
 
-    What is random (which samples are replaced, and their start) follows from `seed`, the step and the process alone.
-    The callback therefore has no state: a resumed run and a second run draw as a first one would.
+    The random choices (which samples are attacked, and their starts) depend only on `seed`, the step and the process.
+    The callback therefore has no state: a resumed run and a second run make the same choices as a first one.
 
     Args:
         epsilon: how far to move each element, in the units of the network's input, as in `Robustness`; above 0. If
-            MNIST is normalised with a deviation of 0.3081, 0.1 is 3 % of the way from black to white.
+            MNIST is normalised with a standard deviation of 0.3081, 0.1 is 3 % of the range from black to white.
         bounds: the lowest and the highest value of an input, (low, high), in the same units; for pixels in [0, 1] that
-            are normalised with mean and std, `((0 - mean) / std, (1 - mean) / std)`. Each is a number, or a sequence of
-            one number per channel (axis 1). Infinity stands for no bound.
-        share: the share of each batch to replace, above 0 and at most 1; rounded, and at least one sample.
-            Default: 0.5.
+            are normalised with mean and std, `((0 - mean) / std, (1 - mean) / std)`. Each is a number, or a sequence
+            with one number per channel (axis 1). Infinity means no bound.
+        share: the fraction of each batch to attack, above 0 and at most 1. The number of samples is rounded and is at
+            least 1. Default: 0.5.
         random_start: whether to start from a random point nearby. Default: True.
-        seed: what the random choices follow from, at least 0. Default: 0.
+        seed: the seed of the random choices, at least 0. Default: 0.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
         ValueError: before the first step: sink mode, where batches cannot be replaced; a Model without a loss function;
-            another `AdversarialTraining` in the list; a batch whose inputs are not floats or lie outside the bounds by
-            more than 1 % of their range, or that is not one column of inputs and one of labels, a label per sample.
+            another `AdversarialTraining` in the list; inputs that are not floats, or that lie outside the bounds by
+            more than 1 % of their range; a batch that is not one column of inputs and one of labels, with one label
+            per sample.
 
     Example:
         >>> robust = AdversarialTraining(0.1, bounds=(-float("inf"), float("inf")))
@@ -101,7 +102,7 @@ class AdversarialTraining(TrainCallback):
         self._written: Optional[dict[str, Parameter]] = None
 
     def needs(self, run: Run) -> Needs:
-        """Require the network's output for a batch to be complete in this process."""
+        """Require that this process computes the whole output of the network for a batch."""
         return super().needs(run) | Needs.OUTPUTS
 
     def check(self, run: Run) -> None:
@@ -121,12 +122,12 @@ class AdversarialTraining(TrainCallback):
         run.parts.network(_OWNER)
 
     def check_batch(self, run: Run) -> None:
-        """Raise if the batch cannot be attacked; compile the attack, and learn which parameters it writes."""
+        """Raise if the batch cannot be attacked; compile the attack, and find the parameters that it changes."""
         batch = run.batch or ()
         self._check_columns(batch)
         network, loss_fn = run.network, run.parts.loss_fn
         low, high = (_broadcast(bound, batch[0]) for bound in (self._low, self._high))
-        known = self._attack  # of an earlier run, compiled
+        known = self._attack  # compiled in an earlier run
         if known is None or not known.input_gradient.is_of(network, loss_fn) or known.low.shape != low.shape:
             self._attack = _Attack(network, loss_fn, self.epsilon, low, high, self.random_start)
         self._written = {
@@ -139,11 +140,11 @@ class AdversarialTraining(TrainCallback):
         Snapshot(self._written, before.arrays).restore(together=False)
 
     def before_train(self, run: Run) -> None:
-        """Attack every batch from now on."""
+        """Register the attack before each step."""
         run.step_hooks.on_step_begin(self, self._replace)
 
     def _replace(self, run: Run) -> None:
-        """Replace the batch by one with attacked samples."""
+        """Replace the batch by one with attacked samples; restore what the forward pass has written."""
         if not self._written:
             run.replace_batch(*self._attacked(run))
             return
@@ -177,13 +178,13 @@ class AdversarialTraining(TrainCallback):
             )
         if inputs.ndim == 0 or labels.ndim == 0 or inputs.shape[0] != labels.shape[0]:
             raise ValueError(
-                f"{_OWNER}: needs a label per sample, batch first, but the inputs are of shape {tuple(inputs.shape)} "
+                f"{_OWNER}: needs one label per sample, batch first, but the inputs are of shape {tuple(inputs.shape)} "
                 f"and the labels of shape {tuple(labels.shape)}; call batch on the dataset"
             )
         if self._low.ndim and (inputs.ndim < 2 or inputs.shape[1] != len(self._low)):
             raise ValueError(
                 f"{_OWNER}: bounds has {len(self._low)} channels, but the inputs are of shape {tuple(inputs.shape)}, "
-                f"of which axis 1 is the channels"
+                f"where axis 1 is the channels"
             )
         values = as_array(inputs).astype(np.float32)
         low, high = (_broadcast(bound, inputs) for bound in (self._low, self._high))
@@ -209,7 +210,7 @@ class _Attack(nn.Cell):
         self.scatter = ops.TensorScatterUpdate()
 
     def construct(self, inputs: Tensor, labels: Tensor, chosen: Tensor, noise: Tensor) -> Tensor:
-        """Return the inputs, of which those at `chosen` are attacked; `noise` is in [0, 1)."""
+        """Return the inputs after an attack on the samples at `chosen`; `noise` is in [0, 1)."""
         clean = ops.gather(inputs, chosen, 0)
         plain = ops.cast(clean, mstype.float32)
         lowest = ops.maximum(plain - self.epsilon, self.low)
@@ -242,5 +243,5 @@ def _checked(bounds: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 
 
 def _broadcast(bound: np.ndarray[Any, Any], inputs: Tensor) -> np.ndarray[Any, Any]:
-    """Return a bound in a shape that fits the inputs: the channels are axis 1."""
+    """Return a bound in a shape that broadcasts to the inputs, with the channels on axis 1."""
     return bound.reshape(-1, *(1,) * (inputs.ndim - 2)) if bound.ndim else bound

@@ -150,7 +150,7 @@ class EarlyStopping(MonitorCallback):
         """Decide whether to stop, from one more value."""
         epoch = self.epoch_of(run)
         if epoch <= self.start_from_epoch or (self.stop_reason_ and run.is_stopping):
-            return  # the end of an epoch that it has stopped may be evaluated once more
+            return  # an epoch in which it has stopped the run may be evaluated once more at its end
         flaw = self._flaw(run, value)
         value = value if flaw is None else math.nan
         self._observations += 1

@@ -1,4 +1,4 @@
-"""Report a run's evaluations to Optuna, and end the run when a pruner finds it hopeless."""
+"""Report a run's evaluations to Optuna, and stop the run if Optuna prunes the trial."""
 
 from __future__ import annotations
 
@@ -18,42 +18,43 @@ _OWNER = "OptunaPruning"
 
 
 class OptunaPruning(MonitorCallback):
-    """Report each value to a trial of Optuna, and raise `optuna.TrialPruned` from `Model.train` if it is pruned.
+    """Report a value to an Optuna trial; if the trial is pruned, stop the run and raise `optuna.TrialPruned`.
 
-    Each value is reported once, under its epoch; if `Validate(every_n_steps=...)` evaluates between steps, under its
-    step, because pruners compare trials at equal numbers. Trials of different batch sizes have different steps: let
-    `Validate` evaluate at the ends of epochs then. The trial evaluation before the first step is not reported. A number
-    that the trial has already, or that is lower than its last, is not reported again: not after a resume with
-    `TrainingState`, and not in a second run with the same trial.
+    Each value is reported once. Its step in Optuna (the `step` of `trial.report`) is the epoch. If
+    `Validate(every_n_steps=...)` evaluates between steps, it is the training step. Pruners compare trials at equal
+    steps; if trials have different batch sizes, let `Validate` evaluate only at the ends of epochs. The trial
+    evaluation before the first step is not reported. A step up to the last one that the trial has is not reported
+    again, neither after a resume with `TrainingState` nor in a second run with the same trial.
 
-    When the pruner says so, the run ends as after `EarlyStopping`: the epoch is completed, files are written, weights
-    are restored, every callback is done. Only then `Model.train` raises `optuna.TrialPruned`, which the study
-    expects from the objective. For `TrainingState` the run is finished; a script that resumes has to raise it itself,
-    where `stopped_epoch_` is not 0.
+    If the trial is pruned, the run ends as after `EarlyStopping`: the epoch is completed, files are written, weights
+    are restored, and every callback finishes. Then `Model.train` raises `optuna.TrialPruned`, which the study expects
+    from the objective. For `TrainingState` the run is finished: a script that resumes it must raise
+    `optuna.TrialPruned` itself if `stopped_epoch_` is not 0.
 
-    A value that is NaN is reported as it is: Optuna stores it and its pruners take it for the worst (tested with Optuna
-    5.0). A study does not take NaN as the result of an objective: the trial fails, and the study continues.
+    NaN is reported as it is: Optuna stores it, and its pruners treat it as the worst value (tested with Optuna 5.0). An
+    objective must not return NaN: the trial would fail, and the study would continue.
 
-    MindSpore trains no second Model on a dataset: create the datasets in the objective, as the Model.
+    MindSpore does not let two Models train on one dataset. Create the datasets in the objective, like the Model.
 
-    With several processes, the trial is that of one of them, and the others pass `None`: the one reports, and all stop
-    together. Every process raises `optuna.TrialPruned`, so Optuna has to be installed for each.
+    With several processes, one process has the trial, and the others pass `None`. That process reports, and all stop
+    together. Every process raises `optuna.TrialPruned`, so each needs an installation of Optuna.
 
-    Needs Optuna (`pip install ".[optuna]"` in this repository). A copy shares the trial; after pickling there is none.
+    Needs Optuna (`pip install ".[optuna]"` in this repository). A copy of the callback shares the trial. A pickled
+    callback has none.
 
     Args:
-        trial: the trial that the study gives to its objective, with one objective value. `None` in a process that is
-            not the one with the study.
+        trial: the trial that the study passes to its objective, of a study with one objective. `None` in a process
+            without the study.
         monitor: the value to report: `"loss"`, `"eval_loss"`, or a metric of the Model.
         mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. It must be the direction of
             the study. Default: "auto".
 
     Attributes:
-        reported_ (int): the last number under which a value was reported; 0 before the first.
-        stopped_epoch_ (int): the epoch in which the trial was pruned; 0 if it was not.
-        stopped_step_ (int): the step, if that was between two steps; 0 at the end of an epoch.
+        reported_ (int): the step in Optuna of the last reported value; 0 before the first.
+        stopped_epoch_ (int): the epoch in which the trial was pruned; 0 if it was not pruned.
+        stopped_step_ (int): the step, if it was pruned between two steps; 0 at the end of an epoch.
         best_ (float | None): the best value so far.
-        best_epoch_ (int): its epoch; 0 before the first.
+        best_epoch_ (int): the epoch of the best value; 0 before the first.
 
     Raises:
         TypeError: `trial` is not a trial of Optuna.
@@ -89,7 +90,7 @@ class OptunaPruning(MonitorCallback):
         self.reset_state()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "trial": None}  # it would bring a study of its own
+        return {**super().__getstate__(), "trial": None}  # a pickled trial would contain the whole study
 
     def __copy__(self) -> OptunaPruning:
         copied = type(self).__new__(type(self))
@@ -102,7 +103,7 @@ class OptunaPruning(MonitorCallback):
         return copied
 
     def before_train(self, run: Run) -> None:
-        """Find out what the trial has already."""
+        """Find the last step that the trial already has."""
         super().before_train(run)
         self.stopped_epoch_ = self.stopped_step_ = 0
         source = run.metrics.source
@@ -111,7 +112,7 @@ class OptunaPruning(MonitorCallback):
         self._known = distributed.do_together(_OWNER, self._last_known)
 
     def check(self, run: Run) -> None:
-        """Raise if there is no trial, or its study looks for the opposite."""
+        """Raise if there is no trial, or its study has the opposite direction."""
         super().check(run)
         mode = self._resolve_mode(run).mode
         distributed.do_together(_OWNER, lambda: self._check_study(mode))
@@ -120,11 +121,11 @@ class OptunaPruning(MonitorCallback):
                 f"{_OWNER}: there is no trial; pass the one that the study gives to its objective, in one process"
             )
         if distributed.count() > 1:
-            _pruned("")  # which each process will raise
+            _pruned("")  # raises if Optuna is missing, because each process will need it
 
     def observe(self, run: Run, value: float, observation: Union[Evaluation, EpochSummary]) -> None:
         """Report a value, and stop the run if the trial is pruned."""
-        if observation.step_between and not self._counts_steps:  # a callback has asked for this evaluation
+        if observation.step_between and not self._counts_steps:  # another callback has requested this evaluation
             return
         epoch, number = observation.epoch, observation.step if self._counts_steps else observation.epoch
         self.best.observe(value, epoch, observation.step_between)
@@ -138,7 +139,7 @@ class OptunaPruning(MonitorCallback):
             run.request_stop(_OWNER, error=_pruned(told))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best so far, what was reported last, and where the trial was pruned."""
+        """Return the best value so far, the last reported step, and where the trial was pruned."""
         return {
             **super().state_dict(),
             "reported": self.reported_,
@@ -172,11 +173,11 @@ class OptunaPruning(MonitorCallback):
             raise ValueError(
                 f"{_OWNER}: the study has direction={directions[0]!r}, but monitor {self.monitor!r} is better if it is "
                 f"{'smaller' if mode == 'min' else 'larger'} (mode={mode!r}); create the study with "
-                f"direction={expected!r}, or monitor what it looks for"
+                f"direction={expected!r}, or monitor a value with its direction"
             )
 
     def _last_known(self) -> int:
-        """Return the last number that the trial has, which another process or an earlier run may have reported."""
+        """Return the last step that the trial has; another process or an earlier run may have reported it."""
         study = getattr(self.trial, "study", None)
         if study is None:
             return 0
@@ -192,7 +193,7 @@ class OptunaPruning(MonitorCallback):
 
 
 def _pruned(told: str) -> Exception:
-    """Return what ends a pruned trial; Optuna is not needed before that."""
+    """Return the exception that ends a pruned trial; Optuna is imported only here."""
     try:
         from optuna import TrialPruned
     except ImportError as error:

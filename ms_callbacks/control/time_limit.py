@@ -1,4 +1,4 @@
-"""End a run in good order before its time is over."""
+"""Stop a run cleanly before a time limit."""
 
 from __future__ import annotations
 
@@ -21,42 +21,43 @@ _OWNER = "TimeLimit"
 
 
 class TimeLimit(TrainCallback):
-    """Stop a run in time, so that what is left to do after its last step still fits within the limit.
+    """Stop a run before a time limit, early enough for what is left to do after the last step.
 
-    Time counts from the beginning of `Model.train`, including compilation, evaluations and saves, on a clock that no
-    change of the computer's time affects. The run stops as soon as the next step might be too much: as soon as the
-    time left is less than the longest step so far, the longest evaluation, the longest end of an epoch besides its
-    evaluation (the callbacks' work and saves), and the longest write in the background, all together. With
-    `interval="epoch"`, it stops only at the end of an epoch: as soon as the time left is less than the longest epoch
-    with its evaluation, the end of an epoch, and the longest write. The first step, which compiles the network, does
-    not count as a step, and the first epoch only until there is another.
+    Time counts from the beginning of `Model.train` and includes compilation, evaluations and saves. Changes of the
+    system clock do not affect it. The run stops as soon as the time left is less than a reserve. The reserve is the sum
+    of four times, each the longest so far: a step, an evaluation, the end of an epoch without its evaluation (the
+    callbacks' work and saves), and a write in the background. With `interval="epoch"`, the run stops only at the end
+    of an epoch, and the reserve is the longest epoch with its evaluation, the longest end of an epoch and the longest
+    write. The first step, which compiles the network, does not count as a step. The first epoch counts only until
+    there is another.
 
-    What has not happened yet is not known: keep some minutes in reserve if the limit may come before the first
-    evaluation, and for what happens only once, after the last epoch (`ExportBest`, `Robustness`, your own code). At
-    least one step runs, however small the limit is.
+    The reserve cannot include what has not happened yet. Set the limit some minutes lower if it may be reached before
+    the first evaluation, or if something long runs only once, after the last epoch (`ExportBest`, `Robustness`, your
+    own code). At least one step runs, however small the limit is.
 
     With `TrainingState` in the list, the stop is an interruption: the state is saved, even in the middle of an epoch,
-    which is then not evaluated, and a later run continues from it. What was measured is in the state too. MindSpore 2.0
-    cannot continue in the middle of an epoch: pass `interval="epoch"` there. Without `TrainingState`, there is nothing
-    to continue from: the stop is final, and the epoch that it cuts short is evaluated and counted, so that
-    `BestCheckpoint` and others observe the last weights.
+    and a later run continues from it. That epoch is not evaluated. The state includes the measured times. MindSpore 2.0
+    cannot continue in the middle of an epoch: pass `interval="epoch"` there. Without `TrainingState`, no later run can
+    continue, so the stop is final: the incomplete epoch is evaluated and counted, and `BestCheckpoint` and others
+    observe the last weights.
 
-    With several processes, all stop after the same step, as soon as the time of one is over: they ask each other about
-    once a second, at most 20 steps apart, and at the end of each epoch. In sink mode, a step is a whole sink.
+    With several processes, all stop after the same step, as soon as one of them reaches its reserve. They ask each
+    other about once a second, at most 20 steps apart, and at the end of each epoch. In sink mode, a step is a whole
+    sink.
 
     Args:
         hours: hours of the limit. Default: 0.
         minutes: minutes, added to the hours. Default: 0.
         seconds: seconds, added to both. Default: 0.
         interval: when to check: `"step"`, after each step and each epoch, or `"epoch"`. Default: "step".
-        across_runs: whether the limit is for this run and all those before it that it continues, in which case
-            `TrainingState` keeps the time, or that the same object has been in. Default: False, for each `Model.train`
-            by itself, as in a job of a cluster.
-        verbose: 1 prints a line when it has stopped the run; 0 prints nothing. Default: 1.
+        across_runs: whether the limit is for several runs together: the runs that this one continues, whose time
+            `TrainingState` keeps, and earlier runs with the same object. Default: False, the limit is for each
+            `Model.train` alone, as in a cluster job.
+        verbose: 1 prints a line if the callback stopped the run; 0 prints nothing. Default: 1.
 
     Attributes:
         elapsed_ (float): the seconds used, as of the last check.
-        reserve_ (float): the seconds that are kept for the next step, or epoch, and the end of the run.
+        reserve_ (float): the reserve in seconds, for the next step, or epoch, and the end of the run.
         stopped_epoch_ (int): the epoch in which it stopped the run; 0 if it did not.
         stopped_step_ (int): the step, counted from the first of epoch 1; 0 at the end of an epoch.
 
@@ -103,8 +104,8 @@ class TimeLimit(TrainCallback):
         self.stopped_epoch_ = self.stopped_step_ = 0
         self._late_at = self._began + self._limit - self.reserve_
         self._rounds, self._is_alone = Rounds(), distributed.count() == 1
-        self._is_first = True  # epoch of this call
-        self._since: Optional[float] = None  # when what is measured began: a step, or the end of an epoch
+        self._is_first = True  # whether no epoch of this call has begun
+        self._since: Optional[float] = None  # when the measured step, or end of an epoch, began
         self._epoch_since = monotonic()
         self._evaluation_since: Optional[float] = None
         self._evaluated = 0.0  # the seconds of evaluations since `_since`
@@ -120,14 +121,14 @@ class TimeLimit(TrainCallback):
             self._measure("end")
 
     def _look(self, run: Run) -> None:
-        """Measure the step, and stop if the next one might be too much."""
+        """Measure the step, and stop if the next one might not fit."""
         if self._rounds.is_due():
             now = self._measure("step")
             if now > self._late_at or not self._is_alone:
                 self._check(run, run.step)
 
     def before_evaluation(self, run: Run) -> None:
-        """Start to measure the evaluation."""
+        """Start the clock of the evaluation."""
         self._evaluation_since = monotonic()
 
     def after_evaluation(self, run: Run, evaluation: Evaluation) -> None:
@@ -138,11 +139,11 @@ class TimeLimit(TrainCallback):
             self._learn("evaluation", seconds)
 
     def after_epoch(self, run: Run, summary: EpochSummary) -> None:
-        """Stop if the next step, or the next epoch, might be too much."""
+        """Stop if the next step, or the next epoch, might not fit."""
         if self.interval == "epoch":
             now = monotonic()
             trained = now - self._epoch_since - self._evaluated
-            if run.progress.steps_skipped:  # as of a whole epoch
+            if run.progress.steps_skipped:  # a resumed epoch: scale its time to that of a whole epoch
                 trained *= run.step_in_epoch / max(run.step_in_epoch - run.progress.steps_skipped, 1)
             self._learn("epoch" if run.progress.epochs_ended > 1 else "first_epoch", trained + self._evaluated)
             self._epoch_since = self._since = now
@@ -155,20 +156,20 @@ class TimeLimit(TrainCallback):
         if self.stopped_epoch_ and self.verbose:
             where = place(self.stopped_epoch_, self.stopped_step_)
             self.log(
-                f"stopped after {where}, as {duration(self._limit)} were nearly over: "
-                f"{duration(self._stopped_at)} were used, and {duration(self.reserve_)} were kept in reserve"
+                f"stopped after {where}: {duration(self._stopped_at)} of {duration(self._limit)} used, "
+                f"{duration(self.reserve_)} kept in reserve"
             )
 
     @property
     def reserve_(self) -> float:
-        """The seconds that are kept for the next step, or epoch, and the end of the run."""
+        """The reserve in seconds, for the next step, or epoch, and the end of the run."""
         longest = self._longest
         if self.interval == "epoch":
             return (longest["epoch"] or longest["first_epoch"]) + longest["end"] + longest["write"]
         return longest["step"] + longest["evaluation"] + longest["end"] + longest["write"]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the time used, where it stopped the run, and what was measured."""
+        """Return the time used, where the callback stopped the run, and the measured times."""
         self._update()
         return {
             "elapsed": self.elapsed_,
@@ -198,7 +199,7 @@ class TimeLimit(TrainCallback):
             self.elapsed_ = monotonic() - self._began
 
     def _measure(self, what: str) -> float:
-        """Measure what has just ended, and start with the next; return the time."""
+        """Measure what has just ended, and start the clock of what follows; return the time."""
         now = monotonic()
         if self._since is not None:
             self._learn(what, now - self._since - self._evaluated)

@@ -54,10 +54,10 @@ class Validate(TrainCallback):
     callbacks as in `Model.fit`, in the same order and with the run's own `cb_params`, and these callbacks are entered
     and exited around the evaluation. Callbacks with the names of MindSpore's own are not among them, except
     `TimeMonitor`, nor are those with hooks from before MindSpore 2.0 such as `step_end`, which `Model.fit` refuses.
-    Training continues as if there had been no evaluation, also if one raises: weights, BatchNorm's statistics, the
-    `training` flag of each cell (also in `Model.fit`) and MindSpore's random state stay unchanged. Validation data
-    whose Python code draws from the global generator of NumPy or Python share it with the training data, which a thread
-    loads at the same time: give them a generator of their own.
+    Training continues as if there had been no evaluation, even if one raises: weights, BatchNorm's statistics, the
+    `training` flag of each cell (also in `Model.fit`) and MindSpore's random state stay unchanged. If Python code of
+    the validation data draws from the global generator of NumPy or Python, it shares that generator with the training
+    data, which a thread loads at the same time. Give the validation data a generator of their own.
 
     A metric may return a number, a tensor or array of one element (converted to `float`), or a dictionary of these:
     each entry is then a value under its own key, prefixed with the metric's name (`det_precision`) if the key alone
@@ -247,7 +247,7 @@ class Validate(TrainCallback):
         try:
             with parallel_context_kept(self.model.predict_network):
                 metrics = self.model.eval(self.dataset, callbacks=[hooks])
-        finally:  # whatever raises, training may continue in another run
+        finally:  # also after an exception, because training may continue in another run
             self._written = before.changed()
             Snapshot(self._written, before.arrays).restore(together=False)
             give_back_random_state()

@@ -17,8 +17,8 @@ from .mindspore_compat import VERSION
 __all__ = ["check_agreement"]
 
 _SIGN = 4711.0  # sent by nothing else
-# Arguments that may differ: where files go, because only the first process writes them, what is printed, and a trial
-# of a study that only one process has.
+# Arguments that may differ: paths of files, because only the first process writes files; what is printed; and the
+# trial of a study, because only one process has it.
 _OF_ONE_PROCESS = frozenset("directory dump_dir file filename filepath path picture trial verbose".split())
 
 

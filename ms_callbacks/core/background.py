@@ -15,7 +15,7 @@ class BackgroundThread:
     So whatever is written refers only to files that exist: a state is written after the best weights that it lists.
 
     Attributes:
-        longest (float): the longest time in seconds that a job took, with its wait for those before it.
+        longest (float): the longest time in seconds from submitting a job to its end.
     """
 
     def __init__(self) -> None:

@@ -42,9 +42,9 @@ class TrainCallback(Phases, Callback):
         first epoch       check_plan(run) on all: now it is known which epoch is the first
         first step        check_batch(run) on all
         each epoch        before_epoch(run)
-        each step         what was asked for: run.step_hooks.on_step_begin(self, function), on_step_end(self, function),
-                          on_optimizer_step(self, function), every(n, self, function) or
-                          before_every(n, self, function); nothing otherwise
+        each step         only registered functions: run.step_hooks.on_step_begin(self, function),
+                          on_step_end(self, function), on_optimizer_step(self, function), every(n, self, function) or
+                          before_every(n, self, function)
         evaluation        before_evaluation(run) -> the Model is evaluated -> after_evaluation(run, evaluation)
                           -> end_evaluation(run)
         epoch ends        the losses are read -> evaluation, where due -> after_epoch(run, summary)
@@ -52,7 +52,7 @@ class TrainCallback(Phases, Callback):
         training ends     flush() -> states are saved -> finalize_weights(run) -> restore_weights(run)
                           -> after_train(run)
         always            teardown(), also after an exception; restore_weights(run) comes first then
-        after that        an exception that came with run.request_stop(..., error=...) is raised
+        after that        an exception passed to run.request_stop is raised
 
     Keep each argument of `__init__` under its own name and do not change it; let the names of what a run learns end in
     `_`, set them in `reset_state`, and return them from `state_dict`, so that `TrainingState` can resume them. Set

@@ -1,4 +1,4 @@
-"""The gradient of the loss with respect to a network's input, which every FGSM attack follows."""
+"""The gradient of the loss with respect to a network's input, for FGSM attacks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["InputGradient", "between_steps"]
 class InputGradient(nn.Cell):
     """Compute the gradient of the summed loss with respect to the inputs.
 
-    It shares the parameters of the network and does not rename them.
+    The cell shares the parameters of the network and does not rename them.
 
     Args:
         network: a network with one input.
-        loss_fn: a Cell or a function of its output and the labels, with any reduction.
+        loss_fn: a Cell or a function of the network's output and the labels, with any reduction.
     """
 
     def __init__(self, network: nn.Cell, loss_fn: Any) -> None:
@@ -30,7 +30,7 @@ class InputGradient(nn.Cell):
         self.gradient = ops.GradOperation()
 
     def is_of(self, network: nn.Cell, loss_fn: Any) -> bool:
-        """Return whether it is the gradient of this loss of this network."""
+        """Return whether this is the gradient of the given loss of the given network."""
         return self.loss.network is network and self.loss.loss_fn is loss_fn
 
     def construct(self, inputs: Tensor, labels: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class InputGradient(nn.Cell):
 
 
 class _SummedLoss(nn.Cell):
-    """The loss as one number, whatever its reduction."""
+    """The loss summed to one number, for any reduction."""
 
     def __init__(self, network: nn.Cell, loss_fn: Any) -> None:
         super().__init__(auto_prefix=False)
@@ -52,10 +52,10 @@ class _SummedLoss(nn.Cell):
 
 @contextlib.contextmanager
 def between_steps(cell: nn.Cell) -> Iterator[None]:
-    """Give a cell and all inside it evaluation flags, and then restore their flags and MindSpore's random state.
+    """Set a cell and its inner cells to evaluation; afterwards restore their flags and MindSpore's random state.
 
-    This is cheap enough for every step. Unlike `forward_hooks.untouched`, it neither changes the mode nor restores what
-    a network writes in its forward pass.
+    This is fast enough for every step. Unlike `forward_hooks.untouched`, it does not change the mode, and it does not
+    restore what a network writes in its forward pass.
     """
     settle_numpy()
     give_back_random_state = random_state()

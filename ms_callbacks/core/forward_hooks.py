@@ -163,8 +163,8 @@ def kept(*held: Any, compiled: bool = False) -> Iterator[None]:
 
     Args:
         held: cells that run, and tensors.
-        compiled: whether to leave what MindSpore itself notes in cells, such as what it has compiled for them: for a
-            block that trains, so that the next step is not compiled again. Default: False.
+        compiled: whether to keep what MindSpore itself stores in cells, such as compiled graphs. Use it for a block
+            that trains, so that the next step is not compiled again. Default: False.
     """
     inner = [each for cell in held if isinstance(cell, nn.Cell) for _, each in cell.cells_and_names()]
     attributes = [vars(cell) for cell in inner]
@@ -190,19 +190,19 @@ def _is_container(value: Any) -> bool:
 
 
 class _OwnAttributes:
-    """The attributes of a cell that are not MindSpore's: those that a cell without any content has not."""
+    """The attributes of a cell that are not MindSpore's own, that is, those that an empty cell does not have."""
 
     def __init__(self, attributes: dict[str, Any]) -> None:
         self._attributes = attributes
 
     def copy(self) -> dict[str, Any]:
-        """Return them by name."""
+        """Return the attributes by name."""
         return {name: self._attributes[name] for name in self._attributes if name not in _of_mindspore()}
 
     def put_back(self, content: dict[str, Any]) -> None:
-        """Make them what they were.
+        """Restore the attributes.
 
-        Of those that were added, MindSpore may need the private ones, and in GRAPH mode all.
+        Some added attributes stay, because MindSpore may need them: the private ones, and in GRAPH mode all.
         """
         if ms.get_context("mode") == ms.PYNATIVE_MODE:
             for name in [each for each in self.copy() if each not in content and not each.startswith("_")]:

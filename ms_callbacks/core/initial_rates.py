@@ -1,4 +1,4 @@
-"""The rates that an optimizer began with, as opposed to those that a schedule or a checkpoint has set since."""
+"""The initial rates of an optimizer, as opposed to those that a schedule or a checkpoint has set since."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["determine", "first_rates", "remember"]
 
 
 class _Begun(NamedTuple):
-    """The initial rates of an optimizer, its last rates, and the number of its steps then."""
+    """The initial rates of an optimizer, the last known rates, and its number of steps at that time."""
 
     bases: list[float]
     left: list[float]
@@ -25,7 +25,11 @@ _BEGUN: weakref.WeakKeyDictionary[Any, _Begun] = weakref.WeakKeyDictionary()
 
 
 def remember(rates: Rates, bases: Optional[Sequence[float]] = None) -> None:
-    """Remember the current rates and the initial ones: `bases`, or as before unless the rates were changed since."""
+    """Remember the current and the initial rates.
+
+    The initial rates are `bases` if given. Otherwise they are the remembered ones, or the current ones if the rates
+    were changed since.
+    """
     for each in rates.of_each:
         known, left = _BEGUN.get(each.optimizers[0]), each.planned()
         begun = known.bases if known is not None and known.left == left else left
@@ -35,7 +39,7 @@ def remember(rates: Rates, bases: Optional[Sequence[float]] = None) -> None:
 
 
 def first_rates(rates: Rates) -> list[float]:
-    """Return the rates that an optimizer began with, before any of our schedules."""
+    """Return the rates that an optimizer had before any schedule of this package."""
     if len(rates.optimizers) > 1:
         return [rate for each in rates.of_each for rate in first_rates(each)]
     begun, now = _BEGUN.get(rates.optimizers[0]), rates.as_given()
@@ -50,13 +54,14 @@ def determine(
     had_led_to: Callable[[list[float], list[float]], bool],
     takes_first_rate: bool,
 ) -> list[float]:
-    """Return the rates that the optimizers began with, even if a checkpoint has brought others since.
+    """Return the initial rates of the optimizers, even if a checkpoint has loaded others since.
 
     Args:
-        owner: the schedule, for the error if they cannot be determined.
+        owner: the name of the schedule, for error messages.
         rates: the optimizers' rates.
         continues: whether the run continues an earlier one.
-        had_led_to: whether the schedule, having begun with some rates, has others just before the run's first step.
+        had_led_to: takes two lists of rates; returns whether the schedule, with the first list as its initial rates,
+            has the rates of the second list just before the run's first step.
         takes_first_rate: whether the schedule has an argument for the initial rate.
     """
     now = rates.planned()
@@ -73,7 +78,7 @@ def determine(
     is_known = len(bases) == len(now)
     if is_known and (now in (left, bases) or (continues and had_led_to(bases, now))):
         return bases
-    # If an optimizer's step count is still the one that we know, no later state has been loaded into it.
+    # If an optimizer still has the remembered step count, no later state has been loaded into it.
     is_unchanged = rates.steps == steps and (is_seen or not continues or COUNTS_STEPS)
     if is_unchanged or not (is_known or continues):
         return now

@@ -1,4 +1,4 @@
-"""Let a Model train for a trial, and then make it what it was before, bit for bit."""
+"""Train a Model as a trial, and then restore its previous state, bit for bit."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ _DRAWS = "MindSpore cannot restore the random numbers that the network draws nex
 
 
 def check_can_be_kept(owner: str, model: Model) -> None:
-    """Raise if something that training changes could not be restored."""
+    """Raise if training would change something that cannot be restored."""
     for cell in _cells(model):
         parameters = {one.name: one for one in cell.get_parameters()}
         check_parameters(owner, parameters)
         for name, one in parameters.items():
             if is_uninitialised(one):
                 raise ValueError(
-                    f"{owner}: the parameter {name!r} has no values yet, so that they could not be restored; load a "
+                    f"{owner}: the parameter {name!r} has no values yet, so it could not be restored; load a "
                     f"checkpoint into the network first, or call init_parameters_data() of model.train_network"
                 )
 
 
 def _inexact_in(model: Model) -> list[str]:
-    """Return what in a Model cannot be restored to the last bit, one line for each."""
+    """Return the parts of a Model that cannot be restored bit for bit, one line for each."""
     notes = [f"{name}: {_DRAWS}" for name in dropouts_of(model.train_network)]
     if any(map(rounds_differently_at_first, optimizers_of(model.train_network))):
         notes.append("RMSProp: MindSpore's kernel rounds differently in its first steps of a process")
@@ -54,14 +54,14 @@ def _inexact_in(model: Model) -> list[str]:
 def kept_model(model: Model) -> Iterator[list[str]]:
     """Restore a Model after a block in which it trains, however the block ends.
 
-    That is what the training cell and its optimizers hold (weights, statistics, moments, steps, learning rates, loss
-    scale, attributes), the `training` flag of each cell, what the Model itself notes, and the random states of
-    MindSpore, NumPy and Python. Iterators of datasets that the block has made are stopped before, because their threads
-    draw random numbers too. What has been compiled stays, so that the next run is not compiled again.
+    This restores what the training cell and its optimizers hold (weights, statistics, moments, steps, learning rates,
+    loss scale, attributes), the `training` flag of each cell, the Model's own counters, and the random states of
+    MindSpore, NumPy and Python. Dataset iterators that the block has created are stopped first, because their threads
+    draw random numbers too. Compiled graphs are kept, so that the next run is not compiled again.
 
     Yields:
-        What cannot be restored to the last bit, one line for each; complete at the end of the block. Operators that a
-        network calls as functions, and that draw random numbers, are found if GRAPH mode compiles them in the block.
+        What cannot be restored bit for bit, one line for each; complete at the end of the block. Random operators that
+        a network calls as functions are found only if GRAPH mode compiles them in the block.
     """
     notes = _inexact_in(model)
     drawn = random_draws()
@@ -80,7 +80,7 @@ def kept_model(model: Model) -> Iterator[list[str]]:
 
 
 def _cells(model: Model) -> list[nn.Cell]:
-    """Return the training cell, and optimizers that it holds in a Python list, where MindSpore does not find them."""
+    """Return the training cell, and optimizers that it holds in a Python list, where MindSpore cannot find them."""
     network = model.train_network
     listed = {id(each) for _, each in network.cells_and_names()}
     return [network, *(one for one in optimizers_of(network) if id(one) not in listed)]

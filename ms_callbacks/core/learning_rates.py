@@ -35,7 +35,8 @@ def shortest(value: Any) -> float:
 def without_wrapper(optimizer: Any) -> Any:
     """Return the optimizer that holds the rates.
 
-    `nn.LARS` wraps another, and its own rate of 0 is unused; so does an optimizer that accumulates gradients.
+    `nn.LARS` wraps another optimizer, and its own rate of 0 is unused. An optimizer that accumulates gradients also
+    wraps another one.
     """
     return without_wrapper(optimizer.opt) if is_lars(optimizer) or isinstance(optimizer, Accumulating) else optimizer
 

@@ -12,7 +12,7 @@ The first callback whose MindSpore hook is called runs the phase for all:
     weights kept    before_checkpoint
     train ends      flush -> save_run_state -> finalize_weights -> restore_weights -> after_train
     always          restore_weights, if an exception has ended training; then teardown
-    after that      the exception that came with a request to stop is raised, if no other is
+    after that      the exception passed with a request to stop is raised, unless another one was raised
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class Lifecycle:
         progress.close_epoch(began, waited, run.is_stopping)
         self.before_checkpoint()
         if self._stopped_mid_epoch:
-            self._end_evaluation()  # of `Model.fit`, which evaluates all the same
+            self._end_evaluation()  # `Model.fit` evaluates an interrupted epoch too
             self._end(run.epoch - 1, progress.step_in_epoch)
             return
         so_far = self._so_far()
@@ -195,13 +195,13 @@ class Lifecycle:
         )
 
     def _is_interruption(self) -> bool:
-        """Return whether a stop was requested after which a later run may continue."""
-        # A stop that no callback has decided on is one too, if a later run can continue from a state.
+        """Return whether the requested stop is an interruption, after which a later run may continue."""
+        # A stop that no callback has requested is an interruption too, if a later run can continue from a state.
         saves_state = any(each.saves_run_states for each in self.callbacks)
         return not self._decided_by and (self._is_interrupted or (self.run.is_stopping and saves_state))
 
     def _end_steps(self) -> None:
-        """Find out whether the epoch was interrupted; if not, make the update that its last steps have begun."""
+        """Determine whether the epoch was interrupted; if not, finish the update that its last steps have begun."""
         run, progress = self.run, self.run.progress
         # An epoch whose number of steps is not known in advance might have had more.
         self._stopped_mid_epoch = self._is_interruption() and progress.step_in_epoch != progress.known_steps
@@ -223,7 +223,7 @@ class Lifecycle:
             self.evaluate_between_steps()
 
     def evaluate_between_steps(self) -> None:
-        """Evaluate after the step that has just run, unless that is done or the end of its epoch is about to do it."""
+        """Evaluate after the last step, unless it was already evaluated or the end of its epoch is about to do so."""
         run, progress = self.run, self.run.progress
         if self._is_evaluating or not progress.is_epoch_open:
             what = "an evaluation is under way" if self._is_evaluating else "no epoch is"
@@ -244,13 +244,13 @@ class Lifecycle:
             self._evaluate(self._so_far(), at_epoch_end=False)
 
     def enter_evaluation(self) -> None:
-        """Keep the flags of training if MindSpore enters a callback because `Model.fit` is about to evaluate."""
+        """Store the `training` flags if MindSpore enters a callback because `Model.fit` is about to evaluate."""
         call = training_call()
         if not self._is_evaluating and self._fit_flags is None and call is not None:
             self._fit_flags = TrainingFlags(call.model, self.run.parts.train_network)
 
     def exit_evaluation(self) -> None:
-        """Restore them when MindSpore exits the first callback, also after an exception."""
+        """Restore the `training` flags when MindSpore exits the first callback, also after an exception."""
         flags, self._fit_flags = self._fit_flags, None
         if flags is not None:
             flags.restore()
@@ -397,7 +397,7 @@ class Lifecycle:
             self._unguard()
 
     def raise_requested(self) -> None:
-        """Raise what came with a request to stop, when no callback is left in the run and nothing else was raised."""
+        """Raise the exception passed with a request to stop; called when every callback has left the run."""
         if self._error is not None:
             raise self._error
 

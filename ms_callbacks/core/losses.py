@@ -33,24 +33,24 @@ class Losses:
         self.dropped_in_row = 0
         self._resumed: dict[str, Any] = {}
         self._functions: dict[int, tuple[Any, ReadFunction]] = {}  # by the id of the callback, which is kept alive
-        self.wrap: Callable[[Any, str, Any], Any] = _unwrapped  # what each function is wrapped in, such as a timer
+        self.wrap: Callable[[Any, str, Any], Any] = _unwrapped  # wraps each function, for example in a timer
         self._unread: list[Any] = []
         # Takes the output of the epoch's next step: called in every step, so it is the list's own method.
         self.add: Callable[[Any], None] = self._unread.append
         self.begin_epoch()
 
     def on_read(self, callback: Any, function: Optional[ReadFunction]) -> None:
-        """Call `function(first, losses)` each time losses were read from now on, in place of an earlier function.
+        """Call `function(first, losses)` each time losses have been read, in place of an earlier function.
 
-        Each step's loss is passed once, in order: at the latest 1000 steps after it and at the end of its epoch, sooner
-        if anything reads the losses. Nothing is read for the function itself. A callback that asks for this has
+        Each step's loss is passed once, in order: after 1000 steps or at the end of the epoch, whichever comes first,
+        and sooner if anything else reads the losses. Nothing is read for the function itself. The callback must have
         `needs_losses = True`.
 
         Args:
-            callback: the callback that asks.
-            function: is called with the step, within its epoch, of the first of the losses, and with the losses: `None`
-                for a step that loss scaling dropped. With several processes, they are those of this process, and other
-                processes may read at other times. `None` for no function.
+            callback: the callback that registers the function.
+            function: takes the step of the first loss, counted within its epoch, and the list of losses; a loss is
+                `None` if loss scaling dropped the step. With several processes, they are the losses of this process,
+                and other processes may read at other times. `None` removes the function.
         """
         if function is None:
             self._functions.pop(id(callback), None)
@@ -64,7 +64,7 @@ class Losses:
             self._unread[-1] = taken
 
     def begin_epoch(self, *, done: int = 0) -> None:
-        """Reset the losses; if an earlier run has done some steps of the epoch, to what it had after them."""
+        """Reset the losses; if an earlier run did the first `done` steps of the epoch, continue with its losses."""
         self._unread.clear()
         self._number: Optional[Callable[[Any], Optional[float]]] = None  # reads one loss
         self._step = 0  # the last step that was read

@@ -1,4 +1,4 @@
-"""Checks of arguments that are learning rates: one number for all parameter groups, or a list with one for each."""
+"""Check arguments that are learning rates: one number for all parameter groups, or a list with one for each."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ PerGroup = Union[float, list[float]]  # one number for all parameter groups, or 
 
 
 def as_text(rates: Sequence[Any]) -> str:
-    """Return rates as they would be typed: a number, or a list of several."""
+    """Return rates as Python code: a number, or a list of several."""
     return str(rates[0] if len(rates) == 1 else list(rates))
 
 
 def checked_per_group(owner: str, name: str, value: Any, **bounds: float) -> PerGroup:
-    """Return a number, or a list with one for each parameter group, as floats; raise if the value is neither."""
+    """Return a number, or a list with one for each parameter group, as floats; raise if `value` is neither."""
     if isinstance(value, (list, tuple)):
         if not value:
             raise ValueError(

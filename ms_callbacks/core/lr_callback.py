@@ -1,4 +1,4 @@
-"""The base class of schedules: a curve of rates, and of momentum, that is applied to the optimizers of a run."""
+"""The base class of schedules: applies a curve of rates, and of momentum, to the optimizers of a run."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Schedule(RateSetter, Curve):
     _index = 0  # of the next step, if the rate changes by step
     _plan: Optional[Plan] = None
     _momenta: Optional[Momenta] = None
-    _own_momenta: Optional[list[Optional[float]]] = None  # those of the optimizers, while others are set
-    _momentum: Optional[float] = None  # the one that is set instead; `None` for their own
+    _own_momenta: Optional[list[Optional[float]]] = None  # the optimizers' own momentum
+    _momentum: Optional[float] = None  # the momentum that the schedule has set; `None` for the optimizers' own
 
     @property
     def first_rate(self) -> Optional[PerGroup]:
@@ -105,14 +105,14 @@ class Schedule(RateSetter, Curve):
             self._lists = self._lists_for(self._bases, run)
             self.lr_list_ = self._lists[0]
             self._begin_momentum()
-            if not self.inner:  # which may have set another rate since
+            if not self.inner:  # an inner callback may have set another rate since
                 self._applied = None
         self._enter_epoch(run, is_first)
         if is_first:
             remember(self._rates, self._bases)
 
     def flush(self) -> None:
-        """Give the optimizers their own momentum again, before the last state is saved."""
+        """Restore the optimizers' own momentum before the last state is saved."""
         self._set_momentum(None)
 
     def teardown(self) -> None:
@@ -124,7 +124,7 @@ class Schedule(RateSetter, Curve):
         super().teardown()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the initial and the last rate of each parameter group, the optimizer steps, and the own momentum."""
+        """Return the initial and last rates of the groups, the optimizer steps, and the optimizers' own momentum."""
         return {
             "bases": self._bases,
             "applied": self._applied,
@@ -211,7 +211,7 @@ class Schedule(RateSetter, Curve):
         self._last = sys.maxsize if last is None else last * self._plan.steps_per_epoch - 1
         with contextlib.suppress(NoRateError):  # for code that reads the rate before the first step
             self._apply(min(self._index, self._last))
-        # Counting updates may wait for the device, so that is left out where it makes no difference.
+        # Counting updates may wait for the device, so updates are not counted while the rate is constant.
         is_constant = last == run.epoch and self._is_constant(self._index, self._last)
         run.step_hooks.on_step_begin(self, None if is_constant else self._apply_next)
         run.step_hooks.on_optimizer_step(self, None if is_constant else self._advance)
@@ -226,7 +226,7 @@ class Schedule(RateSetter, Curve):
         return len({self.momentum_at(index, self._plan) for index in range(first, last + 1)}) <= 1
 
     def _steps_done(self, run: Run, has_own_part: bool) -> int:
-        """Return the optimizer steps that were done before the run, or that of the list which the epoch begins with."""
+        """Return the number of optimizer steps before the run, which is the index of its first rate in the list."""
         state = self._resumed or {}
         # Version 0.1 counted a step before it was done.
         done = state.get("updates", None if has_own_part else state.get("steps"))
@@ -260,7 +260,7 @@ class Schedule(RateSetter, Curve):
         return self.rate_at(self._bases[group], index, self._plan._replace(group=group))
 
     def _begin_momentum(self) -> None:
-        """Keep the optimizers' own momentum; a checkpoint may have brought one that was set."""
+        """Store the optimizers' own momentum; restore it if a checkpoint has loaded one that a schedule set."""
         if self._momenta is None:
             return
         if self._own_momenta is None:
@@ -272,7 +272,7 @@ class Schedule(RateSetter, Curve):
         """Set the momentum of the optimizers that have one; `None` for their own."""
         if self._momenta is None or self._own_momenta is None or value == self._momentum:
             return
-        # An optimizer that was made without momentum gets one only if that was asked for.
+        # An optimizer that was created with a momentum of 0 gets another one only with `cycle_momentum=True`.
         least = -1 if self.cycle_momentum else 0
         own = self._own_momenta
         self._momenta.set(own if value is None else [value if one is not None and one > least else None for one in own])

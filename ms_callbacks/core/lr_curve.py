@@ -1,7 +1,7 @@
-"""A learning rate as a function of the epoch or the optimizer step alone: nothing accumulates from one to the next.
+"""A learning rate as a function of the epoch or the optimizer step alone, not of the previous rate.
 
-So a run that begins anywhere has the rates of one that was not interrupted, a rate does not drift, and a drop does not
-happen twice.
+A resumed run therefore has the same rates as an uninterrupted one, rounding errors do not accumulate, and no drop is
+applied twice.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class NoRateError(LookupError):
 
 
 class Plan(NamedTuple):
-    """What the rates are for: a run, or the part of one that another schedule leaves."""
+    """The length of a run, or of the part of a run for which a schedule sets the rates."""
 
     epochs: int
     steps_per_epoch: int  # of the optimizer
-    is_grouped: bool = False  # whether parameter groups have rates of their own
+    is_grouped: bool = False  # whether there are several parameter groups, each with its own rate
     group: int = 0  # the group that the rates are for, from 0
     epochs_before: int = 0  # the whole epochs that a preceding schedule takes
     steps_taken: int = 0  # the steps of the first epoch that a preceding schedule takes
@@ -39,14 +39,14 @@ class Plan(NamedTuple):
 
 
 class Curve(ABC):
-    """A rate, and if it has one a momentum, as a function of an index.
+    """A rate, and optionally a momentum, as a function of an index.
 
-    The index counts from 0: epochs, or with `by="step"` optimizer steps.
+    The index is the number of completed epochs, or with `by="step"` of completed optimizer steps.
     """
 
     by: str = "epoch"
-    cycle_momentum: Optional[bool] = False  # `None`: if the optimizer has one
-    begins_at_own_rate = False  # whether a warm-up before it leads to its first rate, and not to the optimizer's
+    cycle_momentum: Optional[bool] = False  # `None`: only for optimizers that have a momentum
+    begins_at_own_rate = False  # whether a warm-up before it rises to its first rate, not to the optimizer's
 
     @abstractmethod
     def rate_at(self, base: float, index: int, plan: Plan) -> float:
@@ -66,9 +66,9 @@ class Curve(ABC):
         return True
 
     def last_epoch_of_part(self, epoch: int, plan: Plan) -> Optional[int]:
-        """Return with which epoch the part ends that `epoch` belongs to; `None` if the end of the run does not end it.
+        """Return the last epoch of the part of the curve that contains `epoch`; `None` if the part has no end.
 
-        The next part begins with the epoch after it, however many steps there were. Epochs count from 1.
+        The next part begins with the following epoch, whatever the number of steps was. Epochs count from 1.
         """
         return None if self.by_step else epoch
 
@@ -81,15 +81,15 @@ class Curve(ABC):
         return [self.rate_at(base, index, plan) for index in range(self.count(plan))]
 
     def index_of(self, step: int, plan: Plan) -> int:
-        """Return the index that a step of the plan, counted from 0, has here."""
+        """Return the index of a step of the plan, counted from 0."""
         return step if self.by_step else (step + plan.steps_taken) // plan.steps_per_epoch
 
     def in_words(self, count: int) -> str:
-        """Return a number of epochs or steps in words."""
+        """Return a number of epochs or steps as text."""
         return counted(count, self.by)
 
     def decayed(self, base: float, gamma: float, times: int, plan: Plan) -> float:
-        """Return `base` multiplied `times` times by `gamma`; raise if that is too large for a number."""
+        """Return `base * gamma**times`; raise if the result is too large for a number."""
         try:
             rate: float = base * gamma**times
         except OverflowError:
@@ -102,7 +102,7 @@ class Curve(ABC):
         return rate
 
     def check_not_longer(self, name: str, length: int, plan: Plan, what: str, remedy: str) -> None:
-        """Raise if the plan is longer than a curve that reaches its end at index `length`."""
+        """Raise if the plan continues beyond index `length`, where the curve ends."""
         own = self.count(plan)
         if own > length + 1:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The base class of schedules that raise the rate to a given maximum while they lower the momentum, and back."""
+"""The base class of schedules that raise the rate and lower the momentum, and then change both back."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ __all__ = ["CycleSchedule", "checked_peak"]
 
 
 class CycleSchedule(Schedule):
-    """A schedule by optimizer step between given rates, opposite to the momentum.
+    """A schedule by optimizer step between given rates, with the momentum in the opposite direction.
 
-    The optimizer's own rate is of no importance, except that a
-    parameter group with a rate of 0 stays frozen.
+    The optimizer's own rate is not used, except that a parameter group with a rate of 0 stays frozen.
     """
 
     by = "step"
@@ -41,7 +40,7 @@ class CycleSchedule(Schedule):
             )
 
     def is_relative(self, plan: Plan) -> bool:
-        """Return whether there are parameter groups, of which one may be frozen."""
+        """Return whether there are parameter groups, because one of them may be frozen."""
         return plan.is_grouped
 
     def check_groups(self, rates: Rates) -> None:

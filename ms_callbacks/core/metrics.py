@@ -133,7 +133,7 @@ class Metrics:
         if model is None or dataset is None or model.eval_network is None or self._is_split:
             return Trial(None, None)
         if self._trial is None:
-            with python_random_state():  # before the first step, when the training data have not drawn yet
+            with python_random_state():  # safe only here, before the training data draw random numbers
                 self._trial = try_evaluation(model, dataset)
         return self._trial
 
@@ -157,7 +157,7 @@ class Metrics:
             )
 
     def known_metric(self, name: str) -> object:
-        """Return the Model's metric of this very name; `None` if there is none, or that is not known."""
+        """Return the Model's metric with exactly this name; `None` if there is none or it is not known."""
         return (self._ahead or {}).get(name)
 
     def metric(self, owner: str, name: str) -> object:

@@ -218,7 +218,7 @@ def return_to_training(train_network: nn.Cell, cells: Collection[nn.Cell]) -> No
 
 @contextlib.contextmanager
 def model_kept(model: Model) -> Iterator[None]:
-    """Restore what a Model itself notes while it trains: epoch, step, mode, and what its loss scale manager counts.
+    """Restore a Model's own counters after training: epoch, step, mode, and those of its loss scale manager.
 
     MindSpore 2.0 to 2.10 keep these in private attributes. Remove when a Model can be copied.
     """
@@ -237,10 +237,10 @@ def model_kept(model: Model) -> Iterator[None]:
 
 
 def copied_dataset(dataset: Any) -> Any:
-    """Return a copy of a dataset that begins at its first batch, and that no Model has used.
+    """Return a copy of a dataset that begins at its first batch and belongs to no Model.
 
-    A Model marks the datasets that it trains on, and refuses those of another (MindSpore 2.0 to 2.10); sink mode keeps
-    a queue with them. Remove when an iteration leaves a dataset unchanged.
+    A Model marks the datasets that it trains on, and refuses those of another Model (MindSpore 2.0 to 2.10); sink mode
+    attaches a queue to them. Remove when an iteration leaves a dataset unchanged.
     """
     copied = copy.deepcopy(dataset)
     for mark in ("__model_hash__", "__transfer_dataset__", "__loop_size__"):
@@ -252,7 +252,7 @@ def copied_dataset(dataset: Any) -> Any:
 
 @contextlib.contextmanager
 def iterators_stopped() -> Iterator[None]:
-    """Stop the iterators of datasets that are made within the block, so that their threads draw nothing after it.
+    """Stop the dataset iterators that are created in the block, so that their threads draw no random numbers later.
 
     An exception keeps MindSpore's frames alive, and with them the iterator of its loop (2.0 to 2.10). Remove when
     `Model.train` stops its iterator itself.
@@ -469,7 +469,7 @@ def random_state() -> Callable[[], None]:
 
 
 def random_draws() -> dict[Any, Any]:
-    """Return the state of MindSpore's table of draws, by operator and seed; in GRAPH mode it advances at a compilation.
+    """Return MindSpore's table of random draws, by operator and seed; in GRAPH mode, a compilation advances it.
 
     MindSpore 2.0 to 2.10 keep it private. Remove with `random_state`.
     """

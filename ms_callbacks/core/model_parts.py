@@ -206,7 +206,7 @@ def positional_count(network: nn.Cell) -> Optional[int]:
 
 
 def dropouts_of(network: nn.Cell) -> list[str]:
-    """Return the kinds of layers that draw random numbers in training, by name."""
+    """Return the class names of the dropout layers, which draw random numbers in training."""
     kinds = tuple(classes_of_nn(("Dropout", "Dropout1d", "Dropout2d", "Dropout3d")))
     dropping = [cell for _, cell in network.cells_and_names() if isinstance(cell, kinds) and not _keeps_all(cell)]
     return sorted({type(cell).__name__ for cell in dropping})
@@ -218,6 +218,6 @@ def _keeps_all(dropout: nn.Cell) -> bool:
 
 
 def rounds_differently_at_first(optimizer: Any) -> bool:
-    """Return whether an optimizer's kernel rounds differently in its first steps of a process: RMSProp's on a CPU."""
+    """Return whether an optimizer's kernel rounds differently in the first steps of a process, as RMSProp on a CPU."""
     is_plain = isinstance(optimizer, nn.RMSProp) and not optimizer.centered
     return bool(is_plain and ms.get_context("device_target") == "CPU")

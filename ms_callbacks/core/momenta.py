@@ -1,6 +1,6 @@
-"""The momentum of optimizers that hold it as a parameter, so that it can change while they train.
+"""Read and set the momentum of optimizers that hold it as a parameter.
 
-`nn.SGD` and `nn.Momentum` do; the beta1 of Adam and the momentum of `nn.RMSProp` are constants once compiled.
+`nn.SGD` and `nn.Momentum` do. The beta1 of Adam and the momentum of `nn.RMSProp` are constants after compilation.
 """
 
 from __future__ import annotations

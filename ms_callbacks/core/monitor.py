@@ -45,7 +45,7 @@ _CLASS_MODES = {
 
 
 def mode_of_class(metric: object) -> Optional[str]:
-    """Return which direction is better by a metric's class; `None` if that does not show it."""
+    """Return which direction is better for a metric of this class; `None` if the class does not determine it."""
     return next((_CLASS_MODES[cls.__name__] for cls in type(metric).__mro__ if cls.__name__ in _CLASS_MODES), None)
 
 

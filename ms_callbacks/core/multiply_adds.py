@@ -1,4 +1,4 @@
-"""Count the multiply-adds of a network: those of the layers of MindSpore that a batch runs through."""
+"""Count the multiply-adds of a network, in the layers of MindSpore that a batch runs through."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ def multiply_adds(layer: nn.Cell, input_shape: Shape, output_shape: Shape) -> Op
         return math.prod(input_shape) * int(layer.weight.shape[0])
     if isinstance(layer, (nn.Embedding, nn.EmbeddingLookup)):
         return 0
-    # Elementwise layers and normalisations need no matrix products; for others no guess is made.
+    # Elementwise layers and normalisations need no matrix products; other layers with a matrix are unknown.
     return None if has_matrix else 0
 
 
 def per_sample(network: nn.Cell, inputs: tuple[Any, ...]) -> tuple[int, tuple[str, ...]]:
-    """Run a batch without a trace; return the multiply-adds of one sample, and the classes that could not be counted.
+    """Return the multiply-adds of one sample in the forward pass, and the layer classes that could not be counted.
 
-    They are those of the forward pass. The first dimension of the first tensor is the number of samples.
+    The network runs once on the inputs and is not changed. The first dimension of the first tensor is the number of
+    samples.
     """
     first = first_tensor(inputs)
     samples = max(first.shape[0], 1) if first is not None and first.shape else 1

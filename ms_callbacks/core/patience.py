@@ -1,4 +1,4 @@
-"""The decision when a run that no longer improves stops: the same while it trains and, from its record, afterwards."""
+"""The rule by which `EarlyStopping` stops a run, and by which `History.what_if` evaluates a recorded run."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["Decision", "StopRule"]
 
 
 class Decision(NamedTuple):
-    """What one more value leads to: whether it is the best so far, and why the run stops; empty if it does not."""
+    """The decision after one value: whether it is the best so far, and why the run stops (empty if it does not)."""
 
     is_best: bool
     reason: str
 
 
 class StopRule(NamedTuple):
-    """When to stop; each argument means what it means in `EarlyStopping`."""
+    """The conditions to stop; each argument has the same meaning as in `EarlyStopping`."""
 
     patience: int
     baseline: Optional[float] = None
@@ -29,19 +29,19 @@ class StopRule(NamedTuple):
     check_finite: bool = True
 
     def observe(self, best: BestTracker, value: float, epoch: int, step: int = 0, *, is_first: bool) -> Decision:
-        """Observe a value; return what it leads to.
+        """Observe a value; return the decision.
 
         Args:
-            best: the best so far, which takes the value.
+            best: the tracker of the best value, which observes the value too.
             value: the value.
-            epoch: its epoch.
-            step: its step, if it was between two steps.
-            is_first: whether it is the first that counts. The first epoch's first value never stops a run for lack of
-                patience.
+            epoch: the epoch of the value.
+            step: its step, if it was evaluated between two steps.
+            is_first: whether it is the first value that counts. The first value of epoch 1 never stops a run because
+                of patience.
         """
         waited = best.wait
         is_best = best.observe(value, epoch, step)
-        # Better than before but not than the baseline: the best so far, but it does not reset patience.
+        # A value that is the best so far, but not better than the baseline, does not reset patience.
         if is_best and self.baseline is not None and not best.monitor.is_better(value, self.baseline):
             best.wait = waited + 1
         return Decision(is_best, self._reason(best, value, is_best, may_wait=is_first and epoch == 1))

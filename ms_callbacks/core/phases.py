@@ -124,7 +124,7 @@ class Phases:
         """Called after each evaluation, at the end of an epoch or between two steps."""
 
     def end_evaluation(self, run: Run) -> None:
-        """Called when every callback has observed an evaluation: undo what `before_evaluation` did."""
+        """Called after every callback has observed an evaluation: undo what `before_evaluation` did."""
 
     def after_epoch(self, run: Run, summary: EpochSummary) -> None:
         """Called at the end of an epoch, after its evaluation, unless the epoch was interrupted."""
@@ -152,7 +152,7 @@ class Phases:
         """Called before the run counts as finished: wait until everything is written; raise if that failed."""
 
     def finalize_weights(self, run: Run) -> None:
-        """Called when training ends: replace the weights by others that follow from all of them, such as an average."""
+        """Called when training ends: replace the weights by final ones, such as their average."""
 
     def restore_weights(self, run: Run) -> None:
         """Called when training ends: give the network its final weights.

@@ -47,7 +47,7 @@ class Progress:
         self.samples: Optional[Samples] = None  # if a callback asks for their number
         self._paused = 0.0  # the seconds of the epoch that were not training, such as an evaluation between steps
         self.is_over = False  # whether training has ended, and not by an exception
-        self.is_finished = False  # whether it has ended for good, rather than by an interruption
+        self.is_finished = False  # whether it has ended, and not by an interruption
 
     # Events of the run
 
@@ -95,7 +95,7 @@ class Progress:
 
     @contextlib.contextmanager
     def pausing(self) -> Iterator[None]:
-        """Exclude from the epoch's time what the block does, such as an evaluation between two steps."""
+        """Exclude the time of the block from the epoch's time, for example an evaluation between two steps."""
         began = time.perf_counter()
         try:
             yield
@@ -203,7 +203,7 @@ class Progress:
         return not (self.is_sinking and is_graph and self.steps_per_epoch > 1)
 
     def check_sees_each_loss(self, owner: str, instead: str) -> None:
-        """Raise in the name of `owner` if the loss of some step is not returned."""
+        """Raise if the device does not return the loss of every step; the message names `owner`."""
         if not self.sees_each_loss:
             raise ValueError(
                 f"{owner}: in sink mode the device returns only the loss of a sink's last step; train with "

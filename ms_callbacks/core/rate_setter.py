@@ -1,4 +1,4 @@
-"""The base class of callbacks that set the learning rate: finds the optimizers, and is the only one of its kind."""
+"""The base class of callbacks that set the learning rate: finds the optimizers, and allows one such callback a run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""The steps after which processes that train together ask each other something, such as whether one of them must stop.
+"""The steps after which the processes of a run exchange values, such as whether one of them must stop.
 
-They have to stop after the same step, so all must ask after the same one; but to ask after every step costs too much.
+The processes have to stop after the same step, so they must exchange values after the same step. An exchange after
+every step costs too much.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ _MOST_STEPS_BETWEEN = 20
 
 
 class Rounds:
-    """Chooses those steps: about one a second, and at most 20 steps apart. Every process must count the same steps.
+    """Chooses these steps: about one per second, at most 20 steps apart. Every process must count the same steps.
 
-    A process that trains alone asks nobody, and each of its steps is such a step.
+    For a single process, every step is such a step, and nothing is exchanged.
     """
 
     def __init__(self) -> None:
@@ -29,24 +30,24 @@ class Rounds:
         self._steps, self._steps_between, self._asked_at = 0, 1, time.monotonic()
 
     def is_due(self) -> bool:
-        """Count a step; return whether to ask after it."""
+        """Count a step; return whether to exchange values after it."""
         if self._is_alone:
             return True
         self._steps += 1
         return self._steps >= self._steps_between
 
     def highest(self, own: Sequence[float]) -> list[float]:
-        """Ask: return the highest of all processes for each of the values, the same in each process.
+        """Exchange values; return the highest over all processes for each of them, the same in each process.
 
-        It may also be called between two epochs, if every process does so.
+        This may also be called between two epochs, if every process does so.
         """
         if self._is_alone:
             return [float(value) for value in own]
         now = time.monotonic()
         *values, seconds = distributed.gathered(np.array([*own, now - self._asked_at], np.float32)).max(0).tolist()
-        if self._steps:  # since they last asked each other; 0 if that was just now
+        if self._steps:  # steps since the last exchange
             steps = _SECONDS_BETWEEN * self._steps / max(seconds, 1e-6)
-            # The first steps of an epoch may seem fast, as the device has only queued them.
+            # The first steps of an epoch may seem fast, because the device has only queued them.
             most = min(2 * self._steps_between, _MOST_STEPS_BETWEEN)
             self._steps_between = int(min(max(steps, 1), most))
         self._steps, self._asked_at = 0, now

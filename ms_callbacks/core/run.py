@@ -38,7 +38,8 @@ class Run:
         metrics (Metrics): the validation values by name, including those expected.
         losses (Losses): the training losses of the epoch so far; reading one waits for the device.
         step_hooks (StepHooks): calls a function before or after each step, or before or after every n-th.
-        updates (Updates): which steps update the weights: not one that loss scaling drops, or accumulates gradients.
+        updates (Updates): which steps update the weights; a step that loss scaling drops, or that only accumulates
+            gradients, does not.
         copies (Copies): copies of parameters; equal ones share memory.
         background (BackgroundThread): writes files while training continues.
         callbacks (list[Callback]): every callback in the list, including MindSpore's own and the user's.
@@ -134,8 +135,8 @@ class Run:
             by: the callback that has decided it, for reports about the run. Default: "a callback".
             interrupt: whether this is an interruption, after which a later run may continue, rather than a final
                 decision. An epoch that it cuts short is neither evaluated nor counted. Default: False.
-            error: an exception that `Model.train` raises once the run has ended as usual, after the teardown of every
-                callback, unless another exception ends it. Of several, the first counts. Default: None.
+            error: an exception that `Model.train` raises after the run has ended as usual and every callback was torn
+                down, unless another exception ends the run. The first such exception counts. Default: None.
 
         Returns:
             Whether this request is the one that stops the run.
@@ -145,26 +146,26 @@ class Run:
     def replace_batch(self, *columns: Any) -> None:
         """Replace the batch of the step that is about to run; call it from a function of `step_hooks.on_step_begin`.
 
-        The arrays that the dataset holds are not written to; every callback sees the new batch.
+        Every callback sees the new batch. The arrays that the dataset holds are not changed.
 
         Args:
-            columns: the new columns, as many as there were.
+            columns: the new columns, as many as the batch has.
 
         Raises:
             RuntimeError: there is no batch that can be replaced, as in sink mode, or it has another number of columns.
         """
         element = self._args.get("train_dataset_element")
-        # MindSpore passes this very list to the step. `Tensor.copy_`, which writes into the batch, would write into
-        # an array that a Python dataset returned, and thereby change all later epochs.
+        # MindSpore passes this list object to the step. `Tensor.copy_` would instead write into an array that a Python
+        # dataset may have returned, and so change all later epochs.
         if not isinstance(element, list) or len(columns) != len(element):
-            told = f"has {len(element)} columns" if isinstance(element, list) else "is not in MindSpore's hands"
+            told = f"has {len(element)} columns" if isinstance(element, list) else "cannot be replaced"
             raise RuntimeError(f"Run: replace_batch got {len(columns)} columns, but the batch of this step {told}")
         element[:] = columns
 
     def evaluate(self) -> None:
         """Evaluate the Model now, between two steps, as `Validate` does; every callback observes the results.
 
-        Nothing happens if this step was already evaluated, or if the end of its epoch is about to be.
+        Nothing happens if this step was already evaluated, or if the end of its epoch is about to be evaluated.
         """
         self._actions.evaluate()
 

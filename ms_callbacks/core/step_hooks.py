@@ -99,11 +99,11 @@ class StepHooks:
         self._set(STEP_END, callback, function)
 
     def on_optimizer_step(self, callback: Any, function: Optional[StepFunction]) -> None:
-        """Call `function(run)` after each step that updated the weights from now on, in place of an earlier one.
+        """Call `function(run)` after each step that updates the weights, in place of an earlier function.
 
-        That is every step, except those that loss scaling drops, and those that only accumulate gradients; the update
-        that the last steps of an epoch have begun is made, and counts, at the end of the epoch. If steps can be
-        dropped, this reads a flag of every step, for which Python waits for the device.
+        These are all steps, except those that loss scaling drops and those that only accumulate gradients. If the last
+        steps of an epoch have accumulated gradients, the epoch ends with an update, which counts too. If loss scaling
+        can drop steps, a flag of every step is read, so Python waits for the device.
         """
         self._set(_OPTIMIZER_STEP, callback, function)
 
@@ -130,10 +130,10 @@ class StepHooks:
         self._install()
 
     def around_fetch(self, callback: Any, begin: StepFunction, end: StepFunction) -> None:
-        """Call `begin(run)` before the training loop fetches the next batch, and `end(run)` when it has it.
+        """Call `begin(run)` before the training loop fetches the next batch, and `end(run)` after it.
 
-        In a step, `end` comes before everything else that callbacks of this package do, and `begin` after it. The first
-        batch of an epoch has no `begin`; `before_epoch` comes before it.
+        In a step, `end` is called before all other functions of this package's callbacks, and `begin` after them. For
+        the first batch of an epoch, `begin` is not called; use `before_epoch`.
         """
         self._fetch[self._place(callback)] = callback, begin, end
         self._install()
@@ -179,7 +179,7 @@ class StepHooks:
         self._plan_before(done)
 
     def call_optimizer_step(self) -> None:
-        """Call the functions of `on_optimizer_step`, after an update at the end of an epoch."""
+        """Call the functions of `on_optimizer_step` after the update at the end of an epoch."""
         for function in self._functions(_OPTIMIZER_STEP):
             function(self._run)
 

@@ -1,4 +1,4 @@
-"""The `training` flags of a network's cells, which an evaluation by MindSpore does not give back as they were."""
+"""Store and restore the `training` flags of a network's cells, which MindSpore's evaluations overwrite."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ __all__ = ["TrainingFlags"]
 
 
 class TrainingFlags:
-    """The flags of each cell as they are now.
+    """The `training` flag of each cell at the time of construction.
 
-    `Model.eval`, and the evaluations of `Model.fit`, set all cells to evaluation. Before the next step, the Model sets
-    all of them to training, and with them a part that the user keeps in evaluation, such as a frozen backbone with
-    BatchNorm.
+    `Model.eval` and the evaluations of `Model.fit` set all cells to evaluation. Before the next step, the Model sets
+    all cells to training, including any that the user keeps in evaluation, such as a frozen backbone with BatchNorm.
 
     Args:
         model: the Model that trains and evaluates.
-        network: what it trains.
+        network: the training cell of the Model.
     """
 
     def __init__(self, model: Model, network: nn.Cell) -> None:
@@ -27,7 +26,7 @@ class TrainingFlags:
         self._flags = [(cell, cell.training) for _, cell in network.cells_and_names()]
 
     def restore(self) -> None:
-        """Give each cell its flag, after the Model has set all to training, which it would do at the next step."""
+        """Restore each flag; first let the Model set all cells to training, which it would do at the next step."""
         set_training(self._model, self._network)
         for cell, training in self._flags:
             cell.add_flags(training=training)

@@ -1,7 +1,7 @@
-"""Which steps of a run update the weights: schedules and averages count these, and not all steps.
+"""Determine which steps of a run update the weights; schedules and averages count only these.
 
-Loss scaling drops a step whose gradients overflowed, and an optimizer that accumulates gradients updates the weights
-once in several steps. Otherwise every step is an update, and nothing has to be read to know it.
+Loss scaling drops a step whose gradients overflow, and an optimizer that accumulates gradients updates the weights once
+in several steps. Otherwise every step is an update, and nothing has to be read from the device.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ __all__ = ["Accumulating", "Updates"]
 
 @runtime_checkable
 class Accumulating(Protocol):
-    """An optimizer that adds up the gradients of several steps for one update of the weights."""
+    """An optimizer that accumulates the gradients of several steps for one update of the weights."""
 
     steps_per_update: int
-    opt: Any  # which it calls with the mean of the gradients
+    opt: Any  # the wrapped optimizer, called with the mean of the gradients
 
     def accumulated(self) -> int:
-        """Return how many steps have been added up since the last update; this waits for the device."""
+        """Return the number of steps accumulated since the last update; this waits for the device."""
 
     def flush(self) -> None:
-        """Update the weights with what has been added up so far."""
+        """Update the weights with the mean of the accumulated gradients."""
 
 
 class Updates:
@@ -38,8 +38,8 @@ class Updates:
 
     Args:
         args: the parameters of MindSpore's run context.
-        optimizers: those of the run.
-        progress: where the run stands.
+        optimizers: the optimizers of the run.
+        progress: the position of the run.
         reader: finds the flag of a dropped step in a step's output.
     """
 
@@ -60,7 +60,7 @@ class Updates:
 
     @property
     def before(self) -> int:
-        """The updates that were made before this call, if every epoch had as many steps as the dataset declares."""
+        """The number of updates before this training call, if every epoch had as many steps as the dataset declares."""
         progress = self._progress
         return progress.initial_epoch * self.per_epoch + progress.resumed_steps // self.steps_per_update
 
@@ -71,8 +71,8 @@ class Updates:
         owner, n, steps = "accumulate_gradients", self.steps_per_update, self._progress.steps_per_epoch
         if self._progress.is_sinking:
             raise ValueError(
-                f"{owner}: in sink mode the device runs steps unseen, and the last group of an epoch could not be "
-                f"ended; train with dataset_sink_mode=False"
+                f"{owner}: in sink mode the device runs steps unseen, and the last update of an epoch could not be "
+                f"made; train with dataset_sink_mode=False"
             )
         if not self._are_all or len({one.steps_per_update for one in self._accumulating}) > 1:
             raise ValueError(
@@ -102,7 +102,7 @@ class Updates:
         return self._accumulated == 0
 
     def finish_group(self) -> bool:
-        """Update the weights with the last steps of an epoch, if they were too few; return whether that was needed."""
+        """Make the update of the last steps of an epoch if they are fewer than a group; return whether that was so."""
         waiting = [one for one in self._accumulating if one.accumulated()]
         for one in waiting:
             one.flush()

@@ -1,4 +1,4 @@
-"""What a layer's class determines: its geometry."""
+"""The geometry of a layer (kernel, stride, padding), which its class determines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a learning rate range test found: the curve of losses by rate, and the rates that it suggests."""
+"""The result of a learning rate range test: the losses by rate, and the suggested rates."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ..core.plotting import check_png, figure, save
 __all__ = ["FEWEST_POINTS", "METHODS", "SKIP_BEGIN", "SKIP_END", "LRCurve", "make_curve"]
 
 METHODS = ("valley", "steepest")
-# Lightning's numbers: the first points follow too few losses, and the last one is where the test was stopped.
+# As in Lightning: the first points average too few losses, and at the last one the test may have stopped early.
 SKIP_BEGIN, SKIP_END = 10, 1
-FEWEST_POINTS = 5  # that must be left for a suggestion
+FEWEST_POINTS = 5  # the least number of remaining points for a suggestion
 
 _Point = tuple[float, float, float]  # rate, smoothed loss, loss
 
 
 @dataclass(frozen=True)
 class LRCurve:
-    """The result of `lr_find`: the losses by learning rate, and which rate they suggest.
+    """The result of `lr_find`: the losses by learning rate, and the suggested rates.
 
     Attributes:
-        rates (tuple[float, ...]): the learning rate of each step, as the optimizer had it: the shortest decimal of its
-            32-bit number. With several parameter groups, the highest rate among them.
+        rates (tuple[float, ...]): the learning rate of each step, as the shortest decimal of the optimizer's 32-bit
+            number. With several parameter groups, the highest rate among them.
         losses (tuple[float, ...]): the loss of each step, before its update; the mean over all processes. NaN for a
             step that loss scaling dropped. If a loss was NaN or infinite, it is the last.
         smoothed (tuple[float, ...]): the exponentially weighted mean of the losses up to each step, bias-corrected; NaN
@@ -38,8 +38,8 @@ class LRCurve:
         suggestions (dict[str, float | None]): the suggested rate by method, `"valley"` and `"steepest"`.
         method (str): the method of `suggestion`.
         reason (str): why there is no suggestion; empty if there is one.
-        has_diverged (bool): whether the test ended early because the loss had diverged.
-        notes (tuple[str, ...]): what of the Model could not be restored to the last bit, one line for each.
+        has_diverged (bool): whether the test ended early because the loss diverged.
+        notes (tuple[str, ...]): the parts of the Model that could not be restored bit for bit, one line for each.
     """
 
     rates: tuple[float, ...] = field(repr=False)
@@ -53,18 +53,18 @@ class LRCurve:
 
     @property
     def suggestion(self) -> Optional[float]:
-        """The rate that `method` suggests; `None` if there is none, for the `reason` given."""
+        """The rate that `method` suggests; `None` if there is none, and `reason` says why."""
         return self.suggestions[self.method]
 
     @property
     def is_exact(self) -> bool:
-        """Whether the Model is what it was before the test, to the last bit."""
+        """Whether the Model was restored bit for bit after the test."""
         return not self.notes
 
     def plot(self, path: Union[str, os.PathLike[str]]) -> None:
         """Draw the losses by learning rate as a PNG, with a mark at each suggestion.
 
-        Losses that are NaN or infinite are left out, and single losses above the whole smoothed curve are cut off.
+        NaN and infinite losses are left out. Losses above the maximum of the smoothed curve are cut off.
 
         Args:
             path: where to save, ending in `.png`; its folder must exist. The picture is written completely or not at
@@ -96,7 +96,7 @@ class LRCurve:
         margin = 0.1 * (high - low) or 0.1 * abs(high) or 0.1
         axes.set_ylim(low - margin, high + margin)
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")  # the usual one writes formulas, which our fonts do not draw
+        axes.xaxis.set_major_formatter("{x:g}")  # the default writes formulas, which the fonts cannot draw
         axes.set_xlabel("learning rate")
         axes.set_ylabel("loss")
         if self.reason:
@@ -136,7 +136,7 @@ def _reason(rates: Sequence[float], finite: list[_Point], points: list[_Point], 
     if len(points) < FEWEST_POINTS:
         if has_diverged:
             return (
-                f"diverged at once: the loss was lost at step {len(rates)}, at a rate of {rates[-1]:.3g}; "
+                f"diverged at once: the test ended at step {len(rates)}, at a rate of {rates[-1]:.3g}; "
                 f"lower min_lr, or look for NaN in the data"
             )
         return (
@@ -157,10 +157,10 @@ def _reason(rates: Sequence[float], finite: list[_Point], points: list[_Point], 
 
 
 def _middle_of_valley(losses: np.ndarray[Any, Any]) -> int:
-    """Return the index in the middle of the valley, which is the middle of its second third.
+    """Return the index of the middle of the valley, which is also the middle of its second third.
 
-    The valley ends where the longest falling subsequence of the losses ends, and is as many points long. Of several of
-    that length, it is the first to end. What differs by less than a loss's 32 bits show is the same.
+    The valley ends where the longest decreasing subsequence of the losses ends, and has the same number of points. If
+    several subsequences have that length, it is the one that ends first. Losses are compared as 32-bit numbers.
     """
     losses = losses.astype(np.float32)
     lengths = np.ones(len(losses), np.int64)

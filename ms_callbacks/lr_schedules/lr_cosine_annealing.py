@@ -1,4 +1,4 @@
-"""Lower the learning rate along half a cosine: the schedule of PyTorch's `CosineAnnealingLR`."""
+"""Lower the learning rate along half a cosine, as PyTorch's `CosineAnnealingLR` does."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class LRCosineAnnealing(Schedule):
             optimizer's own.
         beyond: what follows after `T_max + 1` epochs: `"stay"` keeps `eta_min`, like Keras's `CosineDecay`; `"rise"`
             rises again along the same curve, like PyTorch's. Default: None, the run must not be longer.
-        by: `"epoch"`, or `"step"` to count optimizer steps everywhere instead of epochs. Steps beyond those that the
-            dataset declares keep `eta_min`, unless `beyond="rise"`. Default: "epoch".
+        by: the unit of the schedule, `"epoch"` or `"step"` for optimizer steps. Steps beyond those that the dataset
+            declares keep `eta_min`, unless `beyond="rise"`. Default: "epoch".
 
     Attributes:
         lr_list_ (list[float]): the rate of every epoch or step, for the first parameter group if there are several.
@@ -77,6 +77,6 @@ class LRCosineAnnealing(Schedule):
         """Return the rate of an epoch or step, from 0."""
         if base == 0:  # a frozen parameter group
             return 0.0
-        is_surplus = self.beyond is None and index >= self.count(plan)  # of an epoch with more steps than declared
+        is_surplus = self.beyond is None and index >= self.count(plan)  # an epoch has more steps than declared
         place = min(index, self.T_max) if self.beyond == "stay" or is_surplus else index
         return self.eta_min + (base - self.eta_min) / 2 * (1 + math.cos(math.pi * place / self.T_max))

@@ -1,4 +1,4 @@
-"""Lower the learning rate along cosines that restart: the schedule of PyTorch's `CosineAnnealingWarmRestarts`."""
+"""Lower the learning rate along cosines that restart, as PyTorch's `CosineAnnealingWarmRestarts` does."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ __all__ = ["LRCosineWarmRestarts"]
 
 
 class LRCosineWarmRestarts(Schedule):
-    r"""Lower the learning rate towards `eta_min` along a cosine, again and again from its initial value.
+    r"""Lower the learning rate towards `eta_min` along a cosine, and restart repeatedly from its initial value.
 
-    The first cosine takes `T_0` epochs or optimizer steps, and each following one `T_mult` times as many as the one
-    before it. :math:`t` epochs after the start of a cosine of length :math:`T` the rate is :math:`\eta_{min} +
+    The first cosine takes `T_0` epochs or optimizer steps. Each following cosine is `T_mult` times as long as the
+    previous one. :math:`t` epochs after the start of a cosine of length :math:`T` the rate is :math:`\eta_{min} +
     \frac{1}{2} (\eta_0 - \eta_{min}) (1 + \cos(\pi t / T))`, as in PyTorch's `CosineAnnealingWarmRestarts`. The method:
-    Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2016. Which cosine an epoch is in is
-    found with whole numbers, so that no restart comes early or late. The optimizer is not rebuilt and keeps its
-    moments; a parameter group with a rate of 0 stays frozen. The initial rate is determined as in `LRStepDecay`. A run
-    of any length is possible, and one that ends within a cosine does not reach `eta_min`.
+    Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", 2016. Restarts are located with
+    integer arithmetic, so that none is early or late. The optimizer is not rebuilt and keeps its moments; a parameter
+    group with a rate of 0 stays frozen. The initial rate is determined as in `LRStepDecay`. The run may have any
+    length; if it ends within a cosine, it does not reach `eta_min`.
 
     Args:
-        T_0: the length of the first cosine.
-        T_mult: the factor for the length of each following cosine, a whole number. Default: 1.
+        T_0: the length of the first cosine, in epochs or optimizer steps, at least 1.
+        T_mult: the factor for the length of each following cosine, a whole number of at least 1. Default: 1.
         eta_min: the lowest rate, at least 0. Default: 0.0.
         learning_rate: the initial rate, or a list with one for each parameter group. Default: None, the optimizer's
             own.
-        by: `"epoch"`, or `"step"` to count optimizer steps everywhere instead of epochs. Default: "epoch".
+        by: the unit of the schedule, `"epoch"` or `"step"` for optimizer steps. Default: "epoch".
 
     Attributes:
         lr_list_ (list[float]): the rate of every epoch or step, for the first parameter group if there are several.

@@ -1,4 +1,4 @@
-"""Raise and lower the learning rate in cycles: the schedule of PyTorch's `CyclicLR`."""
+"""Raise and lower the learning rate in cycles, as PyTorch's `CyclicLR` does."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ __all__ = ["LRCyclic"]
 
 
 class LRCyclic(CycleSchedule):
-    r"""Raise the learning rate from `base_lr` to `max_lr` and lower it again, in straight lines, over and over.
+    r"""Raise the learning rate linearly from `base_lr` to `max_lr` and lower it again, in repeated cycles.
 
-    By optimizer step, as in PyTorch's `CyclicLR`. The momentum goes the opposite way, from `max_momentum` to
-    `base_momentum` and back. The method: Smith, "Cyclical Learning Rates for Training Neural Networks", 2017. A run of
-    any length is possible. The rate that the optimizer was created with is of no importance, except that a parameter
-    group with a rate of 0 stays frozen. The optimizer's own momentum is there again after the run, however that ends.
+    The rate changes with every optimizer step, as in PyTorch's `CyclicLR`. The momentum changes in the opposite
+    direction, from `max_momentum` to `base_momentum` and back. The method: Smith, "Cyclical Learning Rates for Training
+    Neural Networks", 2017. The run may have any length. The rate that the optimizer was created with is not used,
+    except that a parameter group with a rate of 0 stays frozen. The optimizer's own momentum is restored after the run,
+    even if an exception ends it.
 
     Args:
         base_lr: the lowest rate, at least 0, or a list with one for each parameter group.
         max_lr: the highest rate, not below `base_lr`, or a list with one for each parameter group.
         step_size_up: the number of steps in which the rate rises. Default: 2000.
-        step_size_down: the number of steps in which it falls. Default: None, as many.
+        step_size_down: the number of steps in which the rate falls. Default: None, the same as `step_size_up`.
         mode: `"triangular"` reaches `max_lr` in each cycle, `"triangular2"` halves the height with each cycle, and
             `"exp_range"` multiplies it by `gamma` with each step. Default: "triangular".
         gamma: the factor of `"exp_range"`, above 0 and at most 1. Default: 1.0.
-        cycle_momentum: whether to change the momentum too, as in `LROneCycle`. Default: None, for optimizers that were
-            created with a momentum above 0 that can be changed.
+        cycle_momentum: whether to change the momentum too, as in `LROneCycle`. Default: None, only for optimizers that
+            were created with a momentum above 0 that can be changed.
         base_momentum: the lowest momentum. Default: 0.8.
         max_momentum: the highest momentum. Default: 0.9.
 

@@ -1,4 +1,4 @@
-"""Lower the learning rate by the same factor every epoch or step: the schedule of PyTorch's `ExponentialLR`."""
+"""Lower the learning rate by the same factor every epoch or step, as PyTorch's `ExponentialLR` does."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ class LRExponential(Schedule):
     r"""Multiply the learning rate by `gamma` after every epoch or optimizer step.
 
     In epoch :math:`t` (from 1) the rate is :math:`\eta_0 \gamma^{t-1}`, as in PyTorch's `ExponentialLR`. It is computed
-    from the epoch alone and not from the rate before, so that rounding errors do not add up. A run of any length
-    is possible. The optimizer is not
-    rebuilt and keeps its moments; a parameter group with a rate of 0 stays frozen. The initial rate is determined as in
-    `LRStepDecay`.
+    from the epoch alone and not from the previous rate, so that rounding errors do not accumulate. The run may have any
+    length. The optimizer is not rebuilt and keeps its moments; a parameter group with a rate of 0 stays frozen. The
+    initial rate is determined as in `LRStepDecay`.
 
     Args:
         gamma: the factor for the rate, above 0.

@@ -1,7 +1,7 @@
-"""Find a learning rate before training: raise it from step to step, and see where the loss falls and where it breaks.
+"""Find a learning rate before training: raise it from step to step, and observe where the loss falls and diverges.
 
-That is Leslie Smith's range test (Cyclical Learning Rates for Training Neural Networks, 2017, section 3.3), with the
-exponential rise, the smoothing and the stop that fastai and Lightning have given it.
+This is Leslie Smith's range test (Cyclical Learning Rates for Training Neural Networks, 2017, section 3.3), with the
+exponential rise, the smoothing and the early stop that fastai and Lightning have added.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["lr_find"]
 
 _OWNER = "lr_find"
 _NEEDS = Needs.WEIGHTS | Needs.OPTIMIZER | Needs.LOSS
-_BETA = 0.98  # of the smoothing, as in fastai and Lightning
+_BETA = 0.98  # the smoothing factor, as in fastai and Lightning
 _FEWEST_STEPS = SKIP_BEGIN + FEWEST_POINTS + SKIP_END
 
 
@@ -44,37 +44,39 @@ def lr_find(
     early_stop_threshold: Optional[float] = 4.0,
     method: str = "valley",
 ) -> LRCurve:
-    """Train a Model for a few steps with a rising learning rate; return the losses and the rate that they suggest.
+    """Train a Model for a few steps with a rising learning rate; return the losses and a suggested rate.
 
     The rate rises exponentially, from `min_lr` in the first step to `max_lr` in the last. The losses are smoothed by an
-    exponentially weighted mean with bias correction (beta 0.98). The test stops early at a loss that is NaN or
-    infinite, and when the smoothed loss is above `early_stop_threshold` times the best so far. This is compared only
-    after the first 10 steps, of which the median counts, so that a first batch with a low loss does not stop it. If the
-    best loss is below 0, the rise from it is compared with its size in the same way. The suggestions leave out the
-    first 10 points and the last one, as in Lightning:
+    exponentially weighted mean with bias correction (beta 0.98). The test stops early if a loss is NaN or infinite, or
+    if the smoothed loss exceeds `early_stop_threshold` times the best one so far. This comparison starts after the
+    first 10 steps, with the median of their losses as the first best, so that a low loss of the first batch does not
+    stop the test. If the best loss is not above 0, the test compares the rise above it with its absolute value, or with
+    the fall to it from the first best if that is larger. The suggestions ignore the first 10 points and the last one,
+    as in Lightning:
 
     - `"valley"` (fastai): the middle of the longest falling part of the curve.
     - `"steepest"` (fastai, Lightning): where the smoothed loss falls fastest over the logarithm of the rate. Lightning
-      2.6 takes the slope over the rate itself, which divides the noise of the lowest rates by tiny numbers.
+      2.6 uses the slope over the rate itself, which divides the noise at the lowest rates by tiny numbers.
 
     There is no suggestion, but a reason, if the loss diverged at once, if fewer than 5 points are left, or if the
-    smoothed loss never fell by more than the losses vary from step to step (the median of their differences): the
-    rest of such a curve is noise.
+    smoothed loss never fell by more than the losses vary from step to step (the median of their differences). Such a
+    curve shows only noise.
 
     With parameter groups, the highest rate among them is set to the rate of the test, and the others keep their
     proportion to it. The dataset is repeated if it has fewer batches than `steps`. Nothing is printed or written, and
     no other callback is called.
 
-    Afterwards, everything is as it was before, bit for bit, also after an exception: weights, statistics, the
-    optimizer's moments and steps, rates, loss scale, `training` flags, the random states of MindSpore, NumPy and
-    Python, and the dataset, of which a copy is used: its next epoch, what `set_init_step` has set, and that it can be
-    given to another Model. A run that follows has the losses that it would have had without the test. These cannot be
-    restored to the last bit, and the result's `notes` name them if the Model has them: the random numbers of
-    `nn.Dropout`; those that a network draws through functions in GRAPH mode, which are found if it is compiled in the
-    test; and the rounding of `nn.RMSProp` on a CPU. What Python code of a dataset keeps itself, such as a generator of
-    its own, is not known. The test takes memory for one copy of the network and the optimizer.
+    Afterwards, the previous state is restored, bit for bit, also after an exception: weights, statistics, the
+    optimizer's moments and steps, rates, loss scale, `training` flags, and the random states of MindSpore, NumPy and
+    Python. The test uses a copy of the dataset, so the dataset keeps its next epoch and its `set_init_step`, and can
+    still be used with another Model. A run that follows has the same losses as without the test. The following cannot
+    be restored bit for bit; the result's `notes` name them if the Model has them: the random numbers of `nn.Dropout`;
+    those of random functions that a network calls in GRAPH mode, which are found only if the network is compiled in the
+    test; and the rounding of `nn.RMSProp` on a CPU. State in the Python code of a dataset, such as a generator of its
+    own, is not restored. The test needs memory for one copy of the network and the optimizer.
 
-    With several processes, call it on all of them: the losses are the means over all, so that each has the same result.
+    With several processes, call the function in all of them. The losses are the means over all processes, so that each
+    has the same result.
 
     Args:
         model: the Model to train, with an optimizer whose rates are numbers; a list or a schedule is refused.
@@ -82,18 +84,18 @@ def lr_find(
         min_lr: the rate of the first step, above 0. Default: 1e-7.
         max_lr: the rate of the last step, above `min_lr`. Default: 1.0.
         steps: the number of steps, at least 16. Default: 100.
-        early_stop_threshold: how many times the best smoothed loss stops the test, above 1; `None` for no stop.
-            Default: 4.0.
-        method: which suggestion `suggestion` is: `"valley"` or `"steepest"`. Default: "valley".
+        early_stop_threshold: the test stops if the smoothed loss exceeds the best one by this factor, above 1; `None`
+            for no early stop. Default: 4.0.
+        method: the method of `suggestion`, `"valley"` or `"steepest"`. Default: "valley".
 
     Returns:
         A result with `rates`, `losses` and `smoothed`, one number for each step; `suggestion` (a rate, or `None`) and
-        `suggestions` by method; `reason`, why there is none; `has_diverged`; `is_exact` and `notes`, whether and what
-        could not be restored; and `plot(path)`, which draws the curve as a PNG.
+        `suggestions` by method; `reason`, why there is no suggestion; `has_diverged`; `is_exact`, whether all was
+        restored bit for bit, and `notes`, what was not; and `plot(path)`, which draws the curve as a PNG.
 
     Raises:
-        TypeError, ValueError: an argument is not as described, the dataset is empty, or the Model has no optimizer of
-            `mindspore.nn`, rates that are not numbers, or parameters that this process holds only in part.
+        TypeError, ValueError: an argument is not as described, the dataset is empty, the Model has no optimizer of
+            `mindspore.nn`, a rate is not a number, or this process holds only a part of some parameters.
 
     Example:
         >>> found = lr_find(model, train_dataset, min_lr=1e-5, max_lr=10.0)
@@ -113,7 +115,7 @@ def lr_find(
         check_number(_OWNER, "early_stop_threshold", early_stop_threshold, above=1)
     check_choice(_OWNER, "method", method, METHODS)
     rates = _rates_of(model)
-    # What this process holds in part gets its final shape only during the test, and could not be restored.
+    # Parameters that this process holds only in part get their final shape in the test, and could not be restored.
     check_whole(_OWNER, _NEEDS, model.train_network, parallel_mode_of(model))
     check_can_be_kept(_OWNER, model)
     test = _RangeTest(_rise(lowest, highest, steps), _proportions(rates), early_stop_threshold)
@@ -153,7 +155,7 @@ def _rise(lowest: float, highest: float, steps: int) -> list[float]:
 
 
 def _proportions(rates: Rates) -> list[float]:
-    """Return what each rate is to the highest of them."""
+    """Return the ratio of each rate to the highest one."""
     values = rates.read()
     highest = max(values)
     if len(values) > 1 and not highest > 0:
@@ -165,7 +167,7 @@ def _proportions(rates: Rates) -> list[float]:
 
 
 class _RangeTest(TrainCallback):
-    """Sets the rate before each step and records the loss after it, until the last rate or a divergence."""
+    """Sets the rate before each step and records the loss after it, until the last rate or until the loss diverges."""
 
     def __init__(self, rise: list[float], proportions: list[float], early_stop_threshold: Optional[float]) -> None:
         super().__init__()
@@ -182,7 +184,7 @@ class _RangeTest(TrainCallback):
         self.has_diverged = False
 
     def before_train(self, run: Run) -> None:
-        """Register what is done in each step."""
+        """Register the functions of each step."""
         run.step_hooks.on_step_begin(self, self._set_rates)
         run.step_hooks.on_step_end(self, self._record)
 
@@ -197,7 +199,7 @@ class _RangeTest(TrainCallback):
         self.losses.append(math.nan if loss is None else loss)
         self._dropped_in_row = self._dropped_in_row + 1 if loss is None else 0
         if loss is not None and math.isfinite(loss):
-            # The weight that a mean without bias correction would lack, so that the first value is the first loss.
+            # The bias correction divides by the sum of the weights, so that the first value is the first loss.
             self._average = _BETA * self._average + (1 - _BETA) * loss
             self._weight = _BETA * self._weight + (1 - _BETA)
             self.smoothed.append(self._average / self._weight)
@@ -217,16 +219,16 @@ class _RangeTest(TrainCallback):
         return None if dropped else mean
 
     def _is_above_best(self) -> bool:
-        """Return whether the smoothed loss has risen too far above the best, which is known after the first points."""
+        """Return whether the smoothed loss is too far above the best one; false during the first points."""
         recent = self.smoothed[-1]
         if math.isnan(self._best):
             known = [loss for loss in self.losses if math.isfinite(loss)]
             if len(known) <= SKIP_BEGIN:
                 return False
-            # One batch that is easier or harder than the others says nothing.
+            # The median, because a single batch may be easier or harder than the others.
             self._first = self._best = statistics.median(known[:SKIP_BEGIN])
         best = self._best
         self._best = min(best, recent)
-        # Four times a loss below 0 is less than that loss.
+        # A multiple of a negative loss would be below that loss.
         scale = best if best > 0 else max(abs(best), self._first - best)
         return self._threshold is not None and recent > best + (self._threshold - 1) * scale

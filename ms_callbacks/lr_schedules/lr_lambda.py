@@ -1,4 +1,4 @@
-"""Multiply the learning rate by what a function returns: the schedule of PyTorch's `LambdaLR`."""
+"""Multiply the learning rate by what a function returns, as PyTorch's `LambdaLR` does."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["LRLambda"]
 class LRLambda(Schedule):
     """Multiply the initial learning rate by `lr_lambda(epoch)`, with the epoch counted from 0, as PyTorch's `LambdaLR`.
 
-    All values for the run are computed, and checked, before the first step; the function may be called several times
-    for the same epoch and must always return the same. With `by="step"` it is called during the run too, for steps
-    beyond those that the dataset declares. A saved state holds numbers only, so that the function need not
-    be picklable. The optimizer is not rebuilt and keeps its moments; a parameter group with a rate of 0 stays frozen.
-    The initial rate is determined as in `LRStepDecay`.
+    All values for the run are computed and checked before the first step. The function may be called several times for
+    the same epoch and must always return the same value. With `by="step"`, it is also called during the run, for steps
+    beyond those that the dataset declares. A saved state contains only numbers, so the function need not be picklable.
+    The optimizer is not rebuilt and keeps its moments; a parameter group with a rate of 0 stays frozen. The initial
+    rate is determined as in `LRStepDecay`.
 
     Args:
         lr_lambda: takes the number of completed epochs, or with `by="step"` of completed optimizer steps, and returns
@@ -30,14 +30,14 @@ class LRLambda(Schedule):
             group.
         learning_rate: the initial rate, or a list with one for each parameter group. Default: None, the optimizer's
             own.
-        by: `"epoch"`, or `"step"` for a factor for every optimizer step. Default: "epoch".
+        by: `"epoch"`, or `"step"` to compute a factor for every optimizer step. Default: "epoch".
 
     Attributes:
         lr_list_ (list[float]): the rate of every epoch or step, for the first parameter group if there are several.
 
     Raises:
-        ValueError, TypeError: an argument is not as described; before the first step: the function returns something
-            else than described, the optimizer already holds a list or a schedule, another callback sets the rate too,
+        ValueError, TypeError: an argument is not as described; before the first step: a value that the function returns
+            is not as described, the optimizer already holds a list or a schedule, another callback sets the rate too,
             an argument does not fit the parameter groups, `by="step"` in sink mode, or the initial rate is 0 or cannot
             be determined.
 

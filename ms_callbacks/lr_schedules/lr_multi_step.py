@@ -1,4 +1,4 @@
-"""Lower the learning rate at given epochs or steps: the schedule of PyTorch's `MultiStepLR`."""
+"""Lower the learning rate at given epochs or steps, as PyTorch's `MultiStepLR` does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["LRMultiStep"]
 
 
 class LRMultiStep(Schedule):
-    r"""Multiply the learning rate by `gamma` once each of the `milestones` is reached.
+    r"""Multiply the learning rate by `gamma` at each of the `milestones`.
 
     After :math:`t` epochs the rate is :math:`\eta_0 \gamma^m`, where :math:`m` is the number of milestones up to
     :math:`t`, as in PyTorch's `MultiStepLR`: with `milestones=[30, 80]`, epoch 31 is the first with a lower rate. It is
@@ -23,8 +23,8 @@ class LRMultiStep(Schedule):
     its moments; a parameter group with a rate of 0 stays frozen. The initial rate is determined as in `LRStepDecay`.
 
     Args:
-        milestones: the numbers of epochs after which the rate is lowered, each at least 1 and none below the one before
-            it; a number that occurs twice lowers the rate twice. Those that the run does not reach have no effect.
+        milestones: the numbers of epochs after which the rate is lowered, in ascending order, each at least 1. A number
+            that occurs twice lowers the rate twice. Milestones that the run does not reach have no effect.
         gamma: the factor for the rate, above 0. Default: 0.1.
         learning_rate: the initial rate, or a list with one for each parameter group. Default: None, the optimizer's
             own.
@@ -61,7 +61,7 @@ class LRMultiStep(Schedule):
         if not self._sorted:
             raise ValueError(f"{owner}: milestones must hold at least one number, but it is empty")
         if self._sorted != sorted(self._sorted):
-            raise ValueError(f"{owner}: milestones must not fall, but got {self._sorted}; sort them")
+            raise ValueError(f"{owner}: milestones must be in ascending order, but got {self._sorted}; sort them")
         self.milestones = milestones
         self.gamma = check_number(owner, "gamma", gamma, above=0)
         self.learning_rate = checked_first_rate(owner, learning_rate)

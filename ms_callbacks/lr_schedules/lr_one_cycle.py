@@ -1,4 +1,4 @@
-"""Raise the learning rate once and lower it to almost nothing: the schedule of PyTorch's `OneCycleLR`."""
+"""Raise the learning rate once and lower it to almost 0, as PyTorch's `OneCycleLR` does."""
 
 from __future__ import annotations
 
@@ -14,32 +14,34 @@ __all__ = ["LROneCycle"]
 
 
 class LROneCycle(CycleSchedule):
-    r"""Raise the learning rate to `max_lr` and lower it to almost nothing, in one cycle that takes the whole run.
+    r"""Raise the learning rate to `max_lr` and lower it to almost 0, in one cycle over the whole run.
 
-    By optimizer step, from `max_lr / div_factor` to `max_lr` and then to `max_lr / div_factor / final_div_factor`, as
-    in PyTorch's `OneCycleLR`, whose numbers it has. The momentum goes the opposite way, from `max_momentum` to
-    `base_momentum` and back. The method: Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks
-    Using Large Learning Rates", 2018; the paper has three phases, so `three_phase=True`.
+    The rate changes with every optimizer step, from `max_lr / div_factor` to `max_lr` and then to
+    `max_lr / div_factor / final_div_factor`, with the same values as PyTorch's `OneCycleLR`. The momentum changes in
+    the opposite direction, from `max_momentum` to `base_momentum` and back. The method: Smith and Topin,
+    "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates", 2018. The paper uses three
+    phases, as with `three_phase=True`.
 
-    The length of the cycle is that of the run, or of the part that `LRWarmup` or `LRSequence` leaves: `epochs` times
-    the steps per epoch that `get_dataset_size()` of the training dataset reports. Steps beyond those keep the last
-    rate. The rate that the optimizer was created with is of no importance, except that a parameter group with a rate of
-    0 stays frozen. The optimizer's own momentum is there again after the run, however that ends, and in the state of a
-    finished run.
+    The cycle is as long as the run, or as the part that `LRWarmup` or `LRSequence` assigns to it: the number of epochs
+    times the steps per epoch that `get_dataset_size()` of the training dataset reports. Additional steps keep the last
+    rate. The rate that the optimizer was created with is not used, except that a parameter group with a rate of 0 stays
+    frozen. The optimizer's own momentum is restored after the run, even if an exception ends it. The state of a
+    finished run has that momentum too.
 
     Args:
         max_lr: the highest rate, or a list with one for each parameter group.
         pct_start: the fraction of the steps in which the rate rises, at least 0 and below 1; at most 0.5 with
             `three_phase`. Default: 0.3.
         anneal_strategy: `"cos"` or `"linear"`. Default: "cos".
-        cycle_momentum: whether to change the momentum too; this needs `nn.Momentum` or `nn.SGD`, for the beta1 of Adam
-            cannot be changed while it trains. Default: None, for optimizers that were created with a momentum above 0
-            that can be changed.
+        cycle_momentum: whether to change the momentum too. This needs `nn.Momentum` or `nn.SGD`, because the beta1 of
+            Adam cannot be changed during training. Default: None, only for optimizers that were created with a momentum
+            above 0 that can be changed.
         base_momentum: the lowest momentum. Default: 0.85.
         max_momentum: the highest momentum. Default: 0.95.
         div_factor: the highest rate divided by the first, at least 1. Default: 25.0.
         final_div_factor: the first rate divided by the last, at least 1. Default: 1e4.
-        three_phase: whether the rate first returns to that of the first step, as fast as it rose. Default: False.
+        three_phase: whether the rate first returns to that of the first step, as fast as it rose, before the last phase
+            lowers it further. Default: False.
 
     Attributes:
         lr_list_ (list[float]): the rate of every step, for the first parameter group if there are several.
@@ -103,12 +105,12 @@ class LROneCycle(CycleSchedule):
         return self._between([high, low, high, *([high] if self.three_phase else [])], index, plan)
 
     def _between(self, corners: list[float], index: int, plan: Plan) -> float:
-        """Return the value of a step on the curve from corner to corner, of which each is reached in a certain step."""
+        """Return the value of a step on the curve through `corners`."""
         up = self.pct_start * plan.steps - 1
         places = [0, up, *([2 * up] if self.three_phase else []), plan.steps - 1]
         phase = next((each for each in range(1, len(places)) if index <= places[each]), len(places) - 1)
         start, end = places[phase - 1], places[phase]
-        # A phase of no length is over; steps beyond the last keep its rate.
+        # A phase of length 0 is already complete; steps beyond the last one keep its value.
         done = min((index - start) / (end - start), 1.0) if end > start else 1.0
         one, other = corners[phase - 1], corners[phase]
         if self.anneal_strategy == "linear":

@@ -1,4 +1,4 @@
-"""Lower the learning rate to a final value along a polynomial: the schedule of PyTorch's `PolynomialLR`."""
+"""Lower the learning rate to a final value along a polynomial, as PyTorch's `PolynomialLR` does."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class LRPolynomial(Schedule):
 
     In epoch :math:`t` (from 1) the rate is :math:`\eta_{min} + (\eta_0 - \eta_{min}) (1 - (t-1) / T)^p` with `total`
     :math:`T` and `power` :math:`p`, as in PyTorch's `PolynomialLR` (where :math:`\eta_{min}` is 0). Epoch `total + 1`
-    is the one with `eta_min`; a longer run is an error, unless `beyond` says that `eta_min` stays. The optimizer is not
-    rebuilt and keeps its moments; a parameter group with a rate of 0 stays frozen. The initial rate is determined as in
+    is the first with `eta_min`. A longer run is an error, unless `beyond="stay"`. The optimizer is not rebuilt and
+    keeps its moments; a parameter group with a rate of 0 stays frozen. The initial rate is determined as in
     `LRStepDecay`.
 
     Args:

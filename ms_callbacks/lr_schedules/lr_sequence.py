@@ -1,4 +1,4 @@
-"""Schedules one after the other: what PyTorch's `SequentialLR` is for."""
+"""Apply several schedules one after the other, as PyTorch's `SequentialLR` does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["LRSequence"]
 
 
 class _Part(NamedTuple):
-    """One of the schedules, the epochs before it, and the plan for it."""
+    """One of the schedules, the number of epochs before it, and its plan."""
 
     schedule: Schedule
     before: int
@@ -24,18 +24,18 @@ class _Part(NamedTuple):
 
 
 class LRSequence(Schedule):
-    """Follow several schedules one after the other, each for a number of epochs.
+    """Apply several schedules one after the other, each for a number of epochs.
 
-    Each schedule counts its epochs or steps from its own beginning, and has the rate that the optimizer was created
-    with as its initial one, as in PyTorch's `SequentialLR`. Unlike there, no schedule has an effect before its part
-    begins: the first step has the rate of the first schedule. Schedules by epoch and by step may follow each other; a
-    part begins with its epoch, however many steps there were before, and surplus steps keep the last rate of their
-    part, or of the last part follow its schedule. `LRWarmup` may be a part; `ReduceLROnPlateau` may not, for it has no
-    list.
+    Each schedule counts its epochs or steps from its own beginning. Its initial rate is the one that the optimizer was
+    created with, as in PyTorch's `SequentialLR`. Unlike in PyTorch, no schedule has an effect before its part begins:
+    the first step has the rate of the first schedule. Schedules by epoch and by step can be mixed. A part begins with
+    its epoch, whatever the number of steps before was. Steps beyond those that the dataset declares keep the last rate
+    of their part; in the last part, they follow its schedule. `LRWarmup` may be a part. `ReduceLROnPlateau` may not,
+    because its rates are not known before the run.
 
     Args:
-        schedules: pairs of a schedule and its number of epochs. The numbers must add up to the epochs of the run; that
-            of the last may be `None`, for all epochs that are left. Pass the schedules only here, not in the list of
+        schedules: pairs of a schedule and its number of epochs. The numbers must add up to the epochs of the run. The
+            last number may be `None`, for all remaining epochs. Pass the schedules only here, not in the list of
             callbacks, and without a `learning_rate` of their own.
         learning_rate: the initial rate of all schedules, or a list with one for each parameter group. Default: None,
             the optimizer's own.
@@ -105,7 +105,7 @@ class LRSequence(Schedule):
 
     @property
     def begins_at_own_rate(self) -> bool:  # type: ignore[override]
-        """Whether a warm-up leads to the first rate of the first schedule."""
+        """Whether a warm-up before the sequence rises to the first rate of its first schedule."""
         return self.schedules[0][0].begins_at_own_rate
 
     def is_relative(self, plan: Plan) -> bool:
@@ -127,8 +127,8 @@ class LRSequence(Schedule):
             least = "at least " if last is None else ""
             raise ValueError(
                 f"LRSequence: the schedules take {least}{counted(total, 'epoch')}, but there are {plan.epochs}"
-                f"{' after the warm-up' if plan.epochs_before else ''}; let their epochs add up to {plan.epochs}, or "
-                f"give None for the last, for all that are left"
+                f"{' after the warm-up' if plan.epochs_before else ''}; make their epochs add up to {plan.epochs}, or "
+                f"give None for the last schedule, for all remaining epochs"
             )
         for place, part in enumerate(self._parts(plan)):
             try:
@@ -138,7 +138,7 @@ class LRSequence(Schedule):
                 raise ValueError(f"LRSequence: schedules[{place}], {length} long: {error}") from None
 
     def last_epoch_of_part(self, epoch: int, plan: Plan) -> Optional[int]:
-        """Return with which epoch the part ends that `epoch` belongs to."""
+        """Return the last epoch of the part that contains `epoch`."""
         part = self._part_of(epoch - 1, plan)
         last = part.schedule.last_epoch_of_part(epoch - part.before, part.plan)
         if last is None and part.schedule is not self.schedules[-1][0]:
@@ -156,7 +156,7 @@ class LRSequence(Schedule):
         return part.schedule.momentum_at(own, part.plan)
 
     def _place(self, index: int, plan: Plan) -> tuple[_Part, int]:
-        """Return the part that an index belongs to, and the index that it has there."""
+        """Return the part that contains an index, and the index within that part."""
         if not self.by_step:
             part = self._part_of(index, plan)
             return part, index - part.before
@@ -165,12 +165,12 @@ class LRSequence(Schedule):
         return part, part.schedule.index_of(index - done, part.plan)
 
     def _part_of(self, epoch: int, plan: Plan) -> _Part:
-        """Return the part that an epoch, counted from 0, belongs to; the last for all that follow."""
+        """Return the part that contains an epoch, counted from 0; the last part for epochs beyond the end."""
         parts = self._parts(plan)
         return next((each for each in reversed(parts) if each.before <= epoch), parts[0])
 
     def _parts(self, plan: Plan) -> list[_Part]:
-        if plan in self._known:  # asked for once in every step
+        if plan in self._known:  # cached, because every step needs the parts
             return self._known[plan]
         parts, before = [], 0
         for schedule, epochs in self.schedules:

@@ -35,7 +35,7 @@ class LRStepDecay(Schedule):
             optimizer's own.
         min_lr: the lower bound of the rate; a list has one for each parameter group. The groups are in the order in
             which the optimizer was given them, and those without an `lr` of their own count as one. Default: 0.0.
-        by: `"epoch"`, or `"step"` to count optimizer steps everywhere instead of epochs. Default: "epoch".
+        by: the unit of the schedule, `"epoch"` or `"step"` for optimizer steps. Default: "epoch".
 
     Attributes:
         lr_list_ (list[float]): the rate of every epoch or step, for the first parameter group if there are several.

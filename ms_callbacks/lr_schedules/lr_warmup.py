@@ -24,22 +24,23 @@ class LRWarmup(Schedule):
     In step :math:`k` (from 1) of the :math:`n` steps of the warm-up the rate is
     :math:`\eta_0 (f + (1 - f) k / n)` with `start_factor` :math:`f`, so that the first step already learns and the last
     one has the full rate. The method: Goyal et al., "Accurate, Large Minibatch SGD", 2017. After the warm-up, `after`
-    takes over and counts its epochs or steps from there, or the rate stays; the epoch in which `steps` end within is
-    its first. Before `LROneCycle` and `LRCyclic` the warm-up leads to the rate that they begin with. A parameter group
-    with a rate of 0 stays frozen. The optimizer's own rate is determined as in `LRStepDecay`.
+    sets the rate and counts its epochs or steps from there; without `after`, the rate stays. If `steps` end within an
+    epoch, that epoch is the first of `after`. Before `LROneCycle` and `LRCyclic`, the warm-up rises to the rate at
+    which they begin. A parameter group with a rate of 0 stays frozen. The optimizer's own rate is determined as in
+    `LRStepDecay`.
 
     The list assumes as many steps per epoch as `get_dataset_size()` of the training dataset reports. If an epoch has
     fewer or more (with buckets, `filter` or a generator), the next epoch of a warm-up in `epochs`, or of a schedule by
-    epoch, still begins at its own rate, and surplus steps keep the last rate of their epoch. A step that loss scaling
-    dropped, or that only accumulated gradients, does not count; to know that, the flag of each step is read while rates
-    change by step.
+    epoch, still begins at its own rate, and additional steps keep the last rate of their epoch. A step that loss
+    scaling dropped, or that only accumulated gradients, does not count. While the rate changes by step, the flag of
+    each step is read to detect dropped steps.
 
     Args:
         epochs: the number of epochs of the warm-up. Default: None, the warm-up is given in `steps`.
         steps: the number of optimizer steps of the warm-up, instead of `epochs`. Default: None.
-        after: what sets the rate from then on: another schedule, `DynamicLR` or `ReduceLROnPlateau`. Pass it only
-            here, not in the list of callbacks. The list of a `DynamicLR` begins with the rate of the first step, or
-            epoch, after the warm-up. Default: None.
+        after: the callback that sets the rate after the warm-up: another schedule, `DynamicLR` or `ReduceLROnPlateau`.
+            Pass it only here, not in the list of callbacks. The list of a `DynamicLR` begins with the rate of the first
+            step, or epoch, after the warm-up. Default: None.
         start_factor: the fraction of the rate to start from, from 0 to below 1. Default: 0.0.
         learning_rate: the rate to warm up to, or a list with one for each parameter group. Default: None, that of
             `after` if it has one, or else the optimizer's own.
@@ -129,7 +130,7 @@ class LRWarmup(Schedule):
             self.after.check_length(rest)
 
     def last_epoch_of_part(self, epoch: int, plan: Plan) -> Optional[int]:
-        """Return with which epoch the part ends that `epoch` belongs to: the warm-up, or one of what follows."""
+        """Return the last epoch of the part that contains `epoch`: of the warm-up, or of a part of `after`."""
         _, rest = self._split(plan)
         before = rest.epochs_before - plan.epochs_before
         if self.epochs is not None and (epoch <= before or not isinstance(self.after, Schedule)):
@@ -142,7 +143,7 @@ class LRWarmup(Schedule):
         return None if last is None else before + last
 
     def rate_at(self, base: float, index: int, plan: Plan) -> float:
-        """Return the rate of a step, from 0: of the ramp, or of what follows."""
+        """Return the rate of a step, from 0: that of the warm-up, or of `after`."""
         steps, rest = self._split(plan)
         follower = self.after if isinstance(self.after, Schedule) else None
         if index >= steps:
@@ -152,14 +153,14 @@ class LRWarmup(Schedule):
         return base * (self.start_factor + (1 - self.start_factor) * (index + 1) / steps)
 
     def momentum_at(self, index: int, plan: Plan) -> Optional[float]:
-        """Return the momentum of a step, from 0: the optimizer's own, or that of what follows."""
+        """Return the momentum of a step, from 0: the optimizer's own, or that of `after`."""
         steps, rest = self._split(plan)
         if index < steps or not isinstance(self.after, Schedule):
             return None
         return self.after.momentum_at(self.after.index_of(index - steps, rest), rest)
 
     def count(self, plan: Plan) -> int:
-        """Return the number of rates: those of the ramp and of what follows."""
+        """Return the number of rates: those of the warm-up and of `after`."""
         steps, rest = self._split(plan)
         by_step = isinstance(self.after, Schedule) and self.after.by_step
         return steps + (self.after.count(rest) if by_step else max(rest.steps, 0))  # type: ignore[union-attr]
@@ -208,7 +209,7 @@ class LRWarmup(Schedule):
         return self.after.first_rate if isinstance(self.after, Schedule) else None
 
     def _split(self, plan: Plan) -> tuple[int, Plan]:
-        """Return the number of steps of the warm-up, and the plan for what follows."""
+        """Return the number of steps of the warm-up, and the plan for `after`."""
         steps = self.steps or (self.epochs or 0) * plan.steps_per_epoch - plan.steps_taken
         epochs, taken = divmod(steps + plan.steps_taken, plan.steps_per_epoch)
         rest = plan._replace(epochs=plan.epochs - epochs, epochs_before=plan.epochs_before + epochs, steps_taken=taken)

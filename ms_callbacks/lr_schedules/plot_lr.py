@@ -1,4 +1,4 @@
-"""Draw a schedule before training: the learning rate, and the momentum if it changes, by epoch."""
+"""Draw a schedule before training: the learning rate by epoch, and the momentum if it changes."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ def plot_lr(
     steps_per_epoch: int,
     learning_rate: Optional[float] = None,
 ) -> None:
-    """Draw the learning rate of a schedule as a PNG, and below it the momentum if the schedule changes that too.
+    """Draw the learning rate of a schedule as a PNG, and below it the momentum if the schedule changes it too.
 
-    Nothing is trained, and the schedule can be used afterwards. A schedule by step is drawn with a value for every
-    step, where 1.5 is the middle of the second epoch; one by epoch as steps.
+    Nothing is trained, and the schedule can still be used for training. A schedule by step is drawn with a value for
+    every step; 1.5 on the horizontal axis is the middle of the second epoch. A schedule by epoch is drawn as a
+    staircase.
 
     Args:
-        schedule: what sets the rate, such as `LROneCycle(0.1)`; not `ReduceLROnPlateau`, which decides during the run.
+        schedule: a schedule, such as `LROneCycle(0.1)`; not `ReduceLROnPlateau`, which decides during the run.
         path: where to save, ending in `.png`; its folder must exist. The picture is written completely or not at all.
         epochs: the number of epochs of the run.
         steps_per_epoch: the number of optimizer steps per epoch, `dataset.get_dataset_size()`.
-        learning_rate: the rate that the optimizer is created with. Default: None, that of the schedule if it has one;
-            otherwise the rate is drawn as a multiple of it.
+        learning_rate: the rate that the optimizer is created with. Default: None, the `learning_rate` of the schedule;
+            if it has none, rates are drawn as multiples of the initial rate.
 
     Raises:
         TypeError, ValueError: an argument is not as described, or the schedule does not fit a run of this length.

@@ -1,4 +1,4 @@
-"""The level of the latest losses, and how far above it a loss is: median and median absolute deviation."""
+"""The median and the median absolute deviation (MAD) of the latest losses, to tell how far above them a loss is."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import Optional
 
 __all__ = ["Baseline"]
 
-_OF_NORMAL = 1.4826  # by which the MAD of normally distributed values is their standard deviation
-_LEAST = 0.01  # of the median, which a deviation counts as at least, because equal losses have none
+_OF_NORMAL = 1.4826  # the standard deviation of normally distributed values, divided by their MAD
+_LEAST = 0.01  # the least deviation, as a fraction of the median, because equal losses have a deviation of 0
 
 
 class Baseline:
-    """The last `window` losses that were accepted.
+    """The last `window` accepted losses.
 
-    Beside the queue, the losses are kept in order, so that most of those above the median are known to be within the
-    threshold without computing a deviation.
+    The losses are also kept in sorted order, so that for most losses above the median no deviation has to be computed.
     """
 
     def __init__(self, window: int) -> None:
@@ -34,7 +33,7 @@ class Baseline:
         return list(self._latest)
 
     def restart(self, losses: Iterable[float]) -> None:
-        """Forget all losses, and begin with the last of these."""
+        """Replace all losses by the last `window` of the given ones."""
         self._latest = deque(list(losses)[-self._window :])
         self._ordered = sorted(self._latest)
 
@@ -61,7 +60,7 @@ class Baseline:
         least = _LEAST * abs(median)
         if loss - median <= threshold * least:
             return None
-        # If the lower of the middle deviations is as large as this, so is their median.
+        # If the lower of the two middle deviations is at least `limit`, the MAD is too, and the loss is no spike.
         limit = (loss - median) / (threshold * _OF_NORMAL)
         nearer = bisect_left(self._ordered, median + limit) - bisect_right(self._ordered, median - limit)
         if nearer <= (self._window - 1) // 2:

@@ -1,4 +1,4 @@
-"""What the training steps of an interval have taken and seen, with what lies between two epochs left out."""
+"""The time, steps, samples and tokens of the training steps in an interval, without the time between two epochs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ __all__ = ["Interval", "line_of"]
 
 
 class Interval:
-    """The sums of an interval: `seconds`, those that were `waited` for data, `steps`, `samples` and `tokens`.
+    """The sums of an interval.
 
-    `samples` is `None` if they are not known.
+    Attributes:
+        seconds (float): the time of the training steps.
+        waited (float): the part of that time spent waiting for data.
+        steps (int): the number of steps.
+        samples (int | None): the number of samples; `None` if it is not known.
+        tokens (int): the number of tokens.
     """
 
     def __init__(self, run: Run, now: float) -> None:
@@ -22,12 +27,12 @@ class Interval:
         self.mark(run, now)
 
     def mark(self, run: Run, now: float) -> None:
-        """Count from here; what lies between the last mark or addition and this one is left out."""
+        """Start to count here; everything since the last mark or addition is left out."""
         self._marked, self._marked_step, self._marked_samples = now, run.step, _samples_of(run)
 
     def add(self, run: Run, now: float) -> None:
-        """Add what has happened since the last mark or addition."""
-        self.seconds += max(now - self._marked, 0.0)  # a mark after an epoch's last step is later than its end
+        """Add the time, steps and samples since the last mark or addition."""
+        self.seconds += max(now - self._marked, 0.0)  # a mark in an epoch's last step may be later than the epoch's end
         self.steps += run.step - self._marked_step
         before, count = self._marked_samples, _samples_of(run)
         if before is None or count is None or self.samples is None:

@@ -1,4 +1,4 @@
-"""What early stopping would have done to a run that was recorded: where it would have stopped, and what that costs."""
+"""Determine where early stopping would have stopped a recorded run, and at what cost."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ Values = tuple[
 
 @dataclass
 class Record:
-    """What has to be known besides the recorded values to tell from them what a callback has observed.
+    """The facts, besides the recorded values, that determine what a callback observed.
 
     Attributes:
         train_names (list[str]): the names of the values of the training steps.
-        evaluated (list[int]): the epochs that were evaluated at their end. Without that, an epoch may still have the
-            values of an evaluation after its last step.
-        modes (dict[str, str]): which direction is better for a value by its metric's class; empty if that is not known.
+        evaluated (list[int]): the epochs that were evaluated at their end. Another epoch may still have the values of
+            an evaluation after its last step.
+        modes (dict[str, str]): by name of a value, which direction is better by its metric's class; `""` if that is not
+            known.
     """
 
     train_names: list[str] = field(default_factory=lambda: [TRAIN_LOSS])
@@ -39,7 +40,7 @@ class Record:
     modes: dict[str, str] = field(default_factory=dict)
 
     def note(self, run: Run, evaluation: Evaluation, epoch: int) -> None:
-        """Take an evaluation, and the epoch as it is recorded."""
+        """Add an evaluation; `epoch` is the epoch under which it is recorded."""
         if evaluation.at_epoch_end:
             self.evaluated.append(epoch)
         for name in evaluation.results:
@@ -47,20 +48,21 @@ class Record:
                 self.modes[name] = mode_of_class(run.metrics.known_metric(name)) or ""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all of it."""
+        """Return all attributes."""
         return {"train_names": [*self.train_names], "evaluated": [*self.evaluated], "modes": {**self.modes}}
 
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> Record:
-        """Return it from the state of a History; before version 0.2, evaluations were only at the ends of epochs."""
+        """Return the record in a History's state; before version 0.2, evaluations were only at the ends of epochs."""
         evaluated = state.get("evaluated", state["epoch"])
         return cls([*state.get("train_names", [TRAIN_LOSS])], [*evaluated], {**state.get("modes", {})})
 
 
 class _Observed(NamedTuple):
-    """A value of the run: its epoch, its step if it was between two steps or else 0, and the time trained until then.
+    """An observed value of the run.
 
-    Values are in the order in which the run had them. `epochs` is how many epochs it had begun by then.
+    `step` is 0 for a value at the end of an epoch. `epochs` is the number of epochs that had begun, and `seconds` the
+    training time, when the value was observed.
     """
 
     epoch: int
@@ -72,19 +74,20 @@ class _Observed(NamedTuple):
 
 @dataclass(frozen=True)
 class WhatIfRow:
-    """What one value of `patience` would have led to.
+    """The outcome with one value of `patience`.
 
     Attributes:
         patience (int): the patience.
-        stopped_epoch (int): the epoch in which the run would have stopped; 0 if it would not have.
-        stopped_step (int): the step, if it would have stopped between two steps; 0 at the end of an epoch.
+        stopped_epoch (int): the epoch in which the run would have stopped; 0 if it would not have stopped.
+        stopped_step (int): the step, if the run would have stopped between two steps; 0 at the end of an epoch.
         best (float | None): the best value until then; `None` if there is none.
-        best_epoch (int): its epoch; 0 if there is none.
-        best_step (int): its step, if it was between two steps; 0 at the end of an epoch.
-        worse_by (float | None): how much worse that is than the best value of the whole run, 0.0 if it is that value.
-        epochs (int): how many epochs would have been trained, also in part.
-        seconds (float): how long their training steps took; evaluations do not count.
-        reason (str): why the run would have stopped; empty if it would not have.
+        best_epoch (int): the epoch of the best value; 0 if there is none.
+        best_step (int): its step, if it was observed between two steps; 0 at the end of an epoch.
+        worse_by (float | None): how much worse `best` is than the best value of the whole run; 0.0 if they are equal,
+            `None` if there is no best value.
+        epochs (int): the number of epochs that would have been trained, incomplete ones included.
+        seconds (float): the time of their training steps, without evaluations.
+        reason (str): why the run would have stopped; empty if it would not have stopped.
     """
 
     patience: int
@@ -100,7 +103,7 @@ class WhatIfRow:
 
 
 class WhatIf(list[WhatIfRow]):
-    """The rows, one for each patience; `str` of it is a table."""
+    """A list of rows, one for each patience; `str` returns a table."""
 
     def __init__(self, monitor: str, rows: Iterable[WhatIfRow]) -> None:
         super().__init__(rows)
@@ -124,14 +127,14 @@ class WhatIf(list[WhatIfRow]):
 
 
 def _outcome(rule: StopRule, monitor: Monitor, observed: Sequence[_Observed], epochs: int, seconds: float) -> WhatIfRow:
-    """Return what a rule would have led to.
+    """Return the outcome of a rule.
 
     Args:
         rule: the rule.
-        monitor: the monitor, its mode resolved.
+        monitor: the monitor; its mode is not "auto".
         observed: the values of the run.
         epochs: the number of epochs of the whole run.
-        seconds: the time of all of its training steps.
+        seconds: the time of all training steps of the run.
     """
     best, reason = BestTracker(monitor), ""
     last: Optional[_Observed] = None
@@ -171,12 +174,12 @@ def what_if(
     baseline: Optional[float],
     start_from_epoch: int,
 ) -> WhatIf:
-    """Return what `History.what_if` does; `watched` is monitor, mode and min_delta, and all are checked."""
+    """Check the arguments and return the result of `History.what_if`; `watched` is (monitor, mode, min_delta)."""
     monitor, mode, _ = watched
     listed = list(patience) if isinstance(patience, Iterable) and not isinstance(patience, str) else [patience]
     each_patience = [check_int(_OWNER, "patience", each, 0) for each in listed]
     if not each_patience:
-        raise ValueError(f"{_OWNER}: patience must be a whole number or several, but got {patience!r}")
+        raise ValueError(f"{_OWNER}: patience must be a whole number or several of them, but got {patience!r}")
     rule = StopRule(
         0,
         None if baseline is None else check_number(_OWNER, "baseline", baseline),
@@ -210,7 +213,7 @@ def _key(monitor: str, names: Iterable[str], train_names: list[str]) -> str:
 
 
 def _observed(values: Values, record: Record, key: str) -> list[_Observed]:
-    """Return the values that a callback observes that monitors `key`, in their order."""
+    """Return the values that a callback with this monitor observes, in order."""
     epochs, by_key, evaluations = values
     is_of_training, seconds, observed = key in record.train_names, 0.0, []
     between = [] if is_of_training else list(evaluations)
@@ -228,12 +231,12 @@ def _observed(values: Values, record: Record, key: str) -> list[_Observed]:
         value = one[key] if is_of_training else _value(one, key) if epoch in record.evaluated else None
         if value is not None:
             observed.append(_Observed(epoch, 0, value, index + 1, seconds))
-    observe_between(math.inf, len(epochs) + 1)  # of an epoch that was interrupted
+    observe_between(math.inf, len(epochs) + 1)  # in an interrupted last epoch
     return observed
 
 
 def _value(record: dict[str, Any], key: str) -> Optional[float]:
-    """Return a validation value as a callback observes it: NaN if the loss of the evaluation is, as in `Evaluation`."""
+    """Return a validation value as a callback observes it: NaN if the evaluation's loss is NaN, as in `Evaluation`."""
     value, eval_loss = record.get(key), record.get(EVAL_LOSS)
     is_nan = value is not None and isinstance(eval_loss, float) and math.isnan(eval_loss)
     return math.nan if is_nan else value

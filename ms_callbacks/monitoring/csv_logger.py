@@ -20,7 +20,7 @@ from ..core.run import Run
 
 __all__ = ["CSVLogger"]
 
-_FLUSH_INTERVAL = 1.0  # seconds between two flushes to disk of rows of steps
+_FLUSH_INTERVAL = 1.0  # the least time in seconds between two flushes of step rows to disk
 _BEGINNINGS = (b"epoch", b'"epoch"')  # of a log of training
 
 
@@ -36,8 +36,8 @@ class CSVLogger(TrainCallback):
     start says: the device returns no other.
 
     If the run evaluates between steps (`Validate(every_n_steps=...)`), there is a column `step`, and also a row for
-    each of these evaluations, with the mean `loss` of the epoch's steps so far. With `per_step`, there is that column
-    too; a row of a single step is one without `seconds`.
+    each of these evaluations, with the mean `loss` of the epoch's steps so far. With `per_step`, there is a column
+    `step` too; the rows of single steps are those without `seconds`.
 
     The columns are those known before the first step. If an epoch has a value without a column, such as one of a metric
     that returns a dictionary, the file is replaced by one with that column, with empty cells in the earlier rows; a
@@ -49,10 +49,10 @@ class CSVLogger(TrainCallback):
         append: adds to an existing file instead of replacing it. Its columns must be the same; with a user's own
             metric, which may return a dictionary, there may be additional ones. Default: False.
         per_step: also adds a row for each step, with its epoch, `step` (counted from the first step of epoch 1) and
-            loss; all other cells are empty, and the loss too if loss scaling dropped the step. Nothing is read for it:
-            the rows are written in one piece each time losses are read anyway, at the latest 1000 steps later and
-            before the epoch's row. They are flushed to disk once a second, and before a state is saved. With several
-            processes, they are the losses of the first. Default: False.
+            loss. All other cells are empty, and so is the loss if loss scaling dropped the step. The device is not read
+            for these rows: they are written together each time losses are read anyway, at the latest 1000 steps later
+            and before the epoch's row. They are flushed to disk at most once a second, and before a state is saved.
+            With several processes, they are the losses of the first process. Default: False.
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: with `append`, the file has
@@ -160,7 +160,7 @@ class CSVLogger(TrainCallback):
         self._write(rows, flushes=time.monotonic() >= self._flushed_at + _FLUSH_INTERVAL)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how many lines the file has, once they are on disk."""
+        """Flush the file to disk; return its number of lines."""
         if not self._is_flushed and self._descriptor is not None:
             self._write([])
         return {"lines": self._lines}
@@ -255,7 +255,7 @@ class CSVLogger(TrainCallback):
         self._open()
 
     def _write(self, rows: list[list[Any]], *, flushes: bool = True) -> None:
-        """Write rows in one piece, and flush all that was written to disk."""
+        """Write rows with one call; with `flushes`, also flush the file to disk."""
         assert self._descriptor is not None
         lines = self._lines_of(rows)
         try:
@@ -274,7 +274,7 @@ class CSVLogger(TrainCallback):
         self._lines = (self._lines or 0) + len(rows)
 
     def _names(self, run: Run, results: Optional[Iterable[str]] = None) -> list[str]:
-        """Return the columns of a run that has these validation values."""
+        """Return the columns of a run with these validation values."""
         source = run.metrics.source
         has_steps = self.per_step or (source is not None and source.every_n_steps is not None)
         first, last = ["epoch", *run.metrics.train_names], ["learning_rate", "seconds", "samples_per_second"]

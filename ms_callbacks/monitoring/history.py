@@ -34,9 +34,9 @@ class History(TrainCallback):
         reset_on_train_begin: whether each `Model.train` is a new run. `False` is for a loop that calls
             `model.train(1, ...)` repeatedly: epochs are counted over all of its calls, unless `initial_epoch` counts
             them, and all are kept. Default: True.
-        per_step: also record the loss of every step, in `step_losses_`; 4 bytes a step. Nothing is read for it: it
-            receives the losses when they are read anyway, at the latest at the end of the epoch. With several
-            processes, each has the losses of its own steps. Default: False.
+        per_step: also records the loss of every step in `step_losses_`, with 4 bytes per step. The device is not read
+            for this: the callback receives losses when they are read anyway, at the latest at the end of the epoch.
+            With several processes, each records the losses of its own steps. Default: False.
 
     Attributes:
         history (dict[str, list]): the values by key, as Keras has them.
@@ -68,7 +68,7 @@ class History(TrainCallback):
     epoch: list[int]
     history: dict[str, list[Any]]
     evaluations_: list[dict[str, Any]]
-    _spans: list[list[int]]  # of consecutive steps: the first, and how many
+    _spans: list[list[int]]  # runs of consecutive steps: the first step and the number of steps
     needs_losses = needs_samples = True
 
     def __init__(self, *, reset_on_train_begin: bool = True, per_step: bool = False) -> None:
@@ -78,18 +78,18 @@ class History(TrainCallback):
         self.reset_state()
 
     def check(self, run: Run) -> None:
-        """Raise if the losses of all steps are wanted, and the device does not return them."""
+        """Raise if `per_step` is set and the device does not return the loss of every step."""
         super().check(run)
         if self.per_step:
             run.progress.check_sees_each_loss("History", "leave out per_step=True")
 
     def before_train(self, run: Run) -> None:
-        """Ask for the losses of the steps."""
+        """Register to receive the losses of the steps."""
         if self.per_step:
             run.losses.on_read(self, self._add_losses)
 
     def before_epoch(self, run: Run) -> None:
-        """Find the step at which the epoch begins, counted like its number over all runs."""
+        """Find the step at which the epoch begins; like epochs, steps are counted over all runs."""
         if run.epoch == run.progress.initial_epoch + 1:
             is_counted_on = self.epoch_of(run) != run.epoch
             self._steps_before = sum(self._spans[-1]) - 1 if is_counted_on and self._spans else 0
@@ -126,17 +126,18 @@ class History(TrainCallback):
     ) -> WhatIf:
         """Return where `EarlyStopping` would have stopped the recorded run, what it would have kept, and at what cost.
 
-        The decisions are those of `EarlyStopping` itself, with its defaults for the arguments that are not here; what
-        weights held, such as NaN, is not recorded. A run is known as far as it went: a row whose `stopped_epoch` is 0
-        says that it would not have stopped by then. Evaluations between two steps are observations too.
+        The decisions follow the rule of `EarlyStopping`, with its defaults for all other arguments. One difference:
+        `EarlyStopping` also stops if weights are NaN or infinite, and weights are not recorded. If `stopped_epoch` of a
+        row is 0, the run would not have stopped before its recorded end. Evaluations between two steps are observations
+        too.
 
         Args:
             monitor: the value to watch. Default: "eval_loss".
             patience: one patience, or several. Default: 1 to 9.
             mode: `"min"`, `"max"`, or `"auto"` to go by the metric's class, or else its name. Default: "auto".
             min_delta: by how much a value must be better to count, at least 0. Default: 0.0.
-            baseline: patience is reset only by values that are also better than this. Default: None.
-            start_from_epoch: how many epochs to skip at the start. Default: 0.
+            baseline: only values that are also better than this reset patience. Default: None.
+            start_from_epoch: the number of epochs to skip at the start. Default: 0.
 
         Returns:
             A list with a row for each patience; its `str` is a table.

@@ -1,4 +1,4 @@
-"""Name the steps whose loss jumps far above those before, with the batch that did it."""
+"""Report steps whose loss jumps far above the previous losses, with the number of the batch."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ._baseline import Baseline
 __all__ = ["LossSpike"]
 
 _OWNER = "LossSpike"
-_MOST_WAITING = 1000  # steps of several processes, before they compare their losses
+_MOST_WAITING = 1000  # the interval in steps at which several processes compare their losses
 
 
 class LossSpike(TrainCallback):
-    """Report each training step whose loss is far above the losses before it, and stop the run if asked to.
+    """Report each training step whose loss is far above the previous losses, and optionally stop the run.
 
     A loss is a spike if it is more than `threshold` deviations above the median of the last `window` accepted losses:
 
@@ -29,36 +29,36 @@ class LossSpike(TrainCallback):
 
         loss - median > threshold * max(1.4826 * MAD, 0.01 * |median|)
 
-    MAD is the median of the absolute differences from the median; 1.4826 makes it the standard deviation if losses are
-    normally distributed (Rousseeuw and Croux, 1993). Unlike mean and standard deviation, neither is moved by a spike.
-    The second term is for losses that are almost equal. Until there are `window` losses, nothing is a spike by its
-    size; a loss that is NaN or infinite is one at any time.
+    MAD is the median of the absolute differences from the median. The factor 1.4826 makes it equal to the standard
+    deviation if losses are normally distributed (Rousseeuw and Croux, 1993). Unlike mean and standard deviation, median
+    and MAD hardly change with a single spike. The second term is for losses that are almost equal. Before there are
+    `window` losses, a finite loss is never a spike. A loss that is NaN or infinite is always a spike.
 
-    A spike does not enter the baseline. After `accept_after` spikes in a row, their level is accepted: the baseline
-    begins again with these losses, so that a change of the data or of the rate is not reported for ever. Of losses that
-    are not finite, as many in a row are reported, and no more until one is not a spike. A step that loss scaling
-    dropped is left out.
+    A spike does not enter the baseline, which is the list of accepted losses. After `accept_after` finite spikes in a
+    row, their level is accepted: they become the new baseline, so that a change of the data or of the learning rate is
+    not reported again and again. At most `accept_after` spikes in a row are reported. A step that loss scaling dropped
+    is ignored.
 
-    Nothing waits for the device in a step: losses are compared when they are read, at the latest 1000 steps later and
-    at the end of their epoch, and a spike is reported, and stops the run, only then; `every_n_steps` reads them sooner.
-    With several processes, the loss of a step is the mean over all, they compare it every 1000 steps or
-    `every_n_steps`, whenever weights are kept, and at the end of an epoch, and all decide alike.
+    No step waits for the device. Losses are compared when they are read: after 1000 steps or at the end of the epoch,
+    whichever comes first. Only then is a spike reported, and only then can it stop the run. `every_n_steps` reads them
+    sooner. With several processes, the loss of a step is the mean over all processes. They compare losses every 1000
+    steps or `every_n_steps`, whenever weights are saved, and at the end of an epoch, and all make the same decision.
 
     Args:
-        window: the number of losses in the baseline. Default: 200.
-        threshold: the number of deviations above the median from which a loss is a spike. The losses of small batches
-            spread widely late in training: of 3,000 steps of LeNet on 32 MNIST images each, 6 are above 10, and 1 is
-            above the default; with 128 images, none is above 5. Default: 15.0.
+        window: the number of losses in the baseline, at least 2. Default: 200.
+        threshold: the number of deviations above the median, above 0; a loss beyond it is a spike. The losses of small
+            batches vary widely late in training: of 3,000 steps of LeNet with 32 MNIST images each, 6 exceed 10
+            deviations, and 1 exceeds the default; with 128 images, none exceeds 5. Default: 15.0.
         accept_after: the number of spikes in a row after which their level is accepted. Default: 10.
-        every_n_steps: read the losses after every n-th step, which waits for the device. Default: None, only when they
+        every_n_steps: reads the losses after every n-th step, which waits for the device. Default: None, only when they
             are read anyway.
         action: `"report"` only reports; `"stop"` also stops the run at the first spike. Default: "report".
-        verbose: 1 prints a line for each spike and for each accepted level, 0 nothing. Default: 1.
+        verbose: 1 prints a line for each spike and for each accepted level; 0 prints nothing. Default: 1.
 
     Attributes:
-        spikes_ (list[dict]): the spikes, each with `epoch`, `step` (counted from the first step of epoch 1), `batch`
-            (the step within its epoch, from 1), `loss`, the `median` of the losses before it (`None` if there was
-            none), and `excess`, the deviations above it (`None` if the loss is not finite).
+        spikes_ (list[dict]): the reported spikes, each with `epoch`, `step` (counted from the first step of epoch 1),
+            `batch` (the step within its epoch, from 1), `loss`, the `median` of the baseline (`None` if it is empty),
+            and `excess`, the number of deviations above the median (`None` if the loss is not finite).
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: sink mode on GPU or Ascend (in
@@ -97,20 +97,20 @@ class LossSpike(TrainCallback):
         """Forget what was learnt in earlier runs."""
         self.spikes_ = []
         self._baseline = Baseline(self.window)
-        self._in_row = 0  # spikes, up to the latest loss
-        self._row: list[float] = []  # those that are finite
+        self._in_row = 0  # the number of spikes in a row, up to the latest loss
+        self._row: list[float] = []  # the finite losses among them
 
     def needs(self, run: Run) -> Needs:
-        """Require the loss of each step, and the whole run."""
+        """Require the loss of each step in this process."""
         return super().needs(run) | Needs.LOSS
 
     def check(self, run: Run) -> None:
-        """Raise if not every loss is returned."""
+        """Raise if the device does not return every loss."""
         super().check(run)
         run.progress.check_sees_each_loss(_OWNER, "leave it out")
 
     def before_train(self, run: Run) -> None:
-        """Ask for the losses."""
+        """Register to receive the losses."""
         self._is_alone = distributed.count() == 1
         self._waiting: list[Optional[float]] = []
         run.losses.on_read(self, self._take)
@@ -119,12 +119,12 @@ class LossSpike(TrainCallback):
             run.step_hooks.every(interval, self, self._read)
 
     def before_checkpoint(self, run: Run) -> None:
-        """Compare the losses with those of other processes, which reach this point too; at each epoch's end."""
+        """Average the losses over the processes and compare them; all processes reach this point."""
         if not self._is_alone:
             self._read(run)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the spikes, and the losses that later ones are compared with."""
+        """Return the spikes, and the baseline for later losses."""
         return {
             "spikes": [dict(each) for each in self.spikes_],
             "baseline": self._baseline.losses,
@@ -147,7 +147,7 @@ class LossSpike(TrainCallback):
             self._compare(self._first_waiting, _means(waiting))
 
     def _take(self, first: int, losses: list[Optional[float]]) -> None:
-        """Receive losses; other processes may receive theirs at another time."""
+        """Receive losses; with several processes, store them, because other processes may receive theirs later."""
         if self._is_alone:
             self._compare(first, losses)
             return

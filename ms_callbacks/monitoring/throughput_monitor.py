@@ -1,4 +1,4 @@
-"""Measure how fast a run trains, and whether the network or the dataset sets the pace."""
+"""Measure how fast a run trains, and whether the network or the dataset is the bottleneck."""
 
 from __future__ import annotations
 
@@ -27,27 +27,28 @@ Tokens = Union[int, Callable[[Sequence[Any]], int]]
 
 
 class ThroughputMonitor(TrainCallback):
-    """Report samples per second, step time, and the share of it that was spent waiting for data, at an interval.
+    """Report samples per second, step time, and the share of time spent waiting for data, at an interval.
 
-    An interval's time is that of its training steps: from the first batch of an epoch being fetched to the end of the
-    last step. Evaluations, the saving of states and what callbacks do at the end of an epoch are left out; what they do
-    in a step counts. The first step of a run, which compiles the network and starts the dataset, is left out too, also
-    after a resume. Samples are counted from the batches, so that a short last batch counts as what it is.
+    The time of an interval is the time of its training steps: in each epoch, from the fetch of the first batch to the
+    end of the last step. It includes what callbacks do in a step. It excludes evaluations, the saving of states, and
+    what callbacks do at the end of an epoch. It also excludes the first step of a run, new or resumed, which compiles
+    the network and starts the dataset. Samples are counted from the batches, so a short last batch is counted
+    correctly.
 
-    At the end of each interval the last loss is read once: only after this wait has the device finished the steps that
-    were handed to it, and without it their time would be that of starting them. No other step waits.
+    At the end of each interval, the last loss is read once. This waits until the device has finished the steps; without
+    the wait, only the time to start them would be measured. No other step waits.
 
-    The time for data is that between two steps, when MindSpore's loop fetches the next batch. A share near 0 means that
-    the network sets the pace, a share near 1 that the dataset does. If the device works while Python waits, as in
+    The time for data is the time between two steps, in which MindSpore's loop fetches the next batch. With a share near
+    0 the network is the bottleneck, with a share near 1 the dataset. If the device works while Python waits, as in
     PYNATIVE mode and on GPU and Ascend, some of the wait costs nothing, and the share is an upper bound.
 
-    With several processes, samples and tokens are those of all, seconds and data share are means, and each process has
-    the same records.
+    With several processes, samples and tokens are sums over all processes, seconds and data share are means, and each
+    process has the same records.
 
-    The operations of a training step are taken as 2 for each multiply-add of the forward pass, times 3 for forward and
-    backward pass (Kaplan et al., 2020). The multiply-adds are those that `ShapeInspector` counts, on the first batch
-    and in evaluation mode, for which the network runs once and without a trace; recomputation does not count, as in
-    PaLM's "model FLOPs utilization" (Chowdhery et al., 2022).
+    A training step is counted as 2 operations for each multiply-add of the forward pass, times 3 for the forward and
+    the backward pass (Kaplan et al., 2020). The multiply-adds are those that `ShapeInspector` counts. To count them,
+    the network runs once on the first batch, in evaluation mode, and is not changed. Recomputation does not count, as
+    in PaLM's "model FLOPs utilization" (Chowdhery et al., 2022).
 
     `History`, `CSVLogger` and other logs have, for each epoch, the means over its intervals of `step_seconds`,
     `data_share`, and `tokens_per_second` and `flops_utilization` if they are known.
@@ -55,23 +56,23 @@ class ThroughputMonitor(TrainCallback):
     Args:
         every_n_steps: the number of steps per interval, counted from the first step of epoch 1. Default: 50.
         tokens: the number of tokens in each sample, or a function that takes the columns of a batch and returns the
-            number of tokens in it, such as `lambda columns: columns[0].size`; it is called in each step and should look
-            at shapes only, because reading values waits for the device. Default: None, no tokens are counted.
-        peak_flops: the operations per second that one device can do at most, for the precision that is used, by its
-            data sheet. Default: None, the utilization is not computed.
+            number of tokens in it, such as `lambda columns: columns[0].size`. The function is called in each step and
+            should use only shapes, because reading values waits for the device. Default: None, no tokens are counted.
+        peak_flops: the maximum number of operations per second of one device, for the precision of the training, from
+            its data sheet. Default: None, the utilization is not computed.
         flops_per_sample: the operations of a training step per sample, for a network with layers that cannot be
             counted. Default: None, counted if `peak_flops` is given.
-        verbose: 1 prints a line at each interval, 0 nothing. Default: 1.
+        verbose: 1 prints a line at each interval; 0 prints nothing. Default: 1.
 
     Attributes:
         records_ (list[dict]): the intervals, each with the `epoch` and `step` of its end, its number of `steps`, its
-            `seconds`, and the values below, by the same names without `_`.
-        samples_per_second_ (float | None): of the latest interval, as all that follow; `None` before the first, or if
-            processes share one network, so that samples cannot be added up.
-        tokens_per_second_ (float | None): `None` without `tokens`.
+            `seconds`, and the values below under the same names without `_`.
+        samples_per_second_ (float | None): the samples per second of the latest interval, like all values below;
+            `None` before the first interval, or if processes share one network, so that samples cannot be added up.
+        tokens_per_second_ (float | None): the tokens per second; `None` without `tokens`.
         step_seconds_ (float | None): the mean time of a step.
         data_share_ (float | None): the share of that time in which Python waited for data, from 0 to 1.
-        flops_utilization_ (float | None): the share of `peak_flops` that was used, from 0 to 1; `None` without it.
+        flops_utilization_ (float | None): the fraction of `peak_flops` that was used; `None` without `peak_flops`.
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: sink mode on GPU or Ascend, where
@@ -107,7 +108,7 @@ class ThroughputMonitor(TrainCallback):
             None if flops_per_sample is None else check_number(_OWNER, "flops_per_sample", flops_per_sample, above=0)
         )
         if flops_per_sample is not None and peak_flops is None:
-            raise ValueError(f"{_OWNER}: flops_per_sample is of use only with peak_flops; pass both, or neither")
+            raise ValueError(f"{_OWNER}: flops_per_sample has an effect only with peak_flops; pass both, or neither")
         self.verbose = check_choice(_OWNER, "verbose", verbose, (0, 1))
         self.reset_state()
 
@@ -120,7 +121,7 @@ class ThroughputMonitor(TrainCallback):
         return self.peak_flops is not None and self.flops_per_sample is None
 
     def needs(self, run: Run) -> Needs:
-        """Require the network's outputs to be complete in this process, if its operations are counted."""
+        """Require that this process computes the whole output of the network, if operations are counted."""
         return super().needs(run) | (Needs.OUTPUTS if self._counts_flops else Needs.NOTHING)
 
     def check(self, run: Run) -> None:
@@ -141,7 +142,7 @@ class ThroughputMonitor(TrainCallback):
                 ) from error
 
     def before_train(self, run: Run) -> None:
-        """Ask to be called around each fetch and at the interval."""
+        """Register the functions around each fetch and at the interval."""
         self._flops_of_sample = self.flops_per_sample
         self._interval: Optional[Interval] = None  # before the first step is over
         run.step_hooks.every(self.every_n_steps, self, self._end_interval)
@@ -213,14 +214,14 @@ class ThroughputMonitor(TrainCallback):
         count, uncounted = per_sample(run.network, run.parts.inputs(_OWNER, run.batch))
         self._flops_of_sample = float(_FLOPS_OF_MULTIPLY_ADD * count)
         if uncounted:
-            self.log(f"operations are counted without {', '.join(uncounted)}; pass flops_per_sample=... to count them")
+            self.log(f"operations of {', '.join(uncounted)} are not counted; pass flops_per_sample=... to include them")
 
     # At the interval
 
     def _end_interval(self, run: Run) -> None:
         if self._interval is None:
             return
-        run.losses.read()  # waits until the device has done the steps
+        run.losses.read()  # waits until the device has finished the steps
         now = run.progress.clock()
         self._interval.add(run, now)
         self.records_.append(self._record(run, self._interval))

@@ -281,8 +281,7 @@ def test_it_says_why_it_stopped(monkeypatch, capsys):
     """With the time used, and what was kept in reserve."""
     play(TimeLimit(minutes=70), Clock(monkeypatch, step=100, evaluation=50))
     assert capsys.readouterr().out == (
-        "TimeLimit: stopped after epoch 4, step 40, as 1 h 10 min were nearly over: 1 h 9 min were used, and "
-        "2 min 30 s were kept in reserve\n"
+        "TimeLimit: stopped after epoch 4, step 40: 1 h 9 min of 1 h 10 min used, 2 min 30 s kept in reserve\n"
     )
     play(TimeLimit(seconds=5, verbose=0), Clock(monkeypatch))
     assert capsys.readouterr().out == ""

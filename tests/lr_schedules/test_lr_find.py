@@ -408,10 +408,10 @@ def test_suggestion_is_that_of_the_method(method):
             [1.0 + 0.1 * (step % 2) for step in range(30)],
             r"the loss never fell by more than it varies from step to step",
         ),
-        ([1.0] * 12 + [1e5] * 20, r"diverged at once: the loss was lost at step 13, at a rate of .*; lower min_lr"),
+        ([1.0] * 12 + [1e5] * 20, r"diverged at once: the test ended at step 13, at a rate of .*; lower min_lr"),
         (
             [NAN] * 20,
-            r"diverged at once: the loss was lost at step 1, at a rate of 1e-07; lower min_lr, or look for NaN",
+            r"diverged at once: the test ended at step 1, at a rate of 1e-07; lower min_lr, or look for NaN",
         ),
         ([*[1.0] * 25, *[1e4] * 10], r"the loss never fell .*; lower min_lr"),
     ],

@@ -411,8 +411,8 @@ class NoStep(Callback):
         (lambda: LRWarmup(steps=6, after=DynamicLR([0.1] * 9)), 4, "DynamicLR: lr_list holds 9 rates, .* need 10"),
         (lambda: LRWarmup(steps=6, after=DynamicLR([0.1] * 10)), 4, None),
         (lambda: LRSequence([(LRStepDecay(1), 2), (LRExponential(0.9), 3)]), 5, None),
-        (lambda: LRSequence([(LRStepDecay(1), 2), (LRExponential(0.9), 3)]), 6, "take 5 epochs, but there are 6; let"),
-        (lambda: LRSequence([(LRStepDecay(1), 2), (LRExponential(0.9), 3)]), 4, "take 5 epochs, but there are 4; let"),
+        (lambda: LRSequence([(LRStepDecay(1), 2), (LRExponential(0.9), 3)]), 6, "take 5 epochs, but there are 6; make"),
+        (lambda: LRSequence([(LRStepDecay(1), 2), (LRExponential(0.9), 3)]), 4, "take 5 epochs, but there are 4; make"),
         (lambda: LRSequence([(LRStepDecay(1), 2), (LRExponential(0.9), None)]), 9, None),
         (lambda: LRSequence([(LRStepDecay(1), 2), (LRExponential(0.9), None)]), 2, "take at least 3 epochs, but"),
         (
@@ -450,7 +450,7 @@ def test_a_schedule_that_does_not_fit_the_run_is_refused(schedule, epochs, messa
 
 WRONG = [
     (lambda: LRMultiStep([]), "LRMultiStep: milestones must hold at least one number, but it is empty"),
-    (lambda: LRMultiStep([5, 3]), r"LRMultiStep: milestones must not fall, but got \[5, 3\]; sort them"),
+    (lambda: LRMultiStep([5, 3]), r"LRMultiStep: milestones must be in ascending order, but got \[5, 3\]; sort them"),
     (lambda: LRMultiStep([-1]), r"milestones\[0\] must be at least 1, but got -1"),
     (lambda: LRMultiStep([0, 3]), r"milestones\[0\] must be at least 1, but got 0"),
     (lambda: LRMultiStep([1, 2.5]), r"milestones\[1\] must be a whole number, but got 2.5"),

@@ -309,7 +309,7 @@ def test_layers_that_cannot_be_counted_are_named(capsys):
     model = make_model(network=nn.SequentialCell(nn.Flatten(), Own()))
     model.train(2, dataset(), callbacks=[ThroughputMonitor(4, peak_flops=1e9)])
     lines = [line for line in capsys.readouterr().out.splitlines() if "counted" in line]
-    assert lines == ["ThroughputMonitor: operations are counted without Own; pass flops_per_sample=... to count them"]
+    assert lines == ["ThroughputMonitor: operations of Own are not counted; pass flops_per_sample=... to include them"]
 
 
 def test_a_network_that_cannot_be_found_needs_its_operations_given():
@@ -364,7 +364,7 @@ def test_several_processes_add_up_their_samples(monkeypatch, share):
         ({"tokens": 1.5}, "tokens must be a whole number"),
         ({"peak_flops": 0}, "peak_flops must be finite and above 0"),
         ({"peak_flops": 1.0, "flops_per_sample": -1}, "flops_per_sample must be finite and above 0"),
-        ({"flops_per_sample": 1.0}, "flops_per_sample is of use only with peak_flops"),
+        ({"flops_per_sample": 1.0}, "flops_per_sample has an effect only with peak_flops"),
         ({"verbose": 2}, "verbose must be"),
     ],
 )

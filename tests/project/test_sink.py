@@ -39,7 +39,7 @@ REFUSED = {
     "LRCyclic": "a rate for every step cannot be set while steps run on the device unseen",
     "LROneCycle": "a rate for every step cannot be set while steps run on the device unseen",
     "LRWarmup": "a rate for every step cannot be set while steps run on the device unseen",
-    "EMAWeightAveraging": "in sink mode steps run on the device unseen, and cannot be averaged",
+    "EMAWeightAveraging": "in sink mode steps run on the device unseen, so weights cannot be averaged",
     "ActivationMonitor": "in sink mode batches go to the device unseen",
     "ExportBest": "in sink mode batches go to the device unseen; pass inputs=",
     "GradientMonitor": "in sink mode batches go to the device unseen",
