@@ -8,10 +8,13 @@ from typing import Optional
 import numpy as np
 from mindspore import Parameter
 
-from ..core.parameters import Arrays, Snapshot, views
+from ..core.callback import TrainCallback, only_one
+from ..core.parameters import Arrays, Snapshot, check_parameters, views
+from ..core.placement import Needs
+from ..core.run import Run
 from ..core.tensors import as_array
 
-__all__ = ["Averages", "averaged"]
+__all__ = ["Averages", "AveragingCallback", "averaged"]
 
 _PART = 1 << 16  # numbers per part; they and the temporary array fit into the processor's cache
 _FLOATS = ("Float16", "BFloat16", "Float32", "Float64")
@@ -24,6 +27,21 @@ def averaged(parameters: Mapping[str, Parameter], *, trained_only: bool) -> dict
         for name, one in parameters.items()
         if str(one.dtype) in _FLOATS and (one.requires_grad or not trained_only)
     }
+
+
+class AveragingCallback(TrainCallback):
+    """A callback that leaves an average of the weights in the network; at most one in a list of callbacks."""
+
+    def needs(self, run: Run) -> Needs:
+        """Require the complete weights."""
+        return super().needs(run) | Needs.WEIGHTS
+
+    def check(self, run: Run) -> None:
+        """Raise if another callback leaves an average too, or the weights could not be written back."""
+        super().check(run)
+        others = [each for each in run.callbacks if isinstance(each, AveragingCallback)]
+        only_one(type(self).__name__, others, "leave their average in the network")
+        check_parameters(type(self).__name__, averaged(run.weights, trained_only=False))
 
 
 class Averages:

@@ -8,18 +8,16 @@ import numpy as np
 from mindspore import Parameter
 
 from ..core.arguments import check_bool, check_choice, check_int, check_number
-from ..core.callback import TrainCallback
-from ..core.parameters import Snapshot, check_parameters
-from ..core.placement import Needs
+from ..core.parameters import Snapshot
 from ..core.run import Run
-from ._averages import Averages, averaged
+from ._averages import Averages, AveragingCallback, averaged
 
 __all__ = ["EMAWeightAveraging"]
 
 _OWNER = "EMAWeightAveraging"
 
 
-class EMAWeightAveraging(TrainCallback):
+class EMAWeightAveraging(AveragingCallback):
     r"""Keep an exponential moving average (EMA) of the weights; evaluate it, save it, and finish training with it.
 
     After each optimizer step, the average :math:`a` becomes :math:`d\,a + (1 - d)\,w` with decay :math:`d` and weights
@@ -53,7 +51,7 @@ class EMAWeightAveraging(TrainCallback):
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: sink mode, where callbacks do not
-            see single steps; or this process holds only a part of the weights.
+            see single steps; another callback averages the weights too; or this process holds only a part of them.
 
     Example:
         >>> averaging = EMAWeightAveraging(decay=0.99)
@@ -91,19 +89,14 @@ class EMAWeightAveraging(TrainCallback):
         self.updates_ = self._steps = 0
         self._average = Averages()
 
-    def needs(self, run: Run) -> Needs:
-        """Require the whole weights."""
-        return super().needs(run) | Needs.WEIGHTS
-
     def check(self, run: Run) -> None:
-        """Raise in sink mode, or if weights could not be written back."""
+        """Raise in sink mode, or as for any average."""
         super().check(run)
         if run.progress.is_sinking:
             raise ValueError(
                 f"{_OWNER}: in sink mode steps run on the device unseen, so weights cannot be averaged after each; "
                 f"train with dataset_sink_mode=False"
             )
-        check_parameters(_OWNER, self._averaged(run))
 
     def before_train(self, run: Run) -> None:
         """Register the update of the average after each optimizer step."""

@@ -10,16 +10,15 @@ import numpy as np
 from mindspore import Parameter
 
 from ..core.arguments import check_choice, check_int, check_number
-from ..core.callback import TrainCallback, only_one
+from ..core.callback import only_one
 from ..core.learning_rates import Rates
 from ..core.lr_arguments import check_per_group, checked_first_rate, for_group
 from ..core.mindspore_compat import RATE_CALLBACKS
 from ..core.observations import EpochSummary
-from ..core.parameters import Arrays, Snapshot, check_parameters
-from ..core.placement import Needs
+from ..core.parameters import Arrays, Snapshot
 from ..core.rate_setter import RateSetter
 from ..core.run import Run
-from ._averages import Averages, averaged
+from ._averages import Averages, AveragingCallback, averaged
 from ._batch_statistics import batch_statistics, has_statistics
 
 __all__ = ["StochasticWeightAveraging"]
@@ -27,7 +26,7 @@ __all__ = ["StochasticWeightAveraging"]
 _OWNER = "StochasticWeightAveraging"
 
 
-class StochasticWeightAveraging(TrainCallback):
+class StochasticWeightAveraging(AveragingCallback):
     r"""Average the weights at the end of the last epochs (SWA), and finish training with the average.
 
     The average is over the weights at the end of each epoch from `swa_epoch_start` to the last, with equal shares, in
@@ -56,8 +55,9 @@ class StochasticWeightAveraging(TrainCallback):
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: the run ends before
-            `swa_epoch_start`, another callback sets the rate although `lr` is given, another callback restores the best
-            weights at the end, which would replace the average, or this process holds only a part of the weights.
+            `swa_epoch_start`, another callback sets the rate although `lr` is given, another callback averages the
+            weights too or restores the best ones at the end, which would replace the average, or this process holds
+            only a part of the weights.
 
     Example:
         >>> averaging = StochasticWeightAveraging(2, lr=0.005, annealing_epochs=1)
@@ -110,10 +110,6 @@ class StochasticWeightAveraging(TrainCallback):
         start = self.swa_epoch_start
         return min(int(start * epochs) + 1, epochs) if isinstance(start, float) else start
 
-    def needs(self, run: Run) -> Needs:
-        """Require the whole weights."""
-        return super().needs(run) | Needs.WEIGHTS
-
     def check(self, run: Run) -> None:
         """Raise if another callback sets the rate, or replaces the average at the end."""
         super().check(run)
@@ -127,7 +123,6 @@ class StochasticWeightAveraging(TrainCallback):
                 f"{_OWNER}: {type(restoring[0]).__name__}(restore_best_weights=True) would replace the average when "
                 f"training ends; keep the best weights with BestCheckpoint, or leave one of the two out"
             )
-        check_parameters(_OWNER, averaged(run.weights, trained_only=False))
 
     def check_plan(self, run: Run) -> None:
         """Raise if the run ends before anything is averaged."""

@@ -37,8 +37,8 @@ def plot_lr(
         path: where to save, ending in `.png`; its folder must exist. The picture is written completely or not at all.
         epochs: the number of epochs of the run.
         steps_per_epoch: the number of optimizer steps per epoch, `dataset.get_dataset_size()`.
-        learning_rate: the rate that the optimizer is created with. Default: None, the `learning_rate` of the schedule;
-            if it has none, rates are drawn as multiples of the initial rate.
+        learning_rate: the rate that the optimizer is created with; of no importance if the schedule has a
+            `learning_rate` of its own. Default: None, rates are drawn as multiples of the initial rate.
 
     Raises:
         TypeError, ValueError: an argument is not as described, or the schedule does not fit a run of this length.

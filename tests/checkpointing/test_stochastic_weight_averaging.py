@@ -14,6 +14,7 @@ from training import Recorder, Script, assert_same_weights, dataset, grouped, lo
 
 from ms_callbacks import (
     EarlyStopping,
+    EMAWeightAveraging,
     LRStepDecay,
     StochasticWeightAveraging,
     TrainCallback,
@@ -203,6 +204,7 @@ def test_a_wrong_argument_is_refused(arguments):
     ("averaging", "others", "message"),
     [
         (lambda: StochasticWeightAveraging(4), [], "averages in none of the 3 epochs"),
+        (lambda: StochasticWeightAveraging(2), [EMAWeightAveraging()], "both leave their average in the network"),
         (lambda: StochasticWeightAveraging(2, lr=0.1), [LRStepDecay(1)], "both set the learning rate"),
         (lambda: StochasticWeightAveraging(2, lr=[0.1, 0.2]), [], "lr has 2 values, but the optimizer has 1 rate"),
         (

@@ -32,6 +32,7 @@ from ms_callbacks import (
     EarlyStopping,
     EMAWeightAveraging,
     ExportBest,
+    GradualUnfreezing,
     History,
     LossMonitor,
     LRStepDecay,
@@ -70,7 +71,8 @@ STEERING = {kind.__name__ for kind in MAKE if issubclass(kind, RateSetter)} | {"
 def refused(idiom):
     """The callbacks that need a loss function to wrap, or the network without its loss, where there is none."""
     own_loss = {AdversarialTraining, Robustness, ExportBest} if idiom in OWN_LOSS else set()
-    return own_loss | ({BatchAccuracy} if idiom != "subclass of Model" else set())
+    one_optimizer = {GradualUnfreezing} if idiom == "two optimizers" else set()
+    return own_loss | one_optimizer | ({BatchAccuracy} if idiom != "subclass of Model" else set())
 
 
 def assert_steps(model, steps):
