@@ -26,21 +26,19 @@ _OWNER = "GradualUnfreezing"
 class GradualUnfreezing(TrainCallback):
     """Train some layers from the start and others from a later epoch on, as fastai's gradual unfreezing does.
 
-    MindSpore's optimizers take no parameters later, and train what they hold whatever its `requires_grad`. So the
-    optimizer is made with one parameter group for each stage, by `parameter_groups`, and the callback holds the rate of
-    a group at 0 until its epoch. Weights are then bit for bit unchanged: neither moments nor weight decay move them.
-    Whatever a schedule in the list sets meanwhile takes effect when the group is unfrozen; a frozen group does not lose
-    its initial rate.
+    MindSpore's optimizers cannot be given parameters later, and they train all parameters that they hold, whatever
+    `requires_grad` says. So create the optimizer with one parameter group per stage, as `parameter_groups` returns
+    them; the callback holds the rate of a group at 0 until its epoch. Its weights then stay unchanged bit for bit:
+    neither moments nor weight decay move them. A rate that a schedule sets for a frozen group takes effect when the
+    group is unfrozen; the group does not lose its initial rate.
 
-    Until their epoch, layers with running statistics, such as BatchNorm, normalise by them as in evaluation, and the
-    statistics stay unchanged. Dropout is not affected. In GRAPH mode, the training step is compiled once more at each
-    unfreezing of such a layer.
+    Until their epoch, layers with running statistics, such as BatchNorm, normalise by these statistics as in
+    evaluation, and the statistics stay unchanged. Dropout is not affected. In GRAPH mode, the training step is compiled
+    once more whenever such a layer is unfrozen.
 
-    At its unfreezing, a group begins with the moments of a new optimizer, as in PyTorch when a group is added then.
-    With `Adam`, `LazyAdam` and `AdaMax` it keeps the moments gathered while it was frozen: these optimizers count their
-    steps for all groups together, and moments of 0 would make the first steps several times too large.
-
-    The method: Howard and Ruder, "Universal language model fine-tuning for text classification", 2018.
+    A group that is unfrozen begins with the moments of a new optimizer, like a group that is added to an optimizer of
+    PyTorch. With `Adam`, `LazyAdam` and `AdaMax` it keeps the moments gathered while it was frozen: these optimizers
+    count their steps for all groups together, and moments of 0 would make the first steps several times too large.
 
     Args:
         epochs: by epoch, from 1, the layers that are trained from the beginning of that epoch on: a name as in
@@ -50,7 +48,7 @@ class GradualUnfreezing(TrainCallback):
         verbose: 1 prints a line when layers are unfrozen, 0 nothing. Default: 1.
 
     Attributes:
-        unfrozen_ (dict[str, int]): the layers that are trained, and the epoch from which on.
+        unfrozen_ (dict[str, int]): the layers that are trained, each with the epoch of its first training.
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: a layer that does not exist, has
@@ -68,6 +66,9 @@ class GradualUnfreezing(TrainCallback):
         GradualUnfreezing: epoch 2: trains '1' as well
         >>> unfreezing.unfrozen_
         {'3': 1, '1': 2}
+
+    Source: Howard and Ruder, "Universal language model fine-tuning for text classification", 2018,
+    https://arxiv.org/abs/1801.06146
     """
 
     transient = ("_rates", "_stages", "_model", "_frozen")

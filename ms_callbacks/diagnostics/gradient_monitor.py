@@ -30,24 +30,23 @@ _MOST_NAMED = 3
 class GradientMonitor(TrainCallback):
     """Measure the gradients of every n-th step, and name the layers whose gradients vanish or explode.
 
-    Before the step, the gradients of its loss are computed with its batch and the weights as they are: one more forward
-    and backward pass, in PYNATIVE mode. They are the plain gradients: without loss scale, before clipping, and without
-    weight decay. After the step, the change of the weights shows the update that the optimizer made of them, with
-    everything included; about 0.001 of the weights is a usual size. The other steps cost nothing.
+    Before such a step, the gradients of its loss are computed for its batch and the current weights, in one additional
+    forward and backward pass in PYNATIVE mode. They are the plain gradients: without loss scale, before clipping, and
+    without weight decay. The change of the weights in the step is the update that the optimizer made, including all of
+    these; its size is usually about 0.001 of the weights. The other steps cost nothing.
 
-    The step itself is the one that would have run: weights, statistics, flags and random state are restored before it.
-    Only with layers that draw numbers, such as Dropout, a run with the monitor draws others than a run without it,
-    because MindSpore cannot set back what its kernels draw from; the gradients are then those of another mask.
+    The step itself is unchanged: weights, statistics, flags and random state are restored before it. The exception are
+    layers that draw random numbers, such as Dropout: MindSpore cannot restore the state that its kernels draw from, so
+    the run draws other numbers than without the monitor, and the measured gradients belong to another mask.
 
     Each epoch gets two numbers: `grad_norm` and `update_ratio`, the means over its measured steps. They can be
     monitored, and `History` and `CSVLogger` record them. A gradient that is NaN or infinite is reported and does not
-    enter the mean; nor does the ratio of a step that does not change the weights, as where gradients are accumulated. A
-    parameter that is frozen (`requires_grad` is False) or that no optimizer holds is left out. With several processes,
-    the gradients are averaged over them first, as the step averages them.
+    enter the mean; nor does the ratio of a step that does not change the weights, such as one that only accumulates
+    gradients. A parameter that is frozen (`requires_grad` is False) or that no optimizer holds is left out. With
+    several processes, the gradients are first averaged over them, as in the step.
 
-    The norm of all gradients together is that of Lightning's `grad_norm` and PyTorch's `clip_grad_norm_`. For vanishing
-    and exploding gradients see Bengio, Simard and Frasconi, "Learning long-term dependencies with gradient descent is
-    difficult", 1994. A bias in front of a BatchNorm has no gradient and counts as vanishing; leave such a bias out.
+    The norm of all gradients together is that of Lightning's `grad_norm` and PyTorch's `clip_grad_norm_`. A bias in
+    front of a BatchNorm has no gradient and counts as vanishing; create such layers without a bias.
 
     Args:
         every_n_steps: measure every n-th step, counted from the first step of epoch 1. Default: 50.
@@ -55,8 +54,8 @@ class GradientMonitor(TrainCallback):
         exploding: the norm of a parameter's gradient above which it explodes. Default: 1e3.
         per_parameter: whether each epoch also gets the mean norm for each parameter, as `grad_norm/conv.weight`.
             Default: False.
-        verbose: 0 prints nothing; 1 prints a line when the gradients of parameters begin or cease to vanish, to explode
-            or to be not finite; 2 also prints the two numbers of each measured step. Default: 1.
+        verbose: 0 prints nothing; 1 prints a line when a parameter's gradient starts or stops vanishing, exploding or
+            being not finite; 2 also prints the two numbers of each measured step. Default: 1.
 
     Attributes:
         norm_ (float | None): the norm of all gradients together in the last measured step.
@@ -71,8 +70,8 @@ class GradientMonitor(TrainCallback):
 
     Raises:
         TypeError, ValueError: an argument is not as described; before the first step: sink mode on GPU or Ascend, where
-            batches cannot be seen, a training cell in which the network cannot be told, no parameter that is trained,
-            or a network that does not return its loss and for which the Model has no loss function.
+            batches cannot be seen, a training cell in which the network cannot be identified, no parameter that is
+            trained, or a network that does not return its loss and for which the Model has no loss function.
 
     Example:
         >>> gradients = GradientMonitor(every_n_steps=2)
@@ -82,6 +81,8 @@ class GradientMonitor(TrainCallback):
         True
         >>> sorted(gradients.norms_)
         ['1.bias', '1.weight']
+
+    Source: Bengio, Simard and Frasconi, "Learning long-term dependencies with gradient descent is difficult", 1994.
     """
 
     transient = ("_before",)

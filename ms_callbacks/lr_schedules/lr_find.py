@@ -24,7 +24,7 @@ from ..core.model_parts import optimizers_of
 from ..core.placement import Needs, check_whole
 from ..core.run import Run
 from ..core.step_outputs import OutputReader, loss_of
-from ._lr_curve import FEWEST_POINTS, METHODS, SKIP_BEGIN, SKIP_END, LRCurve, make_curve
+from ._range_test import FEWEST_POINTS, METHODS, SKIP_BEGIN, SKIP_END, LRCurve, make_curve
 
 __all__ = ["lr_find"]
 

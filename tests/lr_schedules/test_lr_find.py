@@ -32,7 +32,7 @@ from training import (
 from ms_callbacks import lr_find
 from ms_callbacks.core.learning_rates import Rates
 from ms_callbacks.core.mindspore_compat import CAN_BEGIN_WITHIN
-from ms_callbacks.lr_schedules._lr_curve import make_curve
+from ms_callbacks.lr_schedules._range_test import make_curve
 from ms_callbacks.lr_schedules.lr_find import _proportions, _RangeTest, _rise
 from ms_callbacks.testing import ScriptedRun
 
