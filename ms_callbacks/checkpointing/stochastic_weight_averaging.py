@@ -85,10 +85,7 @@ class StochasticWeightAveraging(AveragingCallback):
         else:
             check_int(_OWNER, "swa_epoch_start", swa_epoch_start, 1)
         self.swa_epoch_start = swa_epoch_start
-        try:
-            self.lr = checked_first_rate(_OWNER, lr)
-        except (TypeError, ValueError) as error:
-            raise type(error)(str(error).replace("learning_rate", "lr")) from None
+        self.lr = checked_first_rate(_OWNER, lr, "lr")
         self.annealing_epochs = check_int(_OWNER, "annealing_epochs", annealing_epochs, 0)
         self.anneal_strategy = check_choice(_OWNER, "anneal_strategy", anneal_strategy, ("cos", "linear"))
         self._rate = None if self.lr is None else _Annealing(self)

@@ -40,11 +40,11 @@ def checked_per_group(owner: str, name: str, value: Any, **bounds: float) -> Per
     return check_number(owner, name, value, **bounds)
 
 
-def checked_first_rate(owner: str, value: Any) -> Optional[PerGroup]:
-    """Return `learning_rate` as `checked_per_group` does; a rate of 0 in a list stands for a frozen group."""
+def checked_first_rate(owner: str, value: Any, name: str = "learning_rate") -> Optional[PerGroup]:
+    """Return a rate as `checked_per_group` does; a rate of 0 in a list stands for a frozen group."""
     if isinstance(value, (list, tuple)):
-        return checked_per_group(owner, "learning_rate", value, minimum=0)
-    return None if value is None else check_number(owner, "learning_rate", value, above=0)
+        return checked_per_group(owner, name, value, minimum=0)
+    return None if value is None else check_number(owner, name, value, above=0)
 
 
 def check_per_group(owner: str, name: str, value: Optional[PerGroup], rates: Rates) -> None:
