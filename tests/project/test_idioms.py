@@ -154,10 +154,15 @@ def test_each_alone_keeps_its_contract(graph, idiom, kind, tmp_path):
 
 
 @every_idiom
-def test_schedules_set_the_rate(idiom, tmp_path):
+@pytest.mark.parametrize(
+    "names",
+    [("LRStepDecay", "LROneCycle", "ReduceLROnPlateau"), pytest.param(STEERING, marks=pytest.mark.slow)],
+    ids=["three of them", "all of them"],
+)
+def test_schedules_set_the_rate(idiom, names, tmp_path):
     """Each of them alone, one after another, in every optimizer."""
     model, _ = make_idiom(idiom)
-    for runs, kind in enumerate((kind for kind in MAKE if kind.__name__ in STEERING and kind not in refused(idiom)), 1):
+    for runs, kind in enumerate((kind for kind in MAKE if kind.__name__ in names and kind not in refused(idiom)), 1):
         model.train(2, dataset(), callbacks=[MAKE[kind](model, tmp_path), Validate(model, valid_dataset())])
         assert_steps(model, 8 * runs)
 
