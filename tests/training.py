@@ -15,7 +15,7 @@ import pytest
 from mindspore import Tensor, amp, nn, ops
 from mindspore.train import Callback, RunContext
 
-from ms_callbacks import TrainingState
+from ms_callbacks import Run, TrainCallback, TrainingState
 from ms_callbacks.core.shared_copies import Copies
 from ms_callbacks.testing import ScriptedRun
 
@@ -188,6 +188,21 @@ class FailAt(Callback):
     def on_train_step_end(self, run_context: RunContext) -> None:
         if run_context.original_args()["cur_step_num"] == self.step:
             raise InterruptedError("died here")
+
+
+class Interrupt(TrainCallback):
+    """Interrupts the run after a step, as a signal does; a later run may continue it."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def before_train(self, run: Run) -> None:
+        run.step_hooks.on_step_end(self, self.end_step)
+
+    def end_step(self, run: Run) -> None:
+        if run.step == self.step:
+            run.request_stop("Interrupt", interrupt=True)
 
 
 def train_interrupted(make: Any, folder: Any, at: int, *, epochs: int = 3, every_n_steps: int = 3) -> list[Any]:

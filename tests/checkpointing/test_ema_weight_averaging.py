@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn
 from mindspore.train import Callback
-from training import Recorder, assert_same_weights, dataset, make_model, seeded, valid_dataset, weights
+from training import Interrupt, Recorder, assert_same_weights, dataset, make_model, seeded, valid_dataset, weights
 
 from ms_callbacks import BestCheckpoint, EarlyStopping, EMAWeightAveraging, TrainCallback, TrainingState, Validate
 from ms_callbacks.checkpointing._averages import Averages
@@ -228,14 +228,6 @@ def test_an_exception_within_an_evaluation_leaves_the_weights_of_training(mode):
 def test_a_resume_ends_as_a_run_that_was_not_interrupted(tmp_path, at):
     """Training, average and count; the state holds the weights of training, and the average beside them."""
 
-    class Interrupt(TrainCallback):
-        def before_train(self, run):
-            run.step_hooks.on_step_end(self, self.end_step)
-
-        def end_step(self, run):
-            if run.step == at:
-                run.request_stop("Interrupt", interrupt=True)
-
     def train(folder, extra=()):
         model, averaging = make_model(), EMAWeightAveraging(decay=0.8)
         state = TrainingState(folder)
@@ -246,7 +238,7 @@ def test_a_resume_ends_as_a_run_that_was_not_interrupted(tmp_path, at):
         return weights(model.predict_network), averaging.updates_
 
     whole = train(tmp_path / "whole")
-    train(tmp_path / "cut", [Interrupt()])
+    train(tmp_path / "cut", [Interrupt(at)])
     ends, updates = train(tmp_path / "cut")
     assert updates == whole[1] == 8
     assert_same_weights(ends, whole[0])

@@ -10,34 +10,18 @@ import mindspore.dataset as ds
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
-from training import Recorder, Script, assert_same_weights, dataset, grouped, loss_fn, make_model, weights
+from training import Interrupt, Recorder, Script, assert_same_weights, dataset, grouped, loss_fn, make_model, weights
 
 from ms_callbacks import (
     EarlyStopping,
     EMAWeightAveraging,
     LRStepDecay,
     StochasticWeightAveraging,
-    TrainCallback,
     TrainingState,
 )
 from ms_callbacks.checkpointing._averages import Averages
 
 GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden" / "averaging.json").read_text())
-
-
-class Interrupt(TrainCallback):
-    """Interrupts the run after an epoch, or within it."""
-
-    def __init__(self, step):
-        super().__init__()
-        self.step = step
-
-    def before_train(self, run):
-        run.step_hooks.on_step_end(self, self.end_step)
-
-    def end_step(self, run):
-        if run.step == self.step:
-            run.request_stop("Interrupt", interrupt=True)
 
 
 def mean_of(recorder, epochs):

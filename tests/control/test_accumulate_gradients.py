@@ -6,13 +6,12 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
-from training import assert_same_weights, dataset, loss_fn, seeded, valid_dataset, weights
+from training import Interrupt, assert_same_weights, dataset, loss_fn, seeded, valid_dataset, weights
 
 from ms_callbacks import (
     EMAWeightAveraging,
     History,
     LRStepDecay,
-    TrainCallback,
     TrainingState,
     Validate,
     accumulate_gradients,
@@ -113,14 +112,6 @@ def test_averages_and_steps_count_updates():
 def test_a_resume_within_a_group_ends_as_a_run_that_was_not_interrupted(tmp_path, at, mode):
     """What had been accumulated is in the state."""
 
-    class Interrupt(TrainCallback):
-        def before_train(self, run):
-            run.step_hooks.on_step_end(self, self.end_step)
-
-        def end_step(self, run):
-            if run.step == at:
-                run.request_stop("Interrupt", interrupt=True)
-
     def train(folder, extra=()):
         model, _ = model_with(n=3)
         train_dataset, averaging = dataset(60, 12), EMAWeightAveraging(decay=0.9)
@@ -130,7 +121,7 @@ def test_a_resume_within_a_group_ends_as_a_run_that_was_not_interrupted(tmp_path
         return weights(model.predict_network), averaging.updates_
 
     whole = train(tmp_path / "whole")
-    train(tmp_path / "cut", [Interrupt()])
+    train(tmp_path / "cut", [Interrupt(at)])
     ends, updates = train(tmp_path / "cut")
     assert updates == whole[1] == 4
     assert_same_weights(ends, whole[0])

@@ -373,8 +373,10 @@ def test_a_batch_that_cannot_be_attacked_is_refused_before_the_first_step(graph,
 
 
 def test_bounds_may_be_rounded():
-    """To 1 % of their range."""
-    batches(data=columns(x=X - 0.4242, y=Y), bounds=(-0.4, 2.8))
+    """To 1 % of their range: what lies outside by less is attacked, and attacked samples are within."""
+    attacked = batches(data=columns(x=X - 0.4242, y=Y), bounds=(-0.4, 2.8), share=1.0)
+    assert np.min(X - 0.4242) < -0.4
+    assert min(float(one.min()) for one in attacked) >= np.float32(-0.4)
 
 
 def test_what_cannot_be_attacked_is_refused(monkeypatch):
