@@ -69,10 +69,10 @@ def report(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
     state = {"COMPLETE": "trained", "PRUNED": "pruned"}.get(trial.state.name, "failed")
     best = max(trial.intermediate_values.values(), default=0.0)
     epochs = len(trial.intermediate_values)
-    print(f"Trial {trial.number}: {state} after epochs: {epochs}, accuracy {best:.4f}, {told(trial)}")
+    print(f"Trial {trial.number}: {state} after epochs: {epochs}, accuracy {best:.4f}, {in_words(trial)}")
 
 
-def told(trial: optuna.trial.FrozenTrial) -> str:
+def in_words(trial: optuna.trial.FrozenTrial) -> str:
     """Return the hyperparameters of a trial as text."""
     values = trial.params
     rate, size, dropout = (values.get(name, 0) for name in ("learning_rate", "batch_size", "dropout"))
@@ -88,7 +88,7 @@ def main() -> None:
     )
     args = options.parse_args()
     digits.start(args)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a trial that fails ends the search with its own traceback
 
     file = os.path.abspath(args.study or os.path.join(args.output_dir, "tune.db"))
     study = optuna.create_study(
@@ -110,7 +110,7 @@ def main() -> None:
         print("Interrupted: the same command continues the study")
         raise SystemExit(130) from None
     print(f"Best of {len(study.get_trials(deepcopy=False, states=ended))} trials: accuracy {study.best_value:.4f}")
-    print(f"With {told(study.best_trial)}")
+    print(f"With {in_words(study.best_trial)}")
 
 
 if __name__ == "__main__":
