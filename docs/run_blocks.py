@@ -159,7 +159,7 @@ def execute(page: pathlib.Path) -> list[Optional[str]]:
             with contextlib.redirect_stdout(output):
                 exec(compile(code, str(page), "exec"), names)
         except BaseException as error:
-            if text is None or not ERROR.search(text.code):
+            if text is None or not (ERROR.search(text.code) or not text.code.strip()):
                 traceback.print_exc()
                 return printed
             output.write(f"{type(error).__name__}: {error}\n")
