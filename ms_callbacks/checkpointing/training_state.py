@@ -116,7 +116,7 @@ class TrainingState(TrainCallback):
     process's are saved.
 
     A run in which each process holds only a part of the weights, as in `semi_auto_parallel` mode or a pipeline, is
-    refused before the first step: `docs/large_runs.md` of the project says which settings these are, and what to use
+    refused before the first step: `docs/en/large_runs.md` of the project says which settings these are, and what to use
     instead.
 
     Args:
