@@ -130,11 +130,8 @@ class ExportBest(MonitorCallback):
         run.parts.network(_OWNER, self.network)
         check_parameters(_OWNER, run.weights)
         atomic_files.check_folder(_OWNER, self.filepath)
-        if self._given is None and run.progress.is_sinking:
-            raise ValueError(
-                f"{_OWNER}: in sink mode batches go to the device unseen; pass inputs=Tensor(...), "
-                f"or train with dataset_sink_mode=False"
-            )
+        if self._given is None:
+            run.progress.check_sees_steps(_OWNER, instead="pass inputs=Tensor(...)")
 
     def _try_batch(self, run: Run) -> None:
         """Try the export before the first step, with its batch."""

@@ -354,11 +354,8 @@ class TrainingState(TrainCallback):
         if self._taken_up is None:
             self._check_new()
         check_parameters(_OWNER, named_parameters(run.parts.train_network))
-        if self.every_n_steps is not None and run.progress.is_sinking:
-            raise ValueError(
-                f"{_OWNER}: in sink mode steps run on the device unseen; leave every_n_steps out, or train with "
-                f"dataset_sink_mode=False"
-            )
+        if self.every_n_steps is not None:
+            run.progress.check_sees_steps(_OWNER, "steps run on the device unseen", "leave every_n_steps out")
         alike = twins(_stateful(run.callbacks), self.directory)
         if alike is not None:
             raise ValueError(
