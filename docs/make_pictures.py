@@ -13,7 +13,6 @@ import sys
 import tempfile
 from typing import Any, Callable
 
-
 from ms_callbacks import (
     ConfusionMatrix,
     HardExamples,
@@ -36,7 +35,6 @@ from ms_callbacks import (
     plot_lr,
 )
 from ms_callbacks.cpu import fast_cpu
-from ms_callbacks.vision import Mnist
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 STATIC = ROOT / "docs" / "_static"
@@ -79,7 +77,7 @@ def draw_curves(path: str) -> None:
 def draw_rates(path: str) -> None:
     """The curve of `lr_find`."""
     names = prepare()
-    lr_find(names["model"], names["train_dataset"], min_lr=1e-5, max_lr=10.0).plot(path)
+    lr_find(names["model"], names["train_dataset"], min_lr=1e-4, max_lr=1.0, steps=200).plot(path)
 
 
 def draw_confusion(path: str) -> None:
