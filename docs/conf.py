@@ -15,6 +15,7 @@ from typing import Any
 
 from docutils import nodes
 from docutils.utils.math import latex2mathml
+from jinja2 import pass_context
 from sphinx import addnodes
 
 DOCS = pathlib.Path(__file__).resolve().parent
@@ -63,6 +64,7 @@ python_maximum_signature_line_length = 88
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 default_role = "literal"  # single backticks in docstrings are code
 nitpick_ignore_regex = [("py:.*", ".*")]  # types of MindSpore and NumPy; links between pages are still checked
 
@@ -119,6 +121,10 @@ def pages() -> dict[str, str]:
     return found
 
 
+# `EarlyStopping` in "MindSpore's own `EarlyStopping`" is not ours.
+THEIRS = re.compile(r"(Keras|Lightning|PyTorch|MindSpore|mindvision|fastai|scikit-learn|自带)\S*( own)?( 的)?\s*$")
+
+
 def link_names(app: Any, doctree: nodes.document, name: str) -> None:
     """Let each public name in code lead to its page."""
     for literal in list(doctree.findall(nodes.literal)):
@@ -129,6 +135,9 @@ def link_names(app: Any, doctree: nodes.document, name: str) -> None:
                 break
             inside = inside.parent
         if page is None or page == name or inside is not None or page not in app.env.found_docs:
+            continue
+        before = literal.parent[: literal.parent.index(literal)]
+        if THEIRS.search("".join(each.astext() for each in before)):
             continue
         target = app.builder.get_relative_uri(name, page)
         link = nodes.reference("", "", literal.deepcopy(), internal=True, refuri=target)
@@ -143,6 +152,17 @@ def language_link(app: Any, pagename: str, templatename: str, context: dict[str,
     context["other_language"] = {"en": "English", "zh": "中文"}[other]
     context["other_language_code"] = {"en": "en", "zh": "zh-CN"}[other]
     context["other_page"] = "../" * (pagename.count("/") + 1) + target
+
+
+WORDS = {"Previous": "上一页", "Next": "下一页", "Home": "首页"}  # which furo has in English alone
+
+
+def translate(app: Any) -> None:
+    """Translate what the theme does not, where the page is Chinese."""
+    if app.config.language.startswith("zh") and hasattr(app.builder, "templates"):
+        names = app.builder.templates.environment.globals
+        known = names["_"]
+        names["_"] = pass_context(lambda context, text: WORDS.get(text) or known(context, text))
 
 
 def mathml(formula: str, display: bool) -> str:
@@ -172,6 +192,7 @@ def setup(app: Any) -> dict[str, bool]:
     app.connect("autodoc-skip-member", skip_phases)
     app.connect("source-read", adapt)
     app.connect("builder-inited", lambda app: setattr(app.env, "page_of_name", pages()))
+    app.connect("builder-inited", translate)
     app.connect("doctree-resolved", link_names)
     app.connect("html-page-context", language_link)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -207,7 +207,10 @@ def update(page: pathlib.Path, printed: list[str], *, refresh: bool = False) -> 
     for each in filter(None, [page, twin(page)]):
         lines = each.read_text(encoding="utf-8").splitlines()
         for (_, text), got in reversed(list(zip(steps(each), printed))):
-            if text is not None and not matches(text.code, got, "" if refresh else text.vary):
+            if text is None:
+                continue
+            exact = refresh and "..." not in text.code  # what has been shortened by hand stays
+            if not matches(text.code, got, "" if exact else text.vary):
                 first = text.line - 1
                 lines[first : first + text.code.count("\n")] = [line.rstrip() for line in got.splitlines()]
         each.write_text("\n".join(lines) + "\n", encoding="utf-8")
