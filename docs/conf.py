@@ -95,6 +95,9 @@ def skip_phases(app: Any, what: str, name: str, member: Any, skip: bool, options
 
 
 OUTSIDE = r"\[([^\]]+)\]\(((?:\.\./)+(?!en/|zh/)[\w./-]+\.md)\)"  # Markdown of the repository that is no page
+CHINESE = "\u3000-\u30ff\u4e00-\u9fff\uff00-\uffef“”‘’"
+# A line end between two Chinese characters is no space.
+LINE_END = re.compile(f"(?<=[{CHINESE}])\\n(?=[{CHINESE}])|(?<=[，。；：、！？）”])\\n(?=[`A-Za-z])")
 PLACE = r"\]\((?P<up>(?:\.\./)+)(?P<language>en|zh)/(?P<page>[\w/]+)\.md(?P<anchor>#[^)\s]*)?\)"
 
 
@@ -108,7 +111,9 @@ def adapt(app: Any, name: str, source: list[str]) -> None:
     def download(match: re.Match[str]) -> str:
         return f"{{download}}`{match[1].replace('`', '')} <{match[2]}>`"
 
-    source[0] = re.sub(PLACE, built, re.sub(OUTSIDE, download, text))
+    text = re.sub(PLACE, built, re.sub(OUTSIDE, download, text))
+    fenced = re.split(r"(^```.*?^```)", text, flags=re.DOTALL | re.MULTILINE)
+    source[0] = "".join(part if part.startswith("```") else LINE_END.sub("", part) for part in fenced)
 
 
 def pages() -> dict[str, str]:
