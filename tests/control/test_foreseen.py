@@ -224,7 +224,12 @@ def test_arguments_that_do_nothing_are_refused_when_it_is_made(make, match):
         make()
 
 
-@pytest.mark.parametrize("idiom", IDIOMS)
+BY_DEFAULT = ("training cell", "own training cell", "two optimizers")  # they differ most
+
+
+@pytest.mark.parametrize(
+    "idiom", [pytest.param(idiom, marks=[] if idiom in BY_DEFAULT else [pytest.mark.slow]) for idiom in IDIOMS]
+)
 def test_a_sound_list_passes_for_every_idiom(idiom, tmp_path):
     """And leaves weights, flags and random state as they were."""
     model, network = make_idiom(idiom)

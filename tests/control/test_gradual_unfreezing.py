@@ -75,7 +75,15 @@ class Watch(Callback):
         return {name for name in before if before[name].tobytes() != after[name].tobytes()}
 
 
-@pytest.mark.parametrize("how", [pytest.param("train", marks=pytest.mark.slow), "fit", "between steps"])
+@pytest.mark.parametrize(
+    ("mode", "how"),
+    [
+        pytest.param(mode, how, marks=[] if how == {"graph": "fit"}.get(mode, "between steps") else [pytest.mark.slow])
+        for mode in ("graph", "pynative")
+        for how in ("train", "fit", "between steps")
+    ],
+    indirect=["mode"],
+)
 def test_frozen_layers_stay_as_they_are_until_their_epoch(mode, how):
     """Weights and statistics, bit for bit, through weight decay, momentum and evaluations; and then they learn."""
     unfreezing, model = made()

@@ -290,7 +290,16 @@ def test_it_says_why_it_stopped(monkeypatch, capsys):
 # In a real run
 
 
-@pytest.mark.parametrize("fits", [False, True])
+@pytest.mark.parametrize(
+    ("mode", "fits"),
+    [
+        ("graph", True),
+        ("pynative", False),
+        pytest.param("graph", False, marks=pytest.mark.slow),
+        pytest.param("pynative", True, marks=pytest.mark.slow),
+    ],
+    indirect=["mode"],
+)
 def test_it_limits_a_real_run_and_changes_nothing_before_that(mode, monkeypatch, fits):
     """The losses are those of a run without it."""
     losses = []

@@ -78,8 +78,17 @@ def test_a_metric_called_loss_appears_as_eval_loss():
     assert sorted(validate.results_) == ["acc", "eval_loss"]
 
 
-@pytest.mark.parametrize("how", ["train", "fit"])
-@pytest.mark.parametrize("name", ["loss", pytest.param("eval_loss", marks=pytest.mark.slow), "mine"])
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("loss", "fit"),
+        ("mine", "train"),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (("loss", "train"), ("mine", "fit"), ("eval_loss", "train"), ("eval_loss", "fit"))
+        ),
+    ],
+)
 def test_mindspores_loss_metric_is_a_mean_over_samples(mode, how, name):
     """Whatever its name; MindSpore itself takes the mean over batches, of which the last is smaller."""
     model = make_model(metrics={name: Loss(), "acc": Accuracy()})

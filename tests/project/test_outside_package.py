@@ -231,7 +231,11 @@ def test_a_hook_overridden_without_super_is_refused_when_the_class_is_made(mista
     [
         (lambda mistakes: mistakes.ChangesItsArgument(3), "the argument left was 3 and is 1 after a run"),
         (lambda mistakes: mistakes.LearnsWithoutState(), "learns epochs_, but state_dict does not return it"),
-        (lambda mistakes: mistakes.ReadsEachStep(), "reads from the device 4 times in 4 steps within an epoch"),
+        pytest.param(  # as `Reading` of test_testing.py
+            lambda mistakes: mistakes.ReadsEachStep(),
+            "reads from the device 4 times in 4 steps within an epoch",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["argument", "state", "reads"],
 )

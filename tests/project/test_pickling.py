@@ -19,6 +19,7 @@ from ms_callbacks import (
     BatchAccuracy,
     BestCheckpoint,
     CSVLogger,
+    DynamicLR,
     EarlyStopping,
     ExportBest,
     History,
@@ -39,7 +40,11 @@ ALONE = (
     *(kind for kind in MAKE if issubclass(kind, RateSetter) and kind is not LRStepDecay),
     StochasticWeightAveraging,
 )
-LISTS = [[kind for kind in MAKE if kind not in ALONE], *([kind] for kind in ALONE)]
+BY_DEFAULT = (DynamicLR, StochasticWeightAveraging)  # of these: a rate for every step, and arrays of its own
+LISTS = [
+    pytest.param([kind for kind in MAKE if kind not in ALONE], id="all others"),
+    *(pytest.param([kind], id=kind.__name__, marks=[] if kind in BY_DEFAULT else [pytest.mark.slow]) for kind in ALONE),
+]
 
 
 def pickled(callback):
@@ -92,7 +97,7 @@ class CopyAt(ms.train.Callback):
                 self.copies.append(way(callback))
 
 
-@pytest.mark.parametrize("kinds", LISTS, ids=lambda kinds: kinds[0].__name__ if len(kinds) == 1 else "all others")
+@pytest.mark.parametrize("kinds", LISTS)
 def test_every_callback_can_be_copied_unused_used_and_in_a_run(kinds, tmp_path):
     """The copy is made as the callback, has learnt the same, and serves a run of its own."""
     model = make_model()

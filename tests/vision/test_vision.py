@@ -309,9 +309,9 @@ def test_trains(mode: str, few_digits: Path) -> None:
 
     network, steps = lenet(), Steps()
     loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
-    model = ms.Model(network, loss, nn.Adam(network.trainable_params(), 0.002), metrics={"acc"})
-    model.train(2, Mnist(few_digits, "train", batch_size=8).run(), callbacks=[steps], dataset_sink_mode=False)
-    assert steps.count == 204
+    model = ms.Model(network, loss, nn.Adam(network.trainable_params(), 0.004), metrics={"acc"})
+    model.train(2, Mnist(few_digits, "train", batch_size=20).run(), callbacks=[steps], dataset_sink_mode=False)
+    assert steps.count == 82
     assert model.eval(Mnist(few_digits, "test", batch_size=100).run(), dataset_sink_mode=False)["acc"] > 0.7
 
 
