@@ -30,6 +30,7 @@ __all__ = [
     "contact_sheet",
     "figure",
     "has_matplotlib",
+    "is_image_shape",
     "save",
 ]
 
@@ -47,6 +48,10 @@ class Picture:
         _write(drawn, file)
         self._png = file.getvalue()
         self._size = tuple(round(float(inches) * _SHOWN_PER_INCH) for inches in drawn.get_size_inches())
+
+    def __repr__(self) -> str:
+        """Return the size in pixels."""
+        return f"<picture of {self._size[0]} x {self._size[1]} pixels>"
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
         return self._png, dict(zip(("width", "height"), self._size))
@@ -120,11 +125,16 @@ def as_picture(owner: str, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def check_image_shape(owner: str, shape: tuple[int, ...]) -> None:
     """Raise unless an image of this shape can be drawn."""
-    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3)):
+    if not is_image_shape(shape):
         raise ValueError(
             f"{owner}: picture needs images of shape (h, w), (1, h, w) or (3, h, w), but each is of shape {shape}; "
             f"leave picture out"
         )
+
+
+def is_image_shape(shape: tuple[int, ...]) -> bool:
+    """Return whether an image of this shape can be drawn."""
+    return len(shape) == 2 or (len(shape) == 3 and shape[0] in (1, 3))
 
 
 def contact_sheet(pictures: Sequence[np.ndarray[Any, Any]], captions: Sequence[str]) -> Any:

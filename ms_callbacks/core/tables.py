@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
-from typing import NamedTuple, Union
+from html import escape
+from typing import Any, Optional
 
-__all__ = ["Cell", "render", "render_html"]
+import numpy as np
 
+from .png import data_uri, thumbnail
 
-class Cell(NamedTuple):
-    """A cell of an HTML table that has more than text.
-
-    Attributes:
-        text (str): the text; it is escaped.
-        shade (float): how strongly the cell is coloured, from 0.0 to 1.0.
-        is_grey (bool): whether its colour is grey instead of blue.
-        picture (str): the address of a picture above the text, such as a `data:` URI. Default: "", none.
-    """
-
-    text: str
-    shade: float = 0.0
-    is_grey: bool = False
-    picture: str = ""
-
-
-HTMLCell = Union[str, Cell]
+__all__ = ["render", "render_html"]
 
 
 def render(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
@@ -44,49 +29,55 @@ def render(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
 
 
 # Colours are inherited or translucent, so that a table is readable in light and in dark notebooks.
-_BLUE, _GREY = "0, 114, 178", "128, 128, 128"
-_MOST_OPAQUE = 0.75
+_SHADE = "rgba(0, 114, 178, {:.2f})"
+_DARKEST = 0.75
+_IMAGE_PIXELS = 48  # of the longer side, as shown
 
 
 def render_html(
     header: Sequence[str],
-    rows: Sequence[Sequence[HTMLCell]],
+    rows: Sequence[Sequence[str]],
     right: Sequence[str] = (),
     *,
     title: str = "",
-    notes: Sequence[str] = (),
+    note: str = "",
+    shades: Optional[np.ndarray[Any, Any]] = None,
+    images: Sequence[np.ndarray[Any, Any]] = (),
 ) -> str:
-    """Return a table as HTML that needs no style sheet: everything is escaped, and colours are those of the page.
+    """Return a table as HTML that needs no style sheet: all text is escaped, and its colour is that of the page.
 
     Args:
-        header: the name of each column. The first column holds the name of each row.
-        rows: the cells: texts, or `Cell` where there is more to show.
-        right: the columns that are right-aligned.
-        title: a line above the table.
-        notes: lines below the table.
+        header: a heading for each column; the first column holds the name of each row.
+        rows: the cells of each row.
+        right: the headings of the columns that are right-aligned.
+        title: a line above the table. Default: "", none.
+        note: lines below the table. Default: "", none.
+        shades: how dark each cell is, from 0 to 1, of shape (rows, columns); NaN for a cell that is not shaded.
+        images: an RGB image in [0, 1], of shape (h, w, 3), for each row; it stands in a column before the first.
     """
     aligned = ["right" if name in right else "left" for name in header]
     head = "".join(
-        f'<th scope="col" style="text-align: {side}">{html.escape(name)}</th>' for name, side in zip(header, aligned)
+        f'<th scope="col" style="text-align: {side}">{escape(name)}</th>' for name, side in zip(header, aligned)
     )
-    body = "".join(
-        f"<tr>{''.join(_html_cell(cell, side, is_name=not at) for at, (cell, side) in enumerate(zip(row, aligned)))}</tr>"
-        for row in rows
-    )
-    caption = f'<caption style="caption-side: top; text-align: left">{html.escape(title)}</caption>' if title else ""
-    below = "".join(f"<div>{html.escape(note)}</div>" for note in notes)
+    lines = []
+    for number, row in enumerate(rows):
+        cells = [f"<td>{_image(images[number])}</td>"] if len(images) else []
+        for column, (text, side) in enumerate(zip(row, aligned)):
+            shade = 0.0 if shades is None else float(np.nan_to_num(shades[number, column]))
+            colour = f"; background: {_SHADE.format(_DARKEST * shade)}" if shade else ""
+            name, scope = ("td", "") if column else ("th", ' scope="row"')
+            cells.append(f'<{name}{scope} style="text-align: {side}{colour}">{escape(text)}</{name}>')
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    caption = f'<caption style="caption-side: top; text-align: left">{escape(title)}</caption>' if title else ""
+    below = "".join(f"<div>{escape(line)}</div>" for line in note.splitlines())
+    corner = "<td></td>" if len(images) else ""
     return (
-        f'<div style="overflow-x: auto"><table style="border-collapse: collapse">{caption}'
-        f'<thead style="border-bottom: 1px solid currentColor"><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table>{below}</div>"
+        f'<div style="overflow-x: auto"><table style="border-collapse: collapse; white-space: nowrap">{caption}'
+        f"<thead><tr>{corner}{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>{below}</div>"
     )
 
 
-def _html_cell(cell: HTMLCell, side: str, *, is_name: bool) -> str:
-    text, shade, is_grey, picture = cell if isinstance(cell, Cell) else Cell(cell)
-    style = f"text-align: {side}; white-space: nowrap"
-    if shade:
-        style += f"; background: rgba({_GREY if is_grey else _BLUE}, {_MOST_OPAQUE * shade:.2f})"
-    image = f'<img src="{html.escape(picture)}" alt="" style="max-width: none"><br>' if picture else ""
-    name, scope = ("th", ' scope="row"') if is_name else ("td", "")
-    return f'<{name}{scope} style="{style}">{image}{html.escape(text)}</{name}>'
+def _image(picture: np.ndarray[Any, Any]) -> str:
+    size = "height" if picture.shape[0] >= picture.shape[1] else "width"
+    address = data_uri(thumbnail(picture, 2 * _IMAGE_PIXELS))
+    return f'<img src="{address}" alt="" {size}="{_IMAGE_PIXELS}" style="image-rendering: pixelated">'

@@ -193,8 +193,8 @@ class History(TrainCallback):
         header, first = ("epoch", *self.history), max(0, len(self.epoch) - _MOST_ROWS)
         columns = [map(str, self.epoch), *(map(_shown, values) for values in self.history.values())]
         rows = list(zip(*columns))[first:]
-        notes = [f"the last {_MOST_ROWS} of {len(self.epoch):,} epochs"] if first else []
-        return render_html(header, rows, right=header, notes=notes)
+        note = f"the last {_MOST_ROWS} of {len(self.epoch):,} epochs" if first else ""
+        return render_html(header, rows, right=header, note=note)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epochs and values so far; the losses of the steps are in `state_arrays`."""
