@@ -31,6 +31,7 @@ def render(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence
 # Colours are inherited or translucent, so that a table is readable in light and in dark notebooks.
 _SHADE = "rgba(0, 114, 178, {:.2f})"
 _DARKEST = 0.75
+_STYLE = "text-align: {}; white-space: nowrap"
 _IMAGE_PIXELS = 48  # of the longer side, as shown
 
 
@@ -57,7 +58,7 @@ def render_html(
     """
     aligned = ["right" if name in right else "left" for name in header]
     head = "".join(
-        f'<th scope="col" style="text-align: {side}">{escape(name)}</th>' for name, side in zip(header, aligned)
+        f'<th scope="col" style="{_STYLE.format(side)}">{escape(name)}</th>' for name, side in zip(header, aligned)
     )
     lines = []
     for number, row in enumerate(rows):
@@ -66,13 +67,13 @@ def render_html(
             shade = 0.0 if shades is None else float(np.nan_to_num(shades[number, column]))
             colour = f"; background: {_SHADE.format(_DARKEST * shade)}" if shade else ""
             name, scope = ("td", "") if column else ("th", ' scope="row"')
-            cells.append(f'<{name}{scope} style="text-align: {side}{colour}">{escape(text)}</{name}>')
+            cells.append(f'<{name}{scope} style="{_STYLE.format(side)}{colour}">{escape(text)}</{name}>')
         lines.append(f"<tr>{''.join(cells)}</tr>")
     caption = f'<caption style="caption-side: top; text-align: left">{escape(title)}</caption>' if title else ""
     below = "".join(f"<div>{escape(line)}</div>" for line in note.splitlines())
     corner = "<td></td>" if len(images) else ""
     return (
-        f'<div style="overflow-x: auto"><table style="border-collapse: collapse; white-space: nowrap">{caption}'
+        f'<div style="overflow-x: auto"><table style="border-collapse: collapse">{caption}'
         f"<thead><tr>{corner}{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>{below}</div>"
     )
 

@@ -168,7 +168,9 @@ def test_it_is_foreseen_and_refused_by_the_run_before_the_first_step(case, tmp_p
         (lambda: one_hot(dataset()), "Model: .*one-hot labels need a loss with sparse=False"),
         (unbatched, "Model: .*it is not batched"),
         (lambda: labelled(3), "Model: label 3 in the training dataset is out of range"),
-        (lambda: labelled(-1), "Model: label -1 in the training dataset is out of range"),
+        pytest.param(
+            lambda: labelled(-1), "Model: label -1 in the training dataset is out of range", marks=pytest.mark.slow
+        ),
     ],
     ids=["empty", "wider", "one-hot", "unbatched", "label too high", "label negative"],
 )

@@ -293,10 +293,11 @@ def test_it_says_why_it_stopped(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("mode", "fits"),
     [
-        ("graph", True),
         ("pynative", False),
-        pytest.param("graph", False, marks=pytest.mark.slow),
-        pytest.param("pynative", True, marks=pytest.mark.slow),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (("pynative", True), ("graph", False), ("graph", True))
+        ),
     ],
     indirect=["mode"],
 )

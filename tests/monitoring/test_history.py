@@ -507,7 +507,7 @@ def test_of_a_long_run_a_notebook_shows_the_last_epochs():
     history = History()
     ScriptedRun([None] * 40).play([history])
     assert history._repr_html_().count("<tr>") == 1 + 30
-    assert '<th scope="row" style="text-align: right">11</th>' in history._repr_html_()
+    assert '<th scope="row" style="text-align: right; white-space: nowrap">11</th>' in history._repr_html_()
     assert "<div>the last 30 of 40 epochs</div>" in history._repr_html_()
 
 

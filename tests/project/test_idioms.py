@@ -74,7 +74,7 @@ with_each_file = pytest.mark.parametrize(
         for saves in (False, True)
     ],
 )
-in_both_modes = in_modes(graph=OWN[1:], pynative=OWN)
+in_both_modes = in_modes(graph=OWN[1:2], pynative=(OWN[0], OWN[2]))
 # Those whose loss is within a cell of the user's own, from where it cannot be taken.
 OWN_LOSS = ("own with-loss cell", "own training cell")
 # They change what is trained, as they should.

@@ -150,7 +150,10 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    "setting",
+    [pytest.param(each, marks=[pytest.mark.slow] if each == "hybrid parallel" else []) for each in SETTINGS],
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_works_or_is_refused_by_name_as_the_page_says(kind, setting, monkeypatch, tmp_path, record_property):
     """Before the first step, with the setting's name."""

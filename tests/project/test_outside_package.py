@@ -83,6 +83,7 @@ def test_it_is_imported_from_where_pip_has_installed_it(installed):
     assert [path.name for path in folders.pop().glob("*.dist-info")] == ["outside_callbacks-1.0.dist-info"]
 
 
+@pytest.mark.slow  # as test_contract.py does by default with those of the package
 def test_one_with_arrays_in_its_state_fulfils_the_contract(ours):
     """A second run, `train` and `fit`, both orders, an exception, a resume, and the rest."""
     make, how = CHECKED["drift"]

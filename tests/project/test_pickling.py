@@ -19,7 +19,6 @@ from ms_callbacks import (
     BatchAccuracy,
     BestCheckpoint,
     CSVLogger,
-    DynamicLR,
     EarlyStopping,
     ExportBest,
     History,
@@ -40,7 +39,7 @@ ALONE = (
     *(kind for kind in MAKE if issubclass(kind, RateSetter) and kind is not LRStepDecay),
     StochasticWeightAveraging,
 )
-BY_DEFAULT = (DynamicLR, StochasticWeightAveraging)  # of these: a rate for every step, and arrays of its own
+BY_DEFAULT = (StochasticWeightAveraging,)  # of these; the schedules are alike
 LISTS = [
     pytest.param([kind for kind in MAKE if kind not in ALONE], id="all others"),
     *(pytest.param([kind], id=kind.__name__, marks=[] if kind in BY_DEFAULT else [pytest.mark.slow]) for kind in ALONE),

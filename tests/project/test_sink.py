@@ -32,6 +32,7 @@ from ms_callbacks import (
     check_callbacks,
 )
 from ms_callbacks.core.mindspore_compat import COUNTS_STEPS
+from ms_callbacks.core.rate_setter import RateSetter
 
 SIZES = {"all": -1, "a divisor": 2, "no divisor": 3}  # of the four batches
 in_both_modes = pytest.mark.parametrize(
@@ -108,7 +109,8 @@ def shared():
     return sinking_model()
 
 
-# In PYNATIVE mode, where each step comes back, by default one of each sort.
+# By default all in GRAPH mode, but of the schedules two; in PYNATIVE mode, where each step comes back, one of each sort.
+SCHEDULES = [kind for kind in MAKE if issubclass(kind, RateSetter) and kind not in (DynamicLR, LRStepDecay)]
 IN_BOTH_MODES = (ConfusionMatrix, EarlyStopping, LossSpike, LRStepDecay, ProgressBar, TrainingState)
 
 
@@ -119,7 +121,7 @@ IN_BOTH_MODES = (ConfusionMatrix, EarlyStopping, LossSpike, LRStepDecay, Progres
             kind,
             mode,
             id=f"{mode}-{kind.__name__}",
-            marks=[] if mode == "graph" or kind in IN_BOTH_MODES else [pytest.mark.slow],
+            marks=[] if kind in IN_BOTH_MODES or (mode == "graph" and kind not in SCHEDULES) else [pytest.mark.slow],
         )
         for mode in ("graph", "pynative")
         for kind in MAKE
@@ -229,7 +231,7 @@ def test_by_step_schedules_and_states_are_refused_where_steps_cannot_be_told_apa
             mode,
             sink_size,
             id=f"{mode}-{name}",
-            marks=[] if name == ("no divisor" if mode == "graph" else "all") else [pytest.mark.slow],
+            marks=[] if (mode, name) == ("graph", "no divisor") else [pytest.mark.slow],
         )
         for mode in ("graph", "pynative")
         for name, sink_size in SIZES.items()
