@@ -81,4 +81,5 @@ def render_html(
 def _image(picture: np.ndarray[Any, Any]) -> str:
     size = "height" if picture.shape[0] >= picture.shape[1] else "width"
     address = data_uri(thumbnail(picture, 2 * _IMAGE_PIXELS))
-    return f'<img src="{address}" alt="" {size}="{_IMAGE_PIXELS}" style="image-rendering: pixelated">'
+    style = f"{size}: {_IMAGE_PIXELS}px; max-width: none; image-rendering: pixelated"
+    return f'<img src="{address}" alt="" {size}="{_IMAGE_PIXELS}" style="{style}">'

@@ -109,7 +109,7 @@ def shared():
     return sinking_model()
 
 
-# By default all in GRAPH mode, but of the schedules two; in PYNATIVE mode, where each step comes back, one of each sort.
+# By default all in GRAPH mode, but two of the schedules; in PYNATIVE mode, where each step returns, one of each sort.
 SCHEDULES = [kind for kind in MAKE if issubclass(kind, RateSetter) and kind not in (DynamicLR, LRStepDecay)]
 IN_BOTH_MODES = (ConfusionMatrix, EarlyStopping, LossSpike, LRStepDecay, ProgressBar, TrainingState)
 
