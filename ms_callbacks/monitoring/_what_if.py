@@ -13,7 +13,7 @@ from ..core.names import EVAL_LOSS, OF_RUN, TRAIN_LOSS, is_train_loss, key_among
 from ..core.observations import Evaluation
 from ..core.patience import StopRule
 from ..core.run import Run
-from ..core.tables import render
+from ..core.tables import render, render_html
 
 __all__ = ["Record", "WhatIf", "WhatIfRow", "what_if"]
 
@@ -103,15 +103,22 @@ class WhatIfRow:
 
 
 class WhatIf(list[WhatIfRow]):
-    """A list of rows, one for each patience; `str` returns a table."""
+    """A list of rows, one for each patience; `str` returns a table, and a notebook shows one."""
 
     def __init__(self, monitor: str, rows: Iterable[WhatIfRow]) -> None:
         super().__init__(rows)
         self.monitor = monitor
 
     def __str__(self) -> str:
+        return render(*self._table())
+
+    def _repr_html_(self) -> str:
+        return render_html(*self._table())
+
+    def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]], tuple[str, ...]]:
+        """Return the header, the rows, and the columns that are right-aligned."""
         header = ("Patience", "Stops after", f"Best {self.monitor}", "In", "Worse by", "Epochs", "Seconds")
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (
                 str(row.patience),
                 place(row.stopped_epoch, row.stopped_step) if row.stopped_epoch else "-",
@@ -123,7 +130,7 @@ class WhatIf(list[WhatIfRow]):
             )
             for row in self
         ]
-        return render(header, rows, right=("Patience", header[2], "Worse by", "Epochs", "Seconds"))
+        return header, rows, ("Patience", header[2], "Worse by", "Epochs", "Seconds")
 
 
 def _outcome(rule: StopRule, monitor: Monitor, observed: Sequence[_Observed], epochs: int, seconds: float) -> WhatIfRow:
