@@ -6,8 +6,8 @@ MindSpore is not imported. Nothing is believed of a file before its type is chec
 from __future__ import annotations
 
 import datetime
-import math
 import os
+import sys
 from typing import Any, Optional
 
 from .checkpointing import _checkpoint_index, _state_files
@@ -184,7 +184,7 @@ def _count(value: Any) -> Optional[int]:
 
 def _number(value: Any) -> Optional[float]:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None
+    return float(value) if is_number and abs(value) <= sys.float_info.max else None  # which excludes NaN too
 
 
 def _date(seconds: Any) -> Optional[str]:

@@ -21,8 +21,7 @@ def show(path: str, *, as_json: bool = False) -> int:
     if as_json:
         print_json(_listed(facts))
     else:
-        parts = [facts, *[each for each in facts.get("states", []) if each["path"] != facts["newest"]]]
-        print_line("\n\n".join("\n".join(map(printable, _lines(each))) for each in parts))
+        print_line("\n".join(map(printable, _lines(facts))))
     return 0 if facts["whole"] else 1
 
 
@@ -67,8 +66,16 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     """Return the lines of the printed report."""
     if facts["kind"] == "states":
         newest = next(each for each in facts["states"] if each["path"] == facts["newest"])
-        count = counted(len(facts["states"]), "state")
-        return [f"{facts['path']}: {count}, of which {os.path.basename(facts['newest'])} is used", *_lines(newest)]
+        return [
+            f"{facts['path']}: {counted(len(facts['states']), 'state')}",
+            *(
+                f"Also there:  {os.path.basename(each['path'])}, "
+                + (progress(each) if each["whole"] else f"damaged: {each['problems'][0]}")
+                for each in facts["states"]
+                if each is not newest
+            ),
+            *_lines(newest),
+        ]
     size = "" if facts["bytes"] is None else f", {atomic_files.in_words(facts['bytes'])}"
     lines = [f"{facts['path']}: {facts['kind']}{size}"]
     lines += [f"Damaged:     {problem}" for problem in facts["problems"]]
