@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pathlib
 import pickle
+import re
 import subprocess
 import sys
 
 import pytest
 
 import ms_callbacks
-from ms_callbacks import _api
 
 PACKAGE = pathlib.Path(ms_callbacks.__file__).parent
 
@@ -50,12 +50,32 @@ def test_one_import_is_enough_and_needs_mindspore_and_numpy_alone():
     assert not loaded & heavy  # of these MindSpore itself has imported some before
 
 
+ONE_NAME = """
+import sys
+from ms_callbacks import EarlyStopping
+import ms_callbacks
+assert vars(ms_callbacks).keys() & set(ms_callbacks.__all__) == {"EarlyStopping"}
+print(*sorted(name for name in sys.modules if name.startswith("ms_callbacks.") and ".core" not in name))
+"""
+
+
+def test_a_name_is_imported_with_what_it_needs_alone():
+    """One callback does not bring the others."""
+    done = subprocess.run([sys.executable, "-c", ONE_NAME], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["ms_callbacks.control", "ms_callbacks.control.early_stopping"]
+
+
 def test_what_is_exported_is_what_is_imported():
-    """The list of the package, the imports behind it, and what `dir` shows are one."""
-    exported = {name for name in vars(_api) if not name.startswith("_")}
-    assert exported == set(ms_callbacks.__all__)
-    assert sorted(ms_callbacks.__all__) == ms_callbacks.__all__
-    assert {*ms_callbacks.__all__, "cpu", "vision"} <= set(dir(ms_callbacks))
+    """The list of the package, where it finds each name, what type checkers read, and what `dir` shows are one."""
+    text = (PACKAGE / "_api.py").read_text(encoding="utf-8")
+    for_checkers = {name: module for module, name, _ in re.findall(r"from \.(\S+) import (\w+) as (\2)\n", text)}
+    assert text.count("import") - text.split('"""')[1].count("import") == len(for_checkers)
+    assert for_checkers == ms_callbacks._MODULE_OF, "_api.py and _MODULE_OF in __init__.py differ"
+    assert set(for_checkers) == set(ms_callbacks.__all__), "_api.py and __all__ in __init__.py differ"
+    for name, module in for_checkers.items():
+        assert getattr(ms_callbacks, name).__module__ == f"ms_callbacks.{module}", f"{name} is not where it is defined"
+    assert list(ms_callbacks._MODULE_OF) == sorted(ms_callbacks.__all__) == ms_callbacks.__all__
+    assert {*ms_callbacks.__all__, "cpu", "testing", "vision"} <= set(dir(ms_callbacks))
     with pytest.raises(AttributeError, match="module 'ms_callbacks' has no attribute 'EarlyStoping'"):
         ms_callbacks.EarlyStoping  # noqa: B018
     with pytest.raises(ImportError, match="cannot import name 'EarlyStoping'"):
