@@ -148,6 +148,8 @@ def _stored(value: _Message) -> Stored:
             dtype, size = "map", field.length
     if name is None or dtype is None or size is None:
         raise ValueError("it is damaged or no checkpoint: an entry lacks its name, type or content")
+    if shape == [0] and 8 * size == BITS.get(dtype):
+        shape = []  # as MindSpore 2.0 writes a single number
     return Stored(name, dtype, tuple(shape), size)
 
 

@@ -27,6 +27,12 @@ def test_arrays_have_their_names_shapes_and_types():
     assert [each.values for each in read(content)][:3] == [6, 1, 4]
 
 
+def test_a_number_of_mindspore_2_0_is_a_number():
+    """It writes the dimension 0 for none."""
+    assert read(entry("rate", (0,), content=zeros(1))) == [Stored("rate", "float32", (), 4)]
+    assert read(entry("none", (0,), content=b"")) == [Stored("none", "float32", (0,), 0)]
+
+
 def test_pieces_of_a_large_array_are_one():
     """MindSpore splits it at 512 MB; each piece has the shape of the whole."""
     pieces = b"".join(entry("a", (6,), "Float32", part) for part in (bytes(16), bytes(4), bytes(4)))
