@@ -72,7 +72,7 @@ __all__ = [
     "save_int8_weights",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each public name is, so that using one imports what that one needs and nothing else.
 _MODULE_OF = {

@@ -13,6 +13,7 @@ import pytest
 import ms_callbacks
 
 PACKAGE = pathlib.Path(ms_callbacks.__file__).parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 FIRST_USE = """
 import sys
@@ -103,6 +104,33 @@ def test_it_is_typed():
 
 
 def test_the_versions_agree():
-    """The package says what its metadata say."""
-    setup = (pathlib.Path(__file__).parents[2] / "setup.cfg").read_text(encoding="utf-8")
-    assert f"version = {ms_callbacks.__version__}\n" in setup
+    """The package says what its metadata, its citation and the newest entry of the changelog say."""
+    version = ms_callbacks.__version__
+    assert f"version = {version}\n" in (ROOT / "setup.cfg").read_text(encoding="utf-8")
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {version}\n" in citation
+    released = re.search(r'date-released: "(.*)"', citation).group(1)
+    changes = re.findall(r"^## \[(.*?)\](.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    newest = next(change for change in changes if change[0] != "Unreleased")
+    assert newest == (version, f" - {released}")
+
+
+def test_the_workflow_runs_the_cells_of_nox():
+    """Each with the wheel and with the tests."""
+    workflow = ROOT / ".github" / "workflows" / "tests.yml"
+    if not workflow.exists():
+        pytest.skip("the sdist has no workflow")
+    text = workflow.read_text(encoding="utf-8")
+    cells = re.findall(r'^    \("(\S+)", "(\S+)", ', (ROOT / "noxfile.py").read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.findall(r'- \{ mindspore: "(\S+)", python: "(\S+)" \}', text) == cells
+    assert cells
+
+
+def test_the_image_is_made_from_what_the_repository_has():
+    """Each path that the Dockerfile copies exists and is let through by .dockerignore; what it runs is among them."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    copied = [path for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE) for path in line.split()]
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert all((ROOT / path).exists() for path in copied)
+    assert sorted(f"!{path}" for path in copied) == sorted(line for line in ignored if line.startswith("!"))
+    assert (ROOT / re.search(r'^CMD \["python", "(.*)"\]$', text, re.MULTILINE).group(1)).exists()
