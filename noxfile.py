@@ -11,6 +11,7 @@ import glob
 import os
 import shutil
 import subprocess
+import sys
 
 import nox
 
@@ -70,3 +71,9 @@ def wheel(session: nox.Session, mindspore: str, others: str) -> None:
     session.run("python", "-I", smoke)
     session.run("ms-callbacks", "doctor", "--quick")
     os.remove(built)
+
+
+@nox.session(venv_backend="none")
+def docs(session: nox.Session) -> None:
+    """Build the documentation and check its links, with the Python that runs nox; needs the extra `docs`."""
+    session.run(sys.executable, "docs/build_site.py", external=True)

@@ -71,7 +71,8 @@ def test_what_is_exported_is_what_is_imported():
     text = (PACKAGE / "_api.py").read_text(encoding="utf-8")
     for_checkers = {name: module for module, name, _ in re.findall(r"from \.(\S+) import (\w+) as (\2)\n", text)}
     assert text.count("import") - text.split('"""')[1].count("import") == len(for_checkers)
-    assert for_checkers == ms_callbacks._MODULE_OF, "_api.py and _MODULE_OF in __init__.py differ"
+    missing = "\n".join(f'    "{name}": "{module}",' for name, module in sorted(for_checkers.items()))
+    assert for_checkers == ms_callbacks._MODULE_OF, f"_MODULE_OF in __init__.py must be, as _api.py says:\n{missing}"
     assert set(for_checkers) == set(ms_callbacks.__all__), "_api.py and __all__ in __init__.py differ"
     for name, module in for_checkers.items():
         assert getattr(ms_callbacks, name).__module__ == f"ms_callbacks.{module}", f"{name} is not where it is defined"
