@@ -50,7 +50,10 @@ def name(value: Any) -> Markup:
 
 @functools.cache
 def texts() -> dict[str, dict[str, str]]:
-    """Return the texts of a report by language, and the Chinese of `phrases`, the English words of artifacts."""
+    """Return the texts of a report by language, and the Chinese of English words and sentences of callbacks.
+
+    `phrases` has whole texts, `patterns` regular expressions and what they become.
+    """
     loaded: dict[str, dict[str, str]] = json.loads((_FOLDER / "texts.json").read_text(encoding="utf-8"))
     return loaded
 
@@ -67,6 +70,9 @@ def both(key: str, **values: Words) -> Markup:
 def phrase(text: str) -> Markup:
     """Return a text of an artifact in both languages, if its Chinese is known."""
     known = texts()["phrases"].get(text)
+    for pattern, chinese in () if known else texts()["patterns"].items():
+        found = re.fullmatch(pattern, text)
+        known = found.expand(chinese) if found and known is None else known
     return name(text) if known is None else _pair(mark_up(text), mark_up(known))
 
 
@@ -118,7 +124,7 @@ def _kind(value: Any, is_right: bool, row: int, column: int, shades: Optional[np
             kinds.append(f"h{round(shade * _SHADES)}")
         if value == "0":
             kinds.append("zero")
-        if row + 1 == column:
+        if row + 1 == column and np.isnan(shade):
             kinds.append("self")
     return _class(" ".join(kinds))
 
