@@ -58,8 +58,8 @@ def command() -> str:
     words: list[str] = []
     for word in sys.argv:
         is_value = bool(words) and "=" not in words[-1] and _OPTION.fullmatch(words[-1]) and not word.startswith("-")
-        words.append("***" if is_value else word)
-    return hidden(" ".join(["python", *map(shlex.quote, words)]))
+        words.append("***" if is_value else shlex.quote(word))
+    return hidden(" ".join(["python", *words]))
 
 
 def hidden(text: str) -> str:

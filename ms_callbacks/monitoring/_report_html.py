@@ -24,7 +24,8 @@ __all__ = ["LANGUAGES", "Markup", "both", "mark_up", "name", "page", "phrase", "
 LANGUAGES = {"en": "en", "zh": "zh-CN"}
 _FOLDER = pathlib.Path(__file__).parent / "_report"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-_LONG = 24  # characters of a cell that may be broken into lines
+_TAG = re.compile("<[^>]*>")
+_LONG = 30  # characters of a cell that may be broken into lines
 _MANY = 25  # rows of a table that may be printed on several pages
 _SHADES = 9
 
@@ -117,7 +118,7 @@ def table(
 
 
 def _kind(value: Any, is_right: bool, row: int, column: int, shades: Optional[np.ndarray[Any, Any]]) -> str:
-    kinds = ["r"] if is_right else ["long"] if len(str(value)) > _LONG else []
+    kinds = ["r"] if is_right else ["long"] if len(_TAG.sub("", str(value))) > _LONG else []
     if shades is not None and column:
         shade = shades[row, column]
         if np.isfinite(shade) and round(shade * _SHADES):

@@ -110,11 +110,11 @@ def _numbers(story: Story, curves: Curves, best: Optional[BestTracker]) -> Marku
     numbers: list[tuple[Markup, Any, Any]] = []
     if best is not None and best.best is not None:
         where = both("in_step" if best.best_step else "in_epoch", epoch=best.best_epoch, step=f"{best.best_step:,}")
-        numbers.append((both("best", monitor=name(best.monitor.name)), number(best.best), where))
+        numbers.append((both("best", monitor=name(best.monitor.name)), f"{best.best:.4g}", where))
     losses = [row for row in curves.epochs if row["values"].get(TRAIN_LOSS) is not None]
     if losses:
         mean_of = both("mean_of_epoch", epoch=losses[-1]["epoch"])
-        numbers.append((both("last_loss"), number(losses[-1]["values"][TRAIN_LOSS]), mean_of))
+        numbers.append((both("last_loss"), number(losses[-1]["values"][TRAIN_LOSS], digits=4), mean_of))
     resumed = both("resumed", count=story.runs - 1) if story.runs > 1 else ""
     numbers.append((both("epochs"), both("of", done=story.epochs_done, all=story.epochs), resumed))
     seconds = math.fsum(row["values"]["seconds"] for row in curves.epochs)
@@ -122,7 +122,7 @@ def _numbers(story: Story, curves: Curves, best: Optional[BestTracker]) -> Marku
     counted = [row for row in curves.epochs if row["samples"] is not None]
     if counted and (time := math.fsum(row["values"]["seconds"] for row in counted)):
         rate = sum(row["samples"] for row in counted) / time
-        numbers.append((both("throughput"), f"{rate:,.0f}" if rate >= 100 else number(rate), ""))
+        numbers.append((both("throughput"), f"{rate:,.0f}" if rate >= 10 else f"{rate:.3g}", ""))
     items = [
         f'<div><dt>{label}</dt><dd><span class="value">{value}</span>{f"<small>{more}</small>" if more else ""}</dd></div>'
         for label, value, more in numbers
@@ -135,16 +135,15 @@ def curves_section(curves: Curves, charts: dict[str, Any]) -> list[Markup]:
     """Return the figures, which page.js draws, and the values as tables, which need no JavaScript."""
     if not curves.epochs and not curves.evaluations:
         return []
-    figures = []
-    kinds = [panel["kind"] for panel in charts["panels"]]
+    large, small = [], []
     for place, panel in enumerate(charts["panels"]):
-        title = both(f"panel_{panel['kind']}")
-        if kinds.count(panel["kind"]) > 1 and len(panel["series"]) == 1:
-            title = Markup(f"{title}: {name(panel['series'][0]['name'])}")
-        figures.append(
+        is_named = panel["kind"] == "training" and len(panel["series"]) == 1
+        title = name(panel["series"][0]["name"]) if is_named else both(f"panel_{panel['kind']}")
+        (small if panel["kind"] == "training" else large).append(
             f'<figure class="panel" id="panel-{place}" hidden><figcaption><h3 id="caption-{place}">{title}</h3>'
             f"</figcaption></figure>"
         )
+    figures = [*large, f'<div class="pair">{"".join(small)}</div>' if small else ""]
     marks = {type(y) for panel in charts["panels"] for one in panel["series"] for y in one["y"]} - {float}
     lines = [f'<p class="note" id="curves-hint" hidden>{both("curves_hint")}</p>']
     if marks:
@@ -270,13 +269,13 @@ def facts_section(story: Story, curves: Curves) -> list[Markup]:
     return [Markup(each) for each in sections]
 
 
-def number(value: Any) -> str:
-    """Return a number in at most 6 digits; a dash for none."""
+def number(value: Any, digits: int = 6) -> str:
+    """Return a number in a few digits; a dash for none."""
     if value is None:
         return "–"
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "∞" if value > 0 else "-∞"
-    return f"{value:.6g}"
+    return f"{value:.{digits}g}"
 
 
 def _duration(seconds: float) -> Markup:

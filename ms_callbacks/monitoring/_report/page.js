@@ -96,8 +96,10 @@
 
     makeCaption() {
       const caption = this.figure.querySelector("figcaption");
+      // The title names the only series.
+      const isNamed = this.panel.series.length === 1 && ["training", "rate"].includes(this.panel.kind);
       const legend = made("ul", { class: "legend" }, caption);
-      this.panel.series.forEach((one, index) => {
+      (isNamed ? [] : this.panel.series).forEach((one, index) => {
         const item = made("li", {}, legend);
         sample(item, one.style === undefined ? index : one.style);
         made("bdi", {}, item, one.name);
@@ -196,7 +198,7 @@
       const x = this.x(data.points[one.best][0]), y = this.y(one.by.get(one.best));
       made("circle", { class: `hollow ${colour}`, cx: x, cy: y, r: 5 }, this.svg);
       const anchor = x > this.width - 50 ? "end" : "middle";
-      const below = y < TOP + 16;
+      const below = y < 24;
       made("text", { class: "best", x: anchor === "end" ? x + 8 : x, y: below ? y + 20 : y - 11, "text-anchor": anchor },
         this.svg, say("best_mark"));
     }
@@ -290,13 +292,13 @@
 
   function draw() {
     if (!charts.length) return;
-    let left = 0;
+    const lefts = {};  // by width: charts below one another have their axes in line
     for (const chart of charts) {
       chart.width = Math.max(240, chart.plot.clientWidth || 640);
       chart.height = (chart.width < NARROW ? 190 : 250) * (chart.panel.steps ? 0.62 : 1);
-      left = Math.max(left, chart.measure(chart.height));
+      lefts[chart.width] = Math.max(lefts[chart.width] || 0, chart.measure(chart.height));
     }
-    for (const chart of charts) chart.draw(left);
+    for (const chart of charts) chart.draw(lefts[chart.width]);
   }
 
   const charts = data.panels.map((panel, index) => new Chart(panel, index));
