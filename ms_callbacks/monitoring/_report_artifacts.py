@@ -85,14 +85,18 @@ def _section(identity: str, title: Markup, artifact: Any) -> Markup:
 
 
 def _table(identity: str, artifact: TableArtifact) -> str:
-    rows = [[phrase(cell) for cell in row] for row in itertools.islice(artifact.rows, _MOST_ROWS)]
+    rows = [[_cell(cell) for cell in row] for row in itertools.islice(artifact.rows, _MOST_ROWS)]
     right = [place for place, head in enumerate(artifact.header) if head in artifact.right]
     shades = None if artifact.shades is None else np.asarray(artifact.shades)
-    heads = [phrase(head) for head in artifact.header]
+    heads = [Markup(phrase(head).replace("_", "_<wbr>")) for head in artifact.header]
     lines = [phrase(line) for line in artifact.note.splitlines() if line]
     if len(artifact.rows) > _MOST_ROWS:
         lines.append(both("rows_left_out", shown=_MOST_ROWS, all=len(artifact.rows)))
     return table(identity, heads, rows, right=right, shades=shades) + _notes(lines)
+
+
+def _cell(cell: str) -> Markup:
+    return Markup(f"<pre>{mark_up(cell)}</pre>") if "\n" in cell else phrase(cell)
 
 
 def _notes(lines: Iterable[Markup]) -> str:

@@ -257,7 +257,7 @@ def facts_section(story: Story, curves: Curves) -> list[Markup]:
     rows += [("started", name(story.started_at)), ("ended", name(story.ended_at))]
     lines = "".join(f'<tr><th scope="row">{both(key)}</th><td>{mark_up(value)}</td></tr>' for key, value in rows)
     sections = [
-        f'<section><h2 id="run">{both("run")}</h2><div class="scroll"><table class="facts" aria-labelledby="run">'
+        f'<section><h2 id="run">{both("run")}</h2><div class="box"><table class="facts" aria-labelledby="run">'
         f"<tbody>{lines}</tbody></table></div></section>"
     ]
     if story.callbacks:
