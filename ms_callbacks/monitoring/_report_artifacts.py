@@ -76,7 +76,8 @@ def _place(artifact: Artifact) -> int:
 def _section(identity: str, title: Markup, artifact: Any) -> Markup:
     if isinstance(artifact, TextArtifact):
         shown = artifact.text[:_MOST_LETTERS] + "\n..." * (len(artifact.text) > _MOST_LETTERS)
-        inside = f'<div class="scroll" role="region" tabindex="0" aria-labelledby="{identity}"><pre>{mark_up(shown)}</pre></div>'
+        region = f'<div class="scroll" role="region" tabindex="0" aria-labelledby="{identity}">'
+        inside = f"{region}<pre>{mark_up(shown)}</pre></div>"
     elif isinstance(artifact, TableArtifact):
         inside = _gallery(artifact) if len(artifact.images) else _table(identity, artifact)
     else:
@@ -107,9 +108,7 @@ def _gallery(artifact: TableArtifact) -> str:
     items = []
     for row, image in itertools.islice(zip(artifact.rows, artifact.images), _MOST_IMAGES):
         small = shrunk(np.asarray(image), _MOST_PIXELS)
-        about = "".join(
-            f"<dt>{phrase(head)}</dt><dd>{name(cell)}</dd>" for head, cell in zip(artifact.header, row)
-        )
+        about = "".join(f"<dt>{phrase(head)}</dt><dd>{name(cell)}</dd>" for head, cell in zip(artifact.header, row))
         alt = ", ".join(f"{head} {cell}" for head, cell in zip(artifact.header, row))
         kind = ' class="small"' if max(small.shape[:2]) <= _SMALL else ""
         picture = f'<img{kind} alt="{mark_up(alt)}" width="{small.shape[1]}" height="{small.shape[0]}"'

@@ -20,7 +20,7 @@ _PATIENCE = range(1, 10)
 
 
 class Point(NamedTuple):
-    """A place on the axis of a chart: the epoch, with a fraction between two steps, and the step, 0 at an epoch's end."""
+    """A place on the axis: `x` is the epoch, with a fraction between two steps; `step` is 0 at an epoch's end."""
 
     x: float
     epoch: int

@@ -24,8 +24,9 @@ from ..core.configuration import configuration
 from ..core.machine import processor
 from ..core.mindspore_compat import size_of_dataset
 from ..core.run import Run
+from ._report_html import Markup, both, mark_up, name
 
-__all__ = ["callbacks_of", "command", "facts_of", "hidden"]
+__all__ = ["callbacks_of", "command", "facts_of", "facts_section", "hidden"]
 
 _SECRET = (
     r"(?:\w+[_-])*(?:(?:api|access|private|secret)[_-]?key|token|secret|password|passwd|passphrase|credentials?|auth)"
@@ -34,6 +35,10 @@ _SECRET = (
 _OPTION = re.compile(rf"-{{1,2}}{_SECRET}", re.IGNORECASE)
 _ASSIGNED = re.compile(rf"(\b{_SECRET}[=:]\s*)('[^']*'|\"[^\"]*\"|[^\s,)]+)", re.IGNORECASE)
 _ADDRESS = re.compile(r"(\w+://[^\s/:@]*:)[^\s/@]+@")
+_ORDER = (
+    "network parameters loss_function optimizer train_data valid_data mode processes seed versions processor system "
+    "command started ended"
+).split()
 _MODES = {ms.GRAPH_MODE: "GRAPH_MODE", ms.PYNATIVE_MODE: "PYNATIVE_MODE"}
 
 
@@ -44,6 +49,49 @@ def facts_of(run: Run) -> dict[str, Any]:
         with contextlib.suppress(Exception):  # a report is no reason to fail
             facts.update(find(run))
     return facts
+
+
+def facts_section(
+    facts: dict[str, Any], epochs: list[dict[str, Any]], steps: int, started_at: str, ended_at: str
+) -> Markup:
+    """Return the facts as a table, with the size of the training data and the time of the run."""
+    samples = next((row["samples"] for row in reversed(epochs) if row["steps"] == steps), None)
+    train_data = both("steps_only", steps=f"{steps:,}")
+    if samples:
+        train_data = both("samples_and_steps", samples=f"{samples:,}", steps=f"{steps:,}")
+    shown = {**_shown(facts), "train_data": train_data, "started": name(started_at), "ended": name(ended_at)}
+    rows = [(key, shown[key]) for key in _ORDER if key in shown]
+    lines = "".join(f'<tr><th scope="row">{both(key)}</th><td>{mark_up(value)}</td></tr>' for key, value in rows)
+    return Markup(
+        f'<section><h2 id="run">{both("run")}</h2><div class="box"><table class="facts" aria-labelledby="run">'
+        f"<tbody>{lines}</tbody></table></div></section>"
+    )
+
+
+def _shown(facts: dict[str, Any]) -> dict[str, Any]:
+    shown: dict[str, Any] = {key: name(facts[key]) for key in ("network", "versions", "system", "seed") if key in facts}
+    if "parameters" in facts:
+        whole, trained = f"{facts['parameters']:,}", f"{facts['trainable']:,}"
+        shown["parameters"] = whole if whole == trained else both("trainable_of", all=whole, trainable=trained)
+    if "loss_function" in facts:
+        shown["loss_function"] = name(facts["loss_function"]) if facts["loss_function"] else both("own_loss")
+    if facts.get("optimizer"):
+        shown["optimizer"] = name(facts["optimizer"])
+    if "valid_batches" in facts:
+        shown["valid_data"] = both("batches", count=f"{facts['valid_batches']:,}")
+    if "is_sinking" in facts:
+        shown["mode"] = both("sinking" if facts["is_sinking"] else "not_sinking", **_among(facts, "mode", "device"))
+    if facts.get("processes", 1) > 1:
+        shown["processes"] = both("processes_in", count=facts["processes"], mode=facts["parallel_mode"])
+    if "processor" in facts:
+        shown["processor"] = both("cores", name=name(facts["processor"]), count=facts["cores"])
+    if "command" in facts:
+        shown["command"] = Markup(f"<code>{name(facts['command'])}</code>") if facts["command"] else both("in_notebook")
+    return shown
+
+
+def _among(facts: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: facts[key] for key in keys}
 
 
 def callbacks_of(run: Run) -> list[str]:

@@ -11,11 +11,13 @@ from ..core.monitor import BestTracker, Monitor
 from ..core.names import TRAIN_LOSS
 from ..core.outcome import Outcome
 from ._report_curves import Curves
+from ._report_facts import facts_section
 from ._report_html import Markup, Words, both, mark_up, name, phrase, table
 from ._what_if import WhatIfRow
 
-__all__ = ["Story", "curves_section", "facts_section", "summary", "what_if_section"]
+__all__ = ["Story", "around_section", "curves_section", "summary", "what_if_section"]
 
+_DASH = "\u2013"
 _MOST_COLUMNS = 16
 _LONGEST_LINE = 300  # characters of an exception's line
 _LONGEST_MESSAGE = 6000
@@ -123,10 +125,10 @@ def _numbers(story: Story, curves: Curves, best: Optional[BestTracker]) -> Marku
     if counted and (time := math.fsum(row["values"]["seconds"] for row in counted)):
         rate = sum(row["samples"] for row in counted) / time
         numbers.append((both("throughput"), f"{rate:,.0f}" if rate >= 10 else f"{rate:.3g}", ""))
-    items = [
-        f'<div><dt>{label}</dt><dd><span class="value">{value}</span>{f"<small>{more}</small>" if more else ""}</dd></div>'
-        for label, value, more in numbers
-    ]
+    items = []
+    for label, value, more in numbers:
+        small = f"<small>{more}</small>" if more else ""
+        items.append(f'<div><dt>{label}</dt><dd><span class="value">{value}</span>{small}</dd></div>')
     heading = f'<h2 class="unseen" id="numbers">{both("key_numbers")}</h2>'
     return Markup(f'<section aria-labelledby="numbers">{heading}<dl class="numbers">{"".join(items)}</dl></section>')
 
@@ -135,7 +137,8 @@ def curves_section(curves: Curves, charts: dict[str, Any]) -> list[Markup]:
     """Return the figures, which page.js draws, and the values as tables, which need no JavaScript."""
     if not curves.epochs and not curves.evaluations:
         return []
-    large, small = [], []
+    large: list[str] = []
+    small: list[str] = []
     for place, panel in enumerate(charts["panels"]):
         is_named = panel["kind"] == "training" and len(panel["series"]) == 1
         title = name(panel["series"][0]["name"]) if is_named else both(f"panel_{panel['kind']}")
@@ -149,7 +152,8 @@ def curves_section(curves: Curves, charts: dict[str, Any]) -> list[Markup]:
     if marks:
         lines.append(f'<p class="note">{both("nonfinite_hint")}</p>')
     heading = f'<h2 id="curves">{both("curves")}</h2>'
-    return [Markup(f"<section>{heading}{''.join(figures)}{''.join(lines)}{_epochs(curves)}{_evaluations(curves)}</section>")]
+    inside = "".join([*figures, *lines, _epochs(curves), _evaluations(curves)])
+    return [Markup(f"<section>{heading}{inside}</section>")]
 
 
 def _epochs(curves: Curves) -> str:
@@ -176,9 +180,7 @@ def _evaluations(curves: Curves) -> str:
 
 
 def _folded(label: str, title: Markup, header: Sequence[Markup], rows: Any, right: Sequence[int]) -> str:
-    return (
-        f'<details open><summary id="{label}">{title}</summary>{table(label, header, rows, right=right)}</details>'
-    )
+    return f'<details open><summary id="{label}">{title}</summary>{table(label, header, rows, right=right)}</details>'
 
 
 def what_if_section(curves: Curves, monitor: Optional[Monitor]) -> list[Markup]:
@@ -195,14 +197,14 @@ def what_if_section(curves: Curves, monitor: Optional[Monitor]) -> list[Markup]:
     cells = []
     for group in groups:
         row = group[0]
-        patience = str(row.patience) if len(group) == 1 else f"{row.patience}–{group[-1].patience}"
+        patience = str(row.patience) if len(group) == 1 else f"{row.patience}{_DASH}{group[-1].patience}"
         cells.append(
             [
                 patience,
                 _place(row.stopped_epoch, row.stopped_step) if row.stopped_epoch else both("not_stopped"),
                 number(row.best),
-                _place(row.best_epoch, row.best_step) if row.best_epoch else "–",
-                "–" if row.worse_by is None else f"{row.worse_by:.3g}",
+                _place(row.best_epoch, row.best_step) if row.best_epoch else _DASH,
+                _DASH if row.worse_by is None else f"{row.worse_by:.3g}",
                 row.epochs,
                 f"{row.seconds:.1f}",
             ]
@@ -222,57 +224,22 @@ def _place(epoch: int, step: int) -> Markup:
     return both("in_step" if step else "in_epoch", epoch=epoch, step=f"{step:,}")
 
 
-def facts_section(story: Story, curves: Curves) -> list[Markup]:
+def around_section(story: Story, curves: Curves) -> list[Markup]:
     """Return what was run and where, the callbacks, and the warnings of the checks."""
-    facts = story.facts
-    rows: list[tuple[str, Any]] = [("network", name(facts["network"]))] if "network" in facts else []
-    if "parameters" in facts:
-        whole, trained = f"{facts['parameters']:,}", f"{facts['trainable']:,}"
-        rows.append(("parameters", whole if whole == trained else both("trainable_of", all=whole, trainable=trained)))
-    if "loss_function" in facts:
-        rows.append(("loss_function", name(facts["loss_function"]) if facts["loss_function"] else both("own_loss")))
-    if facts.get("optimizer"):
-        rows.append(("optimizer", name(facts["optimizer"])))
-    steps = f"{story.steps:,}"
-    whole_epochs = [row for row in curves.epochs if row["samples"] and row["steps"] == story.steps]
-    if whole_epochs:
-        rows.append(("train_data", both("samples_and_steps", samples=f"{whole_epochs[-1]['samples']:,}", steps=steps)))
-    else:
-        rows.append(("train_data", both("steps_only", steps=steps)))
-    if "valid_batches" in facts:
-        rows.append(("valid_data", both("batches", count=f"{facts['valid_batches']:,}")))
-    if "mode" in facts:
-        key = "sinking" if facts["is_sinking"] else "not_sinking"
-        rows.append(("mode", both(key, mode=facts["mode"], device=facts["device"])))
-    if facts.get("processes", 1) > 1:
-        rows.append(("processes", both("processes_in", count=facts["processes"], mode=facts["parallel_mode"])))
-    if "seed" in facts:
-        rows.append(("seed", facts["seed"]))
-    rows += [(key, name(facts[key])) for key in ("versions",) if key in facts]
-    if "processor" in facts:
-        rows.append(("processor", both("cores", name=name(facts["processor"]), count=facts["cores"])))
-        rows.append(("system", name(facts["system"])))
-        command = facts["command"]
-        rows.append(("command", Markup(f"<code>{name(command)}</code>") if command else both("in_notebook")))
-    rows += [("started", name(story.started_at)), ("ended", name(story.ended_at))]
-    lines = "".join(f'<tr><th scope="row">{both(key)}</th><td>{mark_up(value)}</td></tr>' for key, value in rows)
-    sections = [
-        f'<section><h2 id="run">{both("run")}</h2><div class="box"><table class="facts" aria-labelledby="run">'
-        f"<tbody>{lines}</tbody></table></div></section>"
-    ]
+    sections = [facts_section(story.facts, curves.epochs, story.steps, story.started_at, story.ended_at)]
     if story.callbacks:
         items = "".join(f"<li><code>{name(each)}</code></li>" for each in story.callbacks)
-        sections.append(f'<section><h2>{both("callbacks")}</h2><ul class="calls">{items}</ul></section>')
+        sections.append(Markup(f'<section><h2>{both("callbacks")}</h2><ul class="calls">{items}</ul></section>'))
     if story.notes:
         items = "".join(f'<div class="notice"><p>{name(each)}</p></div>' for each in story.notes)
-        sections.append(f"<section><h2>{both('warnings')}</h2>{items}</section>")
-    return [Markup(each) for each in sections]
+        sections.append(Markup(f"<section><h2>{both('warnings')}</h2>{items}</section>"))
+    return sections
 
 
 def number(value: Any, digits: int = 6) -> str:
     """Return a number in a few digits; a dash for none."""
     if value is None:
-        return "–"
+        return _DASH
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "∞" if value > 0 else "-∞"
     return f"{value:.{digits}g}"

@@ -19,7 +19,7 @@ from ._report_artifacts import sections_of
 from ._report_curves import Curves
 from ._report_facts import callbacks_of, facts_of
 from ._report_html import LANGUAGES, both, page, texts
-from ._report_sections import Story, curves_section, facts_section, summary, what_if_section
+from ._report_sections import Story, around_section, curves_section, summary, what_if_section
 
 __all__ = ["RunReport"]
 
@@ -44,7 +44,7 @@ class RunReport(TrainCallback):
     steps, every n-th is shown, together with the last epoch and those with the highest or lowest value.
 
     The page holds the command line and the arguments of callbacks. Values of arguments whose name ends in `token`,
-    `password`, `api_key` and the like are replaced by `***`; environment variables are not read. Look at the page before
+    `password`, `api_key` and the like are replaced by `***`; environment variables are not read. Read the page before
     you publish it.
 
     The file is written completely or not at all, by the first process only. A run that a signal kills, without
@@ -69,7 +69,7 @@ class RunReport(TrainCallback):
 
     Example:
         >>> report = RunReport(folder + "/report.html", title="A first run")
-        >>> model.train(2, train_dataset, callbacks=[Validate(model, valid_dataset), ConfusionMatrix(verbose=0), report])
+        >>> model.train(2, train_dataset, callbacks=[Validate(model, valid_dataset), report])
         RunReport: wrote ...report.html
         >>> os.path.getsize(folder + "/report.html") < 300_000
         True
@@ -174,7 +174,7 @@ class RunReport(TrainCallback):
             *summary(story, curves, monitor),
             *curves_section(curves, charts),
             *what_if_section(curves, monitor),
-            *facts_section(story, curves),
+            *around_section(story, curves),
             *artifacts,
             *(f'<p class="note">{problem}</p>' for problem in problems),
         ]
@@ -186,9 +186,7 @@ class RunReport(TrainCallback):
     def _story(self, run: Run) -> Story:
         rows, outcome = self._curves.epochs, run.outcome
         done = rows[-1]["epoch"] if rows else run.progress.initial_epoch
-        reasons = [
-            getattr(each, "stop_reason_", "") for each in run.callbacks if type(each).__name__ == outcome.by
-        ]
+        reasons = [getattr(each, "stop_reason_", "") for each in run.callbacks if type(each).__name__ == outcome.by]
         return Story(
             outcome,
             reason=str(reasons[0]) if reasons else "",

@@ -26,8 +26,15 @@ class Shows(TrainCallback):
         shades = np.array([[np.nan, np.nan, 0.1, 1.0], [np.nan, 0.5, np.nan, 0.8]])
         wide = [f"a_column_{number}" for number in range(14)]
         return [
-            TableArtifact("shaded", "Shaded", ["True", "a", "b", "c"], [["a", "5", "0", "9"], ["b", "4", "5", "7"]],
-                          ["a", "b", "c"], "A note", shades),
+            TableArtifact(
+                "shaded",
+                "Shaded",
+                ["True", "a", "b", "c"],
+                [["a", "5", "0", "9"], ["b", "4", "5", "7"]],
+                ["a", "b", "c"],
+                "A note",
+                shades,
+            ),
             TableArtifact("wide", "Wide", wide, [wide, [LONG] * 14]),
             TableArtifact("images", "Images", ["Label"], [[NASTY]], images=[np.random.RandomState(0).rand(28, 28, 3)]),
             TextArtifact("text", LONG, LONG),
@@ -187,11 +194,11 @@ def test_a_loss_over_many_orders_has_a_logarithmic_scale(opened):
     assert button.count() == 1
     curve = page.locator("#panel-0 .plot .curve")
     before = curve.get_attribute("d")
-    ticks = page.locator("#panel-0 text").all_inner_texts()
+    ticks = page.locator("#panel-0 text").all_text_contents()
     button.click()
     assert button.get_attribute("aria-pressed") == "true"
     assert curve.get_attribute("d") != before
-    logarithmic = page.locator("#panel-0 text").all_inner_texts()
+    logarithmic = page.locator("#panel-0 text").all_text_contents()
     assert "0.1" in logarithmic
     assert "0.1" not in ticks
 
@@ -207,7 +214,8 @@ CONTRAST = """
     return [r, g, b].map((value, index) => (value * a) / 255 + below[index] * (1 - a / 255));
   };
   const light = (rgb) => {
-    const [r, g, b] = rgb.map((value) => value / 255).map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    const linear = (c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    const [r, g, b] = rgb.map((value) => linear(value / 255));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const behind = (element) => {
@@ -219,7 +227,8 @@ CONTRAST = """
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const element = walker.currentNode.parentElement;
-    if (!walker.currentNode.data.trim() || !element.getClientRects().length || element.closest("script,.unseen")) continue;
+    const isShown = element.getClientRects().length && !element.closest("script,.unseen");
+    if (!walker.currentNode.data.trim() || !isShown) continue;
     const style = getComputedStyle(element);
     const below = behind(element);
     const text = over(below, element instanceof SVGElement ? style.fill : style.color);
@@ -292,9 +301,9 @@ def test_tables_have_headings_and_names(opened):
         "[...document.querySelectorAll('[aria-labelledby]')].every((each) => document.getElementById(each.getAttribute("
         "'aria-labelledby')).textContent.trim())"
     )
-    assert page.evaluate("new Set([...document.querySelectorAll('[id]')].map((each) => each.id)).size") == page.evaluate(
-        "document.querySelectorAll('[id]').length"
-    )
+    assert page.evaluate(
+        "new Set([...document.querySelectorAll('[id]')].map((each) => each.id)).size"
+    ) == page.evaluate("document.querySelectorAll('[id]').length")
 
 
 def test_a_thousand_epochs_are_drawn_at_once(opened, tmp_path):
