@@ -169,7 +169,7 @@ class Curves:
         panels = []
         for kind, names in self._panels():
             series = []
-            for style, name in enumerate(names):
+            for style, name in enumerate(names[:_MOST_SERIES]):
                 at, y = self._series(name, placed)
                 one = {"name": name, "y": y, "style": style if kind != "validation" else (style + 1) % _MOST_SERIES}
                 if at != list(range(len(placed))):
@@ -180,7 +180,8 @@ class Curves:
                 if any(value is not None for value in y):
                     series.append(one)
             if series:
-                panels.append({"kind": kind, "series": series, "steps": kind == "rate", "log": kind != "rate"})
+                is_rate = kind == "rate"
+                panels.append({"kind": kind, "series": series, "all": len(names), "steps": is_rate, "log": not is_rate})
         xs = [point.x for point, _, _ in placed] or [0.0]
         room = 0.5 if xs[0] == xs[-1] else 0.0
         points = [list(point) for point, _, _ in placed]
@@ -197,11 +198,11 @@ class Curves:
             if name != TRAIN_LOSS:
                 others.setdefault(name.partition("/")[0] + "/" * ("/" in name), []).append(name)
         return [
-            ("loss", [TRAIN_LOSS, *losses][:_MOST_SERIES]),
-            ("validation", shares[:_MOST_SERIES]),
+            ("loss", [TRAIN_LOSS, *losses]),
+            ("validation", shares),
             *(("validation", [name]) for name in metrics if name not in shares),
             ("rate", ["learning_rate"]),
-            *(("training", names[:_MOST_SERIES]) for names in others.values()),
+            *(("training", names) for names in others.values()),
         ]
 
     def _is_share(self, name: str) -> bool:

@@ -75,6 +75,7 @@ class RunReport(TrainCallback):
         True
     """
 
+    transient = ("_began",)
     needs_losses = needs_samples = True
 
     def __init__(

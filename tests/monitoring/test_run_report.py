@@ -462,14 +462,16 @@ def test_other_numbers_of_the_steps_have_charts_too(path):
 
     class Gives(TrainCallback):
         def summary_names(self, run):
-            return ("norm/a", "norm/b", "speed")
+            return (*(f"norm/{number}" for number in range(9)), "speed")
 
         def summary_values(self, run):
-            return {"norm/a": 1.0, "norm/b": 2.0, "speed": 3.0}
+            return {name: float(place) for place, name in enumerate(self.summary_names(run))}
 
     page = scripted(path, [None, None], [Gives()])
     training = [panel for panel in page.data["panels"] if panel["kind"] == "training"]
-    assert [[one["name"] for one in panel["series"]] for panel in training] == [["norm/a", "norm/b"], ["speed"]]
+    norms = [f"norm/{number}" for number in range(6)]
+    assert [[one["name"] for one in panel["series"]] for panel in training] == [norms, ["speed"]]
+    assert "Training The first 6 of 9 values." in page.text()
 
 
 class MindsporesOwn(Callback):

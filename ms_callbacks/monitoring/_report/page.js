@@ -90,7 +90,6 @@
       this.plot.addEventListener("pointerdown", (event) => this.point(event));
       this.plot.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && choose(null));
       this.plot.addEventListener("keydown", (event) => this.press(event));
-      this.plot.addEventListener("focus", () => this.describe());
       this.plot.addEventListener("blur", () => choose(null));
     }
 
@@ -141,7 +140,7 @@
       }
       [this.low, this.high] = [low, high];
       this.labels = this.ticks.map((tick) => shown(tick));
-      return Math.max(...this.labels.map((label) => label.length)) * 7 + 14;
+      return Math.max(52, Math.max(...this.labels.map((label) => label.length)) * 7 + 14);
     }
 
     draw(left) {
@@ -160,9 +159,11 @@
       for (const tick of steps(data.from, data.to, (span[1] - span[0]) / 70, true)) {
         made("text", { x: this.x(tick), y: height - 8, "text-anchor": "middle" }, this.svg, tick);
       }
+      made("text", { x: span[0] - 14, y: height - 8, "text-anchor": "end" }, this.svg, say("epoch"));
       this.panel.series.forEach((one, index) => this.drawSeries(one, one.style === undefined ? index : one.style));
       this.cursor = made("g", {}, this.svg);
       if (this.button) this.button.textContent = say("log_scale");
+      this.describe();
     }
 
     drawSeries(one, style) {
