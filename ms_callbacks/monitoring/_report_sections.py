@@ -143,9 +143,8 @@ def curves_section(curves: Curves, charts: dict[str, Any]) -> list[Markup]:
         is_named = panel["kind"] == "training" and len(panel["series"]) == 1
         title = name(panel["series"][0]["name"]) if is_named else both(f"panel_{panel['kind']}")
         if panel["all"] > len(panel["series"]):
-            title = Markup(
-                f"{title} <small>{both('series_left_out', shown=len(panel['series']), all=panel['all'])}</small>"
-            )
+            few = both("series_left_out", shown=len(panel["series"]), all=panel["all"])
+            title = Markup(f"{title} <small>{few}</small>")
         (small if panel["kind"] == "training" else large).append(
             f'<figure class="panel" id="panel-{place}" hidden><figcaption><h3 id="caption-{place}">{title}</h3>'
             f"</figcaption></figure>"

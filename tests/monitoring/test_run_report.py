@@ -129,7 +129,7 @@ def test_the_whole_page_of_a_real_run(mode, path):
     assert [row[0] for row in page.rows("epochs")[1:]] == ["1", "2", "3"]
     assert [row[0] for row in page.rows("evaluations")[1:]] == ["2", "6", "10"]
     assert f"{mode.upper()}_MODE on CPU" in text
-    for word in ("Network", "78", "SoftmaxCrossEntropyWithLogits", "Adam", "48 samples per epoch, 4 steps", "NumPy"):
+    for word in ("Network", "78", "SoftmaxCrossEntropyWithLogits", "Adam", "samples per epoch: 48; steps: 4", "NumPy"):
         assert word in text
     assert "EarlyStopping(monitor='acc', patience=9, verbose=0)" in text
     assert page.source.count('src="data:image/png;base64,') == 3

@@ -13,7 +13,7 @@
     (x, y, r) => `M${x} ${y + 1.2 * r}l${1.2 * r} ${-2.1 * r}h${-2.4 * r}z`,
     (x, y, r) => `M${x - r} ${y}h${2 * r}M${x} ${y - r}v${2 * r}`,
   ];
-  const NARROW = 480, MOST_MARKED = 60, RIGHT = 14, TOP = 14, BOTTOM = 26;
+  const NARROW = 480, MOST_MARKED = 100, RIGHT = 14, TOP = 14, BOTTOM = 26;
 
   const say = (key) => data.texts[root.lang === "en" ? "en" : "zh"][key];
   const rounded = (value) => Math.round(value * 100) / 100;
@@ -78,9 +78,9 @@
         one.by = new Map(one.at.map((place, position) => [place, one.y[position]]));
       }
       this.places = [...new Set(panel.series.flatMap((one) => one.at))].sort((a, b) => a - b);
-      this.makeCaption();
+      this.makeCaption(index);
       this.plot = made("div", {
-        class: "plot", tabindex: 0, role: "slider", "aria-labelledby": `caption-${index}`, "aria-describedby": "curves-hint",
+        class: "plot", tabindex: 0, role: "slider", "aria-labelledby": `caption-${index} legend-${index}`, "aria-describedby": "curves-hint",
         "aria-valuemin": 0, "aria-valuemax": this.places.length - 1, "aria-orientation": "horizontal",
       }, this.figure);
       this.svg = made("svg", { "aria-hidden": "true", focusable: "false" }, this.plot);
@@ -93,14 +93,15 @@
       this.plot.addEventListener("blur", () => choose(null));
     }
 
-    makeCaption() {
+    makeCaption(number) {
       const caption = this.figure.querySelector("figcaption");
       // The title names the only series.
       const isNamed = this.panel.series.length === 1 && ["training", "rate"].includes(this.panel.kind);
-      const legend = made("ul", { class: "legend" }, caption);
+      const isMany = this.panel.series.length > 3;
+      const legend = made("ul", { class: isMany ? "legend many" : "legend", id: `legend-${number}` }, caption);
       (isNamed ? [] : this.panel.series).forEach((one, index) => {
         const item = made("li", {}, legend);
-        sample(item, one.style === undefined ? index : one.style);
+        sample(item, styleOf(one, index), isShort(one));
         made("bdi", {}, item, one.name);
       });
       const finite = this.panel.series.flatMap((one) => one.y).filter((y) => typeof y === "number" && y > 0);
@@ -160,21 +161,24 @@
         made("text", { x: this.x(tick), y: height - 8, "text-anchor": "middle" }, this.svg, tick);
       }
       made("text", { x: span[0] - 14, y: height - 8, "text-anchor": "end" }, this.svg, say("epoch"));
-      this.panel.series.forEach((one, index) => this.drawSeries(one, one.style === undefined ? index : one.style));
+      this.panel.series.forEach((one, index) => this.drawSeries(one, index));
       this.cursor = made("g", {}, this.svg);
       if (this.button) this.button.textContent = say("log_scale");
       this.describe();
     }
 
-    drawSeries(one, style) {
-      const colour = `c${(style % 6) + 1}`;
-      const isFew = one.y.length <= MOST_MARKED;
+    drawSeries(one, index) {
+      const style = styleOf(one, index), colour = `c${(style % 6) + 1}`;
+      // A mark at each point, or at some of a long curve, where those of the next curve are elsewhere.
+      const every = isShort(one) ? 1 : Math.ceil(one.y.length / 10);
+      const first = Math.round((every * (index + 0.5)) / this.panel.series.length) % every;
+      const shift = (index - (this.panel.series.length - 1) / 2) * 9;
       let path = "", marks = "", crosses = "", missing = "";
       one.at.forEach((place, position) => {
         const x = this.x(data.points[place][0]), value = one.y[position];
         if (!this.isDrawn(value)) {
-          if (value === null) missing += `M${x} ${this.height - BOTTOM - 6}v6`;
-          else crosses += `M${x - 4} ${TOP - 8}l8 8M${x - 4} ${TOP}l8 -8`;
+          if (value === null) missing += `M${x + shift / 3} ${this.height - BOTTOM - 6}v6`;
+          else crosses += `M${x + shift - 4} ${TOP - 8}l8 8M${x + shift - 4} ${TOP}l8 -8`;
           return;
         }
         const y = this.y(value);
@@ -185,10 +189,11 @@
           path += follows ? `V${y}H${x}` : `M${begin} ${y}H${x}`;
         } else {
           path += `${follows ? "L" : "M"}${x} ${y}`;
-          if (isFew || isAlone) marks += SHAPES[style % 6](x, y, 3);
+          if (position % every === first || isAlone) marks += SHAPES[style % 6](x, y, 3);
         }
       });
-      made("path", { class: `curve ${colour}`, d: path, "stroke-dasharray": DASHES[style % 6] }, this.svg);
+      const dashes = isShort(one) ? DASHES[style % 6] : "";
+      made("path", { class: `curve ${colour}`, d: path, "stroke-dasharray": dashes }, this.svg);
       if (marks) made("path", { class: `mark ${colour}`, d: marks }, this.svg);
       if (crosses) made("path", { class: `mark cross nonfinite ${colour}`, d: crosses }, this.svg);
       if (missing) made("path", { class: `mark cross missing ${colour}`, d: missing }, this.svg);
@@ -238,9 +243,8 @@
 
     values(place) {
       return this.panel.series
-        .map((one, index) => [one, one.style === undefined ? index : one.style])
-        .filter(([one]) => one.by.has(place))
-        .map(([one, style]) => ({ name: one.name, style, value: one.by.get(place) }));
+        .map((one, index) => ({ one, name: one.name, style: styleOf(one, index), value: one.by.get(place) }))
+        .filter(({ one }) => one.by.has(place));
     }
 
     describe() {
@@ -268,7 +272,7 @@
       made("strong", {}, this.tip, this.place(place));
       for (const one of this.values(place)) {
         const line = made("span", {}, this.tip);
-        sample(line, one.style);
+        sample(line, one.style, isShort(one.one));
         made("bdi", {}, line, one.name);
         made("b", {}, line, shown(one.value));
       }
@@ -280,10 +284,13 @@
     }
   }
 
-  function sample(parent, style) {
+  const styleOf = (one, index) => (one.style === undefined ? index : one.style);
+  const isShort = (one) => one.y.length <= MOST_MARKED;
+
+  function sample(parent, style, isDashed) {
     const svg = made("svg", { width: 26, height: 12, viewBox: "0 0 26 12", "aria-hidden": "true" }, parent);
     const colour = `c${(style % 6) + 1}`;
-    made("path", { class: `curve ${colour}`, d: "M0 6H26", "stroke-dasharray": DASHES[style % 6] }, svg);
+    made("path", { class: `curve ${colour}`, d: "M0 6H26", "stroke-dasharray": isDashed ? DASHES[style % 6] : "" }, svg);
     made("path", { class: `mark ${colour}`, d: SHAPES[style % 6](13, 6, 3) }, svg);
   }
 
