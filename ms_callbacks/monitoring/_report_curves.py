@@ -96,8 +96,8 @@ class Curves:
         watched = [each.best.monitor for each in callbacks if isinstance(getattr(each, "best", None), BestTracker)]
         metrics = sorted(self.results, key=lambda name: name == EVAL_LOSS)
         for name, mode in [
+            *((each.name, each.mode) for each in watched if wanted in (None, each.name)),
             *([(wanted, "auto")] if wanted else []),
-            *((each.name, each.mode) for each in watched if not wanted),
             *((name, "auto") for name in [*metrics, TRAIN_LOSS] if not wanted),
         ]:
             key = name if name in available else TRAIN_LOSS if is_train_loss(name) else key_among(name, self.results)

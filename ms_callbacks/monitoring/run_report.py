@@ -113,7 +113,22 @@ class RunReport(TrainCallback):
                         f"filepath, or remove the file"
                     )
         if self.monitor is not None:
-            Monitor(self.monitor).resolve_mode(_OWNER, run.metrics.metric(_OWNER, self.monitor))
+            self._check_mode(run, run.metrics.metric(_OWNER, self.monitor))
+
+    def _check_mode(self, run: Run, metric: object) -> None:
+        assert self.monitor is not None
+        if any(
+            getattr(each, "monitor", None) == self.monitor and getattr(each, "mode", None) in ("min", "max")
+            for each in run.callbacks
+        ):
+            return
+        try:
+            Monitor(self.monitor).resolve_mode(_OWNER, metric)
+        except ValueError:
+            raise ValueError(
+                f"{_OWNER}: nothing says whether a smaller or a larger {self.monitor!r} is better; leave monitor out, "
+                f"or add a callback that says so, such as EarlyStopping({self.monitor!r}, mode='max')"
+            ) from None
 
     def monitors(self, name: str) -> bool:
         """Return true: every value is reported."""

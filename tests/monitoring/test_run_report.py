@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 
 import numpy as np
@@ -19,6 +20,7 @@ from ms_callbacks import (
     ConfusionMatrix,
     EarlyStopping,
     FigureArtifact,
+    GracefulStop,
     GradientMonitor,
     HardExamples,
     History,
@@ -31,6 +33,7 @@ from ms_callbacks import (
     TrainingState,
     Validate,
 )
+from ms_callbacks.core import distributed
 from ms_callbacks.core.mindspore_compat import CAN_BEGIN_WITHIN
 from ms_callbacks.monitoring import _report_facts as facts
 from ms_callbacks.monitoring._report_html import texts
@@ -197,6 +200,16 @@ def test_the_monitor_is_that_of_the_first_callback_that_has_one(path):
     assert page.series("depth")["best"] == 1
 
 
+def test_a_direction_that_nothing_tells_must_be_told_by_a_callback(path):
+    """One that watches the same value."""
+    results = [{"depth": 3.0}, {"depth": 2.0}]
+    with pytest.raises(ValueError, match=r"nothing says whether .* 'depth' is better; .* EarlyStopping\('depth', "):
+        scripted(path, results, report=RunReport(path, monitor="depth"))
+    others = [EarlyStopping("loss", verbose=0), EarlyStopping("depth", mode="min", verbose=0)]
+    page = scripted(path, results, others, report=RunReport(path, monitor="depth"))
+    assert "Best depth: 2, in epoch 2" in page.text()
+
+
 def test_values_that_are_not_finite_are_gaps_with_marks(path):
     """In strict JSON they are their names; an epoch without an evaluation has no point, and is no gap."""
     results = [{"acc": 0.5}, None, {"acc": float("nan")}, {"acc": float("inf"), "late": -float("inf")}]
@@ -282,6 +295,26 @@ def test_an_interruption_names_who_has_asked_for_it(path, tmp_path):
     assert (
         "Interrupted Interrupt interrupted the run in epoch 2, after step 2 of 4; 1 of 3 epochs are complete." in text
     )
+
+
+def test_a_signal_is_named(path):
+    """GracefulStop ends the run as after an interruption, and the report is written."""
+
+    class Kill(TrainCallback):
+        def before_train(self, run):
+            run.step_hooks.on_step_end(self, lambda run: run.step == 6 and os.kill(os.getpid(), signal.SIGTERM))
+
+    make_model().train(3, dataset(), callbacks=[RunReport(path), GracefulStop(), Kill()])
+    assert "Interrupted GracefulStop interrupted the run in epoch 2, after step" in Page(path).text()
+
+
+def test_only_the_first_process_writes(path, monkeypatch):
+    """The others record what it does, as their states are to be the same."""
+    report = RunReport(path)
+    monkeypatch.setattr(distributed, "is_first", lambda: False)
+    ScriptedRun([{"acc": 0.5}]).play([report])
+    assert not path.exists()
+    assert report.state_dict()["epochs"][0]["values"]["acc"] == 0.5
 
 
 def test_a_resumed_run_is_reported_as_a_whole(path, tmp_path):
@@ -389,15 +422,15 @@ def test_the_page_may_load_and_run_nothing_else(path):
 def test_a_long_run_stays_small(path):
     """Beyond a thousand epochs every n-th is shown, with the last and the extremes; the best is among them."""
     random = np.random.RandomState(0)
-    accs = random.rand(2500).astype(float)
+    accs = random.rand(1500).astype(float)
     page = scripted(path, [{"acc": acc, "eval_loss": 1 - acc} for acc in accs], losses=[[acc] for acc in accs])
     best = int(accs.argmax()) + 1
     shown = [epoch for _, epoch, _ in page.data["points"]]
     assert best in shown
-    assert shown[-1] == 2500
+    assert shown[-1] == 1500
     assert len(shown) < 1010
     assert len(page.bytes) < 300_000
-    assert "Table of epochs: one in 3, the last, and those with an extreme value" in page.text()
+    assert "Table of epochs: one in 2, the last, and those with an extreme value" in page.text()
     assert page.series("acc")["best"] == shown.index(best)
 
 

@@ -241,7 +241,7 @@ CONTRAST = """
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("switched", [False, True])
+@pytest.mark.parametrize("switched", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_text_stands_out_in_every_theme(opened, scheme, switched):
     """By the system's wish or by the button, with a contrast of at least 4.5."""
     page = opened(scheme=scheme)
@@ -257,7 +257,7 @@ def test_text_stands_out_in_every_theme(opened, scheme, switched):
     assert [each for each in found if not each[0] >= 4.5] == []
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("language", ["en", pytest.param("zh", marks=pytest.mark.slow)])
 def test_nothing_is_cut_off_on_a_phone(opened, language):
     """360 pixels wide: wide tables scroll within themselves, the page does not."""
     page = opened(width=360, height=740)
