@@ -26,6 +26,7 @@ _FOLDER = pathlib.Path(__file__).parent / "_report"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _TAG = re.compile("<[^>]*>")
 _LONG = 30  # characters of a cell that may be broken into lines
+_LONGEST_SENTENCE = 300  # characters of a text that is looked up
 _MANY = 25  # rows of a table that may be printed on several pages
 _SHADES = 9
 
@@ -71,7 +72,7 @@ def both(key: str, **values: Words) -> Markup:
 def phrase(text: str) -> Markup:
     """Return a text of an artifact in both languages, if its Chinese is known."""
     known = texts()["phrases"].get(text)
-    for pattern, chinese in () if known else texts()["patterns"].items():
+    for pattern, chinese in () if known or len(text) > _LONGEST_SENTENCE else texts()["patterns"].items():
         found = re.fullmatch(pattern, text)
         known = found.expand(chinese) if found and known is None else known
     return name(text) if known is None else _pair(mark_up(text), mark_up(known))

@@ -11,7 +11,7 @@ from .. import __version__
 from ..core import distributed
 from ..core.arguments import check_choice, check_path, check_text
 from ..core.atomic_files import check_folder, shown, staged
-from ..core.callback import TrainCallback
+from ..core.callback import TrainCallback, only_one
 from ..core.monitor import Monitor
 from ..core.observations import EpochSummary, Evaluation
 from ..core.run import Run
@@ -104,6 +104,8 @@ class RunReport(TrainCallback):
     def check(self, run: Run) -> None:
         """Raise if the report cannot be written, or the run will not have the monitored value."""
         super().check(run)
+        alike = [each for each in run.callbacks if isinstance(each, RunReport) and each.filepath == self.filepath]
+        only_one(_OWNER, alike, f"write {shown(self.filepath)!r}", "; give the other a filepath of its own")
         check_folder(_OWNER, self.filepath)
         if os.path.isfile(self.filepath):
             with open(self.filepath, "rb") as file:
@@ -202,7 +204,8 @@ class RunReport(TrainCallback):
     def _story(self, run: Run) -> Story:
         rows, outcome = self._curves.epochs, run.outcome
         done = rows[-1]["epoch"] if rows else run.progress.initial_epoch
-        reasons = [getattr(each, "stop_reason_", "") for each in run.callbacks if type(each).__name__ == outcome.by]
+        deciding = [each for each in run.callbacks if type(each).__name__ == outcome.by]
+        reasons = [reason for each in deciding if (reason := getattr(each, "stop_reason_", ""))]
         return Story(
             outcome,
             reason=str(reasons[0]) if reasons else "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import os
@@ -297,14 +298,16 @@ def test_an_interruption_names_who_has_asked_for_it(path, tmp_path):
     )
 
 
-def test_a_signal_is_named(path):
-    """GracefulStop ends the run as after an interruption, and the report is written."""
+@pytest.mark.parametrize("exit_with", [None, "signal"])
+def test_a_signal_is_named(path, exit_with):
+    """GracefulStop ends the run as after an interruption, and the report is written; the end of the process is no fault."""
 
     class Kill(TrainCallback):
         def before_train(self, run):
             run.step_hooks.on_step_end(self, lambda run: run.step == 6 and os.kill(os.getpid(), signal.SIGTERM))
 
-    make_model().train(3, dataset(), callbacks=[RunReport(path), GracefulStop(), Kill()])
+    with contextlib.suppress(SystemExit):
+        make_model().train(3, dataset(), callbacks=[RunReport(path), GracefulStop(exit_with=exit_with), Kill()])
     assert "Interrupted GracefulStop interrupted the run in epoch 2, after step" in Page(path).text()
 
 
@@ -545,5 +548,7 @@ def test_what_cannot_work_is_refused_before_the_first_step(path, tmp_path):
     for report, error, told in cases:
         with pytest.raises(error, match=told):
             model.train(1, dataset(), callbacks=[report, Validate(model, valid_dataset()), FailAt(1)])
+    with pytest.raises(ValueError, match=r"RunReport and RunReport both write '.*report.html'; keep one of them"):
+        model.train(1, dataset(), callbacks=[RunReport(path), RunReport(path), FailAt(1)])
     assert other.read_text().endswith("My page</title>")
     assert os.listdir(tmp_path) == ["index.html"]
