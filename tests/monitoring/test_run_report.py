@@ -300,7 +300,7 @@ def test_an_interruption_names_who_has_asked_for_it(path, tmp_path):
 
 @pytest.mark.parametrize("exit_with", [None, "signal"])
 def test_a_signal_is_named(path, exit_with):
-    """GracefulStop ends the run as after an interruption, and the report is written; the end of the process is no fault."""
+    """The report is that of an interruption, also where GracefulStop then ends the process."""
 
     class Kill(TrainCallback):
         def before_train(self, run):
