@@ -155,7 +155,7 @@ def test_the_page_is_the_same_run_in_chinese(path):
     for words in (
         "已停止",
         "由 EarlyStopping 停止",
-        "acc 有 1 次未优于 0.5（第 1 轮）",
+        "acc 有 1 次未优于 0.5（第 1 个 epoch）",
         "关键数字",
         "如果早些停止会怎样？",
     ):
