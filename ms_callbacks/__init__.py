@@ -54,6 +54,7 @@ __all__ = [
     "ReduceLROnPlateau",
     "Robustness",
     "Run",
+    "RunReport",
     "ShapeInspector",
     "StepOutputs",
     "StochasticWeightAveraging",

@@ -63,5 +63,6 @@ from .monitoring.loss_monitor import LossMonitor as LossMonitor
 from .monitoring.loss_spike import LossSpike as LossSpike
 from .monitoring.plot_history import plot_history as plot_history
 from .monitoring.progress_bar import ProgressBar as ProgressBar
+from .monitoring.run_report import RunReport as RunReport
 from .monitoring.step_outputs import StepOutputs as StepOutputs
 from .monitoring.throughput_monitor import ThroughputMonitor as ThroughputMonitor

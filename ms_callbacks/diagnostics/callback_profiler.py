@@ -139,6 +139,11 @@ class CallbackProfiler(TrainCallback):
             log_line(str(self))
 
     @property
+    def _seconds(self) -> float:
+        """The time of the run so far."""
+        return self.seconds_ or time.perf_counter() - self._began
+
+    @property
     def rows_(self) -> list[HookCost]:
         """The cost of each hook that was called."""
         return [cost for cost in self._costs.values() if cost.calls]
@@ -164,14 +169,14 @@ class CallbackProfiler(TrainCallback):
                     name,
                     *(f"{own[hook].seconds / own[hook].calls * 1e3:.3f}" if hook in own else "-" for hook in hooks),
                     f"{seconds * 1e3:,.1f}",
-                    f"{seconds / self.seconds_:.2%}",
+                    f"{seconds / self._seconds:.2%}",
                     f"{sum(cost.device_reads for cost in own.values()):,}",
                 ]
             )
         steps = max(self.steps_, 1)
         total = sum(cost.seconds for cost in self.rows_)
         note = (
-            f"{counted(self.steps_, 'step')}, {self.seconds_ / steps * 1e3:.3f} ms each including the time between "
+            f"{counted(self.steps_, 'step')}, {self._seconds / steps * 1e3:.3f} ms each including the time between "
             f"them; callbacks took {total / steps * 1e3:.3f} ms of it"
         )
         return TableArtifact("callback_times", "Time per callback (ms per call)", header, cells, header[1:], note)

@@ -111,8 +111,8 @@ HAS_NO_STATE = (
     TrainingState,
 )
 VARYING = (
-    "data_share elapsed filepath longest path previous records run runs_before samples_per_second saved_at seconds "
-    "sha256 step_seconds versions"
+    "data_share elapsed filepath longest path previous records run runs runs_before samples_per_second saved_at "
+    "seconds sha256 started_at step_seconds versions"
 ).split()
 
 
