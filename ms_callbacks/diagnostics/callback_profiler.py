@@ -32,12 +32,14 @@ _PHASES = {
     "end_evaluation": "evaluate",
     "after_evaluation": "after_evaluation",
     "after_epoch": "on_train_epoch_end",
+    "end_epoch": "on_train_epoch_end",
     "before_checkpoint": "save",
     "save_run_state": "save",
     "flush": "on_train_end",
     "finalize_weights": "on_train_end",
     "restore_weights": "on_train_end",
     "after_train": "on_train_end",
+    "end_train": "on_train_end",
 }
 _COLUMNS = (*_HOOKS, "report", "evaluate", "after_evaluation", "save")
 
