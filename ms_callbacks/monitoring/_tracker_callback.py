@@ -114,7 +114,7 @@ class TrackerCallback(TrainCallback):
             ) from error
         self._thread = thread
         if not self.continues:
-            thread.log_text("config", _as_text(config), step)
+            thread.log_text("texts/config", _as_text(config), step)
 
     def _add_losses(self, first: int, losses: list[Optional[float]]) -> None:
         for loss in losses:
@@ -230,7 +230,7 @@ class TrackerCallback(TrainCallback):
             text = str(each)
             self._texts[each.name] = digest = hashlib.sha256(text.encode()).hexdigest()
             if logged.get(each.name) != digest:
-                self._thread.log_text(each.name, text, run.step)
+                self._thread.log_text(f"texts/{each.name}", text, run.step)
 
     def _log_figures(self, run: Run) -> None:
         """Draw the figures and log them; one that cannot be drawn is reported."""
@@ -243,7 +243,7 @@ class TrackerCallback(TrainCallback):
             except Exception as error:
                 self.log(f"the figure {each.name!r} could not be drawn ({type(error).__name__}: {error})")
                 continue
-            self._thread.log_figure(each.name, figure, run.step)
+            self._thread.log_figure(f"figures/{each.name}", figure, run.step)
 
 
 def _without_prefix(name: str) -> str:

@@ -26,11 +26,11 @@ class TrackerLogger(TrackerCallback):
         each evaluation     eval/loss and eval/<metric>, also between two steps
         each epoch          epoch/loss (the mean of the epoch), epoch/learning_rate, epoch/seconds,
                             epoch/samples_per_second, and numbers that other callbacks add, such as gradient norms
-        after epoch 1       the tables and texts that the callbacks of the run have to show, such as the layer table of
-                            `ShapeInspector`; again at the end, if they have changed
-        at the end          their figures, such as that of `ConfusionMatrix`
+        after epoch 1       texts/<name>: the tables and texts that the callbacks of the run have to show, such as the
+                            layer table of `ShapeInspector`; again at the end, if they have changed
+        at the end          figures/<name>: their figures, such as that of `ConfusionMatrix`
 
-    The hyper-parameters are logged when the run starts: number of epochs and steps, batch size, network, number of
+    The hyper-parameters are logged when the run starts, also as `texts/config`: number of epochs and steps, batch size, network, number of
     parameters, loss, optimizer, callbacks with their arguments, versions, and `config`.
 
     The tracker is called in a thread of its own. Training only puts numbers into a queue, and the losses and rates are
@@ -51,7 +51,7 @@ class TrackerLogger(TrackerCallback):
         tracker: an object with the methods of `Tracker`.
         every_n_steps: the interval of the values of steps, in steps. Default: 50.
         config: your own hyper-parameters, by name; a name of the above replaces it. Default: None.
-        histograms: logs the distribution of each trained parameter every so many epochs; the weights are copied from
+        histograms: logs weights/<name>, the distribution of each trained parameter, every so many epochs; the weights are copied from
             the device for it. Default: None, never.
         figures: when to draw and log figures: "end", at the end of training; "epoch", after each epoch; `None`, never.
             Default: "end".
