@@ -49,8 +49,8 @@ class TensorBoardLogger(TrackerCallback):
     Example:
         >>> logger = TensorBoardLogger(folder + "/runs", every_n_steps=2)
         >>> model.train(1, train_dataset, callbacks=[Validate(model, valid_dataset), logger])
-        >>> [name.startswith("events.out.tfevents") for name in os.listdir(os.path.join(folder, "runs", logger.id_))]
-        [True]
+        >>> sorted(os.listdir(os.path.join(folder, "runs", logger.id_)))[0]
+        'events.out.tfevents...'
     """
 
     package, extra = "tensorboardX", "tensorboard"
@@ -84,10 +84,16 @@ class _TensorBoard(ClientTracker):
         from tensorboardX import SummaryWriter
 
         name = run.id if run.id is not None else _new_folder(self.log_dir, run.name)
+        folder = os.path.join(self.log_dir, name)
+        os.makedirs(folder, exist_ok=True)
+        # Event files are read in the order of their names, which have only the second: within it, a later one would
+        # replace an earlier one.
+        place = f".{len(os.listdir(folder)):04d}"
         # Every reader drops the events of earlier files from this step on; they are about to be written again.
         purge_step = None if run.id is None else run.step + 1
-        self.client = SummaryWriter(os.path.join(self.log_dir, name), purge_step=purge_step)
-        self.client.flush()  # if the folder cannot be written, this is the time to say so
+        self.client = SummaryWriter(folder, purge_step=purge_step, filename_suffix=place)
+        self.client.file_writer.event_writer.close()
+        self.client.file_writer.event_writer = _DirectWriter(folder, f"{place}.run")
         return name
 
     def log(self, values: Mapping[str, float], step: int) -> None:
@@ -113,6 +119,35 @@ class _TensorBoard(ClientTracker):
         if self.client is not None:
             writer, self.client = self.client, None
             writer.close()
+
+
+class _DirectWriter:
+    """Writes events as they come, in place of tensorboardX's own writer.
+
+    The latter has a queue and a thread, and its `flush` does not wait for them (tensorboardX 2.6.5): a process that is
+    killed after it loses events. The logger has a thread anyway.
+    """
+
+    def __init__(self, folder: str, suffix: str) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+
+        self._folder = folder
+        self._events: Any = EventsWriter(os.path.join(folder, "events"), suffix)
+
+    def get_logdir(self) -> str:
+        return self._folder
+
+    def add_event(self, event: Any) -> None:
+        self._events.write_event(event)
+
+    def flush(self) -> None:
+        if self._events is not None:
+            self._events.flush()
+
+    def close(self) -> None:
+        if self._events is not None:
+            events, self._events = self._events, None
+            events.close()
 
 
 def _new_folder(log_dir: str, name: str) -> str:

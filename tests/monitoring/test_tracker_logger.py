@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import threading
 
 import mindspore as ms
 import numpy as np
@@ -64,7 +65,7 @@ def test_each_value_has_its_name_and_the_training_step():
         "epoch/loss": {4: 2.5, 8: 6.5},
         "epoch/learning_rate": {4: pytest.approx(0.1), 8: pytest.approx(0.1)},
     }
-    assert list(kept.values["epoch/seconds"]) == list(kept.values["epoch/samples_per_second"]) == [4, 8]
+    assert list(kept.values["epoch/seconds"]) == [4, 8]
     assert (logger.id_, logger.lost_, kept.statuses) == ("run 1", 0, ["finished"])
 
 
@@ -129,7 +130,7 @@ def test_the_hyper_parameters_are_plain_values():
     config = run.config
     assert pickle.loads(pickle.dumps(run)) == run
     assert (config["steps_per_epoch"], config["batch_size"], config["network"]) == (4, 12, "Network")
-    assert config["parameters"] == {"total": 75, "trainable": 69}
+    assert config["parameters"] == {"total": 78, "trainable": 72}
     assert config["optimizer"] == {"class": "Adam", "learning_rate": pytest.approx(0.05)}
     assert config["loss"] == "SoftmaxCrossEntropyWithLogits"
     assert config["callbacks"]["EarlyStopping"] == {"monitor": "loss", "patience": 5}
@@ -296,9 +297,8 @@ def test_a_resumed_run_has_every_step_once(at, every, tmp_path, graph):
     again = callbacks(kept, model)
     begun = state.resume(model, data, epochs=4)
     model.train(4, data, callbacks=[*again, state], initial_epoch=begun)
-    saved = at // every * every if at % every else at - every
-    assert [(run.id, run.step) for run in kept.runs] == [(None, 0), ("run 1", kept.runs[1].step)]
-    assert kept.runs[1].step <= saved + every
+    assert [run.id for run in kept.runs] == [None, "run 1"]
+    assert 0 < kept.runs[1].step < at
     for values in (kept.values, whole.values):
         values = {name: values.pop(name) for name in list(values) if "second" in name}
         assert all(list(steps) == [4, 8, 12, 16] for steps in values.values())
@@ -357,12 +357,11 @@ def test_a_tracker_that_hangs_at_its_start_refuses_the_run():
         script(kept, timeout=0.05)
     assert kept.statuses == []
     kept.released.set()
-    _wait_until(lambda: kept.statuses == ["failed"])
+    wait_until(lambda: kept.statuses == ["failed"])
 
 
-def _wait_until(condition):
-    import threading
-
+def wait_until(condition):
+    """For what the tracker's thread does after it was abandoned."""
     for thread in threading.enumerate():
         if thread.name == "ms_callbacks tracker":
             thread.join(20)
@@ -374,11 +373,10 @@ def test_a_tracker_that_fails_is_reported_once_and_tried_again(capsys):
     kept = Failing({2, 4})
     logger = script(kept, results=[None] * 2)
     assert list(kept.values["train/loss"]) == [6, 8]
-    # Two rows of three values at steps 2 and 4, and the row of the epoch: four values, as it is without evaluation.
-    assert logger.lost_ == 3 + 3 + 4
+    assert logger.lost_ == 3 + 3 + 3  # the rows of steps 2 and 4, and of the epoch
     assert capsys.readouterr().out == (
         "TrackerLogger: the tracker failed (ConnectionError: no route to host at step 2); training continues\n"
-        "TrackerLogger: 10 values of this run did not reach the tracker\n"
+        "TrackerLogger: 9 values of this run did not reach the tracker\n"
     )
     assert kept.statuses == ["finished"]
 
@@ -387,13 +385,13 @@ def test_a_tracker_that_hangs_stops_nothing(capsys):
     """The run ends after the timeout of `close`, and says what is missing."""
     kept = Hanging("log")
     logger = script(kept, results=[None] * 2, timeout=0.2)
-    assert logger.lost_ == 4 * 3 + 2 * 4
+    assert logger.lost_ == 4 * 3 + 2 * 3
     assert capsys.readouterr().out == (
         "TrackerLogger: the tracker did not close within 0.2 s\n"
-        "TrackerLogger: 20 values of this run did not reach the tracker\n"
+        "TrackerLogger: 18 values of this run did not reach the tracker\n"
     )
     kept.released.set()
-    _wait_until(lambda: kept.statuses == ["finished"])
+    wait_until(lambda: kept.statuses == ["finished"])
 
 
 def test_a_close_that_hangs_or_fails_ends_in_time(capsys):
@@ -401,7 +399,7 @@ def test_a_close_that_hangs_or_fails_ends_in_time(capsys):
     kept = Hanging("close")
     assert script(kept, timeout=0.2).lost_ == 0
     kept.released.set()
-    _wait_until(lambda: kept.statuses == ["finished"])
+    wait_until(lambda: kept.statuses == ["finished"])
 
     class Failing(Kept):
         def close(self, status):
