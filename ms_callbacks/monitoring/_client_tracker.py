@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ClientTracker", "as_numbers", "cut", "safe_name"]
+__all__ = ["ClientTracker", "SafeNames", "as_numbers", "cut"]
 
 _MARK = "... (cut)"
 
@@ -27,9 +27,28 @@ def cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - len(_MARK)] + _MARK
 
 
-def safe_name(name: str, forbidden: str, limit: int) -> str:
-    """Return a name with each match of the pattern `forbidden` replaced by an underscore, and cut."""
-    return cut(re.sub(forbidden, "_", name) or "_", limit)
+class SafeNames:
+    """Names that a client accepts: two different names never become one.
+
+    Args:
+        forbidden: a pattern; each match is replaced by an underscore.
+        limit: how long a name may be.
+    """
+
+    def __init__(self, forbidden: str, limit: int) -> None:
+        self.forbidden, self.limit = forbidden, limit
+        self._made: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self._made:
+            first = made = re.sub(self.forbidden, "_", name)[: self.limit] or "_"
+            number = 1
+            while made in self._made.values():
+                number += 1
+                end = f"_{number}"
+                made = first[: self.limit - len(end)] + end
+            self._made[name] = made
+        return self._made[name]
 
 
 def as_numbers(name: str, values: np.ndarray[Any, Any]) -> Mapping[str, float]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.arguments import check_text
 from ..core.tracker import TrackedRun
-from ._client_tracker import ClientTracker, as_numbers, cut, safe_name
+from ._client_tracker import ClientTracker, SafeNames, as_numbers, cut
 from ._run_config import flat
 from ._tracker_callback import TrackerCallback
 
@@ -103,7 +103,7 @@ class _MLflow(ClientTracker):
         from mlflow.entities import Param
 
         self._stored: Optional[dict[str, set[int]]] = None if run.id is None else {}  # steps that it has, by name
-        self._id = ""
+        self._names, self._id = SafeNames(_FORBIDDEN, _LONGEST_NAME), ""
         self.client = client = MlflowClient(self.tracking_uri)
         if run.id is None:
             self._id = client.create_run(self._experiment_id(client), run_name=self.run_name or run.name).info.run_id
@@ -111,8 +111,9 @@ class _MLflow(ClientTracker):
             client.update_run(run.id, status="RUNNING")
             self._id = run.id
         known = {} if run.id is None else client.get_run(run.id).data.params  # a param cannot be changed
-        params = {safe_name(name, _FORBIDDEN, _LONGEST_NAME): value for name, value in flat(run.config).items()}
-        new = [Param(name, cut(str(value), _LONGEST_PARAM)) for name, value in params.items() if name not in known]
+        names = SafeNames(_FORBIDDEN, _LONGEST_NAME)
+        params = {names[name]: cut(str(value), _LONGEST_PARAM) for name, value in flat(run.config).items()}
+        new = [Param(name, value) for name, value in params.items() if name not in known]
         for some in _in_parts(new, _MOST_PARAMS):
             client.log_batch(self._id, params=some)
         return self._id
@@ -134,7 +135,7 @@ class _MLflow(ClientTracker):
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        named = {safe_name(name, _FORBIDDEN, _LONGEST_NAME): value for name, value in values.items()}
+        named = {self._names[name]: value for name, value in values.items()}
         metrics = [Metric(name, value, now, step) for name, value in named.items() if not self._has(name, step)]
         for some in _in_parts(metrics, _MOST_METRICS):
             self.client.log_batch(self._id, metrics=some)

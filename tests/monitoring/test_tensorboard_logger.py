@@ -29,7 +29,7 @@ def scalars(folder):
     return {name: [(each.step, each.value) for each in found.Scalars(name)] for name in found.Tags()["scalars"]}
 
 
-def test_tensorboard_reads_what_a_run_has_logged(tmp_path, graph):
+def test_tensorboard_reads_what_a_run_has_logged(tmp_path):
     """Scalars by name, texts as blocks, figures and histograms."""
     model = make_model()
     logger = TensorBoardLogger(tmp_path / "runs", every_n_steps=2, histograms=1, config={"note": "<b>"})
@@ -48,7 +48,7 @@ def test_tensorboard_reads_what_a_run_has_logged(tmp_path, graph):
     assert text.step == 0
 
 
-def test_a_resume_neither_doubles_nor_loses_steps(tmp_path, graph):
+def test_a_resume_neither_doubles_nor_loses_steps(tmp_path):
     """Several event files of one run: what the interrupted process had logged beyond the state is hidden."""
 
     def callbacks(model):
@@ -143,7 +143,8 @@ Script().run([logger, Kill()], [None] * 3, steps=4)
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="SIGKILL")
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_killed_process_has_lost_nothing_of_the_epochs_before(tmp_path):
     """Files are flushed at the end of each epoch."""
     tests = os.path.dirname(os.path.dirname(__file__))

@@ -114,7 +114,7 @@ def test_the_rate_of_each_parameter_group_has_a_name():
     assert rates == {"train/learning_rate_1": pytest.approx(0.2), "train/learning_rate_2": pytest.approx(0.1)}
 
 
-def test_numbers_that_other_callbacks_add_to_an_epoch_are_logged(graph):
+def test_numbers_that_other_callbacks_add_to_an_epoch_are_logged():
     """Gradient norms, for example."""
     kept, model = Kept(), make_model()
     model.train(1, dataset(), callbacks=[TrackerLogger(kept), GradientMonitor(2, verbose=0)])
@@ -196,7 +196,7 @@ def test_a_figure_that_cannot_be_drawn_does_not_end_the_run(capsys):
     assert capsys.readouterr().out == line
 
 
-def test_tables_and_figures_of_real_callbacks(graph):
+def test_tables_and_figures_of_real_callbacks():
     """Of ConfusionMatrix, whose results are those of the last evaluation."""
     pytest.importorskip("matplotlib")
     kept, model = Kept(), make_model()
@@ -206,7 +206,7 @@ def test_tables_and_figures_of_real_callbacks(graph):
     assert kept.named("figure") == [("figures/confusion_matrix", 4)]
 
 
-def test_histograms_are_of_the_trained_weights_every_n_epochs(graph):
+def test_histograms_are_of_the_trained_weights_every_n_epochs():
     """And of no statistics."""
     kept, model = Kept(), make_model()
     model.train(4, dataset(), callbacks=TrackerLogger(kept, histograms=2))
@@ -216,7 +216,7 @@ def test_histograms_are_of_the_trained_weights_every_n_epochs(graph):
     assert sorted({step for _, step in found}) == [8, 16]
 
 
-def test_watching_changes_nothing(graph):
+def test_watching_changes_nothing():
     """Weights are the same, bit for bit, whatever is logged."""
     plain_model, watched = make_model(), make_model()
     plain_model.train(2, dataset())
@@ -279,8 +279,8 @@ def test_a_second_run_of_the_same_logger_is_a_run_of_its_own():
 # Resumes
 
 
-@pytest.mark.parametrize(("at", "every"), [(7, 3), (9, 1), (6, 5)])
-def test_a_resumed_run_has_every_step_once(at, every, tmp_path, graph):
+@pytest.mark.parametrize(("at", "every"), [(7, 3), pytest.param(9, 1, marks=pytest.mark.slow), pytest.param(6, 5, marks=pytest.mark.slow)])
+def test_a_resumed_run_has_every_step_once(at, every, tmp_path):
     """The same values as a run that was never interrupted, whatever was logged after the saved state."""
 
     def callbacks(tracker, model):
