@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-__all__ = ["ClientTracker", "SafeNames", "as_numbers", "cut"]
+__all__ = ["ClientTracker", "SafeNames", "as_image", "as_numbers", "cut"]
 
 _MARK = "... (cut)"
 
@@ -49,6 +50,18 @@ class SafeNames:
                 made = first[: self.limit - len(end)] + end
             self._made[name] = made
         return self._made[name]
+
+
+def as_image(figure: Any) -> Any:
+    """Return a figure of matplotlib as an image of Pillow, which matplotlib requires.
+
+    W&B 0.31 converts no figure unless pyplot was imported.
+    """
+    from PIL import Image
+
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    return Image.open(drawn)
 
 
 def as_numbers(name: str, values: np.ndarray[Any, Any]) -> Mapping[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from collections.abc import Mapping
 from typing import Any, Optional
@@ -10,6 +9,7 @@ from typing import Any, Optional
 import mindspore as ms
 import numpy as np
 
+from .. import __version__
 from ..core.configuration import arguments_of
 from ..core.mindspore_compat import VERSION
 from ..core.names import labelled
@@ -39,10 +39,10 @@ def run_config(run: Run, own: Optional[Mapping[str, Any]]) -> dict[str, Any]:
             "learning_rate": rates[0] if len(rates) == 1 else rates or None,
         },
         "mode": "GRAPH_MODE" if ms.get_context("mode") == ms.GRAPH_MODE else "PYNATIVE_MODE",
-        "callbacks": {name: arguments_of(callback) for name, callback in labelled(run.callbacks)},
+        "callbacks": {name: arguments_of(callback) for name, callback in labelled(_public(run.callbacks))},
         "versions": {
             "mindspore": VERSION,
-            "ms_callbacks": _version("ms-callbacks"),
+            "ms_callbacks": __version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
@@ -88,8 +88,10 @@ def _name(loss: Any) -> Optional[str]:
     return str(getattr(loss, "__name__", type(loss).__name__))
 
 
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # used from a folder, without installation
-        return "unknown"
+def _public(callbacks: list[Any]) -> list[Any]:
+    """Return the callbacks without those that MindSpore adds itself."""
+    return [
+        each
+        for each in callbacks
+        if not (type(each).__module__.startswith("mindspore.") and type(each).__name__.startswith("_"))
+    ]

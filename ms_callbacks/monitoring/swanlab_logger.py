@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import sys
 from collections.abc import Mapping
 from typing import Any, Optional
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.arguments import check_choice, check_text
 from ..core.tracker import TrackedRun
-from ._client_tracker import ClientTracker, as_numbers
+from ._client_tracker import ClientTracker, as_image, as_numbers
 from ._tracker_callback import TrackerCallback
 
 __all__ = ["SwanLabLogger"]
@@ -96,7 +96,7 @@ class _SwanLab(ClientTracker):
 
         if swanlab.has_run():
             raise RuntimeError("SwanLab has only one run in a process, and one is active; call swanlab.finish() first")
-        self._swanlab = swanlab
+        self._swanlab, hook = swanlab, sys.excepthook
         self.client = swanlab.init(
             project=self.project,
             name=None if run.id is not None else self.name or run.name,
@@ -105,6 +105,9 @@ class _SwanLab(ClientTracker):
             resume=None if run.id is None else "allow",
             config=dict(run.config),
         )
+        # SwanLab ends its run as crashed whenever this hook is called, and C code also calls it to print an error that
+        # it ignores, such as MindSpore 2.10 with NumPy 2. The logger reports an exception that ends training itself.
+        sys.excepthook = hook
         return str(self.client.id)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
@@ -114,11 +117,7 @@ class _SwanLab(ClientTracker):
         self.client.log({name: self._swanlab.Text(text)}, step=step)
 
     def log_figure(self, name: str, figure: Any, step: int) -> None:
-        from PIL import Image
-
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format="png")
-        self.client.log({name: self._swanlab.Image(Image.open(drawn))}, step=step)
+        self.client.log({name: self._swanlab.Image(as_image(figure))}, step=step)
 
     def log_histogram(self, name: str, values: np.ndarray[Any, Any], step: int) -> None:
         self.log(as_numbers(name, values), step)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.arguments import check_choice, check_text
 from ..core.tracker import TrackedRun
-from ._client_tracker import ClientTracker
+from ._client_tracker import ClientTracker, as_image
 from ._tracker_callback import TrackerCallback
 
 __all__ = ["WandbLogger"]
@@ -113,7 +113,7 @@ class _Wandb(ClientTracker):
         self._log({name: self._wandb.Html(f"<pre>{html.escape(text)}</pre>")}, step)
 
     def log_figure(self, name: str, figure: Any, step: int) -> None:
-        self._log({name: self._wandb.Image(figure)}, step)
+        self._log({name: self._wandb.Image(as_image(figure))}, step)
 
     def log_histogram(self, name: str, values: np.ndarray[Any, Any], step: int) -> None:
         finite = values[np.isfinite(values)]
