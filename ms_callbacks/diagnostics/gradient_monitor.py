@@ -129,10 +129,7 @@ class GradientMonitor(TrainCallback):
     def check(self, run: Run) -> None:
         """Raise if batches cannot be seen, or there is nothing to measure."""
         super().check(run)
-        if run.progress.is_sinking:
-            raise ValueError(
-                "GradientMonitor: in sink mode batches go to the device unseen; train with dataset_sink_mode=False"
-            )
+        run.progress.check_sees_steps("GradientMonitor")
         if run.parts.found_network is None:
             raise ValueError(
                 f"GradientMonitor: cannot tell which of the cells inside {type(run.parts.train_network).__name__} is "

@@ -137,11 +137,9 @@ class ShapeInspector(TrainCallback):
             name = self._picture.longest_name(run.epochs, run.epochs * run.steps_per_epoch)
             check_folder("ShapeInspector", self.picture, name)
             check_matplotlib("ShapeInspector")
-        if run.progress.is_sinking and (self._given is None or self.show_values_at):
-            raise ValueError(
-                "ShapeInspector: in sink mode batches go to the device unseen; pass inputs=Tensor(...) and no "
-                "show_values_at, or train with dataset_sink_mode=False"
-            )
+        if self._given is None or self.show_values_at:
+            instead = "pass inputs=Tensor(...) and no show_values_at"
+            run.progress.check_sees_steps("ShapeInspector", instead=instead)
 
     def check_plan(self, run: Run) -> None:
         """Raise if the run does not have the requested steps."""
