@@ -6,7 +6,7 @@ import threading
 
 
 class Kept:
-    """Keeps all calls, by run: `values` is {name: {step: value}}, and a step that is logged again replaces the first."""
+    """Keeps all calls; `values` is {name: {step: value}} of the last run, without what a resume logs again."""
 
     def __init__(self):
         self.runs, self.statuses, self.values, self.calls = [], [], {}, []

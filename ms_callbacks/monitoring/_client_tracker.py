@@ -69,7 +69,5 @@ def as_numbers(name: str, values: np.ndarray[Any, Any]) -> Mapping[str, float]:
     if not values.size:
         return {}
     wide = values.astype(np.float64)
-    return {
-        f"{name}/{key}": float(function(wide))
-        for key, function in {"min": np.min, "mean": np.mean, "std": np.std, "max": np.max}.items()
-    }
+    numbers = {"min": wide.min(), "mean": wide.mean(), "std": wide.std(), "max": wide.max()}
+    return {f"{name}/{key}": float(number) for key, number in numbers.items()}

@@ -71,7 +71,8 @@ class TrackerCallback(TrainCallback):
         self.lost_ = 0
         self._sum, self._count = 0.0, 0  # of the losses since the last log
         self._epoch_logged_at = 0  # the last step with which the epoch was logged
-        self._texts: Optional[dict[str, str]] = None  # the digests of those logged last; `None` before the first epoch's end
+        # The digests of the texts that were logged last; `None` before the first epoch's end.
+        self._texts: Optional[dict[str, str]] = None
 
     def before_train(self, run: Run) -> None:
         """Register for the losses and the interval."""

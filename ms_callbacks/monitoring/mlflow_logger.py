@@ -26,9 +26,9 @@ class MLflowLogger(TrackerCallback):
     """Log a run to MLflow.
 
     What is logged and when is described in `TrackerLogger`. Hyper-parameters are MLflow's params, with names such as
-    `optimizer.class`; a param longer than 500 characters is cut, and the artifact `texts/config.txt` has it in full. Tables and
-    texts are artifacts in `texts`, and figures in `figures`. As MLflow has no histograms, the minimum, mean, standard
-    deviation and maximum are logged instead.
+    `optimizer.class`; a param longer than 500 characters is cut, and the artifact `texts/config.txt` has it in full.
+    Tables and texts are artifacts in `texts`, and figures in `figures`. As MLflow has no histograms, the minimum, mean,
+    standard deviation and maximum are logged instead.
 
     The run has its own id in the client: an active run of `mlflow.start_run` and autologging are not affected. When it
     is closed, it is `FINISHED`, `KILLED` if a later run may continue it, or `FAILED`. A resumed run continues it; as

@@ -20,9 +20,9 @@ class TensorBoardLogger(TrackerCallback):
     """Log a run to TensorBoard: `tensorboard --logdir <log_dir>`.
 
     What is logged and when is described in `TrackerLogger`. Each run has a folder of its own in `log_dir`, named after
-    the network and the time, so that two runs are never shown as one. A resumed run continues in its folder: TensorBoard
-    then hides what the interrupted process had logged after the saved state. Event files are flushed at the end of each
-    epoch.
+    the network and the time, so that two runs are never shown as one. A resumed run continues in its folder:
+    TensorBoard then hides what the interrupted process had logged after the saved state. Event files are flushed at the
+    end of each epoch.
 
     Needs tensorboardX (`pip install "ms-callbacks[tensorboard]"`).
 

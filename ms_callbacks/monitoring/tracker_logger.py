@@ -30,8 +30,8 @@ class TrackerLogger(TrackerCallback):
                             layer table of `ShapeInspector`; again at the end, if they have changed
         at the end          figures/<name>: their figures, such as that of `ConfusionMatrix`
 
-    The hyper-parameters are logged when the run starts, also as `texts/config`: number of epochs and steps, batch size, network, number of
-    parameters, loss, optimizer, callbacks with their arguments, versions, and `config`.
+    The hyper-parameters are logged when the run starts, also as `texts/config`: number of epochs and steps, batch size,
+    network, number of parameters, loss, optimizer, callbacks with their arguments, versions, and `config`.
 
     The tracker is called in a thread of its own. Training only puts numbers into a queue, and the losses and rates are
     read from the device once per interval. If the tracker cannot be started within `timeout` seconds, the run is
@@ -51,8 +51,8 @@ class TrackerLogger(TrackerCallback):
         tracker: an object with the methods of `Tracker`.
         every_n_steps: the interval of the values of steps, in steps. Default: 50.
         config: your own hyper-parameters, by name; a name of the above replaces it. Default: None.
-        histograms: logs weights/<name>, the distribution of each trained parameter, every so many epochs; the weights are copied from
-            the device for it. Default: None, never.
+        histograms: logs weights/<name>, the distribution of each trained parameter, every so many epochs; the weights
+            are copied from the device for it. Default: None, never.
         figures: when to draw and log figures: "end", at the end of training; "epoch", after each epoch; `None`, never.
             Default: "end".
         timeout: how many seconds to wait for the tracker, once when it starts, and once when it is closed.

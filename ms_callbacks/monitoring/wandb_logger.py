@@ -21,9 +21,9 @@ _EXIT_CODES = {"finished": 0, "stopped": 0, "interrupted": 255, "failed": 1}  # 
 class WandbLogger(TrackerCallback):
     """Log a run to Weights & Biases.
 
-    What is logged and when is described in `TrackerLogger`. The step of W&B is the training step. A run of your own that
-    is active is not affected. When the run is closed, it is finished, killed if a later run may continue it, or failed.
-    A resumed run continues it by its id; W&B refuses steps that it already has, so they are left out.
+    What is logged and when is described in `TrackerLogger`. The step of W&B is the training step. A run of your own
+    that is active is not affected. When the run is closed, it is finished, killed if a later run may continue it, or
+    failed. A resumed run continues it by its id; W&B refuses steps that it already has, so they are left out.
 
     With `mode="offline"`, W&B writes a folder that `wandb sync` uploads, and a resumed run writes a second folder with
     the same id. W&B writes what was logged to the disk every 15 seconds: a process that is killed loses the rest.

@@ -43,9 +43,7 @@ from ms_callbacks.monitoring._tracker_thread import TrackerThread
 def script(tracker, *callbacks, results=None, steps=4, losses=None, initial_epoch=0, **arguments):
     """Plays a scripted run with a logger; the losses of the steps are 1, 2, 3, ... unless given."""
     results = [{"acc": 0.5}] if results is None else results
-    numbers = losses or [
-        [float(epoch * steps + step) for step in range(1, steps + 1)] for epoch in range(len(results))
-    ]
+    numbers = losses or [[float(epoch * steps + step) for step in range(1, steps + 1)] for epoch in range(len(results))]
     logger = TrackerLogger(tracker, **{"every_n_steps": 2, "timeout": 20.0, **arguments})
     Script().run([logger, *callbacks], results, numbers, steps, initial_epoch)
     return logger
@@ -279,7 +277,10 @@ def test_a_second_run_of_the_same_logger_is_a_run_of_its_own():
 # Resumes
 
 
-@pytest.mark.parametrize(("at", "every"), [(7, 3), pytest.param(9, 1, marks=pytest.mark.slow), pytest.param(6, 5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("at", "every"),
+    [(7, 3), pytest.param(9, 1, marks=pytest.mark.slow), pytest.param(6, 5, marks=pytest.mark.slow)],
+)
 def test_a_resumed_run_has_every_step_once(at, every, tmp_path):
     """The same values as a run that was never interrupted, whatever was logged after the saved state."""
 
