@@ -12,6 +12,9 @@ class Kept:
         self.runs, self.statuses, self.values, self.calls = [], [], {}, []
         self.threads = set()
 
+    def __repr__(self):
+        return f"{type(self).__name__}()"
+
     def start(self, run):
         self.runs.append(run)
         self.values = {} if run.id is None else self.values

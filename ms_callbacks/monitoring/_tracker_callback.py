@@ -16,6 +16,7 @@ from ..core.console import counted
 from ..core.names import OF_RUN
 from ..core.observations import EpochSummary, Evaluation
 from ..core.phases import Phases
+from ..core.placement import Needs
 from ..core.run import Run
 from ..core.tracker import TrackedRun, Tracker
 from ._run_config import plain, run_config
@@ -89,6 +90,10 @@ class TrackerCallback(TrainCallback):
                 f"{type(self).__name__}: the package {self.package!r} is not installed; "
                 f"pip install 'ms-callbacks[{self.extra}]'"
             )
+
+    def needs(self, run: Run) -> Needs:
+        """Require whole weights for histograms."""
+        return super().needs(run) | (Needs.NOTHING if self.histograms is None else Needs.WEIGHTS)
 
     def monitors(self, name: str) -> bool:
         """Return true: every value is logged."""

@@ -112,7 +112,7 @@ HAS_NO_STATE = (
     TrainingState,
 )
 VARYING = (
-    "data_share elapsed filepath longest path previous records run runs_before samples_per_second saved_at seconds "
+    "data_share elapsed filepath id longest path previous records run runs_before samples_per_second saved_at seconds "
     "sha256 step_seconds versions"
 ).split()
 
