@@ -187,9 +187,11 @@ class TrackerCallback(TrainCallback):
             self.log(f"{counted(self.lost_, 'value')} of this run did not reach the tracker")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the id of the tracker's run, and the mean loss of the interval so far."""
+        """Return the id of the tracker's run, and the mean loss of the interval so far; flush what was logged."""
         if self.in_run:
             self.run.losses.read()
+        if self._thread is not None:  # what is logged by then is not logged again after a resume
+            self._thread.flush()
         return {
             "id": self.id_,
             "sum": self._sum,
