@@ -77,3 +77,12 @@ def wheel(session: nox.Session, mindspore: str, others: str) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation and check its links, with the Python that runs nox; needs the extra `docs`."""
     session.run(sys.executable, "docs/build_site.py", external=True)
+
+
+@nox.session(python=interpreter("3.11"))
+def trackers(session: nox.Session) -> None:
+    """Run the tests of the loggers with the clients of MLflow, W&B and SwanLab."""
+    session.install("-q", "mindspore==2.10.0", ".[test,mlflow,wandb,swanlab]")
+    session.install("-q", "protobuf>=7.34")  # SwanLab installs an older one, which MindSpore 2.10 does not accept
+    files = session.posargs or sorted(glob.glob("tests/monitoring/test_*_logger.py"))
+    session.run("pytest", "-m", "slow or not slow", *files)

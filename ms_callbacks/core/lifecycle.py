@@ -8,9 +8,9 @@ The first callback whose MindSpore hook is called runs the phase for all:
     first step      check_batch on all
     each step       what was asked for with run.step_hooks; an evaluation where one is due
     evaluation      before_evaluation -> run_evaluation -> after_evaluation -> end_evaluation
-    epoch ends      losses are read -> evaluation where due -> after_epoch
+    epoch ends      losses are read -> evaluation where due -> after_epoch -> end_epoch
     weights kept    before_checkpoint
-    train ends      flush -> save_run_state -> finalize_weights -> restore_weights -> after_train
+    train ends      flush -> save_run_state -> finalize_weights -> restore_weights -> after_train -> end_train
     always          restore_weights, if an exception has ended training; then teardown
     after that      the exception passed with a request to stop is raised, unless another one was raised
 """
@@ -217,6 +217,7 @@ class Lifecycle:
         summary, self._summary = self._summary, None
         if summary is not None:
             self._call("after_epoch", self.run, summary)
+            self._call("end_epoch", self.run, summary)
 
     # Evaluations
 
@@ -355,6 +356,7 @@ class Lifecycle:
             self._has_restored = True
             self._call("restore_weights", self.run)
             self._call("after_train", self.run)
+            self._call("end_train", self.run)
 
     def _end(self, epochs: int, steps: int) -> None:
         if self._has_ended:
