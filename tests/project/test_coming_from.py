@@ -31,7 +31,7 @@ def rows(page, language):
 
 
 def named(cell):
-    """The names in a cell, each with the arguments in its parentheses: `LRWarmup(steps)` gives `("LRWarmup", ["steps"])`."""
+    """The names in a cell, each with its arguments: `LRWarmup(steps)` gives `("LRWarmup", ["steps"])`."""
     for code in re.findall(r"`([^`]+)`", cell):
         called = re.fullmatch(r"(\w+)(?:\((.*)\))?", code)
         if called:

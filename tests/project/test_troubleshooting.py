@@ -59,4 +59,4 @@ def test_each_message_of_ours_is_in_the_source(heading):
 def test_both_languages_have_the_same_messages():
     """So that the test above speaks for both."""
     assert headings("en") == headings("zh")
-    assert 25 <= len(headings("en"))
+    assert len(headings("en")) >= 25
