@@ -11,6 +11,7 @@ import glob
 import os
 import shutil
 import subprocess
+import sys
 
 import nox
 
@@ -50,3 +51,9 @@ def tests(session: nox.Session, mindspore: str, others: str) -> None:
         "python", "-c", "import sys, mindspore, numpy; print(sys.version, mindspore.__version__, numpy.__version__)"
     )
     session.run("pytest", "--graph", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def docs(session: nox.Session) -> None:
+    """Build the documentation and check its links, with the Python that runs nox; needs the extra `docs`."""
+    session.run(sys.executable, "docs/build_site.py", external=True)

@@ -20,10 +20,14 @@ from .control.gradual_unfreezing import GradualUnfreezing as GradualUnfreezing
 from .control.optuna_pruning import OptunaPruning as OptunaPruning
 from .control.time_limit import TimeLimit as TimeLimit
 from .control.validate import Validate as Validate
+from .core.artifacts import FigureArtifact as FigureArtifact
+from .core.artifacts import TableArtifact as TableArtifact
+from .core.artifacts import TextArtifact as TextArtifact
 from .core.callback import TrainCallback as TrainCallback
 from .core.monitor_callback import MonitorCallback as MonitorCallback
 from .core.observations import EpochSummary as EpochSummary
 from .core.observations import Evaluation as Evaluation
+from .core.outcome import Outcome as Outcome
 from .core.placement import Needs as Needs
 from .core.run import Run as Run
 from .diagnostics.activation_monitor import ActivationMonitor as ActivationMonitor

@@ -69,7 +69,7 @@ class BestCheckpoint(MonitorCallback):
     because its record is from the other.
 
     A run in which each process holds only a part of the weights, as in `semi_auto_parallel` mode or a pipeline, is
-    refused before the first step: `docs/large_runs.md` of the project says which settings these are, and what to use
+    refused before the first step: `docs/en/large_runs.md` of the project says which settings these are, and what to use
     instead.
 
     Args:

@@ -92,11 +92,8 @@ class EMAWeightAveraging(AveragingCallback):
     def check(self, run: Run) -> None:
         """Raise in sink mode, or as for any average."""
         super().check(run)
-        if run.progress.is_sinking:
-            raise ValueError(
-                f"{_OWNER}: in sink mode steps run on the device unseen, so weights cannot be averaged after each; "
-                f"train with dataset_sink_mode=False"
-            )
+        problem = "steps run on the device unseen, so weights cannot be averaged after each"
+        run.progress.check_sees_steps(_OWNER, problem)
 
     def before_train(self, run: Run) -> None:
         """Register the update of the average after each optimizer step."""

@@ -43,7 +43,7 @@ class ExportBest(MonitorCallback):
     including the batch size.
 
     A run in which each process holds only a part of the weights, as in `semi_auto_parallel` mode or a pipeline, is
-    refused before the first step: `docs/large_runs.md` of the project says which settings these are, and what to use
+    refused before the first step: `docs/en/large_runs.md` of the project says which settings these are, and what to use
     instead.
 
     Args:
@@ -130,11 +130,8 @@ class ExportBest(MonitorCallback):
         run.parts.network(_OWNER, self.network)
         check_parameters(_OWNER, run.weights)
         atomic_files.check_folder(_OWNER, self.filepath)
-        if self._given is None and run.progress.is_sinking:
-            raise ValueError(
-                f"{_OWNER}: in sink mode batches go to the device unseen; pass inputs=Tensor(...), "
-                f"or train with dataset_sink_mode=False"
-            )
+        if self._given is None:
+            run.progress.check_sees_steps(_OWNER, instead="pass inputs=Tensor(...)")
 
     def _try_batch(self, run: Run) -> None:
         """Try the export before the first step, with its batch."""

@@ -116,7 +116,7 @@ class TrainingState(TrainCallback):
     process's are saved.
 
     A run in which each process holds only a part of the weights, as in `semi_auto_parallel` mode or a pipeline, is
-    refused before the first step: `docs/large_runs.md` of the project says which settings these are, and what to use
+    refused before the first step: `docs/en/large_runs.md` of the project says which settings these are, and what to use
     instead.
 
     Args:
@@ -354,11 +354,8 @@ class TrainingState(TrainCallback):
         if self._taken_up is None:
             self._check_new()
         check_parameters(_OWNER, named_parameters(run.parts.train_network))
-        if self.every_n_steps is not None and run.progress.is_sinking:
-            raise ValueError(
-                f"{_OWNER}: in sink mode steps run on the device unseen; leave every_n_steps out, or train with "
-                f"dataset_sink_mode=False"
-            )
+        if self.every_n_steps is not None:
+            run.progress.check_sees_steps(_OWNER, "steps run on the device unseen", "leave every_n_steps out")
         alike = twins(_stateful(run.callbacks), self.directory)
         if alike is not None:
             raise ValueError(

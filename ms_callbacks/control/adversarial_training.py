@@ -109,11 +109,7 @@ class AdversarialTraining(TrainCallback):
         """Raise if batches cannot be replaced, or if there is no loss function to attack with."""
         super().check(run)
         only_one(_OWNER, [each for each in run.callbacks if isinstance(each, AdversarialTraining)], "replace samples")
-        if run.progress.is_sinking:
-            raise ValueError(
-                f"{_OWNER}: in sink mode batches go to the device unseen and cannot be replaced; train with "
-                f"dataset_sink_mode=False"
-            )
+        run.progress.check_sees_steps(_OWNER, "batches go to the device unseen and cannot be replaced")
         if run.parts.loss_fn is None:
             raise ValueError(
                 f"{_OWNER}: needs a Model with a loss function, such as Model(network, loss_fn, optimizer), or a "

@@ -30,8 +30,8 @@ class EarlyStopping(MonitorCallback):
     be the best. A tie is not better. An epoch without an evaluation is not an observation.
 
     With `restore_best_weights`, a run in which each process holds only a part of the weights, as in
-    `semi_auto_parallel` mode or a pipeline, is refused before the first step: `docs/large_runs.md` of the project says
-    which settings these are, and what to use instead.
+    `semi_auto_parallel` mode or a pipeline, is refused before the first step: `docs/en/large_runs.md` of the project
+    says which settings these are, and what to use instead.
 
     Args:
         monitor: the value to watch: `"loss"` (the mean training loss of the epoch, in sink mode that of its last step),

@@ -143,11 +143,8 @@ class GradualUnfreezing(TrainCallback):
         """Raise if the layers do not fit the network, or the optimizer's groups do not fit the layers."""
         super().check(run)
         only_one(_OWNER, [one for one in run.callbacks if isinstance(one, GradualUnfreezing)], "freeze layers")
-        if run.progress.is_sinking:
-            raise ValueError(
-                f"{_OWNER}: in sink mode steps run on the device unseen, and layers cannot be kept frozen in them; "
-                f"train with dataset_sink_mode=False"
-            )
+        problem = "steps run on the device unseen, and layers cannot be kept frozen in them"
+        run.progress.check_sees_steps(_OWNER, problem)
         stages = find_stages(_OWNER, self.epochs, run.parts.network(_OWNER))
         kind = None if len(run.parts.optimizers) != 1 else kind_of(run.parts.optimizers[0])
         if kind is None or run.parts.rates is None:

@@ -175,11 +175,9 @@ class Validate(TrainCallback):
                 "Validate: the given Model shares no parameter with the one that trains; "
                 "pass the Model whose train is called"
             )
-        if self.every_n_steps is not None and run.progress.is_sinking:
-            raise ValueError(
-                f"Validate: every_n_steps={self.every_n_steps} cannot be met in sink mode, where steps run on the "
-                f"device unseen; train with dataset_sink_mode=False, or pass a smaller sink_size and every_n_epochs"
-            )
+        if self.every_n_steps is not None:
+            instead = "pass a smaller sink_size, and every_n_epochs in place of every_n_steps"
+            run.progress.check_sees_steps("Validate", "steps run on the device unseen", instead)
 
     def needs(self, run: Run) -> Needs:
         """Require nothing: the Model evaluates itself, however it is split."""

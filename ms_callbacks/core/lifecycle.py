@@ -30,6 +30,7 @@ from .agreement import check_agreement
 from .metrics import Caller, Metrics, find_caller
 from .mindspore_compat import stop_recording, training_call
 from .observations import EpochSummary, Evaluation
+from .outcome import Outcome
 from .phases import Phases
 from .preflight import check_together, report_facts
 from .run import Run, RunActions
@@ -77,7 +78,7 @@ class Lifecycle:
         self._fit_flags: Optional[TrainingFlags] = None  # while `Model.fit` evaluates
         self._evaluated_step = -1  # the last step after which there was an evaluation
         self._summary: Optional[EpochSummary] = None  # of an epoch that is closed, but not ended for callbacks
-        self._decided_by = ""  # the callback that has stopped the run for good
+        self._decided_by = self._interrupted_by = ""  # the callback that has stopped the run for good, or for now
         self._is_interrupted = self._stopped_mid_epoch = False
         self._error: Optional[BaseException] = None  # to be raised once the run is over
 
@@ -337,7 +338,7 @@ class Lifecycle:
         if interrupt and was_stopping:
             return False
         if interrupt:
-            self._is_interrupted = True
+            self._is_interrupted, self._interrupted_by = True, self._interrupted_by or by
         else:
             self._decided_by = self._decided_by or by
         self._context.request_stop()
@@ -362,6 +363,10 @@ class Lifecycle:
         is_complete = not self._stopped_mid_epoch and run.epoch >= run.epochs
         finished_by = self._decided_by or (_LAST_EPOCH if is_complete else "")
         progress.is_finished = bool(finished_by)
+        if self._decided_by:
+            run.outcome = Outcome("stopped", self._decided_by, self._error)
+        else:
+            run.outcome = Outcome("finished" if finished_by else "interrupted", self._interrupted_by)
         self._call("flush")
         self._call("save_run_state", run, epochs, steps, finished_by)
 
@@ -375,6 +380,7 @@ class Lifecycle:
         if error is not None:
             self.run.progress.is_over = self._has_restored  # an exception after that does not make training incomplete
             stop_recording()
+            self.run.outcome = Outcome("failed", error=error)
         try:
             if self._has_joined and not self._has_restored:
                 self._has_restored = True

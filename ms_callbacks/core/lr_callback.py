@@ -63,11 +63,9 @@ class Schedule(RateSetter, Curve):
     def check(self, run: Run) -> None:
         """Raise if steps cannot be distinguished but have to be."""
         super().check(run)
-        if self.by_step and run.progress.is_sinking:
-            raise ValueError(
-                f"{type(self).__name__}: a rate for every step cannot be set while steps run on the device unseen; "
-                f"pass dataset_sink_mode=False to Model.train, or use a schedule by epoch"
-            )
+        if self.by_step:
+            problem = "steps run on the device unseen, and none can have a rate of its own"
+            run.progress.check_sees_steps(type(self).__name__, problem, "use a schedule by epoch")
 
     def check_groups(self, rates: Rates) -> None:
         """Raise if the initial rate does not match the optimizer's parameter groups."""

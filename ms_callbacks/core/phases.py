@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from .artifacts import Artifact
 from .metrics import EvaluationSource
 from .names import key_among
 from .observations import EpochSummary, Evaluation
@@ -171,6 +172,10 @@ class Phases:
         """Called once when the run is over, however it ended: release all resources."""
 
     # What the callback learns
+
+    def artifacts(self) -> list[Artifact]:
+        """Return the tables, texts and figures that the callback has to show now, for reports and trackers."""
+        return []
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was learnt, as plain numbers, strings, lists, dictionaries and `None`."""

@@ -27,6 +27,7 @@ __all__ = [
     "check_png",
     "contact_sheet",
     "figure",
+    "is_image_shape",
     "save",
 ]
 
@@ -94,11 +95,16 @@ def as_picture(owner: str, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def check_image_shape(owner: str, shape: tuple[int, ...]) -> None:
     """Raise unless an image of this shape can be drawn."""
-    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3)):
+    if not is_image_shape(shape):
         raise ValueError(
             f"{owner}: picture needs images of shape (h, w), (1, h, w) or (3, h, w), but each is of shape {shape}; "
             f"leave picture out"
         )
+
+
+def is_image_shape(shape: tuple[int, ...]) -> bool:
+    """Return whether an image of this shape can be drawn."""
+    return len(shape) == 2 or (len(shape) == 3 and shape[0] in (1, 3))
 
 
 def contact_sheet(pictures: Sequence[np.ndarray[Any, Any]], captions: Sequence[str]) -> Any:

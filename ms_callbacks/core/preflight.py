@@ -42,14 +42,20 @@ def report_facts(run: Run) -> None:
     _report_sunk_losses(run)
 
 
+def _note(run: Run, line: str) -> None:
+    run.notes.append(line)
+    log_line(line)
+
+
 def _report_late_start(run: Run) -> None:
     """Report a run that begins at a later epoch with an optimizer that has done no step."""
     begins_late = run.progress.initial_epoch and not run.progress.is_resumed
     if COUNTS_STEPS and begins_late and run.parts.rates is not None and run.parts.rates.steps == 0:
-        log_line(
+        _note(
+            run,
             f"Model: the run begins with epoch {run.epoch}, but its optimizer has done no step: first load the weights "
             f"and the optimizer of epoch {run.progress.initial_epoch}, as TrainingState.resume does, or leave "
-            f"initial_epoch out"
+            f"initial_epoch out",
         )
 
 
@@ -60,10 +66,11 @@ def _report_eval_loss(run: Run) -> None:
         return
     is_used = any(each.monitors(EVAL_LOSS) for each in run.callbacks if isinstance(each, Phases))
     if is_used and EVAL_LOSS not in by_name(metrics_of(model)) and size_of_dataset(run.metrics.dataset) > 1:
-        log_line(
+        _note(
+            run,
             "Model.fit: its eval_loss is the loss of the last validation batch only, as MindSpore computes it; for "
             "the mean over all samples add Validate(model, valid_dataset) to the callbacks, or 'loss' to the Model's "
-            "metrics"
+            "metrics",
         )
 
 
@@ -71,9 +78,10 @@ def _report_sunk_losses(run: Run) -> None:
     """Report what the losses of a run in sink mode are, if a callback uses them."""
     are_used = any(each.needs_losses for each in run.callbacks if isinstance(each, Phases))
     if not run.progress.sees_each_loss and are_used:
-        log_line(
+        _note(
+            run,
             f"Model: in sink mode the device returns only the loss of the last of each {run.steps_per_epoch} steps: "
-            f"wherever 'loss' is printed, recorded or monitored, it is that one, not a mean"
+            f"wherever 'loss' is printed, recorded or monitored, it is that one, not a mean",
         )
 
 

@@ -18,6 +18,8 @@ from .samples import Samples
 
 __all__ = ["Progress"]
 
+_BATCHES_UNSEEN = "batches go to the device unseen"
+
 
 class Progress:
     """Counts the epochs and steps of a run whose parameters are `args`; knows none of its callbacks.
@@ -196,6 +198,11 @@ class Progress:
         """Whether steps run on the device without returning one by one."""
         return bool(self._args.get("dataset_sink_mode", False))
 
+    def check_sees_steps(self, owner: str, problem: str = _BATCHES_UNSEEN, instead: str = "") -> None:
+        """Raise in sink mode; the message names `owner`, the problem there, and what else to do `instead`."""
+        if self.is_sinking:
+            raise _unsuited(owner, problem, instead)
+
     @property
     def sees_each_loss(self) -> bool:
         """Whether every step returns its loss, and not only the last of a sink, as in GRAPH mode."""
@@ -205,10 +212,7 @@ class Progress:
     def check_sees_each_loss(self, owner: str, instead: str) -> None:
         """Raise if the device does not return the loss of every step; the message names `owner`."""
         if not self.sees_each_loss:
-            raise ValueError(
-                f"{owner}: in sink mode the device returns only the loss of a sink's last step; train with "
-                f"dataset_sink_mode=False, or {instead}"
-            )
+            raise _unsuited(owner, "the device returns only the loss of a sink's last step", instead)
 
     @property
     def seconds(self) -> float:
@@ -224,3 +228,8 @@ class Progress:
     def _last_step_ended(self) -> float:
         """Return when the last step ended, if that was noted, or else 0."""
         return self.ended_at[0] if self.times_steps or self.ended_at[1] == self._args["cur_step_num"] else 0.0
+
+
+def _unsuited(owner: str, problem: str, instead: str) -> ValueError:
+    advice = "train with dataset_sink_mode=False" + (f", or {instead}" if instead else "")
+    return ValueError(f"{owner}: in sink mode {problem}; {advice}")

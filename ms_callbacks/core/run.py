@@ -9,6 +9,7 @@ from mindspore import Parameter, nn
 from .background import BackgroundThread
 from .losses import Losses
 from .metrics import Metrics
+from .outcome import Outcome
 from .progress import Progress
 from .shared_copies import Copies
 from .step_hooks import StepHooks
@@ -42,6 +43,8 @@ class Run:
             gradients, does not.
         copies (Copies): copies of parameters; equal ones share memory.
         background (BackgroundThread): writes files while training continues.
+        outcome (Outcome): how the run ended, or that it has not ended yet.
+        notes (list[str]): what the checks have printed about the run that is not an error.
         callbacks (list[Callback]): every callback in the list, including MindSpore's own and the user's.
 
     Example:
@@ -65,6 +68,8 @@ class Run:
         self._args: dict[str, Any] = run_context.original_args()
         self._actions = actions
         self.callbacks: list[Any] = list(self._args["list_callback"])
+        self.outcome = Outcome()
+        self.notes: list[str] = []
         self.progress = Progress(self._args)
         self.parts = TrainedParts(self._args)
         self.losses = Losses(reader)

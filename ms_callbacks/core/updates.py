@@ -69,11 +69,8 @@ class Updates:
         if self.steps_per_update == 1:
             return
         owner, n, steps = "accumulate_gradients", self.steps_per_update, self._progress.steps_per_epoch
-        if self._progress.is_sinking:
-            raise ValueError(
-                f"{owner}: in sink mode the device runs steps unseen, and the last update of an epoch could not be "
-                f"made; train with dataset_sink_mode=False"
-            )
+        problem = "steps run on the device unseen, and the last update of an epoch could not be made"
+        self._progress.check_sees_steps(owner, problem)
         if not self._are_all or len({one.steps_per_update for one in self._accumulating}) > 1:
             raise ValueError(
                 f"{owner}: the optimizers of one Model must accumulate the same number of steps; wrap all of them in "

@@ -70,10 +70,7 @@ class ActivationMonitor(TrainCallback):
         """Raise if batches cannot be seen."""
         super().check(run)
         run.parts.network("ActivationMonitor", self.network)
-        if run.progress.is_sinking:
-            raise ValueError(
-                "ActivationMonitor: in sink mode batches go to the device unseen; train with dataset_sink_mode=False"
-            )
+        run.progress.check_sees_steps("ActivationMonitor")
 
     def after_epoch(self, run: Run, summary: EpochSummary) -> None:
         """Check the layers, and report what has changed."""

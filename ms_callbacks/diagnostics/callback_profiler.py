@@ -12,11 +12,11 @@ from typing import Any, Callable
 from mindspore.train import Callback
 
 from ..core.arguments import check_choice
+from ..core.artifacts import Artifact, TableArtifact
 from ..core.callback import TrainCallback, only_one
 from ..core.console import counted, log_line
 from ..core.names import labelled
 from ..core.run import Run
-from ..core.tables import render
 from ._device_reads import noticed
 
 __all__ = ["CallbackProfiler", "HookCost"]
@@ -145,8 +145,13 @@ class CallbackProfiler(TrainCallback):
 
     def __str__(self) -> str:
         """Return the table, or a line that says that there is none yet."""
-        if not self.rows_:
-            return "CallbackProfiler: no callback has been measured yet"
+        return str(self._table()) if self.rows_ else "CallbackProfiler: no callback has been measured yet"
+
+    def artifacts(self) -> list[Artifact]:
+        """Return the table."""
+        return [self._table()] if self.rows_ else []
+
+    def _table(self) -> TableArtifact:
         hooks = sorted({cost.hook for cost in self.rows_}, key=_COLUMNS.index)
         header = ["Callback", *(hook[len("on_train_") :] if "train" in hook else hook for hook in hooks)]
         header += ["Total ms", "Share", "Device reads"]
@@ -165,11 +170,11 @@ class CallbackProfiler(TrainCallback):
             )
         steps = max(self.steps_, 1)
         total = sum(cost.seconds for cost in self.rows_)
-        return (
-            f"{render(header, cells, right=header[1:])}\n"
+        note = (
             f"{counted(self.steps_, 'step')}, {self.seconds_ / steps * 1e3:.3f} ms each including the time between "
             f"them; callbacks took {total / steps * 1e3:.3f} ms of it"
         )
+        return TableArtifact("callback_times", "Time per callback (ms per call)", header, cells, header[1:], note)
 
     def _reset(self) -> None:
         self._costs: dict[tuple[int, str], HookCost] = {}

@@ -11,6 +11,7 @@ from mindspore import Parameter, Tensor
 
 from ..core import distributed
 from ..core.arguments import check_bool, check_choice, check_int, check_number
+from ..core.artifacts import Artifact, TableArtifact
 from ..core.callback import TrainCallback
 from ..core.forward_hooks import untouched
 from ..core.gradients import loss_and_gradients, loss_of_batch, norm_of
@@ -128,10 +129,7 @@ class GradientMonitor(TrainCallback):
     def check(self, run: Run) -> None:
         """Raise if batches cannot be seen, or there is nothing to measure."""
         super().check(run)
-        if run.progress.is_sinking:
-            raise ValueError(
-                "GradientMonitor: in sink mode batches go to the device unseen; train with dataset_sink_mode=False"
-            )
+        run.progress.check_sees_steps("GradientMonitor")
         if run.parts.found_network is None:
             raise ValueError(
                 f"GradientMonitor: cannot tell which of the cells inside {type(run.parts.train_network).__name__} is "
@@ -179,6 +177,32 @@ class GradientMonitor(TrainCallback):
         """Return the means over the epoch's measured steps so far."""
         found = {name: self._sums.get(name, [0.0, 0]) for name in self.summary_names(run)}
         return {name: total / count if count else None for name, (total, count) in found.items()}
+
+    def artifacts(self) -> list[Artifact]:
+        """Return the norms of the last measured step, parameter by parameter."""
+        if self.norm_ is None:
+            return []
+        findings = {"vanishing": self.vanishing_, "exploding": self.exploding_, "not finite": self.nonfinite_}
+        rows = [
+            [
+                name,
+                f"{norm:.3g}",
+                f"{self.update_ratios_[name]:.3g}" if name in self.update_ratios_ else "-",
+                ", ".join(f"{what} since step {found[name]}" for what, found in findings.items() if name in found),
+            ]
+            for name, norm in self.norms_.items()
+        ]
+        ratio = "unknown" if self.update_ratio_ is None else f"{self.update_ratio_:.3g}"
+        return [
+            TableArtifact(
+                "gradients",
+                "Gradients in the last measured step",
+                ["Parameter", "Gradient norm", "Update ratio", "Finding"],
+                rows,
+                ("Gradient norm", "Update ratio"),
+                f"Together: gradient norm {self.norm_:.4g}, update ratio {ratio}",
+            )
+        ]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the findings, and the means of the epoch so far."""

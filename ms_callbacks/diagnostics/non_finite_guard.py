@@ -114,10 +114,7 @@ class NonFiniteGuard(TrainCallback):
     def check(self, run: Run) -> None:
         """Raise if steps cannot be seen and repeated."""
         super().check(run)
-        if run.progress.is_sinking:
-            raise ValueError(
-                f"{_OWNER}: in sink mode batches go to the device unseen; train with dataset_sink_mode=False"
-            )
+        run.progress.check_sees_steps(_OWNER)
         if run.parts.parallel_mode != "stand_alone":
             raise ValueError(
                 f"{_OWNER}: one process cannot repeat the steps of several; leave it out if several train together"

@@ -11,6 +11,7 @@ from typing import Any, Optional, Union
 from mindspore import Tensor, nn
 
 from ..core.arguments import check_bool, check_cell, check_file, check_int, check_path
+from ..core.artifacts import Artifact, TableArtifact
 from ..core.atomic_files import check_folder
 from ..core.callback import TrainCallback
 from ..core.console import counted, log_line
@@ -20,7 +21,6 @@ from ..core.path_template import PathTemplate
 from ..core.placement import Needs
 from ..core.plotting import check_matplotlib
 from ..core.run import Run
-from ..core.tables import render
 from ._layer_contents import Contents
 from ._layer_rows import LayerRow, rows_of
 from ._layer_values import LayerValues, observed_values, values_table
@@ -137,11 +137,9 @@ class ShapeInspector(TrainCallback):
             name = self._picture.longest_name(run.epochs, run.epochs * run.steps_per_epoch)
             check_folder("ShapeInspector", self.picture, name)
             check_matplotlib("ShapeInspector")
-        if run.progress.is_sinking and (self._given is None or self.show_values_at):
-            raise ValueError(
-                "ShapeInspector: in sink mode batches go to the device unseen; pass inputs=Tensor(...) and no "
-                "show_values_at, or train with dataset_sink_mode=False"
-            )
+        if self._given is None or self.show_values_at:
+            instead = "pass inputs=Tensor(...) and no show_values_at"
+            run.progress.check_sees_steps("ShapeInspector", instead=instead)
 
     def check_plan(self, run: Run) -> None:
         """Raise if the run does not have the requested steps."""
@@ -185,8 +183,13 @@ class ShapeInspector(TrainCallback):
 
     def __str__(self) -> str:
         """Return the table, or a line that says that there is none yet."""
-        if not self.rows_:
-            return "ShapeInspector: no network has been inspected yet"
+        return str(self._table()) if self.rows_ else "ShapeInspector: no network has been inspected yet"
+
+    def artifacts(self) -> list[Artifact]:
+        """Return the layer table."""
+        return [self._table()] if self.rows_ else []
+
+    def _table(self) -> TableArtifact:
         header = "Layer Type Kernel Stride Padding Input Output Dtype Parameters Multiply-adds".split()
         cells = [
             [
@@ -203,7 +206,8 @@ class ShapeInspector(TrainCallback):
             ]
             for row in self.rows_
         ]
-        return f"{render(header, cells, right=('Parameters', 'Multiply-adds'))}\n{self._totals}"
+        right = ("Parameters", "Multiply-adds")
+        return TableArtifact("layer_table", "Layers", header, cells, right, self._totals)
 
     def _look(self, run: Run) -> None:
         """Show the table before the first step, and the values before the requested steps."""

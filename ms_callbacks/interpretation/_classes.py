@@ -11,6 +11,7 @@ from typing import Any, Optional, Union
 from mindspore import nn
 
 from ..core.arguments import check_choice
+from ..core.artifacts import Artifact, FigureArtifact, TableArtifact, TextArtifact
 from ..core.atomic_files import check_folder
 from ..core.classification import BINARY, Array, ClassReader, Task, check_class_numbers
 from ..core.eval_hooks import eval_labels
@@ -107,6 +108,13 @@ class ClassReport(EvalObserver):
         """Report the latest evaluation."""
         self._report("")
 
+    def artifacts(self) -> list[Artifact]:
+        """Return the report on the latest evaluation, as a table and, if images can be drawn, as a figure."""
+        if not self._has_results():
+            return []
+        table = self._artifact()
+        return [table, FigureArtifact(table.name, table.title, self._draw)] if self._can_draw() else [table]
+
     def see_batch(self, output: Any, labels: Any, inputs: Any) -> None:
         """Add a batch: the network's output for it, its labels, and the network's first input."""
         self._take(*self._read(output, labels), inputs)
@@ -156,6 +164,14 @@ class ClassReport(EvalObserver):
             save(self._draw(), self.picture)
 
     @abstractmethod
+    def _has_results(self) -> bool:
+        """Return whether there are results to report."""
+
+    def _can_draw(self) -> bool:
+        """Return whether the results can be drawn, if matplotlib is installed."""
+        return True
+
+    @abstractmethod
     def _forget(self) -> None:
         """Reset the attributes."""
 
@@ -170,6 +186,10 @@ class ClassReport(EvalObserver):
     @abstractmethod
     def _text(self) -> str:
         """Return the text of the report."""
+
+    @abstractmethod
+    def _artifact(self) -> Union[TableArtifact, TextArtifact]:
+        """Return the report as a table, or as a text if it is too large for one."""
 
     @abstractmethod
     def _draw(self) -> Any:

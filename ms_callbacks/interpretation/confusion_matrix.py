@@ -10,6 +10,7 @@ import numpy as np
 
 from ..core import distributed
 from ..core.arguments import check_int
+from ..core.artifacts import TableArtifact, TextArtifact
 from ..core.classification import Task
 from ..core.console import counted
 from ..core.network_output import Place
@@ -162,6 +163,9 @@ class ConfusionMatrix(ClassReport):
             self.matrix_ = np.array(counts, np.int64).reshape(self._counts.shape)
             self.nan_samples_ = int(nan_samples)
 
+    def _has_results(self) -> bool:
+        return bool(self.matrix_.size)
+
     def _text(self) -> str:
         samples = self.matrix_.sum(axis=1)
         wrong = samples - self.matrix_.diagonal()
@@ -198,10 +202,30 @@ class ConfusionMatrix(ClassReport):
         table = render(["Class", "Samples", "Wrong", "Error"], rows, right=("Samples", "Wrong", "Error"))
         return table if hidden <= 0 else f"{table}\n(the {_MOST_ROWS} worst of {len(samples)} classes)"
 
+    def _artifact(self) -> Union[TableArtifact, TextArtifact]:
+        classes = range(len(self.matrix_))
+        title = "Confusion matrix"
+        if len(classes) > _MOST_NUMBERED:
+            return TextArtifact("confusion_matrix", title, self._text())
+        errors = [f"{100 * each:.2f} %" if np.isfinite(each) else "-" for each in self.errors_]
+        rows = [[self._name(one), *map(str, self.matrix_[one].tolist()), errors[one]] for one in classes]
+        header = ["True class", *map(self._name, classes), "Error"]
+        shades = np.full((len(rows), len(header)), np.nan)
+        shares = self._shares()
+        shades[:, 1:-1] = shares / (shares.max() or 1.0)
+        np.fill_diagonal(shades[:, 1:-1], np.nan)
+        note = "Columns: predicted classes. Shading: the share of the true class that is predicted wrongly."
+        return TableArtifact("confusion_matrix", title, header, rows, header[1:], note, shades)
+
+    def _shares(self) -> Array:
+        """Return the share of each true class that is mistaken for each other class."""
+        shares = self.matrix_ / np.maximum(self.matrix_.sum(axis=1, keepdims=True), 1)
+        np.fill_diagonal(shares, 0)
+        return shares
+
     def _draw(self) -> Any:
         matrix, classes = self.matrix_, len(self.matrix_)
-        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        np.fill_diagonal(shares, 0)
+        shares = self._shares()
         highest = shares.max() or 1.0
         side = max(4.0, 0.45 * classes) if classes <= _MOST_NUMBERED else 9.0
         drawn = figure(side + 1.8, side + 0.8)

@@ -10,12 +10,12 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from ..core.arguments import check_int
+from ..core.artifacts import TableArtifact
 from ..core.classification import Task
 from ..core.console import counted
 from ..core.network_output import Place
-from ..core.plotting import as_picture, check_image_shape, contact_sheet
+from ..core.plotting import as_picture, check_image_shape, contact_sheet, is_image_shape
 from ..core.run import Run
-from ..core.tables import render
 from ._classes import Array, ClassReport
 
 __all__ = ["HardExample", "HardExamples"]
@@ -166,7 +166,17 @@ class HardExamples(ClassReport):
         self.examples_ = [example for example, _ in self._hardest]
         self.images_ = [image for _, image in self._hardest if image is not None]
 
+    def _has_results(self) -> bool:
+        return bool(self.examples_)
+
+    def _can_draw(self) -> bool:
+        return bool(self.images_) and is_image_shape(self.images_[0].shape)
+
     def _text(self) -> str:
+        table = self._artifact()
+        return f"the {counted(len(table.rows), 'sample')} with the highest loss\n{table}"
+
+    def _artifact(self) -> TableArtifact:
         rows = [
             [
                 str(each.index),
@@ -177,8 +187,9 @@ class HardExamples(ClassReport):
             ]
             for each in self.examples_
         ]
-        table = render("Index Label Prediction Probability Loss".split(), rows, right=("Index", "Probability", "Loss"))
-        return f"the {counted(len(rows), 'sample')} with the highest loss\n{table}"
+        header, right = "Index Label Prediction Probability Loss".split(), ("Index", "Probability", "Loss")
+        images = [as_picture(self._owner, image) for image in self.images_] if self._can_draw() else []
+        return TableArtifact("hard_examples", "Hardest examples", header, rows, right, images=images)
 
     def _draw(self) -> Any:
         captions = [

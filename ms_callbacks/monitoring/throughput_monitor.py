@@ -127,11 +127,8 @@ class ThroughputMonitor(TrainCallback):
     def check(self, run: Run) -> None:
         """Raise if single steps cannot be seen, or the network cannot be found."""
         super().check(run)
-        if run.progress.is_sinking:
-            raise ValueError(
-                f"{_OWNER}: in sink mode neither single steps nor their batches can be seen; train with "
-                f"dataset_sink_mode=False, or take seconds and samples per second from History"
-            )
+        problem = "neither single steps nor their batches can be seen"
+        run.progress.check_sees_steps(_OWNER, problem, "take seconds and samples per second from History")
         if self._counts_flops:
             try:
                 run.parts.network(_OWNER)

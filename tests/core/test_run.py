@@ -26,6 +26,8 @@ PUBLIC = [
     "losses",
     "metrics",
     "network",
+    "notes",
+    "outcome",
     "outputs",
     "parts",
     "progress",
@@ -66,9 +68,20 @@ def test_its_public_names_are_few():
     keeps = Keeps()
     ScriptedRun([None]).play([keeps])
     assert [name for name in dir(keeps.kept) if not name.startswith("_")] == PUBLIC
-    assert len(PUBLIC) <= 23
+    assert len(PUBLIC) <= 25
     documented = Run.__doc__
-    for name in ("background", "callbacks", "copies", "losses", "metrics", "parts", "progress", "step_hooks"):
+    for name in (
+        "background",
+        "callbacks",
+        "copies",
+        "losses",
+        "metrics",
+        "notes",
+        "outcome",
+        "parts",
+        "progress",
+        "step_hooks",
+    ):
         assert f"        {name} (" in documented, name
 
 

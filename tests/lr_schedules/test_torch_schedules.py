@@ -525,5 +525,5 @@ def test_wrong_arguments_are_refused_where_it_is_made(make, message):
 @pytest.mark.parametrize("kind", ["cosine", "cyclic", "lambda by step", "one cycle", "sequence", "warm-up in steps"])
 def test_sink_mode_is_refused_by_step(kind):
     """Where the device runs steps unseen; by epoch it works."""
-    with pytest.raises(ValueError, match="a rate for every step cannot be set while steps run on the device"):
+    with pytest.raises(ValueError, match="in sink mode steps run on the device unseen, and none"):
         sinking_model().train(EPOCHS, dataset(), callbacks=[KINDS[kind](), NoStep()], dataset_sink_mode=True)

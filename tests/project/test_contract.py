@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import pathlib
+import re
 
 import mindspore as ms
 import numpy as np
@@ -66,7 +67,8 @@ def test_every_public_callback_is_under_this_contract():
     """Whatever is a class and public at the top."""
     public = {getattr(ms_callbacks, name) for name in ms_callbacks.__all__}
     of_authors = {ms_callbacks.EpochSummary, ms_callbacks.Evaluation, MonitorCallback, ms_callbacks.Run}
-    of_authors |= {ms_callbacks.Needs, TrainCallback}
+    of_authors |= {ms_callbacks.Needs, ms_callbacks.Outcome, TrainCallback}
+    of_authors |= {ms_callbacks.FigureArtifact, ms_callbacks.TableArtifact, ms_callbacks.TextArtifact}
     assert {one for one in public if inspect.isclass(one)} - of_authors == set(MAKE)
     assert all(issubclass(kind, TrainCallback) for kind in MAKE)
 
@@ -247,15 +249,20 @@ def test_nonsense_is_refused(kind):
 
 @every
 def test_it_is_documented(kind):
-    """Arguments, what a run learns, errors and an example, in the class; and a row in both READMEs."""
+    """Arguments, what a run learns, errors and an example, in the class; a row and a page in both languages."""
     doc = inspect.getdoc(kind)
     arguments = list(inspect.signature(kind.__init__).parameters)[1:]
     for section in (["Args:"] if arguments else []) + ["Raises:", "Example:"]:
         assert section in doc
     for name in arguments:
         assert f"    {name}: " in doc, name
-    for readme in ("README.md", "README.zh-CN.md"):
-        assert f"| `{kind.__name__}` |" in (ROOT / readme).read_text(encoding="utf-8")
+    for language in ("en", "zh"):
+        folder = ROOT / "docs" / language / "callbacks"
+        row = re.search(
+            rf"^\| \[`{kind.__name__}`\]\((\w+\.md)\) \|", (folder / "index.md").read_text(encoding="utf-8"), re.M
+        )
+        assert row, f"no row for {kind.__name__} in {folder / 'index.md'}"
+        assert (folder / row[1]).is_file(), f"no page {folder / row[1]}"
 
 
 @pytest.mark.parametrize("monitor", ["loss", "acc"])

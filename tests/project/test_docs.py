@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import doctest
 import inspect
+import io
 import os
 import pathlib
 import re
+import sys
 
 import mindspore as ms
 import mindspore.dataset as ds
@@ -20,6 +23,11 @@ import ms_callbacks
 from ms_callbacks import cpu
 
 ROOT = pathlib.Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "docs"))
+
+import build_site  # noqa: E402
+import run_blocks  # noqa: E402
+
 DOCUMENTED = [*(getattr(ms_callbacks, name) for name in ms_callbacks.__all__), cpu.fast_cpu]
 
 
@@ -132,35 +140,146 @@ def test_the_readmes_say_the_same():
     assert headings[0] == headings[1]
 
 
-GUIDES = ["docs/write_a_callback.md", "docs/write_a_callback.zh-CN.md"]
+PAGES = sorted((ROOT / "docs" / "en").rglob("*.md"))
+PAIRS = [(page, twin) for page in PAGES if (twin := run_blocks.twin(page)) is not None]
+ENGLISH_ONLY = {"architecture.md"}
+BY_DEFAULT = {"write_a_callback.md", "early_stopping.md"}  # of the pages that run
 
 
-def test_the_guides_code_runs_and_prints_what_it_says(capsys):
-    """Block by block, each with what the ones before have defined, as a reader types them."""
-    model = ms.Model(
-        network := nn.SequentialCell(nn.Flatten(), nn.Dense(16, 3)),
-        nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean"),
-        nn.Momentum(network.trainable_params(), 0.01, 0.9),
-        metrics={"acc"},
+def page_id(each):
+    return str(each.relative_to(ROOT / "docs" / "en"))
+
+
+def test_every_page_is_in_both_languages():
+    """But for what only people who change the package read."""
+    english, chinese = (
+        {page.relative_to(ROOT / "docs" / tongue) for page in (ROOT / "docs" / tongue).rglob("*.md")}
+        for tongue in ("en", "zh")
     )
-    names = {"model": model, "train_dataset": _plain_dataset(), "valid_dataset": dataset(seed=1)}
-    text = (ROOT / GUIDES[0]).read_text(encoding="utf-8")
-    expected = ""
-    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    for language, block in [*re.findall(r"```(python|text)\n(.*?)```", text, re.DOTALL), ("python", "")]:
-        if language == "text":
-            expected = block
-            continue
-        printed, wanted, expected = capsys.readouterr().out, expected, ""
-        assert doctest.OutputChecker().check_output(wanted, printed, flags), (wanted, printed)
-        exec(compile(block, GUIDES[0], "exec"), names)
+    assert {str(page) for page in english - chinese} == ENGLISH_ONLY
+    assert chinese <= english
 
 
-def test_the_guides_say_the_same():
-    """Blocks but for comments and docstrings, and tables row by row."""
-    english, chinese = ((ROOT / guide).read_text(encoding="utf-8") for guide in GUIDES)
-    code = [re.findall(r"```.*?```", text, re.DOTALL) for text in (english, chinese)]
-    bare = [[re.sub(r' *#.*|""".*?"""', "", block, flags=re.DOTALL) for block in blocks] for blocks in code]
-    assert bare[0] == bare[1]
-    rows = [[line.count("|") for line in text.splitlines() if line.startswith("|")] for text in (english, chinese)]
-    assert rows[0] == rows[1]
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: page_id(pair[0]))
+def test_the_pages_say_the_same(pair):
+    """Blocks but for comments and docstrings, tables row by row, and headings."""
+    assert run_blocks.same_code(pair[0]) is None
+    texts = [page.read_text(encoding="utf-8") for page in pair]
+    if pair[0].name != "api.md":  # the reference is English
+        rows = [[line.count("|") for line in text.splitlines() if line.startswith("|")] for text in texts]
+        assert rows[0] == rows[1]
+    prose = [re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE) for text in texts]
+    headings = [[line.split()[0] for line in text.splitlines() if line.startswith("#")] for text in prose]
+    if "callbacks" in pair[0].parts:
+        headings[0] = [level for level, line in zip(headings[0], _headings(prose[0])) if line != "## Reference"]
+    assert headings[0] == headings[1]
+
+
+def _headings(text):
+    return [line for line in text.splitlines() if line.startswith("#")]
+
+
+def test_every_public_name_has_a_reference():
+    """On exactly one English page."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    documented = re.findall(r"^\.\. auto(?:class|function):: ms_callbacks\.(\w+)$", text, re.MULTILINE)
+    assert sorted(documented) == sorted(ms_callbacks.__all__)
+
+
+def test_the_pages_show_the_setup_of_their_examples():
+    """As it is run."""
+    _, code = (ROOT / "docs" / "setups" / "digits.py").read_text(encoding="utf-8").split('"""\n\n', 1)
+    text = (ROOT / "docs" / "en" / "callbacks" / "index.md").read_text(encoding="utf-8")
+    assert run_blocks.blocks(text)[0].code == code
+
+
+def _runs(page):
+    slow = not (page.name in BY_DEFAULT or page == ROOT / "README.md")
+    return pytest.param(page, marks=[pytest.mark.slow] if slow else [], id=str(page.relative_to(ROOT)))
+
+
+@pytest.mark.skipif(not ms.__version__.startswith("2.10"), reason="the pages show what MindSpore 2.10 prints")
+@pytest.mark.parametrize("page", [_runs(page) for page in run_blocks.all_pages()])
+def test_the_blocks_of_a_page_run_and_print_what_it_says(page):
+    """In a process of its own, as `python docs/run_blocks.py` does."""
+    failure, _ = run_blocks.check(page)
+    assert not failure, failure
+
+
+PAGE = """# A page
+
+```python
+print("one", 1.25)
+```
+
+<!-- decimals vary -->
+```text
+one 7.5
+```
+
+```python
+for number in range(3):
+    print(number, "of three")
+```
+
+```text
+0 of three
+...
+```
+
+```python
+raise ValueError("three")
+```
+
+```text
+ValueError: three
+```
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("", "", ""),
+        ('"one", 1.25', '"two", 1.25', r"page.md:9: the page says\none 7.5\n\nbut the block prints\ntwo 1.25"),
+        ("decimals vary", "decimals", r"page.md:9: "),
+        ('print("one", 1.25)', "nonsense", r"(?s)page.md:4: this block raises.*NameError"),
+        ('ValueError("three")', 'ValueError("four")', r"page.md:27: .*\nValueError: three\n"),
+        ('raise ValueError("three")', "pass", r"page.md:27: "),
+    ],
+)
+def test_a_page_that_says_something_else_fails_with_its_place(old, new, found, tmp_path, monkeypatch):
+    """File and line of the block; a page that is right passes."""
+    monkeypatch.setattr(run_blocks, "ROOT", tmp_path)
+    monkeypatch.setattr(run_blocks, "setup", lambda page: None)
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.replace(old, new) if old else PAGE, encoding="utf-8")
+    printed, failure = run_here(page)
+    failure = failure or run_blocks.differences(page, printed)
+    assert bool(failure) == bool(found)
+    assert not found or re.search(found, failure), failure
+
+
+def run_here(page):
+    """As in a process of its own, but in this one, which is faster."""
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors):
+        printed = run_blocks.execute(page)
+    code = run_blocks.steps(page)
+    line = code[len(printed)][0].line if len(printed) < len(code) else 0
+    return printed, f"page.md:{line}: this block raises\n{errors.getvalue()}" if line else ""
+
+
+def test_an_update_writes_what_was_printed(tmp_path, monkeypatch):
+    """And nothing where the page is right already."""
+    monkeypatch.setattr(run_blocks, "ROOT", tmp_path)
+    monkeypatch.setattr(run_blocks, "setup", lambda page: None)
+    page = tmp_path / "page.md"
+    page.write_text(PAGE.replace('"three")\n```\n\n```text', '"four")\n```\n\n```text'), encoding="utf-8")
+    run_blocks.update(page, run_here(page)[0])
+    assert page.read_text(encoding="utf-8") == PAGE.replace('"three")', '"four")').replace(": three", ": four")
+
+
+def test_no_link_of_the_repository_is_dead():
+    """From one Markdown file to another file."""
+    assert build_site.dead_files() == []

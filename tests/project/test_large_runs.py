@@ -1,7 +1,7 @@
 """What of a run on many devices works, and what is refused by the name of its setting, before the first step.
 
 `pytest -n 0 tests/project/test_large_runs.py tests/project/test_sink.py tests/core/test_agreement.py --matrix` prints
-which callback does what in which setting: it is the table of `docs/large_runs.md`, and each cell is tried there.
+which callback does what in which setting: it is the table of `docs/en/large_runs.md`, and each cell is tried there.
 """
 
 from __future__ import annotations

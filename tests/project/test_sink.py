@@ -34,19 +34,19 @@ SIZES = {"all": -1, "a divisor": 2, "no divisor": 3}  # of the four batches
 size = pytest.mark.parametrize("sink_size", SIZES.values(), ids=SIZES)
 # What needs the batches of single steps says so by name; all else works.
 REFUSED = {
-    "DynamicLR": "a rate for every step cannot be set while steps run on the device unseen",
+    "DynamicLR": "in sink mode steps run on the device unseen, and none can have a rate of its own",
     "AdversarialTraining": "in sink mode batches go to the device unseen and cannot be replaced",
-    "LRCyclic": "a rate for every step cannot be set while steps run on the device unseen",
-    "LROneCycle": "a rate for every step cannot be set while steps run on the device unseen",
-    "LRWarmup": "a rate for every step cannot be set while steps run on the device unseen",
+    "LRCyclic": "in sink mode steps run on the device unseen, and none can have a rate of its own",
+    "LROneCycle": "in sink mode steps run on the device unseen, and none can have a rate of its own",
+    "LRWarmup": "in sink mode steps run on the device unseen, and none can have a rate of its own",
     "EMAWeightAveraging": "in sink mode steps run on the device unseen, so weights cannot be averaged",
     "ActivationMonitor": "in sink mode batches go to the device unseen",
-    "ExportBest": "in sink mode batches go to the device unseen; pass inputs=",
+    "ExportBest": "in sink mode batches go to the device unseen; .* or pass inputs=",
     "GradientMonitor": "in sink mode batches go to the device unseen",
     "GradualUnfreezing": "in sink mode steps run on the device unseen",
     "LossSpike": "in sink mode the device returns only the loss of a sink's last step",
     "NonFiniteGuard": "in sink mode batches go to the device unseen",
-    "ShapeInspector": "in sink mode batches go to the device unseen; pass inputs=",
+    "ShapeInspector": "in sink mode batches go to the device unseen; .* or pass inputs=",
     "ThroughputMonitor": "in sink mode neither single steps nor their batches can be seen",
 }
 IN_GRAPH_MODE_ALONE = ("LossSpike",)  # each step of PYNATIVE mode returns its loss
@@ -181,7 +181,7 @@ def test_rates_are_those_of_the_optimizer_within_a_training_cell(mode, where, tm
 
 def test_by_step_schedules_and_states_are_refused_where_steps_cannot_be_told_apart(tmp_path):
     """Each says what to do."""
-    with pytest.raises(ValueError, match="DynamicLR: a rate for every step .* pass dataset_sink_mode=False"):
+    with pytest.raises(ValueError, match="DynamicLR: in sink mode .* or use a schedule by epoch"):
         train(sinking_model(), [DynamicLR([0.1] * 9)], 3)
     train(sinking_model(), [DynamicLR([0.1, 0.05, 0.02], by="epoch")], 3)
     with pytest.raises(ValueError, match="leave every_n_steps out"):
