@@ -72,5 +72,5 @@ ScriptedRun([{"acc": 0.5}]).play([Stop(), stopping])
 # Each of these is an error; a checker that sees no types would report the comments as unused.
 EarlyStopping("acc", patience="three")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 EarlyStopping("acc", patients=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
-TrackerLogger(stopping)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+TrackerLogger("mlflow")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 print(ms_callbacks.EarlyStoping)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
