@@ -1,6 +1,7 @@
-"""All public names of the package, imported together when `ms_callbacks` first needs one of them.
+"""All public names of the package, for type checkers, which do not follow imports on first use. Nothing imports this.
 
-Each is imported under its own name, which marks it as exported for type checkers.
+Each is imported under its own name, which marks it as exported. `_MODULE_OF` in `__init__.py` says the same to Python,
+and a test holds that the two agree.
 """
 
 from .checkpointing.best_checkpoint import BestCheckpoint as BestCheckpoint
@@ -30,6 +31,8 @@ from .core.observations import Evaluation as Evaluation
 from .core.outcome import Outcome as Outcome
 from .core.placement import Needs as Needs
 from .core.run import Run as Run
+from .core.tracker import TrackedRun as TrackedRun
+from .core.tracker import Tracker as Tracker
 from .diagnostics.activation_monitor import ActivationMonitor as ActivationMonitor
 from .diagnostics.callback_profiler import CallbackProfiler as CallbackProfiler
 from .diagnostics.gradient_monitor import GradientMonitor as GradientMonitor
@@ -60,7 +63,13 @@ from .monitoring.csv_logger import CSVLogger as CSVLogger
 from .monitoring.history import History as History
 from .monitoring.loss_monitor import LossMonitor as LossMonitor
 from .monitoring.loss_spike import LossSpike as LossSpike
+from .monitoring.mlflow_logger import MLflowLogger as MLflowLogger
 from .monitoring.plot_history import plot_history as plot_history
 from .monitoring.progress_bar import ProgressBar as ProgressBar
+from .monitoring.run_report import RunReport as RunReport
 from .monitoring.step_outputs import StepOutputs as StepOutputs
+from .monitoring.swanlab_logger import SwanLabLogger as SwanLabLogger
+from .monitoring.tensorboard_logger import TensorBoardLogger as TensorBoardLogger
 from .monitoring.throughput_monitor import ThroughputMonitor as ThroughputMonitor
+from .monitoring.tracker_logger import TrackerLogger as TrackerLogger
+from .monitoring.wandb_logger import WandbLogger as WandbLogger

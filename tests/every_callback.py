@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trackers import Kept
 from training import valid_dataset
 
 from ms_callbacks import (
@@ -34,18 +35,24 @@ from ms_callbacks import (
     LRSequence,
     LRStepDecay,
     LRWarmup,
+    MLflowLogger,
     NonFiniteGuard,
     OptunaPruning,
     ProgressBar,
     ReduceLROnPlateau,
     Robustness,
+    RunReport,
     ShapeInspector,
     StepOutputs,
     StochasticWeightAveraging,
+    SwanLabLogger,
+    TensorBoardLogger,
     ThroughputMonitor,
     TimeLimit,
+    TrackerLogger,
     TrainingState,
     Validate,
+    WandbLogger,
 )
 from ms_callbacks.core.model_parts import take_apart
 
@@ -69,6 +76,12 @@ def watched(model):
     model._loss_fn = accuracy.watch(model._loss_fn)
     model._train_network = model._build_train_network()
     return accuracy
+
+
+def without_client(logger):
+    """The client of a tracker need not be installed: the same logger with a tracker in memory."""
+    logger._tracker, logger.package = Kept(), ""
+    return logger
 
 
 def parts_of(model):
@@ -96,6 +109,7 @@ MAKE = {
     HardExamples: lambda model, folder: HardExamples(4),
     History: lambda model, folder: History(),
     Robustness: lambda model, folder: Robustness(valid_dataset(24), (0.0, 0.1)),
+    RunReport: lambda model, folder: RunReport(str(folder / "report.html")),
     ProgressBar: lambda model, folder: ProgressBar(interval=0),
     BestCheckpoint: lambda model, folder: BestCheckpoint(str(folder / "best.ckpt"), monitor="acc"),
     DynamicLR: lambda model, folder: DynamicLR([0.1] * 16),
@@ -118,6 +132,11 @@ MAKE = {
     OptunaPruning: lambda model, folder: OptunaPruning(Trial(), "acc"),
     ReduceLROnPlateau: lambda model, folder: ReduceLROnPlateau("acc"),
     ShapeInspector: lambda model, folder: ShapeInspector(show_values_at=(2,)),
+    MLflowLogger: lambda model, folder: without_client(MLflowLogger()),
+    SwanLabLogger: lambda model, folder: without_client(SwanLabLogger()),
+    TensorBoardLogger: lambda model, folder: without_client(TensorBoardLogger(str(folder / "runs"))),
+    TrackerLogger: lambda model, folder: TrackerLogger(Kept()),
+    WandbLogger: lambda model, folder: without_client(WandbLogger()),
     StepOutputs: lambda model, folder: StepOutputs(),
     TimeLimit: lambda model, folder: TimeLimit(hours=1),
     StochasticWeightAveraging: lambda model, folder: StochasticWeightAveraging(1),

@@ -20,7 +20,7 @@ from ..core.configuration import parameters_of
 __all__ = ["Identity", "check_left", "matched", "twins", "with_later_arguments"]
 
 # Arguments that say what a callback is for; the others only say how it works.
-_PATHS = ("filepath", "filename", "directory", "path", "picture", "dump_dir")
+_PATHS = ("filepath", "filename", "directory", "path", "picture", "dump_dir", "log_dir")
 _NAMES = ("monitor", *_PATHS)
 _LONGEST = 50  # items of a list that is stored in full
 _DEEPEST = 4  # nested callbacks and lists, which may contain one another

@@ -19,7 +19,7 @@ __all__ = ["check_agreement"]
 _SIGN = 4711.0  # sent by nothing else
 # Arguments that may differ: paths of files, because only the first process writes files; what is printed; and the
 # trial of a study, because only one process has it.
-_OF_ONE_PROCESS = frozenset("directory dump_dir file filename filepath path picture trial verbose".split())
+_OF_ONE_PROCESS = frozenset("directory dump_dir file filename filepath log_dir path picture trial verbose".split())
 
 
 def check_agreement(callbacks: list[Any], batches: int, epochs: int) -> None:

@@ -49,9 +49,10 @@ class TrainCallback(Phases, Callback):
         evaluation        before_evaluation(run) -> the Model is evaluated -> after_evaluation(run, evaluation)
                           -> end_evaluation(run)
         epoch ends        the losses are read -> evaluation, where due -> after_epoch(run, summary)
+                          -> end_epoch(run, summary)
         weights kept      before_checkpoint(run) on all, when run.before_checkpoint() is called
         training ends     flush() -> states are saved -> finalize_weights(run) -> restore_weights(run)
-                          -> after_train(run)
+                          -> after_train(run) -> end_train(run)
         always            teardown(), also after an exception; restore_weights(run) comes first then
         after that        an exception passed to run.request_stop is raised
 

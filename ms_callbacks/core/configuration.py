@@ -9,7 +9,7 @@ import reprlib
 from collections.abc import Collection, Iterator
 from typing import Any
 
-__all__ = ["configuration", "configuration_without", "parameters_of"]
+__all__ = ["arguments_of", "configuration", "configuration_without", "parameters_of"]
 
 
 class _Short(reprlib.Repr):
@@ -41,17 +41,34 @@ def configuration(owner: Any) -> str:
 
 def configuration_without(owner: Any, left_out: Collection[str]) -> str:
     """Return the configuration without some of the arguments, by name."""
-    shown = {}
+    shown = [f"{name}={text}" for name, text in _given(owner).items() if name not in left_out]
+    return f"{type(owner).__name__}({', '.join(shown)})"
+
+
+def arguments_of(owner: Any) -> dict[str, Any]:
+    """Return the arguments that differ from their defaults, by name, as plain values.
+
+    Numbers, strings and `None` are returned as they are, and anything else as the text that the `repr` shows.
+    """
+    texts = _given(owner)
+    plain = (str, int, float, bool, type(None))
+    return {
+        name: value if type(value := getattr(owner, name)) in plain else text  # not a subclass, such as an enumeration
+        for name, text in texts.items()
+    }
+
+
+def _given(owner: Any) -> dict[str, str]:
+    """Return the arguments that differ from their defaults, by name, as they would be typed."""
+    shown: dict[str, str] = {}
     for parameter in parameters_of(type(owner)):
-        if parameter.name in left_out:
-            continue
         try:
             value = getattr(owner, parameter.name)
         except Exception:  # a user's class need not keep an argument under its name
             continue
         if parameter.name not in shown and not _is_same(value, parameter.default):
-            shown[parameter.name] = f"{parameter.name}={_SHORT.repr(value)}"
-    return f"{type(owner).__name__}({', '.join(shown.values())})"
+            shown[parameter.name] = _SHORT.repr(value)
+    return shown
 
 
 def parameters_of(cls: type) -> Iterator[inspect.Parameter]:

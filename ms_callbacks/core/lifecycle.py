@@ -8,9 +8,9 @@ The first callback whose MindSpore hook is called runs the phase for all:
     first step      check_batch on all
     each step       what was asked for with run.step_hooks; an evaluation where one is due
     evaluation      before_evaluation -> run_evaluation -> after_evaluation -> end_evaluation
-    epoch ends      losses are read -> evaluation where due -> after_epoch
+    epoch ends      losses are read -> evaluation where due -> after_epoch -> end_epoch
     weights kept    before_checkpoint
-    train ends      flush -> save_run_state -> finalize_weights -> restore_weights -> after_train
+    train ends      flush -> save_run_state -> finalize_weights -> restore_weights -> after_train -> end_train
     always          restore_weights, if an exception has ended training; then teardown
     after that      the exception passed with a request to stop is raised, unless another one was raised
 """
@@ -80,6 +80,7 @@ class Lifecycle:
         self._summary: Optional[EpochSummary] = None  # of an epoch that is closed, but not ended for callbacks
         self._decided_by = self._interrupted_by = ""  # the callback that has stopped the run for good, or for now
         self._is_interrupted = self._stopped_mid_epoch = False
+        self._is_leaving = False  # whether a callback has been torn down
         self._error: Optional[BaseException] = None  # to be raised once the run is over
 
     @classmethod
@@ -216,6 +217,7 @@ class Lifecycle:
         summary, self._summary = self._summary, None
         if summary is not None:
             self._call("after_epoch", self.run, summary)
+            self._call("end_epoch", self.run, summary)
 
     # Evaluations
 
@@ -354,6 +356,7 @@ class Lifecycle:
             self._has_restored = True
             self._call("restore_weights", self.run)
             self._call("after_train", self.run)
+            self._call("end_train", self.run)
 
     def _end(self, epochs: int, steps: int) -> None:
         if self._has_ended:
@@ -380,7 +383,11 @@ class Lifecycle:
         if error is not None:
             self.run.progress.is_over = self._has_restored  # an exception after that does not make training incomplete
             stop_recording()
-            self.run.outcome = Outcome("failed", error=error)
+            # What a callback raises while it is torn down, such as the SystemExit of GracefulStop, does not change how
+            # the run ended.
+            if not self._is_leaving:
+                self.run.outcome = Outcome("failed", error=error)
+        self._is_leaving = True
         try:
             if self._has_joined and not self._has_restored:
                 self._has_restored = True

@@ -130,6 +130,9 @@ class Phases:
     def after_epoch(self, run: Run, summary: EpochSummary) -> None:
         """Called at the end of an epoch, after its evaluation, unless the epoch was interrupted."""
 
+    def end_epoch(self, run: Run, summary: EpochSummary) -> None:
+        """Called after every callback has observed the end of an epoch: show what all of them have learnt."""
+
     def before_checkpoint(self, run: Run) -> None:
         """Called before weights are kept, in memory or on disk: raise if they must not be."""
 
@@ -167,6 +170,9 @@ class Phases:
 
     def after_train(self, run: Run) -> None:
         """Called at the end of training, unless an exception ended it."""
+
+    def end_train(self, run: Run) -> None:
+        """Called after `after_train` of every callback: show what all of them have learnt."""
 
     def teardown(self) -> None:
         """Called once when the run is over, however it ended: release all resources."""

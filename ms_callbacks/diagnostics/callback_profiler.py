@@ -32,12 +32,14 @@ _PHASES = {
     "end_evaluation": "evaluate",
     "after_evaluation": "after_evaluation",
     "after_epoch": "on_train_epoch_end",
+    "end_epoch": "on_train_epoch_end",
     "before_checkpoint": "save",
     "save_run_state": "save",
     "flush": "on_train_end",
     "finalize_weights": "on_train_end",
     "restore_weights": "on_train_end",
     "after_train": "on_train_end",
+    "end_train": "on_train_end",
 }
 _COLUMNS = (*_HOOKS, "report", "evaluate", "after_evaluation", "save")
 
@@ -155,6 +157,7 @@ class CallbackProfiler(TrainCallback):
         hooks = sorted({cost.hook for cost in self.rows_}, key=_COLUMNS.index)
         header = ["Callback", *(hook[len("on_train_") :] if "train" in hook else hook for hook in hooks)]
         header += ["Total ms", "Share", "Device reads"]
+        whole = self.seconds_ or time.perf_counter() - self._began  # of the run so far
         cells = []
         for name in dict.fromkeys(cost.callback for cost in self.rows_):
             own = {cost.hook: cost for cost in self.rows_ if cost.callback == name}
@@ -164,14 +167,14 @@ class CallbackProfiler(TrainCallback):
                     name,
                     *(f"{own[hook].seconds / own[hook].calls * 1e3:.3f}" if hook in own else "-" for hook in hooks),
                     f"{seconds * 1e3:,.1f}",
-                    f"{seconds / self.seconds_:.2%}",
+                    f"{seconds / whole:.2%}",
                     f"{sum(cost.device_reads for cost in own.values()):,}",
                 ]
             )
         steps = max(self.steps_, 1)
         total = sum(cost.seconds for cost in self.rows_)
         note = (
-            f"{counted(self.steps_, 'step')}, {self.seconds_ / steps * 1e3:.3f} ms each including the time between "
+            f"{counted(self.steps_, 'step')}, {whole / steps * 1e3:.3f} ms each including the time between "
             f"them; callbacks took {total / steps * 1e3:.3f} ms of it"
         )
         return TableArtifact("callback_times", "Time per callback (ms per call)", header, cells, header[1:], note)

@@ -15,7 +15,7 @@ from ..core.patience import StopRule
 from ..core.run import Run
 from ..core.tables import render, render_html
 
-__all__ = ["Record", "WhatIf", "WhatIfRow", "what_if"]
+__all__ = ["Record", "Values", "WhatIf", "WhatIfRow", "best_of", "what_if"]
 
 _OWNER = "History.what_if"
 Values = tuple[
@@ -204,6 +204,17 @@ def what_if(
     observed, seconds = _observed(values, record, key), math.fsum(by_key["seconds"])
     rows = [_outcome(rule._replace(patience=each), checked, observed, len(epochs), seconds) for each in each_patience]
     return WhatIf(monitor, rows)
+
+
+def best_of(values: Values, record: Record, monitor: Monitor) -> BestTracker:
+    """Return the best of the values that a callback with this monitor, whose mode is not "auto", observes."""
+    best = BestTracker(monitor)
+    epochs, by_key, evaluations = values
+    names = dict.fromkeys(name for one in (by_key, *evaluations) for name in one)
+    if epochs or evaluations:
+        for each in _observed(values, record, _key(monitor.name, names, record.train_names)):
+            best.observe(each.value, each.epoch, each.step)
+    return best
 
 
 def _key(monitor: str, names: Iterable[str], train_names: list[str]) -> str:

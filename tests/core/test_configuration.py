@@ -22,6 +22,7 @@ from ms_callbacks import (
     ShapeInspector,
     Validate,
 )
+from ms_callbacks.core.configuration import arguments_of
 
 
 class Mine(EarlyStopping):
@@ -124,3 +125,12 @@ def test_a_completion_offers_what_a_user_wants():
     model = make_model()
     model.train(1, dataset(), callbacks=[History()])
     assert {"history", "state_key"} <= set(dir(History()))
+
+
+def test_the_arguments_by_name_are_plain_values():
+    """For a log of the run: what is not a number or a string is shown as in the `repr`."""
+    model = make_model()
+    validate = Validate(model, valid_dataset(), every_n_steps=2)
+    assert arguments_of(EarlyStopping("acc", patience=5)) == {"monitor": "acc", "patience": 5}
+    assert arguments_of(validate) == {"model": "<Model>", "dataset": "<BatchDataset>", "every_n_steps": 2}
+    assert arguments_of(Forgetful(1)) == {}

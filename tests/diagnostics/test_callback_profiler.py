@@ -81,6 +81,21 @@ def test_each_hook_has_its_own_time(clock):
     assert table[-1] == "6 steps, 1466.667 ms each including the time between them; callbacks took 1466.667 ms of it"
 
 
+def test_the_table_can_be_shown_during_the_run(clock):
+    """Of the time so far, for a tracker."""
+    shown = []
+
+    class Look(Callback):
+        def on_train_epoch_end(self, run_context):
+            clock.now += 0.5
+            shown.extend(str(artifact) for artifact in profiler.artifacts())
+
+    profiler = CallbackProfiler(verbose=0)
+    Script().run([profiler, Look()], [None, None])
+    assert "Look" in shown[-1]
+    assert "2 steps, 500.000 ms each" in shown[-1]
+
+
 def test_mindspores_go_by_their_package():
     """So that two of one name can be told apart, and two of the same class too; ours and a user's have no package."""
 

@@ -68,6 +68,7 @@ def test_every_public_callback_is_under_this_contract():
     public = {getattr(ms_callbacks, name) for name in ms_callbacks.__all__}
     of_authors = {ms_callbacks.EpochSummary, ms_callbacks.Evaluation, MonitorCallback, ms_callbacks.Run}
     of_authors |= {ms_callbacks.Needs, ms_callbacks.Outcome, TrainCallback}
+    of_authors |= {ms_callbacks.TrackedRun, ms_callbacks.Tracker}
     of_authors |= {ms_callbacks.FigureArtifact, ms_callbacks.TableArtifact, ms_callbacks.TextArtifact}
     assert {one for one in public if inspect.isclass(one)} - of_authors == set(MAKE)
     assert all(issubclass(kind, TrainCallback) for kind in MAKE)
@@ -111,8 +112,8 @@ HAS_NO_STATE = (
     TrainingState,
 )
 VARYING = (
-    "data_share elapsed filepath longest path previous records run runs_before samples_per_second saved_at seconds "
-    "sha256 step_seconds versions"
+    "data_share elapsed filepath id longest path previous records run runs runs_before samples_per_second saved_at "
+    "seconds sha256 started_at step_seconds versions"
 ).split()
 
 
