@@ -69,11 +69,6 @@ default_role = "literal"  # single backticks in docstrings are code
 nitpick_ignore_regex = [("py:.*", ".*")]  # types of MindSpore and NumPy; links between pages are still checked
 
 try:
-    import mindspore  # noqa: F401
-except ImportError:
-    autodoc_mock_imports = ["mindspore"]
-
-try:
     import jieba  # splits Chinese words for the search
 except ImportError:
     pass
@@ -135,6 +130,8 @@ def link_names(app: Any, doctree: nodes.document, name: str) -> None:
     for literal in list(doctree.findall(nodes.literal)):
         called = re.match(r"(\w+)(?:$|\(|\.\w+)", literal.astext())  # also EarlyStopping("acc") and History.what_if
         page = app.env.page_of_name.get(called[1]) if called else None
+        named = re.fullmatch(r"docs/en/(\w+)\.md", literal.astext())
+        page = named[1] if named else page
         inside = literal.parent
         while inside is not None:
             if isinstance(inside, (nodes.reference, nodes.title, addnodes.desc_signature)):
