@@ -1,4 +1,4 @@
-"""Run the whole suite on every MindSpore named in the README, with the interpreters that are installed.
+"""Run the whole suite, and the built wheel, on every MindSpore of the README, with the interpreters that are installed.
 
 Tests that do not depend on the mode run in GRAPH mode here; plain `pytest` runs them in PYNATIVE mode, which is faster.
 
@@ -38,11 +38,14 @@ def interpreter(version: str) -> str:
     return version
 
 
-@nox.session
-@nox.parametrize(
+in_each_cell = nox.parametrize(
     ("python", "mindspore", "others"),
     [nox.param(interpreter(python), ms, others, id=f"{ms}, python {python}") for ms, python, others in CELLS],
 )
+
+
+@nox.session
+@in_each_cell
 def tests(session: nox.Session, mindspore: str, others: str) -> None:
     """Run the tests."""
     session.install("-q", f"mindspore=={mindspore}", ".[test]")
@@ -51,6 +54,23 @@ def tests(session: nox.Session, mindspore: str, others: str) -> None:
         "python", "-c", "import sys, mindspore, numpy; print(sys.version, mindspore.__version__, numpy.__version__)"
     )
     session.run("pytest", "--graph", *session.posargs)
+
+
+@nox.session
+@in_each_cell
+def wheel(session: nox.Session, mindspore: str, others: str) -> None:
+    """Install the wheel, as a user does, and train a small network with it outside the source tree."""
+    folder = session.create_tmp()
+    shutil.rmtree("build", ignore_errors=True)  # of an earlier build, whose modules may be gone by now
+    session.run("python", "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", folder, ".")
+    (built,) = glob.glob(os.path.join(folder, "*.whl"))
+    session.install("-q", f"mindspore=={mindspore}", built)
+    session.install("-q", *others.split())
+    smoke = os.path.abspath("tests/outside/smoke.py")
+    session.chdir(folder)
+    session.run("python", "-I", smoke)
+    session.run("ms-callbacks", "doctor", "--quick")
+    os.remove(built)
 
 
 @nox.session(venv_backend="none")

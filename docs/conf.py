@@ -15,6 +15,7 @@ from typing import Any
 
 from docutils import nodes
 from docutils.utils.math import latex2mathml
+from jinja2 import pass_context
 from sphinx import addnodes
 
 DOCS = pathlib.Path(__file__).resolve().parent
@@ -63,6 +64,7 @@ python_maximum_signature_line_length = 88
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 default_role = "literal"  # single backticks in docstrings are code
 nitpick_ignore_regex = [("py:.*", ".*")]  # types of MindSpore and NumPy; links between pages are still checked
 
@@ -93,6 +95,9 @@ def skip_phases(app: Any, what: str, name: str, member: Any, skip: bool, options
 
 
 OUTSIDE = r"\[([^\]]+)\]\(((?:\.\./)+(?!en/|zh/)[\w./-]+\.md)\)"  # Markdown of the repository that is no page
+CHINESE = "\u3000-\u30ff\u4e00-\u9fff\uff00-\uffef“”‘’"
+# A line end between two Chinese characters is no space.
+LINE_END = re.compile(f"(?<=[{CHINESE}])\\n(?=[{CHINESE}])|(?<=[，。；：、！？）”])\\n(?=[`A-Za-z])")
 PLACE = r"\]\((?P<up>(?:\.\./)+)(?P<language>en|zh)/(?P<page>[\w/]+)\.md(?P<anchor>#[^)\s]*)?\)"
 
 
@@ -106,7 +111,9 @@ def adapt(app: Any, name: str, source: list[str]) -> None:
     def download(match: re.Match[str]) -> str:
         return f"{{download}}`{match[1].replace('`', '')} <{match[2]}>`"
 
-    source[0] = re.sub(PLACE, built, re.sub(OUTSIDE, download, text))
+    text = re.sub(PLACE, built, re.sub(OUTSIDE, download, text))
+    fenced = re.split(r"(^```.*?^```)", text, flags=re.DOTALL | re.MULTILINE)
+    source[0] = "".join(part if part.startswith("```") else LINE_END.sub("", part) for part in fenced)
 
 
 def pages() -> dict[str, str]:
@@ -119,6 +126,10 @@ def pages() -> dict[str, str]:
     return found
 
 
+# `EarlyStopping` in "MindSpore's own `EarlyStopping`" is not ours.
+THEIRS = re.compile(r"(Keras|Lightning|PyTorch|MindSpore|mindvision|fastai|scikit-learn|自带)\S*( own)?( 的)?\s*$")
+
+
 def link_names(app: Any, doctree: nodes.document, name: str) -> None:
     """Let each public name in code lead to its page."""
     for literal in list(doctree.findall(nodes.literal)):
@@ -129,6 +140,9 @@ def link_names(app: Any, doctree: nodes.document, name: str) -> None:
                 break
             inside = inside.parent
         if page is None or page == name or inside is not None or page not in app.env.found_docs:
+            continue
+        before = literal.parent[: literal.parent.index(literal)]
+        if THEIRS.search("".join(each.astext() for each in before)):
             continue
         target = app.builder.get_relative_uri(name, page)
         link = nodes.reference("", "", literal.deepcopy(), internal=True, refuri=target)
@@ -143,6 +157,17 @@ def language_link(app: Any, pagename: str, templatename: str, context: dict[str,
     context["other_language"] = {"en": "English", "zh": "中文"}[other]
     context["other_language_code"] = {"en": "en", "zh": "zh-CN"}[other]
     context["other_page"] = "../" * (pagename.count("/") + 1) + target
+
+
+WORDS = {"Previous": "上一页", "Next": "下一页", "Home": "首页"}  # which furo has in English alone
+
+
+def translate(app: Any) -> None:
+    """Translate what the theme does not, where the page is Chinese."""
+    if app.config.language.startswith("zh") and hasattr(app.builder, "templates"):
+        names = app.builder.templates.environment.globals
+        known = names["_"]
+        names["_"] = pass_context(lambda context, text: WORDS.get(text) or known(context, text))
 
 
 def mathml(formula: str, display: bool) -> str:
@@ -172,6 +197,7 @@ def setup(app: Any) -> dict[str, bool]:
     app.connect("autodoc-skip-member", skip_phases)
     app.connect("source-read", adapt)
     app.connect("builder-inited", lambda app: setattr(app.env, "page_of_name", pages()))
+    app.connect("builder-inited", translate)
     app.connect("doctree-resolved", link_names)
     app.connect("html-page-context", language_link)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,7 +2,8 @@
 
     python docs/run_blocks.py                           all pages, two at a time
     python docs/run_blocks.py docs/en/start.md          these pages
-    python docs/run_blocks.py --update docs/en/start.md  write what was printed into the pages
+    python docs/run_blocks.py --update docs/en/start.md  write what was printed into the pages, where it differs
+    python docs/run_blocks.py --refresh docs/en/start.md also where only numbers that vary differ
 
 The blocks of a page run one after the other, in one namespace, in a new process and an empty folder that has
 `examples/data` of the repository. A ```text block directly after a ```python block is what that block prints:
@@ -159,7 +160,7 @@ def execute(page: pathlib.Path) -> list[Optional[str]]:
             with contextlib.redirect_stdout(output):
                 exec(compile(code, str(page), "exec"), names)
         except BaseException as error:
-            if text is None or not ERROR.search(text.code):
+            if text is None or not (ERROR.search(text.code) or not text.code.strip()):
                 traceback.print_exc()
                 return printed
             output.write(f"{type(error).__name__}: {error}\n")
@@ -201,22 +202,25 @@ def differences(page: pathlib.Path, printed: list[str]) -> str:
     return "\n".join(found)
 
 
-def update(page: pathlib.Path, printed: list[str]) -> None:
+def update(page: pathlib.Path, printed: list[str], *, refresh: bool = False) -> None:
     """Write what the blocks have printed into a page and into its Chinese one, where it differs."""
     for each in filter(None, [page, twin(page)]):
         lines = each.read_text(encoding="utf-8").splitlines()
         for (_, text), got in reversed(list(zip(steps(each), printed))):
-            if text is not None and not matches(text.code, got, text.vary):
+            if text is None:
+                continue
+            exact = refresh and "..." not in text.code  # what has been shortened by hand stays
+            if not matches(text.code, got, "" if exact else text.vary):
                 first = text.line - 1
                 lines[first : first + text.code.count("\n")] = [line.rstrip() for line in got.splitlines()]
         each.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def check(page: pathlib.Path, *, updating: bool = False) -> tuple[str, float]:
+def check(page: pathlib.Path, *, updating: bool = False, refresh: bool = False) -> tuple[str, float]:
     """Run a page and compare; return what is wrong with it, and the seconds that it took."""
     printed, failure, seconds = run(page)
-    if updating:
-        update(page, printed)
+    if updating or refresh:
+        update(page, printed, refresh=refresh)
     return failure or differences(page, printed) or same_code(page) or "", seconds
 
 
@@ -225,6 +229,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pages", nargs="*", type=pathlib.Path, help="Markdown files; without any, all pages")
     parser.add_argument("--update", action="store_true", help="write what was printed into the pages")
+    parser.add_argument("--refresh", action="store_true", help="the same, also where only numbers that vary differ")
     parser.add_argument("--jobs", type=int, default=2, help="how many pages run at a time")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -235,7 +240,7 @@ def main() -> int:
     pages = [page.resolve() for page in options.pages] or all_pages()
     failed, start = 0, time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        running = {pool.submit(check, page, updating=options.update): page for page in pages}
+        running = {pool.submit(check, page, updating=options.update, refresh=options.refresh): page for page in pages}
         for done in concurrent.futures.as_completed(running):
             failure, seconds = done.result()
             failed += bool(failure)

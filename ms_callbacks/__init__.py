@@ -3,8 +3,8 @@
 This package only needs MindSpore and NumPy and changes nothing global. Besides the callbacks it has
 `ms_callbacks.vision` (mindvision's `lenet` and `Mnist` on current MindSpore) and `ms_callbacks.cpu` (`fast_cpu`).
 
-Everything is imported on first use (PEP 562), so that `import ms_callbacks` takes no time and needs no MindSpore: its
-command line answers `--help` without it.
+Each public name is imported on first use (PEP 562), so that `import ms_callbacks` takes no time and needs no MindSpore,
+which its command line does without, and `from ms_callbacks import EarlyStopping` imports what that class needs alone.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ __all__ = [
     "ReduceLROnPlateau",
     "Robustness",
     "Run",
+    "RunReport",
     "ShapeInspector",
     "StepOutputs",
     "StochasticWeightAveraging",
@@ -83,7 +84,72 @@ __all__ = [
     "save_int8_weights",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+# Where each public name is, so that using one imports what that one needs and nothing else.
+_MODULE_OF = {
+    "ActivationMonitor": "diagnostics.activation_monitor",
+    "AdversarialTraining": "control.adversarial_training",
+    "BatchAccuracy": "monitoring.batch_accuracy",
+    "BestCheckpoint": "checkpointing.best_checkpoint",
+    "CSVLogger": "monitoring.csv_logger",
+    "CallbackProfiler": "diagnostics.callback_profiler",
+    "ConfusionMatrix": "interpretation.confusion_matrix",
+    "DynamicLR": "lr_schedules.dynamic_lr",
+    "EMAWeightAveraging": "checkpointing.ema_weight_averaging",
+    "EarlyStopping": "control.early_stopping",
+    "EpochSummary": "core.observations",
+    "Evaluation": "core.observations",
+    "ExportBest": "checkpointing.export_best",
+    "FigureArtifact": "core.artifacts",
+    "GracefulStop": "control.graceful_stop",
+    "GradientMonitor": "diagnostics.gradient_monitor",
+    "GradualUnfreezing": "control.gradual_unfreezing",
+    "HardExamples": "interpretation.hard_examples",
+    "History": "monitoring.history",
+    "LRCosineAnnealing": "lr_schedules.lr_cosine_annealing",
+    "LRCosineWarmRestarts": "lr_schedules.lr_cosine_warm_restarts",
+    "LRCyclic": "lr_schedules.lr_cyclic",
+    "LRExponential": "lr_schedules.lr_exponential",
+    "LRLambda": "lr_schedules.lr_lambda",
+    "LRMultiStep": "lr_schedules.lr_multi_step",
+    "LROneCycle": "lr_schedules.lr_one_cycle",
+    "LRPolynomial": "lr_schedules.lr_polynomial",
+    "LRSequence": "lr_schedules.lr_sequence",
+    "LRStepDecay": "lr_schedules.lr_step_decay",
+    "LRWarmup": "lr_schedules.lr_warmup",
+    "LossMonitor": "monitoring.loss_monitor",
+    "LossSpike": "monitoring.loss_spike",
+    "MonitorCallback": "core.monitor_callback",
+    "Needs": "core.placement",
+    "NonFiniteGuard": "diagnostics.non_finite_guard",
+    "OptunaPruning": "control.optuna_pruning",
+    "Outcome": "core.outcome",
+    "ProgressBar": "monitoring.progress_bar",
+    "ReduceLROnPlateau": "lr_schedules.reduce_lr_on_plateau",
+    "Robustness": "interpretation.robustness",
+    "Run": "core.run",
+    "ShapeInspector": "diagnostics.shape_inspector",
+    "StepOutputs": "monitoring.step_outputs",
+    "StochasticWeightAveraging": "checkpointing.stochastic_weight_averaging",
+    "TableArtifact": "core.artifacts",
+    "TextArtifact": "core.artifacts",
+    "ThroughputMonitor": "monitoring.throughput_monitor",
+    "TimeLimit": "control.time_limit",
+    "TrainCallback": "core.callback",
+    "TrainingState": "checkpointing.training_state",
+    "Validate": "control.validate",
+    "accumulate_gradients": "control.accumulate_gradients",
+    "check_callbacks": "control.check_callbacks",
+    "freeze": "control.freeze",
+    "grad_cam": "interpretation.grad_cam",
+    "load_int8_weights": "checkpointing.quantized_weights",
+    "lr_find": "lr_schedules.lr_find",
+    "plot_history": "monitoring.plot_history",
+    "plot_lr": "lr_schedules.plot_lr",
+    "replay": "diagnostics.non_finite_guard",
+    "save_int8_weights": "checkpointing.quantized_weights",
+}
 
 _MODULES = ("cpu", "testing", "vision")
 
@@ -101,10 +167,10 @@ else:  # type checkers must not see this, or they would accept any name
                 return importlib.import_module(f"{__name__}.{name}")
             except ImportError as error:  # an extra is missing; `help` and `hasattr` expect an AttributeError
                 raise AttributeError(f"{__name__}.{name} cannot be imported: {error}") from error
-        if name in __all__:
-            api = importlib.import_module(f"{__name__}._api")
-            globals().update((each, getattr(api, each)) for each in __all__)
-            return globals()[name]
+        if name in _MODULE_OF:
+            value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+            globals()[name] = value  # and this function is not called for it again
+            return value
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:

@@ -1,6 +1,7 @@
-"""All public names of the package, imported together when `ms_callbacks` first needs one of them.
+"""All public names of the package, for type checkers, which do not follow imports on first use. Nothing imports this.
 
-Each is imported under its own name, which marks it as exported for type checkers.
+Each is imported under its own name, which marks it as exported. `_MODULE_OF` in `__init__.py` says the same to Python,
+and a test holds that the two agree.
 """
 
 from .checkpointing.best_checkpoint import BestCheckpoint as BestCheckpoint
@@ -65,6 +66,7 @@ from .monitoring.loss_spike import LossSpike as LossSpike
 from .monitoring.mlflow_logger import MLflowLogger as MLflowLogger
 from .monitoring.plot_history import plot_history as plot_history
 from .monitoring.progress_bar import ProgressBar as ProgressBar
+from .monitoring.run_report import RunReport as RunReport
 from .monitoring.step_outputs import StepOutputs as StepOutputs
 from .monitoring.swanlab_logger import SwanLabLogger as SwanLabLogger
 from .monitoring.tensorboard_logger import TensorBoardLogger as TensorBoardLogger

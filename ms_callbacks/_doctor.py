@@ -17,9 +17,7 @@ from . import __version__
 from .core.atomic_files import check_folder
 from .core.console import print_line
 
-__all__ = ["MODES", "doctor"]
-
-MODES = ("graph", "pynative")
+__all__ = ["doctor"]
 
 _TURNS = 2  # measurements each, as it is and after fast_cpu()
 _GAIN = 1.2  # times faster; less may be noise

@@ -54,6 +54,26 @@ def mode(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where a test runs in both modes with other parameters besides, the modes take turns in them by default.
+
+    Each mode and each parameter is tried; that each is right with each is in the slow set.
+    """
+    by_test: dict[tuple[Any, ...], dict[str, list[pytest.Item]]] = {}
+    for item in items:
+        spec = getattr(item, "callspec", None)
+        if spec is not None and spec.params.get("mode") in MODES and not item.get_closest_marker("slow"):
+            others = "-".join(each for each in spec.id.split("-") if each not in MODES)
+            test = (item.path, item.parent, getattr(item, "originalname", item.name))
+            by_test.setdefault(test, {}).setdefault(others, []).append(item)
+    for by_others in by_test.values():
+        if len(by_others) > 1 and all(len(alike) == len(MODES) for alike in by_others.values()):
+            for number, alike in enumerate(by_others.values()):
+                turn = (number + number // 2) % len(MODES)  # of two other parameters, too
+                alike[1 - turn].add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def few_digits(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A folder with the first of the digits that the project carries, where an example need not learn them well."""

@@ -9,9 +9,8 @@ from ms_callbacks.vision import Mnist
 fast_cpu()
 ms.set_seed(1)
 digits = {"path": "examples/data/mnist", "batch_size": 100, "resize": 28}
-train_dataset = Mnist(
-    split="train", shuffle=True, num_shards=2, shard_id=0, **digits
-).run()  # 2,000 digits, in 20 steps
+half = {"num_shards": 2, "shard_id": 0}
+train_dataset = Mnist(split="train", shuffle=True, **half, **digits).run()  # 2,000 digits, in 20 steps
 valid_dataset = Mnist(split="test", shuffle=False, **digits).run()  # 1,000 digits
 
 network = nn.SequentialCell(

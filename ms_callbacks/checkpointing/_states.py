@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from typing import Any, Callable, Optional
 
@@ -13,14 +12,10 @@ import numpy as np
 from ..core import atomic_files, checkpoint_io, distributed
 from ..core.parameters import Arrays
 from ._identity import Identity
+from ._state_files import CONTENT, FORMAT, PREFIX, WEIGHTS, number_of, paths_in, verified_content
 
 __all__ = ["NETWORK", "RANKS", "State", "States"]
 
-_FORMAT = 3
-_WEIGHTS, _CONTENT = "weights.ckpt", "state.json"
-_MOST_CONTENT_BYTES = 1 << 28  # room for the history of a million epochs
-_PREFIX = "state-"
-_NAME = re.compile(_PREFIX + r"\d{8,}")
 # Prefixes of parameter names, so that no callback's array is mistaken for one; each rank's own statistics are stacked.
 NETWORK, RANKS = "network/", "ranks/"
 
@@ -30,17 +25,8 @@ class State:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        file = atomic_files.read_json(os.path.join(path, _CONTENT), _MOST_CONTENT_BYTES)
-        self.content: dict[str, Any] = file["content"]
-        if atomic_files.digest_of(self.content) != file["sha256"]:
-            raise ValueError(f"damaged, the SHA-256 of {_CONTENT} is not the one in it")
-        if self.content["format"] != _FORMAT:
-            raise ValueError(f"of format {self.content['format']}, which this version does not know")
-        weights = os.path.join(path, _WEIGHTS)
-        expected = self.content["weights"]
-        if os.path.getsize(weights) != expected["bytes"] or atomic_files.sha256(weights) != expected["sha256"]:
-            raise ValueError(f"damaged or incomplete, the SHA-256 of {_WEIGHTS} is not the one in its record")
-        arrays = checkpoint_io.load(weights)
+        self.content = verified_content(path)
+        arrays = checkpoint_io.load(os.path.join(path, WEIGHTS))
         self.parameters = {name[len(NETWORK) :]: arrays[name] for name in arrays if name.startswith(NETWORK)}
         for name in [name for name in arrays if name.startswith(RANKS)]:
             if len(arrays[name]) == distributed.count():
@@ -74,9 +60,7 @@ class States:
     @property
     def paths(self) -> list[str]:
         """The states on disk, the oldest first."""
-        names = os.listdir(self.directory) if os.path.isdir(self.directory) else []
-        states = sorted(filter(_NAME.fullmatch, names), key=_number)
-        return [os.path.join(self.directory, name) for name in states]
+        return paths_in(self.directory) if os.path.isdir(self.directory) else []
 
     def newest(self, say: Callable[[str], None]) -> Optional[State]:
         """Return the newest state that is whole, after reporting which were refused; `None` if there is none at all."""
@@ -99,19 +83,15 @@ class States:
 
     def write(self, content: dict[str, Any], arrays: Arrays) -> None:
         """Write a state, and remove those that it supersedes."""
-        latest = max((_number(os.path.basename(path)) for path in self.paths), default=0)
-        path = os.path.join(self.directory, f"{_PREFIX}{latest + 1:08d}")
+        latest = max((number_of(path) for path in self.paths), default=0)
+        path = os.path.join(self.directory, f"{PREFIX}{latest + 1:08d}")
         with atomic_files.staged_folder(path) as folder:
-            weights = os.path.join(folder, _WEIGHTS)
+            weights = os.path.join(folder, WEIGHTS)
             digest = atomic_files.written(weights, lambda file: checkpoint_io.save(file, arrays))
             of_weights = {"sha256": digest, "bytes": os.path.getsize(weights)}
-            content = {"format": _FORMAT, **content, "weights": of_weights}
-            with open(os.path.join(folder, _CONTENT), "w", encoding="utf-8") as file:
+            content = {"format": FORMAT, **content, "weights": of_weights}
+            with open(os.path.join(folder, CONTENT), "w", encoding="utf-8") as file:
                 json.dump({"sha256": atomic_files.digest_of(content), "content": content}, file)
         self.good = [*self.good, path][-self._keep :]
         for old in set(self.paths) - set(self.good):
             shutil.rmtree(old, ignore_errors=True)
-
-
-def _number(name: str) -> int:
-    return int(name[len(_PREFIX) :])

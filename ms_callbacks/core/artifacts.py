@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Callable, Optional, Union
 
 import numpy as np
 
-from .tables import render
+from .tables import render, render_html
 
 __all__ = ["Artifact", "FigureArtifact", "TableArtifact", "TextArtifact"]
 
@@ -37,6 +38,9 @@ class TextArtifact:
     def __str__(self) -> str:
         """Return the text."""
         return self.text
+
+    def _repr_html_(self) -> str:
+        return f"<div>{escape(self.title)}</div><pre>{escape(self.text)}</pre>"
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,17 @@ class TableArtifact:
         """Return the table as text, followed by the note."""
         table = render(self.header, self.rows, self.right)
         return f"{table}\n{self.note}" if self.note else table
+
+    def _repr_html_(self) -> str:
+        return render_html(
+            self.header,
+            self.rows,
+            self.right,
+            title=self.title,
+            note=self.note,
+            shades=self.shades,
+            images=self.images,
+        )
 
 
 @dataclass(frozen=True)

@@ -188,6 +188,8 @@ def write_json(path: str, content: dict[str, Any]) -> None:
 
 def read_json(path: str, most_bytes: int = 1 << 20) -> dict[str, Any]:
     """Read a JSON file that holds one object; raise `ValueError` if it does not or is too large."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{path!r} is not a regular file")  # a pipe, for example, which could wait forever
     if os.path.getsize(path) > most_bytes:
         raise ValueError(f"{path!r} is larger than any file written by ms_callbacks ({most_bytes} bytes)")
     with open(path, encoding="utf-8") as file:

@@ -13,6 +13,7 @@ from mindspore import nn
 from mindspore.dataset import Dataset
 from mindspore.train import Callback, Model
 
+from .artifacts import FigureArtifact
 from .class_checks import check_class, check_hooks
 from .configuration import configuration
 from .console import log_line
@@ -148,6 +149,11 @@ class TrainCallback(Phases, Callback):
     def __repr__(self) -> str:
         """Return the configuration as it was given."""
         return configuration(self)
+
+    def _repr_html_(self) -> Optional[str]:
+        """Return the tables and texts that there are to show, which a notebook displays; `None` if there are none."""
+        shown = [each for each in self.artifacts() if not isinstance(each, FigureArtifact)]
+        return "".join(each._repr_html_() for each in shown) or None
 
     def __dir__(self) -> list[str]:
         """Return what a user of a callback may want to type: neither hooks nor what authors of callbacks override."""

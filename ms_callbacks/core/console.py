@@ -19,7 +19,17 @@ import os
 import sys
 from typing import Any, Callable, Optional
 
-__all__ = ["SafeStream", "counted", "duration", "in_a_row", "known", "log_line", "print_line", "set_printer"]
+__all__ = [
+    "SafeStream",
+    "counted",
+    "duration",
+    "in_a_row",
+    "known",
+    "log_line",
+    "print_line",
+    "printable",
+    "set_printer",
+]
 
 _logger = logging.getLogger("ms_callbacks")
 
@@ -89,6 +99,11 @@ def print_line(line: str, file: Any = None) -> None:
     stream = SafeStream(sys.stdout if file is None else file)
     stream.write(f"{line}\n")
     stream.flush()
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes for what a terminal would obey or hide, such as control characters in a name."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 _printer: Callable[[str], None] = print_line

@@ -80,6 +80,7 @@ class Lifecycle:
         self._summary: Optional[EpochSummary] = None  # of an epoch that is closed, but not ended for callbacks
         self._decided_by = self._interrupted_by = ""  # the callback that has stopped the run for good, or for now
         self._is_interrupted = self._stopped_mid_epoch = False
+        self._is_leaving = False  # whether a callback has been torn down
         self._error: Optional[BaseException] = None  # to be raised once the run is over
 
     @classmethod
@@ -382,7 +383,11 @@ class Lifecycle:
         if error is not None:
             self.run.progress.is_over = self._has_restored  # an exception after that does not make training incomplete
             stop_recording()
-            self.run.outcome = Outcome("failed", error=error)
+            # What a callback raises while it is torn down, such as the SystemExit of GracefulStop, does not change how
+            # the run ended.
+            if not self._is_leaving:
+                self.run.outcome = Outcome("failed", error=error)
+        self._is_leaving = True
         try:
             if self._has_joined and not self._has_restored:
                 self._has_restored = True

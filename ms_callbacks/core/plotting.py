@@ -6,6 +6,7 @@ Figures are created without pyplot, so that the user's own plots, styles and bac
 from __future__ import annotations
 
 import importlib.util
+import io
 import math
 import os
 import warnings
@@ -20,6 +21,7 @@ from .atomic_files import staged
 from .fonts import choose_fonts
 
 __all__ = [
+    "Picture",
     "as_picture",
     "check_image_shape",
     "check_matplotlib",
@@ -27,18 +29,42 @@ __all__ = [
     "check_png",
     "contact_sheet",
     "figure",
+    "has_matplotlib",
     "is_image_shape",
     "save",
 ]
 
 _DOTS_PER_INCH = 120
+_SHOWN_PER_INCH = 96  # by a notebook: the other dots are for screens with more
 _CELL_INCHES = 1.7
 _CAPTION_LINE_INCHES = 0.16
 
 
+class Picture:
+    """A figure as a PNG in memory, which a notebook shows."""
+
+    def __init__(self, drawn: Any) -> None:
+        file = io.BytesIO()
+        _write(drawn, file)
+        self._png = file.getvalue()
+        self._size = tuple(round(float(inches) * _SHOWN_PER_INCH) for inches in drawn.get_size_inches())
+
+    def __repr__(self) -> str:
+        """Return the size in pixels."""
+        return f"<picture of {self._size[0]} x {self._size[1]} pixels>"
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        return self._png, dict(zip(("width", "height"), self._size))
+
+
+def has_matplotlib() -> bool:
+    """Return whether matplotlib is installed, without importing it."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
 def check_matplotlib(owner: str) -> None:
     """Raise unless matplotlib is installed, without importing it."""
-    if importlib.util.find_spec("matplotlib") is None:
+    if not has_matplotlib():
         raise ImportError(f"{owner}: a picture needs matplotlib; pip install 'ms-callbacks[plots]'")
 
 
@@ -69,12 +95,16 @@ def save(drawn: Any, path: str) -> None:
     """Write a figure as a complete PNG, or not at all."""
     if not distributed.is_first():
         return
+    with staged(path, lambda file: _write(drawn, file)):
+        pass
+
+
+def _write(drawn: Any, file: Any) -> None:
     choose_fonts(drawn)
     with warnings.catch_warnings():
         # Warned for each glyph that no font has (already reported once), and for scripts old versions cannot shape.
         warnings.filterwarnings("ignore", "Glyph .* missing from|Matplotlib currently does not support")
-        with staged(path, lambda file: drawn.savefig(file, format="png")):
-            pass
+        drawn.savefig(file, format="png")
 
 
 def as_picture(owner: str, image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from ..core.atomic_files import check_folder
-from ..core.plotting import check_png, figure, save
+from ..core.plotting import Picture, check_png, figure, has_matplotlib, save
 
 __all__ = ["FEWEST_POINTS", "METHODS", "SKIP_BEGIN", "SKIP_END", "LRCurve", "make_curve"]
 
@@ -27,6 +27,8 @@ _Point = tuple[float, float, float]  # rate, smoothed loss, loss
 @dataclass(frozen=True)
 class LRCurve:
     """The result of `lr_find`: the losses by learning rate, and the suggested rates.
+
+    A notebook shows the curve, if matplotlib is installed.
 
     Attributes:
         rates (tuple[float, ...]): the learning rate of each step, as the shortest decimal of the optimizer's 32-bit
@@ -77,6 +79,13 @@ class LRCurve:
         """
         picture = check_png("lr_find", "path", path)
         check_folder("lr_find", picture)
+        save(self._draw(), picture)
+
+    def _repr_png_(self) -> Any:
+        is_drawable = has_matplotlib() and any(map(math.isfinite, self.smoothed))
+        return Picture(self._draw())._repr_png_() if is_drawable else None
+
+    def _draw(self) -> Any:
         smoothed, losses = (
             [(rate, loss) for rate, loss in zip(self.rates, values) if math.isfinite(loss)]
             for values in (self.smoothed, self.losses)
@@ -103,7 +112,7 @@ class LRCurve:
             axes.set_title(textwrap.fill(f"no suggestion: {self.reason}", 90), fontsize=9)
         axes.grid(color="0.85")
         axes.legend()
-        save(canvas, picture)
+        return canvas
 
 
 def make_curve(

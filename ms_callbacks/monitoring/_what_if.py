@@ -13,9 +13,9 @@ from ..core.names import EVAL_LOSS, OF_RUN, TRAIN_LOSS, is_train_loss, key_among
 from ..core.observations import Evaluation
 from ..core.patience import StopRule
 from ..core.run import Run
-from ..core.tables import render
+from ..core.tables import render, render_html
 
-__all__ = ["Record", "WhatIf", "WhatIfRow", "what_if"]
+__all__ = ["Record", "Values", "WhatIf", "WhatIfRow", "best_of", "what_if"]
 
 _OWNER = "History.what_if"
 Values = tuple[
@@ -103,15 +103,22 @@ class WhatIfRow:
 
 
 class WhatIf(list[WhatIfRow]):
-    """A list of rows, one for each patience; `str` returns a table."""
+    """A list of rows, one for each patience; `str` returns a table, and a notebook shows one."""
 
     def __init__(self, monitor: str, rows: Iterable[WhatIfRow]) -> None:
         super().__init__(rows)
         self.monitor = monitor
 
     def __str__(self) -> str:
+        return render(*self._table())
+
+    def _repr_html_(self) -> str:
+        return render_html(*self._table())
+
+    def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]], tuple[str, ...]]:
+        """Return the header, the rows, and the columns that are right-aligned."""
         header = ("Patience", "Stops after", f"Best {self.monitor}", "In", "Worse by", "Epochs", "Seconds")
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (
                 str(row.patience),
                 place(row.stopped_epoch, row.stopped_step) if row.stopped_epoch else "-",
@@ -123,7 +130,7 @@ class WhatIf(list[WhatIfRow]):
             )
             for row in self
         ]
-        return render(header, rows, right=("Patience", header[2], "Worse by", "Epochs", "Seconds"))
+        return header, rows, ("Patience", header[2], "Worse by", "Epochs", "Seconds")
 
 
 def _outcome(rule: StopRule, monitor: Monitor, observed: Sequence[_Observed], epochs: int, seconds: float) -> WhatIfRow:
@@ -197,6 +204,17 @@ def what_if(
     observed, seconds = _observed(values, record, key), math.fsum(by_key["seconds"])
     rows = [_outcome(rule._replace(patience=each), checked, observed, len(epochs), seconds) for each in each_patience]
     return WhatIf(monitor, rows)
+
+
+def best_of(values: Values, record: Record, monitor: Monitor) -> BestTracker:
+    """Return the best of the values that a callback with this monitor, whose mode is not "auto", observes."""
+    best = BestTracker(monitor)
+    epochs, by_key, evaluations = values
+    names = dict.fromkeys(name for one in (by_key, *evaluations) for name in one)
+    if epochs or evaluations:
+        for each in _observed(values, record, _key(monitor.name, names, record.train_names)):
+            best.observe(each.value, each.epoch, each.step)
+    return best
 
 
 def _key(monitor: str, names: Iterable[str], train_names: list[str]) -> str:

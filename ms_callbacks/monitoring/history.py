@@ -13,9 +13,12 @@ from ..core.callback import TrainCallback
 from ..core.names import EVAL_LOSS
 from ..core.observations import EpochSummary, Evaluation
 from ..core.run import Run
+from ..core.tables import render_html
 from ._what_if import Record, WhatIf, what_if
 
 __all__ = ["History"]
+
+_MOST_ROWS = 30  # that a notebook shows
 
 
 class History(TrainCallback):
@@ -29,6 +32,8 @@ class History(TrainCallback):
     `None`, and `loss` is that of the epoch's last step (in GRAPH mode). If an epoch has no value for a key, such as one
     without an evaluation, the entry is `None` too, so that all lists have the same length and each value is at the
     index of its epoch.
+
+    A notebook shows a history as a table of its last 30 epochs.
 
     Args:
         reset_on_train_begin: whether each `Model.train` is a new run. `False` is for a loop that calls
@@ -182,6 +187,15 @@ class History(TrainCallback):
         """The steps of `step_losses_`."""
         return np.concatenate([np.arange(0), *(np.arange(first, first + count) for first, count in self._spans)])
 
+    def _repr_html_(self) -> str:
+        if not self.epoch:
+            return "<div>History: no epochs yet</div>"
+        header, first = ("epoch", *self.history), max(0, len(self.epoch) - _MOST_ROWS)
+        columns = [map(str, self.epoch), *(map(_shown, values) for values in self.history.values())]
+        rows = list(zip(*columns))[first:]
+        note = f"the last {_MOST_ROWS} of {len(self.epoch):,} epochs" if first else ""
+        return render_html(header, rows, right=header, note=note)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the epochs and values so far; the losses of the steps are in `state_arrays`."""
         steps = {"steps": [list(span) for span in self._spans]} if self.per_step else {}
@@ -219,3 +233,7 @@ class History(TrainCallback):
         self._record = Record()
         self._losses = array("f")
         self._spans = []
+
+
+def _shown(value: Any) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -9,7 +9,7 @@ from typing import Any, Optional, Union
 from ..core.arguments import quoted
 from ..core.atomic_files import check_folder
 from ..core.names import OF_RUN
-from ..core.plotting import check_png, figure, save
+from ..core.plotting import Picture, check_matplotlib, check_png, figure, save
 
 __all__ = ["plot_history"]
 
@@ -23,7 +23,7 @@ _RATE = "learning_rate"
 _NOT_METRICS = (*_LOSSES, *OF_RUN)
 
 
-def plot_history(history: Any, path: Union[str, os.PathLike[str]]) -> None:
+def plot_history(history: Any, path: Union[str, os.PathLike[str], None] = None) -> Optional[Picture]:
     """Draw a history as a PNG: losses, metrics and learning rate, one below the other, by epoch.
 
     The learning rate is drawn as steps: a rate holds until the epoch that has another. Whatever is neither a loss nor a
@@ -35,6 +35,10 @@ def plot_history(history: Any, path: Union[str, os.PathLike[str]]) -> None:
             are also such a dictionary, as read by `pandas.read_csv("log.csv").to_dict("list")` or the module `csv`; if
             there is a key `epoch`, it is the axis.
         path: where to save, ending in `.png`; its folder must exist. The picture is written completely or not at all.
+            Default: None, nothing is written; a notebook shows what is returned.
+
+    Returns:
+        The picture if there is no path; a notebook shows it below a cell that ends with the call.
 
     Raises:
         TypeError, ValueError: an argument is not as described, such as a value that is not a number, or there is
@@ -60,13 +64,17 @@ def plot_history(history: Any, path: Union[str, os.PathLike[str]]) -> None:
             f"{_OWNER}: history must be a History, or a dictionary of lists as its `history`, but got "
             f"{type(history).__name__}"
         )
-    picture = check_png(_OWNER, "path", path)
+    if path is None:
+        check_matplotlib(_OWNER)
+    else:
+        path = check_png(_OWNER, "path", path)
     length = max((len(values) for values in given.values()), default=0)
     if not length:
         raise ValueError(f"{_OWNER}: the history holds no epoch; pass one of a run that has finished an epoch")
     numbers = {str(key): [_number(key, value) for value in values] for key, values in given.items()}
     kept = {key: values for key, values in numbers.items() if any(value is not None for value in values)}
-    check_folder(_OWNER, picture)
+    if path is not None:
+        check_folder(_OWNER, path)
     epochs = getattr(history, "epoch", kept.get("epoch", range(1, length + 1)))
     panels = [
         ("loss", [key for key in _LOSSES if key in kept]),
@@ -98,7 +106,10 @@ def plot_history(history: Any, path: Union[str, os.PathLike[str]]) -> None:
         axes.locator_params(axis="x", integer=True)
         axes.legend()
     axes.set_xlabel("epoch")
-    save(canvas, picture)
+    if path is None:
+        return Picture(canvas)
+    save(canvas, path)
+    return None
 
 
 def _number(key: Any, value: Any) -> Optional[float]:

@@ -46,7 +46,10 @@ def is_saving(folder):
     return any(name.startswith(".partial-") for name in os.listdir(folder))
 
 
-@pytest.mark.parametrize(("ending", "background"), [("ckpt", True), ("ckpt", False), ("safetensors", True)])
+@pytest.mark.parametrize(
+    ("ending", "background"),
+    [("ckpt", True), pytest.param("ckpt", False, marks=pytest.mark.slow), ("safetensors", True)],
+)
 def test_sigkill_while_saving_an_80_mb_network(tmp_path, ending, background):
     """After each kill the file is whole: the last that the callback had told of as written, or one after it.
 

@@ -272,8 +272,21 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @within
-@pytest.mark.parametrize("fail_at", [STEPS, STEPS + 2])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "fail_at"),
+    [
+        *(pytest.param(kind, STEPS + 2, id=f"{kind}-within an epoch") for kind in KINDS),
+        *(
+            pytest.param(
+                kind,
+                STEPS,
+                id=f"{kind}-between two",
+                marks=[] if kind in ("random transforms", "TFRecord", "filter") else [pytest.mark.slow],
+            )
+            for kind in KINDS
+        ),
+    ],
+)
 def test_the_batches_after_a_resume_are_the_same(kind, fail_at, whole, tmp_path, capsys):
     """At an epoch's boundary and within it; what is drawn again for that is said by name."""
     make, again = KINDS[kind]

@@ -168,7 +168,9 @@ def test_it_is_foreseen_and_refused_by_the_run_before_the_first_step(case, tmp_p
         (lambda: one_hot(dataset()), "Model: .*one-hot labels need a loss with sparse=False"),
         (unbatched, "Model: .*it is not batched"),
         (lambda: labelled(3), "Model: label 3 in the training dataset is out of range"),
-        (lambda: labelled(-1), "Model: label -1 in the training dataset is out of range"),
+        pytest.param(
+            lambda: labelled(-1), "Model: label -1 in the training dataset is out of range", marks=pytest.mark.slow
+        ),
     ],
     ids=["empty", "wider", "one-hot", "unbatched", "label too high", "label negative"],
 )
@@ -224,7 +226,12 @@ def test_arguments_that_do_nothing_are_refused_when_it_is_made(make, match):
         make()
 
 
-@pytest.mark.parametrize("idiom", IDIOMS)
+BY_DEFAULT = ("training cell", "own training cell", "two optimizers")  # they differ most
+
+
+@pytest.mark.parametrize(
+    "idiom", [pytest.param(idiom, marks=[] if idiom in BY_DEFAULT else [pytest.mark.slow]) for idiom in IDIOMS]
+)
 def test_a_sound_list_passes_for_every_idiom(idiom, tmp_path):
     """And leaves weights, flags and random state as they were."""
     model, network = make_idiom(idiom)

@@ -75,7 +75,15 @@ class Watch(Callback):
         return {name for name in before if before[name].tobytes() != after[name].tobytes()}
 
 
-@pytest.mark.parametrize("how", [pytest.param("train", marks=pytest.mark.slow), "fit", "between steps"])
+@pytest.mark.parametrize(
+    ("mode", "how"),
+    [
+        pytest.param(mode, how, marks=[] if how == {"graph": "fit"}.get(mode, "between steps") else [pytest.mark.slow])
+        for mode in ("graph", "pynative")
+        for how in ("train", "fit", "between steps")
+    ],
+    indirect=["mode"],
+)
 def test_frozen_layers_stay_as_they_are_until_their_epoch(mode, how):
     """Weights and statistics, bit for bit, through weight decay, momentum and evaluations; and then they learn."""
     unfreezing, model = made()
@@ -93,7 +101,13 @@ def test_frozen_layers_stay_as_they_are_until_their_epoch(mode, how):
     assert unfreezing.unfrozen_ == {"head": 1, "hidden": 3, "norm": 3}
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        pytest.param(each, marks=[pytest.mark.slow] if each in ("AdaMax", "Adam", "LazyAdam") else [])
+        for each in OPTIMIZERS
+    ],
+)
 def test_each_supported_optimizer_leaves_weights_unchanged_at_a_rate_of_0(optimizer):
     """Whatever its moments and its weight decay."""
     unfreezing, model = made({1: "head", 2: ["hidden", "norm"]}, OPTIMIZERS[optimizer])

@@ -170,7 +170,12 @@ def test_killed_at_random_moments_it_ends_where_it_would_have_ended() -> None:
 @pytest.mark.parametrize(
     ("which", "exit_with", "status"),
     # A loaded kernel may give what MindSpore makes of a SIGINT to another thread, where it cannot be told.
-    [("SIGTERM", None, [0]), ("SIGTERM", "signal", [143]), ("SIGINT", "signal", [130, 143]), ("SIGINT", 0, [0])],
+    [
+        ("SIGTERM", None, [0]),
+        pytest.param("SIGTERM", "signal", [143], marks=pytest.mark.slow),
+        ("SIGINT", "signal", [130, 143]),
+        ("SIGINT", 0, [0]),
+    ],
 )
 def test_a_signal_ends_the_run_in_good_order(
     uninterrupted: Any, tmp_path: Path, which: str, exit_with: Any, status: list[int]

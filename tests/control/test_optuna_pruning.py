@@ -160,8 +160,10 @@ def pruner(optuna, at):
     return AtReport()
 
 
-@pytest.mark.parametrize("order", [1, -1])
-@pytest.mark.parametrize("fits", [False, True])
+@pytest.mark.parametrize(
+    ("fits", "order"),
+    [(False, 1), (True, -1), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((False, -1), (True, 1)))],
+)
 def test_a_pruned_run_ends_in_good_order_and_then_raises(optuna, tmp_path, fits, order):
     """Files are whole, best weights restored, every callback done; the study counts the trial as pruned."""
     study = optuna.create_study(direction="maximize", pruner=pruner(optuna, 2))

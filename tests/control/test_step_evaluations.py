@@ -78,8 +78,21 @@ def places(epochs=2, how="train", count=48, **arguments):
     return observed.places
 
 
-@pytest.mark.parametrize("how", ["train", "fit"])
-@pytest.mark.parametrize("shuffle", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize(
+    ("mode", "how", "shuffle"),
+    [
+        pytest.param(
+            mode,
+            how,
+            shuffle,
+            marks=[] if shuffle and (how == "train") == (mode == "graph") else [pytest.mark.slow],
+        )
+        for mode in ("graph", "pynative")
+        for how in ("train", "fit")
+        for shuffle in (False, True)
+    ],
+    indirect=["mode"],
+)
 def test_training_is_what_it_is_without(mode, how, shuffle):
     """Losses, weights and statistics, to the last bit, whatever the datasets draw."""
     ends = []
@@ -290,7 +303,7 @@ def test_the_time_of_an_evaluation_is_none_of_the_epochs(monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(ds.Dataset, "set_init_step"), reason="no state within an epoch on this MindSpore")
-@pytest.mark.parametrize("at", [5, 6, 7])
+@pytest.mark.parametrize("at", [5, *(pytest.param(step, marks=pytest.mark.slow) for step in (6, 7))])
 def test_a_resume_within_an_epoch_keeps_what_was_observed(tmp_path, at):
     """Patience, best, records and files are those of a run that was never interrupted."""
 

@@ -290,7 +290,17 @@ def test_it_says_why_it_stopped(monkeypatch, capsys):
 # In a real run
 
 
-@pytest.mark.parametrize("fits", [False, True])
+@pytest.mark.parametrize(
+    ("mode", "fits"),
+    [
+        ("pynative", False),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (("pynative", True), ("graph", False), ("graph", True))
+        ),
+    ],
+    indirect=["mode"],
+)
 def test_it_limits_a_real_run_and_changes_nothing_before_that(mode, monkeypatch, fits):
     """The losses are those of a run without it."""
     losses = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import mindspore as ms
 import numpy as np
 import pytest
@@ -78,8 +80,17 @@ def test_a_metric_called_loss_appears_as_eval_loss():
     assert sorted(validate.results_) == ["acc", "eval_loss"]
 
 
-@pytest.mark.parametrize("how", ["train", "fit"])
-@pytest.mark.parametrize("name", ["loss", pytest.param("eval_loss", marks=pytest.mark.slow), "mine"])
+@pytest.mark.parametrize(
+    ("mode", "name", "how"),
+    [
+        pytest.param(
+            *each,
+            marks=[] if each in (("graph", "mine", "train"), ("pynative", "loss", "fit")) else [pytest.mark.slow],
+        )
+        for each in itertools.product(("graph", "pynative"), ("loss", "eval_loss", "mine"), ("train", "fit"))
+    ],
+    indirect=["mode"],
+)
 def test_mindspores_loss_metric_is_a_mean_over_samples(mode, how, name):
     """Whatever its name; MindSpore itself takes the mean over batches, of which the last is smaller."""
     model = make_model(metrics={name: Loss(), "acc": Accuracy()})
@@ -123,8 +134,15 @@ class Largest(Loss):
 
 
 @pytest.mark.parametrize("how", ["train", "fit"])
-@pytest.mark.parametrize("metric", [Constant, Largest])
-@pytest.mark.parametrize("name", ["loss", "eval_loss"])
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [
+        (Constant, "eval_loss"),
+        (Largest, "loss"),
+        pytest.param(Constant, "loss", marks=pytest.mark.slow),
+        pytest.param(Largest, "eval_loss", marks=pytest.mark.slow),
+    ],
+)
 def test_the_models_own_loss_metric_wins(how, metric, name):
     """Whatever it computes, it is what the user asked for."""
     model = make_model(metrics={name: metric()})

@@ -93,3 +93,21 @@ def test_samples_that_are_no_images_have_no_figure():
     hard.load_state_arrays({"0": np.zeros(4, np.float32)})
     (table,) = hard.artifacts()
     assert (len(table.rows), list(table.images)) == (1, [])
+
+
+def test_a_notebook_shows_what_a_callback_has_to_show():
+    """Tables and texts, escaped; without any, it shows the configuration, as for every callback."""
+
+    class Shows(TrainCallback):
+        def artifacts(self):
+            return [
+                TextArtifact("motto", "A <b> title", "small < large"),
+                TableArtifact("sizes", "Sizes", ["Layer"], [["<script>"]]),
+            ]
+
+    shown = Shows()._repr_html_()
+    assert "<div>A &lt;b&gt; title</div><pre>small &lt; large</pre>" in shown
+    assert "&lt;script&gt;</th>" in shown
+    assert "<script>" not in shown
+    assert EarlyStopping("acc")._repr_html_() is None
+    assert ConfusionMatrix()._repr_html_() is None, "before a run"

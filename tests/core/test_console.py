@@ -20,7 +20,7 @@ from training import assert_same_weights, dataset, make_model, weights
 
 from ms_callbacks import History, LossMonitor, ProgressBar
 from ms_callbacks.core import console
-from ms_callbacks.core.console import duration, log_line, print_line
+from ms_callbacks.core.console import duration, log_line, print_line, printable
 
 LOGGER = logging.getLogger("ms_callbacks")
 TEXT = "acc 准确率 — 🙂"
@@ -234,3 +234,20 @@ def test_a_process_whose_output_fails_ends_as_others_do(tmp_path: Path) -> None:
 def test_a_time_is_told_in_two_units(seconds, told):
     """The largest that it has."""
     assert duration(seconds) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("conv1.weight", "conv1.weight"),
+        ("权重 é", "权重 é"),
+        ("\x1b[2J\x07", "\\x1b[2J\\x07"),
+        ("a\nb\r\t", "a\\nb\\r\\t"),
+        ("\u202egpj.exe", "\\u202egpj.exe"),
+        ("\udcff", "\\udcff"),
+        ("\x9b31m\u2028", "\\x9b31m\\u2028"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_escaped(text, printed):
+    """Control characters, marks of direction, and bytes of a file name that are no text."""
+    assert printable(text) == printed

@@ -84,8 +84,16 @@ LOOKS = {
 }
 
 
-@pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("network", [Counting, Normed, BatchStatistics])
+@pytest.mark.parametrize(
+    ("mode", "look", "network"),
+    [
+        pytest.param(mode, look, network, marks=[] if (look == "watch") == (mode == "graph") else [pytest.mark.slow])
+        for mode in ("graph", "pynative")
+        for look in LOOKS
+        for network in (Counting, Normed, BatchStatistics)
+    ],
+    indirect=["mode"],
+)
 def test_a_network_that_writes_parameters_trains_as_if_nobody_looked(mode, network, look, capsys):
     """Losses, weights, statistics and counts, bit for bit; an evaluation is the same in both runs."""
     outcomes = []

@@ -84,6 +84,20 @@ def test_an_exception_fails_it(first, error, mode):
     assert sees.last.error is error
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_what_a_teardown_raises_does_not_change_it(first):
+    """As the exit of the process that `GracefulStop` has been asked for."""
+
+    class Exits(TrainCallback):
+        def teardown(self):
+            raise SystemExit(143)
+
+    sees, ends, exits = Sees(), Ends("interrupt"), Exits()
+    with pytest.raises(SystemExit):
+        ScriptedRun([None, None]).play([sees, ends, exits] if first else [exits, ends, sees])
+    assert (sees.last.status, sees.last.by, sees.last.error) == ("interrupted", "Ends", None)
+
+
 def test_it_is_found_anew_in_a_second_run(tmp_path):
     """A run that another interrupts is resumed and finishes."""
     sees, state = Sees(), TrainingState(tmp_path / "state")

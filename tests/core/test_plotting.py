@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 
-from ms_callbacks.core.plotting import as_picture, figure, save
+from ms_callbacks.core.plotting import Picture, as_picture, figure, save
 
 
 def titled(*titles):
@@ -30,3 +32,12 @@ def test_images_are_shown_from_their_darkest_to_their_brightest():
     np.testing.assert_allclose(colour, [[[0, 0.5, 1], [0.25, 0.25, 0]]])
     np.testing.assert_allclose(as_picture("", np.array([[[2, 4]]], np.uint8)), [[[0, 0, 0], [1, 1, 1]]])
     np.testing.assert_array_equal(as_picture("", np.full((2, 2), 7.0)), np.zeros((2, 2, 3)))
+
+
+def test_a_picture_is_what_a_notebook_shows():
+    """A PNG with the size that it is to have there; a screen with more dots has them."""
+    content, size = Picture(titled("x"))._repr_png_()
+    assert content.startswith(b"\x89PNG")
+    assert size == {"width": 384, "height": 192}
+    width, height = struct.unpack(">II", content[16:24])
+    assert (width, height) == (480, 240)

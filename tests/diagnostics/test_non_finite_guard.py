@@ -108,8 +108,15 @@ def with_loss(loss, network=None, learning_rate=0.05):
     return ms.Model(network, loss, nn.SGD(network.trainable_params(), learning_rate), metrics={"acc"})
 
 
-@pytest.mark.parametrize("interval", [1, 4, 50])
-@pytest.mark.parametrize("how", ["train", "fit"])
+@pytest.mark.parametrize(
+    ("how", "interval"),
+    [
+        ("train", 1),
+        ("fit", 4),
+        ("train", 50),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("fit", 1), ("train", 4), ("fit", 50))),
+    ],
+)
 def test_a_batch_that_is_not_finite_is_named(tmp_path, mode, how, interval):
     """Epoch, step, parameter, layer and column, wherever in an interval it is; and the weights before are kept."""
     model, guard, peek = open_model(), NonFiniteGuard(str(tmp_path), every_n_steps=interval), Peek()
@@ -381,8 +388,15 @@ def test_stopping_leaves_the_last_finite_weights(tmp_path, capsys, mode):
     assert quiet.dumps_ == [str(tmp_path / "epoch-001-step-00006-2")]
 
 
-@pytest.mark.parametrize("interval", [1, 3, 50])
-@pytest.mark.parametrize("first", ["guard", "monitor"])
+@pytest.mark.parametrize(
+    ("first", "interval"),
+    [
+        ("guard", 1),
+        ("monitor", 3),
+        ("guard", 50),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("monitor", 1), ("guard", 3), ("monitor", 50))),
+    ],
+)
 def test_beside_a_loss_monitor_that_raises(tmp_path, capsys, mode, first, interval):
     """In any order of the list: the step is named and kept."""
     guard, peek = NonFiniteGuard(str(tmp_path), every_n_steps=interval), Peek()

@@ -462,6 +462,15 @@ def test_plot_draws_the_curve_and_the_suggestions(losses, tmp_path, pictures):
     assert "1e-05" in ticks or "0.0001" in ticks
 
 
+def test_a_notebook_shows_the_curve():
+    """Unless there is nothing to draw, or nothing to draw with."""
+    found = scripted(valley())
+    content, size = found._repr_png_()
+    assert content.startswith(b"\x89PNG")
+    assert size == {"width": 672, "height": 403}
+    assert scripted([NAN] * 20)._repr_png_() is None
+
+
 def test_a_picture_of_nothing_or_in_no_folder_is_refused(tmp_path):
     """With the reason."""
     with pytest.raises(ValueError, match="lr_find: there is no loss to draw: diverged at once"):

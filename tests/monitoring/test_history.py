@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from ms_callbacks import LossMonitor, LRStepDecay, Validate, plot_history
 from ms_callbacks.core.mindspore_compat import CAN_BEGIN_WITHIN
 from ms_callbacks.monitoring.csv_logger import CSVLogger
 from ms_callbacks.monitoring.history import History
+from ms_callbacks.testing import ScriptedRun
 
 COLUMNS = ["epoch", "loss", "acc", "eval_loss", "learning_rate", "seconds", "samples_per_second"]
 
@@ -485,7 +487,41 @@ def test_losses_of_steps_are_refused_where_the_device_keeps_them(make, graph, tm
         make(per_step=1)
 
 
+# In a notebook
+
+
+def test_a_notebook_shows_a_row_for_each_epoch():
+    """A value that an epoch has not is a dash."""
+    history = History()
+    assert history._repr_html_() == "<div>History: no epochs yet</div>"
+    ScriptedRun([None, {"acc": 0.98765}], losses=[[1.0], [0.5]], steps_per_epoch=1).play([history])
+    rows = re.findall(r"<tr>(.*?)</tr>", history._repr_html_())
+    cells = [[re.sub("<.*?>", "", each) for each in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
+    assert cells[0][:2] == ["epoch", "loss"]
+    column = cells[0].index("acc")
+    assert [[*row[:2], row[column]] for row in cells[1:]] == [["1", "1", "-"], ["2", "0.5", "0.9877"]]
+
+
+def test_of_a_long_run_a_notebook_shows_the_last_epochs():
+    """And says of how many."""
+    history = History()
+    ScriptedRun([None] * 40).play([history])
+    assert history._repr_html_().count("<tr>") == 1 + 30
+    assert '<th scope="row" style="text-align: right; white-space: nowrap">11</th>' in history._repr_html_()
+    assert "<div>the last 30 of 40 epochs</div>" in history._repr_html_()
+
+
 # plot_history
+
+
+def test_without_a_path_there_is_a_picture_for_a_notebook(tmp_path, monkeypatch):
+    """And no file."""
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    content, size = plot_history({"loss": [2.0, 1.0]})._repr_png_()
+    assert content.startswith(b"\x89PNG")
+    assert size["width"] == 672
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_picture_of_a_run(tmp_path, monkeypatch):
@@ -568,7 +604,7 @@ def test_a_history_with_nothing_to_draw_is_refused(tmp_path, history, error, mes
         ("folder.png", IsADirectoryError, "'.*folder.png' is a folder; pass the path of a file"),
         ("curves.jpg", ValueError, "path must end in '.png', but got 'curves.jpg'"),
         ("", ValueError, "path must end in '.png', but got ''"),
-        (None, TypeError, "path must be the path of a PNG file, but got None"),
+        (3, TypeError, "path must be the path of a PNG file, but got 3"),
     ],
 )
 def test_a_path_that_cannot_be_written_is_refused(tmp_path, monkeypatch, path, error, message):

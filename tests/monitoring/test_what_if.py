@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import random
+import re
 
 import pytest
 from mindspore.train import F1
@@ -231,3 +232,13 @@ def test_a_state_of_version_0_1_can_be_asked():
     history.load_state_dict(state)
     assert history.what_if("acc", patience=1)[0].stopped_epoch == 3
     assert history.what_if("loss", patience=1)[0].stopped_epoch == 0
+
+
+def test_a_notebook_shows_the_same_table():
+    """As HTML."""
+    history = History()
+    ScriptedRun([{"acc": value} for value in (0.5, 0.7, 0.6)]).play([history])
+    found = history.what_if("acc", patience=[1, 9])
+    cells = re.findall(r">([^<>]+)</t[hd]>", found._repr_html_())
+    assert cells[:3] == ["Patience", "Stops after", "Best acc"]
+    assert " ".join(cells[7:]).split() == " ".join(str(found).splitlines()[2:-1]).split()

@@ -49,22 +49,36 @@ from ms_callbacks.core.model_parts import named_parameters, take_apart
 from ms_callbacks.core.rate_setter import RateSetter
 
 every_idiom = pytest.mark.parametrize("idiom", IDIOMS)
-COMPILED = ("own training cell", "two optimizers")  # by default in GRAPH mode too: they have most of their own
-in_both_modes = pytest.mark.parametrize(
-    ("idiom", "mode"),
-    # In GRAPH mode each is compiled: by default those that have most of their own.
+# What takes a whole run is tried by default with those that have most of their own, in GRAPH mode too.
+OWN = ("training cell with loss scale", "own training cell", "two optimizers")
+
+
+def in_modes(**by_default):
+    """Every idiom in both modes; by default the given ones."""
+    return pytest.mark.parametrize(
+        ("idiom", "mode"),
+        [
+            pytest.param(idiom, mode, marks=[] if idiom in by_default[mode] else [pytest.mark.slow])
+            for mode in ("graph", "pynative")
+            for idiom in IDIOMS
+        ],
+        indirect=["mode"],
+    )
+
+
+with_each_file = pytest.mark.parametrize(
+    ("idiom", "save_optimizer"),
     [
-        pytest.param(
-            idiom, "graph", marks=[] if idiom in ("own training cell", "two optimizers") else [pytest.mark.slow]
-        )
+        pytest.param(idiom, saves, marks=[] if saves or idiom in OWN else [pytest.mark.slow])
         for idiom in IDIOMS
-    ]
-    + [(idiom, "pynative") for idiom in IDIOMS],
-    indirect=["mode"],
+        for saves in (False, True)
+    ],
 )
+in_both_modes = in_modes(graph=OWN[1:2], pynative=(OWN[0], OWN[2]))
 # Those whose loss is within a cell of the user's own, from where it cannot be taken.
 OWN_LOSS = ("own with-loss cell", "own training cell")
 # They change what is trained, as they should.
+THREE = ("LRStepDecay", "LROneCycle", "ReduceLROnPlateau")
 STEERING = {kind.__name__ for kind in MAKE if issubclass(kind, RateSetter)} | {"AdversarialTraining"}
 
 
@@ -153,11 +167,12 @@ def test_each_alone_keeps_its_contract(graph, idiom, kind, tmp_path):
     assert_steps(model, 12)
 
 
-@every_idiom
 @pytest.mark.parametrize(
-    "names",
-    [("LRStepDecay", "LROneCycle", "ReduceLROnPlateau"), pytest.param(STEERING, marks=pytest.mark.slow)],
-    ids=["three of them", "all of them"],
+    ("idiom", "names"),
+    [
+        *(pytest.param(idiom, THREE, id=f"three of them-{idiom}") for idiom in OWN),
+        *(pytest.param(idiom, STEERING, id=f"all of them-{idiom}", marks=pytest.mark.slow) for idiom in IDIOMS),
+    ],
 )
 def test_schedules_set_the_rate(idiom, names, tmp_path):
     """Each of them alone, one after another, in every optimizer."""
@@ -189,8 +204,7 @@ def test_the_best_weights_come_back_and_the_optimizer_stays_where_it_is(idiom, m
     assert_steps(model, 16)
 
 
-@every_idiom
-@pytest.mark.parametrize("save_optimizer", [False, True])
+@with_each_file
 def test_the_file_loads_into_the_plain_network(idiom, save_optimizer, tmp_path):
     """Through load_into, and, where it holds the weights alone, through MindSpore's own loader."""
     model, network = make_idiom(idiom)
@@ -210,8 +224,7 @@ def test_the_file_loads_into_the_plain_network(idiom, save_optimizer, tmp_path):
         assert not missing or not missing[0]
 
 
-@every_idiom
-@pytest.mark.parametrize("save_optimizer", [False, True])
+@with_each_file
 def test_the_file_loads_into_what_it_was_saved_from(idiom, save_optimizer, tmp_path):
     """The train network gets the weights, and the optimizer's state where that was saved."""
     model, network = make_idiom(idiom)
@@ -253,7 +266,7 @@ def test_a_resumed_run_is_the_one_that_was_never_interrupted(idiom, mode, tmp_pa
     assert_same_weights(weights(model.train_network), whole)
 
 
-@in_both_modes
+@in_modes(graph=OWN[1:], pynative=IDIOMS)
 def test_to_inspect_a_cell_never_runs_its_optimizer(idiom, mode):
     """The table is that of the network inside."""
     model, network = make_idiom(idiom)

@@ -49,6 +49,7 @@ from ms_callbacks import (
 )
 from ms_callbacks.core import distributed, mindspore_compat
 from ms_callbacks.core.learning_rates import Rates
+from ms_callbacks.core.rate_setter import RateSetter
 from ms_callbacks.diagnostics._layer_values import numbers_of, values_of
 
 HAS_AUTO_PARALLEL = importlib.util.find_spec("mindspore.parallel.auto_parallel") is not None
@@ -137,8 +138,23 @@ def tried(kind, setting, monkeypatch, folder):
     return "works", ""
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("kind", MAKE, ids=lambda kind: kind.__name__)
+# By default, of those that set the rate one of each sort.
+SCHEDULES = ("DynamicLR", "LRStepDecay", "LRWarmup", "ReduceLROnPlateau")
+KINDS = [
+    pytest.param(
+        kind,
+        id=kind.__name__,
+        marks=[pytest.mark.slow] if issubclass(kind, RateSetter) and kind.__name__ not in SCHEDULES else [],
+    )
+    for kind in MAKE
+]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [pytest.param(each, marks=[pytest.mark.slow] if each == "hybrid parallel" else []) for each in SETTINGS],
+)
+@pytest.mark.parametrize("kind", KINDS)
 def test_it_works_or_is_refused_by_name_as_the_page_says(kind, setting, monkeypatch, tmp_path, record_property):
     """Before the first step, with the setting's name."""
     outcome, error = tried(kind, setting, monkeypatch, tmp_path)

@@ -83,6 +83,7 @@ def test_it_is_imported_from_where_pip_has_installed_it(installed):
     assert [path.name for path in folders.pop().glob("*.dist-info")] == ["outside_callbacks-1.0.dist-info"]
 
 
+@pytest.mark.slow  # as test_contract.py does by default with those of the package
 def test_one_with_arrays_in_its_state_fulfils_the_contract(ours):
     """A second run, `train` and `fit`, both orders, an exception, a resume, and the rest."""
     make, how = CHECKED["drift"]
@@ -231,7 +232,11 @@ def test_a_hook_overridden_without_super_is_refused_when_the_class_is_made(mista
     [
         (lambda mistakes: mistakes.ChangesItsArgument(3), "the argument left was 3 and is 1 after a run"),
         (lambda mistakes: mistakes.LearnsWithoutState(), "learns epochs_, but state_dict does not return it"),
-        (lambda mistakes: mistakes.ReadsEachStep(), "reads from the device 4 times in 4 steps within an epoch"),
+        pytest.param(  # as `Reading` of test_testing.py
+            lambda mistakes: mistakes.ReadsEachStep(),
+            "reads from the device 4 times in 4 steps within an epoch",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["argument", "state", "reads"],
 )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pathlib
 import pickle
+import re
 import subprocess
 import sys
 
 import pytest
 
 import ms_callbacks
-from ms_callbacks import _api
 
 PACKAGE = pathlib.Path(ms_callbacks.__file__).parent
+ROOT = pathlib.Path(__file__).parents[2]
 
 FIRST_USE = """
 import sys
@@ -50,12 +51,33 @@ def test_one_import_is_enough_and_needs_mindspore_and_numpy_alone():
     assert not loaded & heavy  # of these MindSpore itself has imported some before
 
 
+ONE_NAME = """
+import sys
+from ms_callbacks import EarlyStopping
+import ms_callbacks
+assert vars(ms_callbacks).keys() & set(ms_callbacks.__all__) == {"EarlyStopping"}
+print(*sorted(name for name in sys.modules if name.startswith("ms_callbacks.") and ".core" not in name))
+"""
+
+
+def test_a_name_is_imported_with_what_it_needs_alone():
+    """One callback does not bring the others."""
+    done = subprocess.run([sys.executable, "-c", ONE_NAME], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["ms_callbacks.control", "ms_callbacks.control.early_stopping"]
+
+
 def test_what_is_exported_is_what_is_imported():
-    """The list of the package, the imports behind it, and what `dir` shows are one."""
-    exported = {name for name in vars(_api) if not name.startswith("_")}
-    assert exported == set(ms_callbacks.__all__)
-    assert sorted(ms_callbacks.__all__) == ms_callbacks.__all__
-    assert {*ms_callbacks.__all__, "cpu", "vision"} <= set(dir(ms_callbacks))
+    """The list of the package, where it finds each name, what type checkers read, and what `dir` shows are one."""
+    text = (PACKAGE / "_api.py").read_text(encoding="utf-8")
+    for_checkers = {name: module for module, name, _ in re.findall(r"from \.(\S+) import (\w+) as (\2)\n", text)}
+    assert text.count("import") - text.split('"""')[1].count("import") == len(for_checkers)
+    missing = "\n".join(f'    "{name}": "{module}",' for name, module in sorted(for_checkers.items()))
+    assert for_checkers == ms_callbacks._MODULE_OF, f"_MODULE_OF in __init__.py must be, as _api.py says:\n{missing}"
+    assert set(for_checkers) == set(ms_callbacks.__all__), "_api.py and __all__ in __init__.py differ"
+    for name, module in for_checkers.items():
+        assert getattr(ms_callbacks, name).__module__ == f"ms_callbacks.{module}", f"{name} is not where it is defined"
+    assert list(ms_callbacks._MODULE_OF) == sorted(ms_callbacks.__all__) == ms_callbacks.__all__
+    assert {*ms_callbacks.__all__, "cpu", "testing", "vision"} <= set(dir(ms_callbacks))
     with pytest.raises(AttributeError, match="module 'ms_callbacks' has no attribute 'EarlyStoping'"):
         ms_callbacks.EarlyStoping  # noqa: B018
     with pytest.raises(ImportError, match="cannot import name 'EarlyStoping'"):
@@ -83,6 +105,33 @@ def test_it_is_typed():
 
 
 def test_the_versions_agree():
-    """The package says what its metadata say."""
-    setup = (pathlib.Path(__file__).parents[2] / "setup.cfg").read_text(encoding="utf-8")
-    assert f"version = {ms_callbacks.__version__}\n" in setup
+    """The package says what its metadata, its citation and the newest entry of the changelog say."""
+    version = ms_callbacks.__version__
+    assert f"version = {version}\n" in (ROOT / "setup.cfg").read_text(encoding="utf-8")
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {version}\n" in citation
+    released = re.search(r'date-released: "(.*)"', citation).group(1)
+    changes = re.findall(r"^## \[(.*?)\](.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    newest = next(change for change in changes if change[0] != "Unreleased")
+    assert newest == (version, f" - {released}")
+
+
+def test_the_workflow_runs_the_cells_of_nox():
+    """Each with the wheel and with the tests."""
+    workflow = ROOT / ".github" / "workflows" / "tests.yml"
+    if not workflow.exists():
+        pytest.skip("the sdist has no workflow")
+    text = workflow.read_text(encoding="utf-8")
+    cells = re.findall(r'^    \("(\d\S+)", "(\S+)", ', (ROOT / "noxfile.py").read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.findall(r'- \{ mindspore: "(\S+)", python: "(\S+)" \}', text) == cells
+    assert cells
+
+
+def test_the_image_is_made_from_what_the_repository_has():
+    """Each path that the Dockerfile copies exists and is let through by .dockerignore; what it runs is among them."""
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    copied = [path for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE) for path in line.split()]
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert all((ROOT / path).exists() for path in copied)
+    assert sorted(f"!{path}" for path in copied) == sorted(line for line in ignored if line.startswith("!"))
+    assert (ROOT / re.search(r'^CMD \["python", "(.*)"\]$', text, re.MULTILINE).group(1)).exists()

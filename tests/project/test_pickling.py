@@ -39,7 +39,11 @@ ALONE = (
     *(kind for kind in MAKE if issubclass(kind, RateSetter) and kind is not LRStepDecay),
     StochasticWeightAveraging,
 )
-LISTS = [[kind for kind in MAKE if kind not in ALONE], *([kind] for kind in ALONE)]
+BY_DEFAULT = (StochasticWeightAveraging,)  # of these; the schedules are alike
+LISTS = [
+    pytest.param([kind for kind in MAKE if kind not in ALONE], id="all others"),
+    *(pytest.param([kind], id=kind.__name__, marks=[] if kind in BY_DEFAULT else [pytest.mark.slow]) for kind in ALONE),
+]
 
 
 def pickled(callback):
@@ -92,7 +96,7 @@ class CopyAt(ms.train.Callback):
                 self.copies.append(way(callback))
 
 
-@pytest.mark.parametrize("kinds", LISTS, ids=lambda kinds: kinds[0].__name__ if len(kinds) == 1 else "all others")
+@pytest.mark.parametrize("kinds", LISTS)
 def test_every_callback_can_be_copied_unused_used_and_in_a_run(kinds, tmp_path):
     """The copy is made as the callback, has learnt the same, and serves a run of its own."""
     model = make_model()

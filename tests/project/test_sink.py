@@ -16,22 +16,36 @@ from training import assert_same_weights, dataset, loss_fn, make_model, seeded, 
 from ms_callbacks import (
     BatchAccuracy,
     BestCheckpoint,
+    ConfusionMatrix,
     CSVLogger,
     DynamicLR,
     EarlyStopping,
     ExportBest,
     History,
     LossMonitor,
+    LossSpike,
     LRStepDecay,
+    ProgressBar,
     ReduceLROnPlateau,
     TrainingState,
     Validate,
     check_callbacks,
 )
 from ms_callbacks.core.mindspore_compat import COUNTS_STEPS
+from ms_callbacks.core.rate_setter import RateSetter
 
 SIZES = {"all": -1, "a divisor": 2, "no divisor": 3}  # of the four batches
-size = pytest.mark.parametrize("sink_size", SIZES.values(), ids=SIZES)
+in_both_modes = pytest.mark.parametrize(
+    ("mode", "sink_size"),
+    [
+        pytest.param(
+            mode, size, id=f"{mode}-{name}", marks=[] if mode == "graph" or name == "all" else [pytest.mark.slow]
+        )
+        for mode in ("graph", "pynative")
+        for name, size in SIZES.items()
+    ],
+    indirect=["mode"],
+)
 # What needs the batches of single steps says so by name; all else works.
 REFUSED = {
     "DynamicLR": "in sink mode steps run on the device unseen, and none can have a rate of its own",
@@ -66,7 +80,7 @@ def train(model, callbacks, sink_size, how="train", epochs=3, data=None, **more)
 
 
 @pytest.mark.parametrize("how", [pytest.param("train", marks=pytest.mark.slow), "fit"])
-@size
+@in_both_modes
 def test_what_keeps_decides_and_records_does_it_as_ever(mode, sink_size, how, tmp_path):
     """Training is bit for bit what it is without them, and what they tell is of the epochs and steps that ran."""
     model, history = sinking_model(), History()
@@ -95,7 +109,25 @@ def shared():
     return sinking_model()
 
 
-@pytest.mark.parametrize("kind", MAKE, ids=lambda kind: kind.__name__)
+# By default all in GRAPH mode, but two of the schedules; in PYNATIVE mode, where each step returns, one of each sort.
+SCHEDULES = [kind for kind in MAKE if issubclass(kind, RateSetter) and kind not in (DynamicLR, LRStepDecay)]
+IN_BOTH_MODES = (ConfusionMatrix, EarlyStopping, LossSpike, LRStepDecay, ProgressBar, TrainingState)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        pytest.param(
+            kind,
+            mode,
+            id=f"{mode}-{kind.__name__}",
+            marks=[] if kind in IN_BOTH_MODES or (mode == "graph" and kind not in SCHEDULES) else [pytest.mark.slow],
+        )
+        for mode in ("graph", "pynative")
+        for kind in MAKE
+    ],
+    indirect=["mode"],
+)
 def test_each_alone_runs_twice_or_is_refused_by_name(mode, kind, shared, tmp_path, record_property):
     """Before the first step, as the page says."""
     is_refused = kind.__name__ in REFUSED and not (mode == "pynative" and kind.__name__ in IN_GRAPH_MODE_ALONE)
@@ -115,7 +147,7 @@ def test_each_alone_runs_twice_or_is_refused_by_name(mode, kind, shared, tmp_pat
             assert model.queue.taken == 3 * epochs
 
 
-@size
+@pytest.mark.parametrize("sink_size", [-1, pytest.param(2, marks=pytest.mark.slow), 3], ids=SIZES)
 def test_the_loss_of_a_sink_is_that_of_its_last_step(graph, sink_size, capsys):
     """The device gives back no other: one line says so, and the epoch's line does not speak of a mean."""
     model, alone, history = sinking_model(), make_model(), History()
@@ -146,9 +178,9 @@ def test_a_sink_that_gives_each_loss_has_a_mean(capsys):
 
 
 @pytest.mark.parametrize(("interval", "lines"), [(1, 3), (2, 3), (3, 3), (5, 1), (6, 1)])
-def test_a_line_waits_for_the_end_of_its_sink(graph, interval, lines, capsys):
+def test_a_line_waits_for_the_end_of_its_sink(graph, interval, lines, shared, capsys):
     """Nine steps in sinks of three: those of the interval that a sink ends on or has passed."""
-    train(sinking_model(), [LossMonitor(per_print_times=interval)], 3)
+    train(shared, [LossMonitor(per_print_times=interval)], 3)
     assert capsys.readouterr().out.count("Epoch:[") == lines
 
 
@@ -199,7 +231,7 @@ def test_by_step_schedules_and_states_are_refused_where_steps_cannot_be_told_apa
             mode,
             sink_size,
             id=f"{mode}-{name}",
-            marks=[] if mode == "pynative" or name == "no divisor" else [pytest.mark.slow],
+            marks=[] if (mode, name) == ("graph", "no divisor") else [pytest.mark.slow],
         )
         for mode in ("graph", "pynative")
         for name, sink_size in SIZES.items()
