@@ -159,7 +159,7 @@ def test_a_killed_process_has_lost_nothing_of_the_epochs_before(tmp_path):
 
 def test_a_missing_package_is_named_before_the_first_step(tmp_path, monkeypatch):
     """With the command that installs it."""
-    monkeypatch.setattr(TensorBoardLogger, "package", "tensorboard_of_nobody")
+    monkeypatch.setattr(TensorBoardLogger, "_package", "tensorboard_of_nobody")
     with pytest.raises(ImportError, match=r"'tensorboard_of_nobody' is not.*pip install 'ms-callbacks\[tensorboard\]'"):
         Script().run([TensorBoardLogger(tmp_path)], [None])
 
