@@ -17,7 +17,7 @@ import mindspore.dataset as ds
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
-from training import Samples, assert_same_weights, dataset, weights
+from training import Samples, dataset
 
 import ms_callbacks
 from ms_callbacks import cpu
@@ -103,14 +103,9 @@ def test_the_readmes_python_runs(readme, tmp_path, monkeypatch):
     loss_fn = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
     model = ms.Model(network, loss_fn, nn.Momentum(network.trainable_params(), 0.01, 0.9), metrics={"acc"})
     names = {"model": model, "network": network, "train_dataset": dataset(), "valid_dataset": dataset(seed=1)}
-    first, second = blocks(readme, "python")
-    exec(compile(first, readme, "exec"), names)
+    (snippet,) = blocks(readme, "python")
+    exec(compile(snippet, readme, "exec"), names)
     assert model.eval(dataset(seed=1))["acc"] == names["best"].best_
-    exec(compile(second, readme, "exec"), names)
-    trained = weights(network)
-    exec(compile(second, readme, "exec"), names)  # a finished run is left as it is
-    assert names["state"].finished_
-    assert_same_weights(weights(network), trained)
 
 
 def test_the_readmes_error_is_the_real_one():
@@ -121,7 +116,7 @@ def test_the_readmes_error_is_the_real_one():
         model = ms.Model(network, loss_fn, nn.SGD(network.trainable_params(), 0.01), metrics={"acc"})
         model.fit(1, dataset(), dataset(seed=1), callbacks=[ms_callbacks.EarlyStopping("accuracy", mode="max")])
     for readme in READMES:
-        assert blocks(readme, "text")[-1] == f"{error.value}\n"
+        assert blocks(readme, "console") == [f"{error.value}\n"]
 
 
 @pytest.mark.parametrize("readme", READMES)
@@ -131,8 +126,6 @@ def test_the_readmes_commands_are_those_that_are_run(readme):
     assert blocks(readme, "sh") == [
         f'{setup}".[examples]" && .venv/bin/python examples/train_lenet.py\n',
         f'{setup}".[test]" && .venv/bin/pytest\n',
-        ". .venv/bin/activate && msrun --worker_num=2 --local_worker_num=2 --join=True --log_dir=output/logs"
-        " examples/train_distributed.py\n",
     ]
 
 
