@@ -1,4 +1,4 @@
-"""Train one epoch with five callbacks and read what they leave, with the package that pip has installed."""
+"""Train one epoch with six callbacks and read what they leave, with the package that pip has installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from mindspore import nn
 
 import ms_callbacks
-from ms_callbacks import BestCheckpoint, EarlyStopping, History, LossMonitor, TrainingState
+from ms_callbacks import BestCheckpoint, EarlyStopping, History, LossMonitor, RunReport, TrainingState
 
 
 class Samples:
@@ -39,9 +39,10 @@ def main() -> None:
     model = ms.Model(network, loss_fn, nn.Adam(network.trainable_params()), metrics={"acc"})
     train, valid = (ds.GeneratorDataset(Samples(), ["images", "labels"], shuffle=False).batch(12) for _ in range(2))
     history, best = History(), BestCheckpoint("best.ckpt", monitor="acc")
-    callbacks = [LossMonitor(), history, best, EarlyStopping("acc"), TrainingState("state")]
+    callbacks = [LossMonitor(), history, best, EarlyStopping("acc"), TrainingState("state"), RunReport()]
     model.fit(1, train, valid, callbacks=callbacks)
     assert len(history.history["loss"]) == 1, history.history
+    assert os.path.getsize("report.html") > 10_000  # with the templates that are in the wheel
     assert best.load_into(network)["epoch"] == 1
     for arguments in (["show", "best.ckpt"], ["show", "state"], ["runs"]):
         subprocess.run([sys.executable, "-m", "ms_callbacks", *arguments], check=True)
