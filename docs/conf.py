@@ -34,6 +34,8 @@ myst_heading_anchors = 3
 myst_url_schemes = {"http": None, "https": None, "mailto": None, "site": "{{path}}#{{fragment}}"}
 suppress_warnings = ["myst.header"]
 
+smartquotes = False  # quoted messages stay as they are printed, so that a search finds them
+
 html_theme = "furo"
 html_title = "ms_callbacks"
 html_static_path = ["_static"]
