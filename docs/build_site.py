@@ -2,7 +2,7 @@
 
     python docs/build_site.py
 
-Nothing is fetched from the network. Needs `pip install ".[docs]"`.
+Nothing is fetched from the network. Needs `pip install ".[docs]"`, with MindSpore, whose classes the signatures name.
 """
 
 from __future__ import annotations

@@ -34,6 +34,8 @@ myst_heading_anchors = 3
 myst_url_schemes = {"http": None, "https": None, "mailto": None, "site": "{{path}}#{{fragment}}"}
 suppress_warnings = ["myst.header"]
 
+smartquotes = False  # quoted messages stay as they are printed, so that a search finds them
+
 html_theme = "furo"
 html_title = "ms_callbacks"
 html_static_path = ["_static"]
@@ -69,11 +71,6 @@ default_role = "literal"  # single backticks in docstrings are code
 nitpick_ignore_regex = [("py:.*", ".*")]  # types of MindSpore and NumPy; links between pages are still checked
 
 try:
-    import mindspore  # noqa: F401
-except ImportError:
-    autodoc_mock_imports = ["mindspore"]
-
-try:
     import jieba  # splits Chinese words for the search
 except ImportError:
     pass
@@ -97,7 +94,7 @@ def skip_phases(app: Any, what: str, name: str, member: Any, skip: bool, options
 OUTSIDE = r"\[([^\]]+)\]\(((?:\.\./)+(?!en/|zh/)[\w./-]+\.md)\)"  # Markdown of the repository that is no page
 CHINESE = "\u3000-\u30ff\u4e00-\u9fff\uff00-\uffef“”‘’"
 # A line end between two Chinese characters is no space.
-LINE_END = re.compile(f"(?<=[{CHINESE}])\\n(?=[{CHINESE}])|(?<=[，。；：、！？）”])\\n(?=[`A-Za-z])")
+LINE_END = re.compile(f"(?<=[{CHINESE}])\\n *(?=[{CHINESE}])|(?<=[，。；：、！？）”])\\n *(?=[`A-Za-z])")
 PLACE = r"\]\((?P<up>(?:\.\./)+)(?P<language>en|zh)/(?P<page>[\w/]+)\.md(?P<anchor>#[^)\s]*)?\)"
 
 
@@ -133,7 +130,10 @@ THEIRS = re.compile(r"(Keras|Lightning|PyTorch|MindSpore|mindvision|fastai|sciki
 def link_names(app: Any, doctree: nodes.document, name: str) -> None:
     """Let each public name in code lead to its page."""
     for literal in list(doctree.findall(nodes.literal)):
-        page = app.env.page_of_name.get(literal.astext())
+        called = re.match(r"(\w+)(?:$|\(|\.\w+)", literal.astext())  # also EarlyStopping("acc") and History.what_if
+        page = app.env.page_of_name.get(called[1]) if called else None
+        named = re.fullmatch(r"docs/en/(\w+)\.md", literal.astext())
+        page = named[1] if named else page
         inside = literal.parent
         while inside is not None:
             if isinstance(inside, (nodes.reference, nodes.title, addnodes.desc_signature)):

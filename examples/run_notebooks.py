@@ -81,7 +81,7 @@ def shown(cell: Any) -> list[str]:
     lines = []
     for output in cell.get("outputs", []):
         contents = {"text": output.text} if output.output_type == "stream" else output.get("data", {})
-        for kind, content in contents.items():
+        for kind, content in sorted(contents.items()):  # as they are stored
             is_compared = kind.startswith("text") and not (kind == "text/plain" and len(contents) > 1)
             text = "".join(content) if is_compared else ""  # what is shown in place of a table or a picture is not
             rows = re.sub(r'(style|src)="[^"]*"', "", text).replace("</tr>", "\n").splitlines()

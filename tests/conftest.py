@@ -24,6 +24,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--matrix", action="store_true", help="print which callback works in which setting of a large run")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The table has all cells, also those that are tried only in the slow set."""
+    if config.getoption("matrix"):
+        config.option.markexpr = ""
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are processors: some tests do nothing but wait for processes of their own."""
     return (os.cpu_count() or 1) + 1

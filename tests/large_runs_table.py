@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import pathlib
 import re
@@ -9,6 +10,7 @@ import re
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 
 
+@functools.cache
 def table(language="en"):
     """The cells of the page: `{(callback, setting): "works" or "refused"}`."""
     text = (DOCS / language / "large_runs.md").read_text(encoding="utf-8")

@@ -39,8 +39,8 @@ class TrackerCallback(TrainCallback):
 
     needs_losses = needs_samples = True
     transient = ("_thread",)
-    package = ""  # that has to be installed, and the extra of this package that installs it
-    extra = ""
+    _package = ""  # that has to be installed, and the extra of this package that installs it
+    _extra = ""
     id_: Optional[str]
 
     def __init__(
@@ -85,10 +85,10 @@ class TrackerCallback(TrainCallback):
     def check(self, run: Run) -> None:
         """Raise if the tracker's client is not installed."""
         super().check(run)
-        if self.package and importlib.util.find_spec(self.package) is None:
+        if self._package and importlib.util.find_spec(self._package) is None:
             raise ImportError(
-                f"{type(self).__name__}: the package {self.package!r} is not installed; "
-                f"pip install 'ms-callbacks[{self.extra}]'"
+                f"{type(self).__name__}: the package {self._package!r} is not installed; "
+                f"pip install 'ms-callbacks[{self._extra}]'"
             )
 
     def needs(self, run: Run) -> Needs:

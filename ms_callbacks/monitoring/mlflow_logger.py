@@ -66,7 +66,7 @@ class MLflowLogger(TrackerCallback):
         'FINISHED'
     """
 
-    package = extra = "mlflow"
+    _package = _extra = "mlflow"
 
     def __init__(
         self,

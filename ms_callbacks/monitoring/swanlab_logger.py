@@ -60,7 +60,7 @@ class SwanLabLogger(TrackerCallback):
         0
     """
 
-    package = extra = "swanlab"
+    _package = _extra = "swanlab"
 
     def __init__(
         self,

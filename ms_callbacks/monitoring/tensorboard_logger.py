@@ -53,7 +53,7 @@ class TensorBoardLogger(TrackerCallback):
         'events.out.tfevents...'
     """
 
-    package, extra = "tensorboardX", "tensorboard"
+    _package, _extra = "tensorboardX", "tensorboard"
 
     def __init__(
         self,

@@ -58,7 +58,7 @@ class WandbLogger(TrackerCallback):
         0
     """
 
-    package = extra = "wandb"
+    _package = _extra = "wandb"
 
     def __init__(
         self,

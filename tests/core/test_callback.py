@@ -11,7 +11,7 @@ from mindspore.train import Callback
 from mindspore.train import LossMonitor as MindSporesLossMonitor
 from training import dataset, make_model
 
-from ms_callbacks import EarlyStopping, History, LossMonitor
+from ms_callbacks import EarlyStopping, History, LossMonitor, TrainingState
 from ms_callbacks.core.callback import TrainCallback, only_one
 from ms_callbacks.testing import ScriptedRun
 
@@ -132,3 +132,23 @@ def test_what_ended_training_stays_the_exception_that_is_raised():
     assert raised.value.__notes__[-1] == "after that, Breaks.teardown raised OSError('second')"
     with pytest.raises(OSError, match="second"):
         make_model().train(1, dataset(), callbacks=[Breaks()])
+
+
+class CountsEpochs(TrainCallback):
+    """Learns something, but puts it into no state."""
+
+    def reset_state(self):
+        self.epochs_ = 0
+
+    def after_epoch(self, run, summary):
+        self.epochs_ += 1
+
+
+def test_a_resumed_run_resets_a_new_callback_without_a_state(tmp_path):
+    """Otherwise it would lack what `reset_state` sets; a line says that it is not resumed."""
+    counts, other = CountsEpochs(), CountsEpochs()
+    make_model().train(1, dataset(), callbacks=[counts, TrainingState(tmp_path / "state")])
+    model, data, state = make_model(), dataset(), TrainingState(tmp_path / "state")
+    begun = state.resume(model, data, epochs=3)
+    model.train(3, data, callbacks=[other, state], initial_epoch=begun)
+    assert (counts.epochs_, other.epochs_) == (1, 2)

@@ -16,8 +16,8 @@ from ms_callbacks.testing import ScriptedRun
 
 BEGIN = ["load_run_state", "check", "reset_state", "before_train", "check_plan", "before_epoch", "check_batch"]
 EVALUATION = ["before_checkpoint", "before_evaluation", "after_evaluation", "end_evaluation"]
-EPOCH_ENDS = [*EVALUATION, "after_epoch"]
-END = ["flush", "save_run_state", "finalize_weights", "restore_weights", "after_train"]
+EPOCH_ENDS = [*EVALUATION, "after_epoch", "end_epoch"]
+END = ["flush", "save_run_state", "finalize_weights", "restore_weights", "after_train", "end_train"]
 # Two epochs of two steps, with an evaluation after the first step of each, and one at its end.
 LIFE = [*BEGIN, *EVALUATION, *EPOCH_ENDS, "save_run_state", "before_epoch", *EVALUATION, *EPOCH_ENDS, *END]
 PHASES = [*dict.fromkeys(LIFE), "teardown"]
@@ -448,7 +448,7 @@ def test_an_error_that_came_with_a_request_is_raised_once_the_run_is_over(order)
         assert error.__cause__ is error.__context__ is None
         assert not hasattr(error, "__notes__")
         for name in "ab":
-            assert phases_of(log, name) == [*BEGIN, "before_checkpoint", "after_epoch", *END, "teardown"]
+            assert phases_of(log, name) == [*BEGIN, "before_checkpoint", "after_epoch", "end_epoch", *END, "teardown"]
         assert saves.saved == [(1, 0, "Raises")]
         log.clear()
         saves.saved.clear()

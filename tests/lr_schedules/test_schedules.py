@@ -85,7 +85,7 @@ def weights_without(mode):
             callback,
             mode,
             id=f"{mode}-{type(callback).__name__}",
-            marks=[] if mode == "pynative" or isinstance(callback, LRStepDecay) else [pytest.mark.slow],
+            marks=[] if isinstance(callback, LRStepDecay) else [pytest.mark.slow],
         )
         for mode in ("graph", "pynative")
         for callback in (LRStepDecay(100), DynamicLR([0.1] * 12), LRCosineAnnealing(10**9))

@@ -17,7 +17,7 @@ import mindspore.dataset as ds
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
-from training import Samples, assert_same_weights, dataset, weights
+from training import Samples, dataset
 
 import ms_callbacks
 from ms_callbacks import cpu
@@ -38,11 +38,13 @@ DOCUMENTED = [*(getattr(ms_callbacks, name) for name in ms_callbacks.__all__), c
 
 
 @pytest.mark.parametrize("documented", DOCUMENTED, ids=lambda each: each.__name__)
-def test_docstring_examples_run(documented, tmp_path):
+def test_docstring_examples_run(documented, tmp_path, monkeypatch):
     """With a small model, four steps an epoch, at hand under the names that the examples use."""
     if documented is ms_callbacks.OptunaPruning:
         pytest.importorskip("optuna").logging.set_verbosity(30)
-    pytest.importorskip(CLIENTS.get(documented.__name__, "numpy"))
+    if documented.__name__ in CLIENTS:
+        pytest.importorskip(CLIENTS[documented.__name__])
+        monkeypatch.chdir(tmp_path)  # MLflow writes artifacts of a local database into the working directory
     if documented is ms_callbacks.ExportBest:
         ms.set_context(mode=ms.GRAPH_MODE)  # MindSpore 2.0 runs an nn.GraphCell in no other
     network = nn.SequentialCell(nn.Flatten(), nn.Dense(16, 3))
@@ -101,14 +103,9 @@ def test_the_readmes_python_runs(readme, tmp_path, monkeypatch):
     loss_fn = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
     model = ms.Model(network, loss_fn, nn.Momentum(network.trainable_params(), 0.01, 0.9), metrics={"acc"})
     names = {"model": model, "network": network, "train_dataset": dataset(), "valid_dataset": dataset(seed=1)}
-    first, second = blocks(readme, "python")
-    exec(compile(first, readme, "exec"), names)
+    (snippet,) = blocks(readme, "python")
+    exec(compile(snippet, readme, "exec"), names)
     assert model.eval(dataset(seed=1))["acc"] == names["best"].best_
-    exec(compile(second, readme, "exec"), names)
-    trained = weights(network)
-    exec(compile(second, readme, "exec"), names)  # a finished run is left as it is
-    assert names["state"].finished_
-    assert_same_weights(weights(network), trained)
 
 
 def test_the_readmes_error_is_the_real_one():
@@ -119,7 +116,7 @@ def test_the_readmes_error_is_the_real_one():
         model = ms.Model(network, loss_fn, nn.SGD(network.trainable_params(), 0.01), metrics={"acc"})
         model.fit(1, dataset(), dataset(seed=1), callbacks=[ms_callbacks.EarlyStopping("accuracy", mode="max")])
     for readme in READMES:
-        assert blocks(readme, "text")[-1] == f"{error.value}\n"
+        assert blocks(readme, "console") == [f"{error.value}\n"]
 
 
 @pytest.mark.parametrize("readme", READMES)
@@ -129,8 +126,6 @@ def test_the_readmes_commands_are_those_that_are_run(readme):
     assert blocks(readme, "sh") == [
         f'{setup}".[examples]" && .venv/bin/python examples/train_lenet.py\n',
         f'{setup}".[test]" && .venv/bin/pytest\n',
-        ". .venv/bin/activate && msrun --worker_num=2 --local_worker_num=2 --join=True --log_dir=output/logs"
-        " examples/train_distributed.py\n",
     ]
 
 
