@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
-import numpy as np
-
-from .png import data_uri, thumbnail
+if TYPE_CHECKING:  # the command line prints tables without NumPy
+    import numpy as np
 
 __all__ = ["render", "render_html"]
 
@@ -64,7 +64,7 @@ def render_html(
     for number, row in enumerate(rows):
         cells = [f"<td>{_image(images[number])}</td>"] if len(images) else []
         for column, (text, side) in enumerate(zip(row, aligned)):
-            shade = 0.0 if shades is None else float(np.nan_to_num(shades[number, column]))
+            shade = 0.0 if shades is None else _shade(float(shades[number, column]))
             colour = f"; background: {_SHADE.format(_DARKEST * shade)}" if shade else ""
             name, scope = ("td", "") if column else ("th", ' scope="row"')
             cells.append(f'<{name}{scope} style="{_STYLE.format(side)}{colour}">{escape(text)}</{name}>')
@@ -78,7 +78,13 @@ def render_html(
     )
 
 
+def _shade(value: float) -> float:
+    return 0.0 if math.isnan(value) else value
+
+
 def _image(picture: np.ndarray[Any, Any]) -> str:
+    from .png import data_uri, thumbnail  # which needs NumPy
+
     size = "height" if picture.shape[0] >= picture.shape[1] else "width"
     address = data_uri(thumbnail(picture, 2 * _IMAGE_PIXELS))
     style = f"{size}: {_IMAGE_PIXELS}px; max-width: none; image-rendering: pixelated"
