@@ -222,9 +222,12 @@ class TrainCallback(Phases, Callback):
         self.is_used = True
         self.continues = self._was_given_state or (self._has_learnt and not self.reset_on_train_begin)
         is_new, self._was_given_state, self._has_learnt = not self._has_learnt, False, True
-        if not self.continues or (is_new and not self.has_state()):
+        if not self.continues or (is_new and not self._has_state()):
             self.reset_state()
         self._epochs_before = 0 if self.reset_on_train_begin else self._last_epoch
+
+    def _has_state(self) -> bool:
+        return type(self).state_dict is not Phases.state_dict or type(self).state_arrays is not Phases.state_arrays
 
     def part(self) -> None:
         """Called when the run is over: no longer take part in it."""
@@ -242,7 +245,7 @@ class TrainCallback(Phases, Callback):
 
     def needs(self, run: Run) -> Needs:
         """Return what has to be whole in this process; for a callback with a state, the whole run."""
-        return Needs.RUN if self.has_state() else Needs.NOTHING
+        return Needs.RUN if self._has_state() else Needs.NOTHING
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state that `state_dict` returned, in the next run.

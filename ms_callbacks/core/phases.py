@@ -187,10 +187,6 @@ class Phases:
         """Return what was learnt, as plain numbers, strings, lists, dictionaries and `None`."""
         return {}
 
-    def has_state(self) -> bool:
-        """Return whether the class keeps a state; otherwise a resumed run calls `reset_state` on a new object."""
-        return type(self).state_dict is not Phases.state_dict or type(self).state_arrays is not Phases.state_arrays
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state that `state_dict` returned, in the next run."""
 

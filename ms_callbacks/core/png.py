@@ -1,4 +1,4 @@
-"""Small pictures as PNG, encoded without a library, so that a table can show them where matplotlib is not installed."""
+"""Encode small pictures as PNG without a library, so that tables can show them where matplotlib is not installed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ import numpy as np
 __all__ = ["data_uri", "encode_png", "thumbnail"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_EIGHT_BIT, _RGB = 8, 2
+_EIGHT_BIT, _GREY, _RGB = 8, 0, 2
 
 
 def encode_png(picture: np.ndarray[Any, Any]) -> bytes:
-    """Return an RGB picture of shape (h, w, 3), with values in [0, 1], as a PNG with 8 bits per channel."""
-    height, width, _ = picture.shape
-    values = np.round(np.clip(picture, 0.0, 1.0) * 255).astype(np.uint8)
-    lines = np.zeros((height, 1 + 3 * width), np.uint8)  # each line begins with its filter: none
-    lines[:, 1:] = values.reshape(height, 3 * width)
-    header = struct.pack(">IIBBBBB", width, height, _EIGHT_BIT, _RGB, 0, 0, 0)
-    return (
-        _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)) + _chunk(b"IEND", b"")
-    )
+    """Return a picture of shape (h, w, 3), RGB in [0, 1], as a PNG with 8 bits per channel; a grey one has one channel.
+
+    NaN is black.
+    """
+    values = np.rint(np.clip(np.nan_to_num(picture), 0.0, 1.0) * 255).astype(np.uint8)
+    is_grey = bool((values == values[..., :1]).all())
+    values = values[..., :1] if is_grey else values
+    height, width, channels = values.shape
+    lines = np.zeros((height, 1 + channels * width), np.uint8)  # each line begins with its filter: none
+    lines[:, 1:] = values.reshape(height, -1)
+    header = struct.pack(">IIBBBBB", width, height, _EIGHT_BIT, _GREY if is_grey else _RGB, 0, 0, 0)
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b"")
+    return _SIGNATURE + b"".join(_chunk(kind, content) for kind, content in parts)
 
 
 def thumbnail(picture: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
@@ -39,9 +43,9 @@ def thumbnail(picture: np.ndarray[Any, Any], side: int) -> np.ndarray[Any, Any]:
     return picture
 
 
-def data_uri(picture: np.ndarray[Any, Any]) -> str:
-    """Return an RGB picture of shape (h, w, 3), with values in [0, 1], as a `data:` address for HTML."""
-    return f"data:image/png;base64,{base64.b64encode(encode_png(picture)).decode('ascii')}"
+def data_uri(content: bytes) -> str:
+    """Return a PNG as a `data:` address for HTML."""
+    return f"data:image/png;base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -83,9 +83,9 @@ def _shade(value: float) -> float:
 
 
 def _image(picture: np.ndarray[Any, Any]) -> str:
-    from .png import data_uri, thumbnail  # which needs NumPy
+    from .png import data_uri, encode_png, thumbnail  # which needs NumPy
 
     size = "height" if picture.shape[0] >= picture.shape[1] else "width"
-    address = data_uri(thumbnail(picture, 2 * _IMAGE_PIXELS))
+    address = data_uri(encode_png(thumbnail(picture, 2 * _IMAGE_PIXELS)))
     style = f"{size}: {_IMAGE_PIXELS}px; max-width: none; image-rendering: pixelated"
     return f'<img src="{address}" alt="" {size}="{_IMAGE_PIXELS}" style="{style}">'

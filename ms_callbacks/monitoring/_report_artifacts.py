@@ -12,7 +12,7 @@ import numpy as np
 from ..core.artifacts import Artifact, FigureArtifact, TableArtifact, TextArtifact
 from ..core.names import labelled
 from ..core.phases import Phases
-from ._png import data_uri, png, shrunk
+from ..core.png import data_uri, encode_png, thumbnail
 from ._report_html import Markup, both, mark_up, name, phrase, table
 
 __all__ = ["sections_of"]
@@ -107,12 +107,12 @@ def _notes(lines: Iterable[Markup]) -> str:
 def _gallery(artifact: TableArtifact) -> str:
     items = []
     for row, image in itertools.islice(zip(artifact.rows, artifact.images), _MOST_IMAGES):
-        small = shrunk(np.asarray(image), _MOST_PIXELS)
+        small = thumbnail(np.asarray(image), _MOST_PIXELS)
         about = "".join(f"<dt>{phrase(head)}</dt><dd>{name(cell)}</dd>" for head, cell in zip(artifact.header, row))
         alt = ", ".join(f"{head} {cell}" for head, cell in zip(artifact.header, row))
         kind = ' class="small"' if max(small.shape[:2]) <= _SMALL else ""
         picture = f'<img{kind} alt="{mark_up(alt)}" width="{small.shape[1]}" height="{small.shape[0]}"'
-        items.append(f'<li>{picture} src="{data_uri(png(small))}"><dl>{about}</dl></li>')
+        items.append(f'<li>{picture} src="{data_uri(encode_png(small))}"><dl>{about}</dl></li>')
     lines = [phrase(line) for line in artifact.note.splitlines() if line]
     if len(artifact.rows) > _MOST_IMAGES:
         lines.append(both("rows_left_out", shown=_MOST_IMAGES, all=len(artifact.rows)))
