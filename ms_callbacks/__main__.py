@@ -20,7 +20,7 @@ standard error. Your environment variables, such as ONEDNN_MAX_CPU_ISA, apply. E
 (MindSpore cannot be started or is incompatible with the installed NumPy, or this folder is not writable), otherwise 0,
 even if something is slow."""
 _SHOW = """Show what a checkpoint (.ckpt, .safetensors or .int8) or a folder of TrainingState holds: parameters, record,
-epoch and callbacks, and whether the file is intact. MindSpore is not started and need not be installed. Exit
+epoch and callbacks, and whether all of it is intact. MindSpore is not started and need not be installed. Exit
 status: 0 if it is intact, 1 if it is damaged, 2 if there is no such file or folder."""
 _RUNS = """List the checkpoints and the states of TrainingState in a folder and the folders below it, with what can be
 resumed and what is damaged. Hidden folders are left out, and links are followed within the folder only. MindSpore is

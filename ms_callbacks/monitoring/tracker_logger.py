@@ -14,7 +14,7 @@ __all__ = ["TrackerLogger"]
 class TrackerLogger(TrackerCallback):
     """Log a run to an experiment tracker.
 
-    `TensorBoardLogger`, `MLflowLogger`, `WandbLogger` and `SwanLabLogger` are subclasses of this callback, each for one
+    `TensorBoardLogger`, `MLflowLogger`, `WandbLogger` and `SwanLabLogger` work in the same way, each with its own
     tracker. For another tracker, write a class with the seven methods of `Tracker`.
 
     All values are logged with the training step, counted from the first step of epoch 1:
