@@ -16,6 +16,7 @@ from mindspore.train import Callback, Model
 from ..core import atomic_files, distributed
 from ..core.arguments import check_bool, check_int, check_path
 from ..core.callback import TrainCallback, only_one
+from ..core.console import counted
 from ..core.lr_callback import Schedule
 from ..core.mindspore_compat import (
     CAN_BEGIN_WITHIN,
@@ -341,7 +342,7 @@ class TrainingState(TrainCallback):
         if distributed.is_first():
             restore_seeds(content["seeds"])
         self._taken_up = state
-        self.log(f"continues after epoch {epoch}" + (f" and {steps} steps of the next" if steps else ""))
+        self.log(f"continues after epoch {epoch}" + (f" and {counted(steps, 'step')} of the next" if steps else ""))
         for line in self._position.begin_at(train_dataset, steps_done):
             self.log(line)
         return int(epoch)
