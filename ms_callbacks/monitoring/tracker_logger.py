@@ -40,8 +40,9 @@ class TrackerLogger(TrackerCallback):
     than 10,000 calls wait, the oldest values of steps are dropped.
 
     The tracker's run is closed with the status of the run, also after an exception or a signal. With `TrainingState`, a
-    resumed run continues the same run of the tracker, without double or missing steps. A second run of the same
-    callback is a new run of the tracker.
+    resumed run continues the same run of the tracker, without double or missing steps; only a process that is killed at
+    once, as by SIGKILL, loses the values that wait for a slow tracker. A second run of the same callback is a new run of
+    the tracker.
 
     With several processes, only the first logs: `train/loss` is the loss of its own samples, and everything else that
     of all. In sink mode on GPU and Ascend (in GRAPH mode), `train/loss` is the mean of the losses of the last steps of

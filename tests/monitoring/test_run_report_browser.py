@@ -323,4 +323,4 @@ def test_numbers_of_any_size_are_drawn(opened, tmp_path):
     ScriptedRun(results, [[10.0 ** (-100 * epoch)] for epoch in range(4)]).play([RunReport(path)])
     page = opened(path=path)
     page.locator("#panel-0 .log").click()
-    assert page.locator("#panel-0 .curve").first.get_attribute("d").count("L") >= 2
+    assert page.locator("#panel-0 .plot .curve").first.get_attribute("d").count("L") >= 2
