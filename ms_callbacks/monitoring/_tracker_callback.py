@@ -258,7 +258,7 @@ class TrackerCallback(TrainCallback):
             text = self._tried(f"the table {each.name!r} could not be made", each.__str__)
             if text is None:
                 continue
-            self._texts[each.name] = digest = hashlib.sha256(text.encode()).hexdigest()
+            self._texts[each.name] = digest = hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()
             if logged.get(each.name) != digest:
                 self._thread.log_text(f"texts/{each.name}", text, run.step)
 

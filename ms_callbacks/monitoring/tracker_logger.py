@@ -39,8 +39,8 @@ class TrackerLogger(TrackerCallback):
     first error is printed, later values are tried again, and at the end a line says how many values were lost. If more
     than 10,000 calls wait, the oldest values of steps are dropped.
 
-    The tracker's run is closed with the status of the run, also after an exception, or after Ctrl-C or another signal if
-    `GracefulStop` is in the list; without it, a signal ends the process at once. With `TrainingState`, a resumed run
+    The tracker's run is closed with the status of the run, also after an exception, and after Ctrl-C or another signal
+    if `GracefulStop` is in the list; without it, a signal ends the process at once. With `TrainingState`, a resumed run
     continues the same run of the tracker, without double or missing steps; only a process that ends at once, as by
     SIGKILL, loses the values that wait for a slow tracker. A second run of the same callback is a new run of the
     tracker.

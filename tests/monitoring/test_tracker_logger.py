@@ -208,9 +208,13 @@ def test_results_that_cannot_be_shown_do_not_end_the_run(capsys):
         def artifacts(self):
             return [TableArtifact("ragged", "R", ["a", "b"], [["1"]])]
 
+    class Odd(TrainCallback):
+        def artifacts(self):
+            return [TextArtifact("odd", "O", "a file's name that is no text: \udcff")]
+
     kept = Kept()
-    script(kept, Raises(), Ragged(), Shows(draws=False, changes=False), figures=None)
-    assert kept.named("text") == [("texts/config", 0), ("texts/text", 4)]
+    script(kept, Raises(), Ragged(), Odd(), Shows(draws=False, changes=False), figures=None)
+    assert kept.named("text") == [("texts/config", 0), ("texts/odd", 4), ("texts/text", 4)]
     lines = set(capsys.readouterr().out.splitlines())
     assert "TrackerLogger: Raises could not show its results (ValueError: nothing there)" in lines
     assert "TrackerLogger: the table 'ragged' could not be made (IndexError: list index out of range)" in lines
@@ -237,6 +241,7 @@ def test_histograms_are_of_the_trained_weights_every_n_epochs():
     assert sorted({step for _, step in found}) == [8, 16]
 
 
+@pytest.mark.skipif(not hasattr(ms, "bfloat16"), reason="this MindSpore has no bfloat16")
 def test_histograms_of_bfloat16():
     """NumPy 2 cannot hold it; as float32 each value is exact."""
     kept, network = Kept(), nn.Dense(1, 1)

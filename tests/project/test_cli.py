@@ -165,9 +165,11 @@ def test_a_folder_that_cannot_be_read_is_a_mistake_of_the_call(left, run, monkey
     def refuse(folder):
         raise PermissionError(13, "Permission denied", folder)
 
-    monkeypatch.setattr(os, "listdir", refuse)
-    status, printed = run("show", "state")
-    assert (status, "the folder 'state' cannot be read: Permission denied" in printed) == (2, True)
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, refuse)
+    for command in ("show", "runs"):
+        status, printed = run(command, "state")
+        assert (status, "the folder 'state' cannot be read: Permission denied" in printed) == (2, True)
 
 
 def test_show_of_a_finished_run_says_what_ended_it(left, run):
