@@ -1,6 +1,6 @@
 """The command line of this package: `ms-callbacks`, or `python -m ms_callbacks`.
 
-Each command is imported when it is asked for; only `doctor` starts MindSpore.
+Each command is imported when it is used. Only `doctor` starts MindSpore.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ standard error. Your environment variables, such as ONEDNN_MAX_CPU_ISA, apply. E
 (MindSpore cannot be started or is incompatible with the installed NumPy, or this folder is not writable), otherwise 0,
 even if something is slow."""
 _SHOW = """Show what a checkpoint (.ckpt, .safetensors or .int8) or a folder of TrainingState holds: parameters, record,
-epoch, callbacks, and whether all of it is what was saved. MindSpore is not started and need not be installed. Exit
-status: 0 if it is whole, 1 if it is damaged, 2 if there is no such file or folder."""
+epoch and callbacks, and whether all of it is intact. MindSpore is not started and need not be installed. Exit
+status: 0 if it is intact, 1 if it is damaged, 2 if there is no such file or folder."""
 _RUNS = """List the checkpoints and the states of TrainingState in a folder and the folders below it, with what can be
 resumed and what is damaged. Hidden folders are left out, and links are followed within the folder only. MindSpore is
 not started and need not be installed. Exit status: 0 if nothing is damaged, 1 if something is, 2 if there is no such
 folder."""
-_STATUSES = "Exit status: 0 if all is well, 1 if something is wrong or damaged, 2 if the command was not understood."
+_STATUSES = "Exit status: 0 if nothing is wrong, 1 if something is wrong or damaged, 2 if the command line is invalid."
 _MODES = ("graph", "pynative")
 
 

@@ -12,7 +12,9 @@ import numpy as np
 from mindspore import Tensor, nn
 from mindspore.train import Callback
 
-__all__ = ["Learners", "missing_method"]
+from ..core.callback import TrainCallback, keeps_state
+
+__all__ = ["Learners", "missing_method", "unsaved"]
 
 # Those of MindSpore's own callbacks on which the rest of a run depends; the others only count or measure time.
 _OF_MINDSPORE = {"EarlyStopping", "History", "ModelCheckpoint", "ReduceLROnPlateau"}
@@ -31,7 +33,7 @@ class Learners:
 
     def __init__(self, callbacks: list[tuple[str, Any]]) -> None:
         self._earliest = time.time() - _DAY
-        self._callbacks = [(name, callback) for name, callback in callbacks if missing_method(callback)]
+        self._callbacks = [(name, callback) for name, callback in callbacks if unsaved(callback)]
         self._at_first = {name: self._look(callback) for name, callback in self._callbacks}
 
     def names(self) -> list[str]:
@@ -45,7 +47,10 @@ class Learners:
 
     def _look(self, callback: Any) -> Any:
         self._left = _MOST_PARTS
-        return {} if type(callback).__module__.startswith("mindspore.") else self._content(callback, 0)
+        if type(callback).__module__.startswith("mindspore."):
+            return {}
+        # Without what belongs to the run itself.
+        return self._content(callback.__getstate__() if isinstance(callback, TrainCallback) else callback, 0)
 
     def _content(self, value: Any, depth: int) -> Any:
         """Return plain values that differ if `value` does, as far as can be known without reading a device."""
@@ -75,3 +80,13 @@ class Learners:
 def missing_method(callback: Any) -> str:
     """Return the first of `state_dict` and `load_state_dict` that a callback lacks; empty if it has both."""
     return next((name for name in ("state_dict", "load_state_dict") if not callable(getattr(callback, name, None))), "")
+
+
+def unsaved(callback: Any) -> str:
+    """Return the method without which what a callback learns is in no state; empty if it is in one.
+
+    A callback of this package without a state learns nothing that the rest of a run depends on.
+    """
+    is_own = type(callback).__module__.partition(".")[0] == __name__.partition(".")[0]
+    has_none = isinstance(callback, TrainCallback) and not is_own and not keeps_state(callback)
+    return "state_dict" if has_none else missing_method(callback)

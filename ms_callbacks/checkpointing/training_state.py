@@ -37,7 +37,7 @@ from ..core.run import Run
 from ._dataset_position import DatasetPosition
 from ._exactness import differing
 from ._identity import Identity, check_left, matched, twins, with_later_arguments
-from ._learnt import Learners, missing_method
+from ._learnt import Learners, missing_method, unsaved
 from ._random import restore_seeds, seeds
 from ._rate_lists import dynamic_rates, with_lists
 from ._state_content import checked_arrays, plain_state
@@ -236,6 +236,7 @@ class TrainingState(TrainCallback):
         self.finished_ = False
         state = self._newest()
         if state is None:
+            self.log(f"there is no state in {atomic_files.shown(self.directory)!r}; the run starts from scratch")
             return 0
         give_unique_names(model.train_network)
         return distributed.do_together(_OWNER, lambda: self._take_up(model, train_dataset, state, given))
@@ -482,7 +483,7 @@ class TrainingState(TrainCallback):
         self._load_callback_states(state, _stateful(run.callbacks), is_over=False)
         self._position.began, self._learnt = state.content["began"], state.content["learnt"]
         for name, callback in numbered(run.callbacks):
-            if name in self._learnt and (method := missing_method(callback)):
+            if name in self._learnt and (method := unsaved(callback)):
                 self.log(f"{name} has no {method}; what it has learnt is not resumed")
 
     def _load_callback_states(self, state: State, callbacks: list[tuple[str, Any]], *, is_over: bool) -> list[Identity]:
@@ -505,6 +506,8 @@ class TrainingState(TrainCallback):
             (name, callback), entry = callbacks[place], saved[index]
             try:
                 callback.load_state_dict(entry["state"])
+                if isinstance(callback, TrainCallback):
+                    TrainCallback.load_state_dict(callback, {})  # a subclass may have forgotten to call `super()`
                 if entry["arrays"]:
                     callback.load_state_arrays(state.arrays_of(index))
             except Exception as error:

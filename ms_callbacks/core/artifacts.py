@@ -1,4 +1,4 @@
-"""What a callback has to show besides numbers: tables, texts and figures, for reports, trackers and notebooks."""
+"""Tables, texts and figures that a callback provides for reports, trackers and notebooks."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class TableArtifact:
 class FigureArtifact:
     """A figure, which is drawn only if it is shown somewhere.
 
-    A figure that has the name of a table shows the same in another form.
+    A figure with the same name as a table shows the same content in another form.
 
     Attributes:
         name (str): identifies the artifact in a tracker, such as `confusion_matrix`; letters, digits and underscores.

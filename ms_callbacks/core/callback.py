@@ -23,7 +23,7 @@ from .phases import Phases
 from .placement import Needs
 from .run import Run
 
-__all__ = ["TrainCallback", "only_one"]
+__all__ = ["TrainCallback", "keeps_state", "only_one"]
 
 _WHILE_IT_LASTS = ("_lifecycle", "_depth", "is_used")
 _MADE: list[weakref.ref[TrainCallback]] = []
@@ -222,12 +222,9 @@ class TrainCallback(Phases, Callback):
         self.is_used = True
         self.continues = self._was_given_state or (self._has_learnt and not self.reset_on_train_begin)
         is_new, self._was_given_state, self._has_learnt = not self._has_learnt, False, True
-        if not self.continues or (is_new and not self._has_state()):
+        if not self.continues or (is_new and not keeps_state(self)):
             self.reset_state()
         self._epochs_before = 0 if self.reset_on_train_begin else self._last_epoch
-
-    def _has_state(self) -> bool:
-        return type(self).state_dict is not Phases.state_dict or type(self).state_arrays is not Phases.state_arrays
 
     def part(self) -> None:
         """Called when the run is over: no longer take part in it."""
@@ -245,7 +242,7 @@ class TrainCallback(Phases, Callback):
 
     def needs(self, run: Run) -> Needs:
         """Return what has to be whole in this process; for a callback with a state, the whole run."""
-        return Needs.RUN if self._has_state() else Needs.NOTHING
+        return Needs.RUN if keeps_state(self) else Needs.NOTHING
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state that `state_dict` returned, in the next run.
@@ -300,6 +297,12 @@ _OF_AUTHORS = {name for cls in (TrainCallback, Phases, Callback) for name in var
     "state_dict",
     "state_key",
 }
+
+
+def keeps_state(callback: Phases) -> bool:
+    """Return whether the class of a callback puts what it learns into a state."""
+    cls = type(callback)
+    return cls.state_dict is not Phases.state_dict or cls.state_arrays is not Phases.state_arrays
 
 
 def only_one(owner: str, callbacks: list[Any], what: str, hint: str = "") -> None:

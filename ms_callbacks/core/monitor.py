@@ -24,6 +24,10 @@ _SMALLER_IS_BETTER = frozenset(
 _LARGER_IS_BETTER = frozenset(
     "acc accuracy precision recall f1 fscore fbeta dice auc bleu similarity iou miou map psnr ssim r2".split()
 )
+# Words after them that do not change that.
+_QUALIFIERS = frozenset(
+    "score rate mean avg average sum total val valid validation eval test train macro micro top1 top5".split()
+)
 # MindSpore's metric classes; a user's own metric counts as the class that it derives from.
 _CLASS_MODES = {
     "Loss": "min",
@@ -81,7 +85,10 @@ class Monitor(NamedTuple):
         if of_class is not None:
             return self._replace(mode=of_class)
         parts = self.name.lower().replace("-", "_").split("_")
-        words = {*parts, "".join(parts)}  # "f-score" is one word
+        while len(parts) > 1 and (parts[-1] in _QUALIFIERS or parts[-1].isdigit()):
+            parts.pop()
+        # "f-score" is one word; what a last word such as "gap" means is not known.
+        words = {"".join(parts), *(parts if parts[-1] in _SMALLER_IS_BETTER | _LARGER_IS_BETTER else ())}
         smaller, larger = bool(words & _SMALLER_IS_BETTER), bool(words & _LARGER_IS_BETTER)
         if smaller == larger:
             raise ValueError(

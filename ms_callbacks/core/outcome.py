@@ -10,14 +10,14 @@ __all__ = ["Outcome"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended, as callbacks find it in `run.outcome` at the latest in `teardown`.
+    """How a run ended. Callbacks find it in `run.outcome`, at the latest in `teardown`.
 
     Attributes:
         status (str): `running`; `finished` after the last epoch planned; `stopped` if a callback has ended the run for
             good; `interrupted` if a later run may continue it, as after a signal; `failed` if an exception ended it.
         by (str): the callback that has stopped or interrupted the run; empty if none did or it is not known.
         error (BaseException | None): the exception that the caller of `Model.train` receives: the one that ended the
-            run, or the one passed to `run.request_stop`, with which a run is `stopped`.
+            run, or the one passed to `run.request_stop`; the status is then `stopped`.
 
     Example:
         >>> class Report(TrainCallback):

@@ -1,4 +1,4 @@
-"""What an experiment tracker has to offer: seven methods, and a description of the run without MindSpore objects."""
+"""The interface of experiment trackers: seven methods, and a description of the run without MindSpore objects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["TrackedRun", "Tracker"]
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What a tracker is told about a run when it starts. Nothing in it is an object of MindSpore.
+    """The description of a run that a tracker gets when the run starts. It contains no MindSpore objects.
 
     Attributes:
         name (str): a name for the run: the class of the network and the time.
@@ -38,9 +38,9 @@ class TrackedRun:
 class Tracker(Protocol):
     """The methods that `TrackerLogger` calls on an experiment tracker.
 
-    All are called in one thread, which is not the main thread, one after the other. An exception in `start` ends the
-    run before its first step. After that, exceptions are reported and never reach the training. Steps never decrease
-    within a run, and numbers may be NaN or infinite.
+    All methods are called one after the other, in one thread other than the main thread. An exception in `start` ends
+    the run before its first step. After that, exceptions are reported and never reach the training. Steps never
+    decrease within a run, and numbers may be NaN or infinite.
 
     Example:
         >>> class Printer:
@@ -94,5 +94,5 @@ class Tracker(Protocol):
     def close(self, status: str) -> None:
         """End the run. Called once, with the status "finished", "stopped", "interrupted" or "failed".
 
-        Also called, with "failed", if `start` has raised an exception or has taken too long.
+        It is also called, with "failed", if `start` has raised an exception or has taken too long.
         """

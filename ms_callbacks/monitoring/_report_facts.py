@@ -19,7 +19,7 @@ from .. import __version__
 from ..core import distributed
 from ..core.configuration import configuration
 from ..core.machine import processor
-from ..core.mindspore_compat import size_of_dataset
+from ..core.mindspore_compat import VERSION, size_of_dataset
 from ..core.run import Run
 from ._report_html import Markup, both, mark_up, name
 from ._secrets import command, hidden
@@ -120,7 +120,7 @@ def _of_mode(run: Run) -> Iterator[tuple[str, Any]]:
 
 def _of_machine(run: Run) -> Iterator[tuple[str, Any]]:
     versions = {
-        "MindSpore": ms.__version__,
+        "MindSpore": VERSION,
         "ms_callbacks": __version__,
         "Python": platform.python_version(),
         "NumPy": np.__version__,

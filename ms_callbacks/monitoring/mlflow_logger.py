@@ -30,9 +30,9 @@ class MLflowLogger(TrackerCallback):
     Tables and texts are artifacts in `texts`, and figures in `figures`. As MLflow has no histograms, the minimum, mean,
     standard deviation and maximum are logged instead.
 
-    The run has its own id in the client: an active run of `mlflow.start_run` and autologging are not affected. When it
-    is closed, it is `FINISHED`, `KILLED` if a later run may continue it, or `FAILED`. A resumed run continues it; as
-    MLflow stores duplicates, values that it already has are left out.
+    The logger creates a run of its own, so an active run of `mlflow.start_run` and autologging are not affected. When
+    the run is closed, its status is `FINISHED`, `KILLED` if a later run may continue it, or `FAILED`. A resumed run
+    continues it. MLflow would store duplicates, so the logger leaves out values that MLflow already has.
 
     Needs the client of MLflow (`pip install "ms-callbacks[mlflow]"`, which installs the small `mlflow-skinny`).
 
@@ -41,9 +41,10 @@ class MLflowLogger(TrackerCallback):
         tracking_uri: the server or database, such as "http://localhost:5000" or "sqlite:///mlflow.db". Default: None,
             what MLflow is configured for (the variable `MLFLOW_TRACKING_URI`).
         run_name: a name for the run. Default: None, the class of the network and the time.
-        every_n_steps: as for `TrackerLogger`; so are the others. Default: 50.
+        every_n_steps: the interval of the values of steps, in steps, as in `TrackerLogger`. Default: 50.
         config: your own hyper-parameters, by name. Default: None.
-        histograms: logs the distribution of each trained parameter every so many epochs. Default: None, never.
+        histograms: the interval, in epochs, at which the distribution of each trained parameter is logged. Default:
+            None, never.
         figures: when to draw and log figures: "end", "epoch" or `None`. Default: "end".
         timeout: how many seconds to wait for MLflow, once when it starts, and once when it is closed. Default: 30.0.
 

@@ -29,28 +29,29 @@ _OF_SCRIPT = ("epoch", "step", "none", "best_mark", "log_scale", "to_other_langu
 
 
 class RunReport(TrainCallback):
-    """Write a page about the run when it ends, however it ends: finished, stopped, interrupted, or by an exception.
+    """Write a page about a run when it finishes, is stopped or interrupted, or fails with an exception.
 
     The page is one HTML file that needs no other file, no server and no network. It shows what happened and why, the
     best value, curves of losses, validation values and learning rate, what `EarlyStopping` would have done with other
-    values of `patience` (as `History.what_if`), what was run with which versions on which machine, the callbacks with
-    their arguments, and what the other callbacks of the list have to show (`artifacts`): the layer table of
-    `ShapeInspector`, the matrix of `ConfusionMatrix`, the images of `HardExamples`, the gradients of `GradientMonitor`,
-    the times of `CallbackProfiler`, and the figures of your own. A part without content is left out.
+    values of `patience` (as `History.what_if`), the network, the data, the machine and the versions, the callbacks with
+    their arguments, and the tables, texts and figures (`artifacts`) of the other callbacks in the list: the layer table
+    of `ShapeInspector`, the matrix of `ConfusionMatrix`, the images of `HardExamples`, the gradients of
+    `GradientMonitor`, the times of `CallbackProfiler`, and those of your own callbacks. A part without content is left
+    out.
 
-    The page is in English and Chinese, with a switch; it has a light and a dark theme, can be printed, read on a phone
-    and by a screen reader. Values are read by pointing at a chart, by touch, or with the arrow keys. All values are in
-    tables too, which are also shown without JavaScript. If there are more than 1,000 epochs, or evaluations between
-    steps, every n-th is shown, together with the last epoch and those with the highest or lowest value.
+    The page is in English and Chinese, with a switch. It has a light and a dark theme, can be printed, and works on a
+    phone and with a screen reader. To read values, point at a chart, touch it, or use the arrow keys. All values are
+    also in tables, which need no JavaScript. If there are more than 1,000 epochs, or evaluations between steps, every
+    n-th is shown, together with the last epoch and those with the highest or lowest value.
 
-    The page holds the command line and the arguments of callbacks. Values of arguments whose name ends in `token`,
+    The page contains the command line and the arguments of callbacks. Values of arguments whose name ends in `token`,
     `password`, `api_key` and the like are replaced by `***`; environment variables are not read. Read the page before
     you publish it.
 
-    The file is written completely or not at all, by the first process only. A run that a signal kills, without
-    `GracefulStop`, leaves no report. If a run that has failed cannot write its report either, the exception of the run
-    is the one that is raised. A run that `TrainingState` resumes has the values and the time of all its parts in the
-    report; without it, each run writes a report of its own.
+    The file is written completely or not at all, by the first process only. If a signal kills a run without
+    `GracefulStop`, there is no report. If a failed run cannot write its report, the exception of the run is raised, not
+    that of the report. After a resume by `TrainingState`, the report has the values and the time of all parts of the
+    run. Without `TrainingState`, each run writes its own report.
 
     Args:
         filepath: the file to write, ending in `.html`; its folder must exist. The path is resolved against the working

@@ -22,7 +22,7 @@ class SwanLabLogger(TrackerCallback):
     """Log a run to SwanLab.
 
     What is logged and when is described in `TrackerLogger`. As SwanLab has no histograms, the minimum, mean, standard
-    deviation and maximum are logged instead. SwanLab has only one run in a process: if one is active, the run is
+    deviation and maximum are logged instead. SwanLab allows only one run per process. If one is active, the training is
     refused. When the run is closed, its state is success, aborted if a later run may continue it, or crashed. A resumed
     run continues it by its id, and SwanLab leaves out the steps that it already has.
 
@@ -37,9 +37,10 @@ class SwanLabLogger(TrackerCallback):
         name: a name for the run. Default: None, the class of the network and the time.
         mode: "online", "local", "offline", "disabled", or `None` for what SwanLab is configured for (the variable
             `SWANLAB_MODE`). Default: None.
-        every_n_steps: as for `TrackerLogger`; so are the others. Default: 50.
+        every_n_steps: the interval of the values of steps, in steps, as in `TrackerLogger`. Default: 50.
         config: your own hyper-parameters, by name. Default: None.
-        histograms: logs the distribution of each trained parameter every so many epochs. Default: None, never.
+        histograms: the interval, in epochs, at which the distribution of each trained parameter is logged. Default:
+            None, never.
         figures: when to draw and log figures: "end", "epoch" or `None`. Default: "end".
         timeout: how many seconds to wait for SwanLab, once when it starts, and once when it is closed. Default: 30.0.
 

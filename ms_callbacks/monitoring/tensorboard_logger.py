@@ -20,7 +20,7 @@ class TensorBoardLogger(TrackerCallback):
     """Log a run to TensorBoard: `tensorboard --logdir <log_dir>`.
 
     What is logged and when is described in `TrackerLogger`. Each run has a folder of its own in `log_dir`, named after
-    the network and the time, so that two runs are never shown as one. A resumed run continues in its folder:
+    the network and the time, so TensorBoard never shows two runs as one. A resumed run continues in its folder:
     TensorBoard then hides what the interrupted process had logged after the saved state. Event files are flushed at the
     end of each epoch.
 
@@ -29,9 +29,10 @@ class TensorBoardLogger(TrackerCallback):
     Args:
         log_dir: the folder of all runs, relative to the working directory at construction; it is created if it does not
             exist.
-        every_n_steps: as for `TrackerLogger`; so are the others. Default: 50.
+        every_n_steps: the interval of the values of steps, in steps, as in `TrackerLogger`. Default: 50.
         config: your own hyper-parameters, by name. Default: None.
-        histograms: logs the distribution of each trained parameter every so many epochs. Default: None, never.
+        histograms: the interval, in epochs, at which the distribution of each trained parameter is logged. Default:
+            None, never.
         figures: when to draw and log figures: "end", "epoch" or `None`. Default: "end".
         timeout: how many seconds to wait when the writer is started or closed. Default: 30.0.
 

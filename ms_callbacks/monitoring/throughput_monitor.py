@@ -35,8 +35,8 @@ class ThroughputMonitor(TrainCallback):
     the network and starts the dataset. Samples are counted from the batches, so a short last batch is counted
     correctly.
 
-    At the end of each interval, the last loss is read once. This waits until the device has finished the steps; without
-    the wait, only the time to start them would be measured. No other step waits.
+    At the end of each interval, its losses are read together. This waits until the device has finished the steps;
+    without the wait, only the time to start them would be measured. No other step waits.
 
     The time for data is the time between two steps, in which MindSpore's loop fetches the next batch. With a share near
     0 the network is the bottleneck, with a share near 1 the dataset. If the device works while Python waits, as in

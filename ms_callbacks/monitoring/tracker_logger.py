@@ -14,10 +14,10 @@ __all__ = ["TrackerLogger"]
 class TrackerLogger(TrackerCallback):
     """Log a run to an experiment tracker.
 
-    `TensorBoardLogger`, `MLflowLogger`, `WandbLogger` and `SwanLabLogger` are this callback with a tracker of their
-    own. For another one, write a class with the seven methods of `Tracker`.
+    `TensorBoardLogger`, `MLflowLogger`, `WandbLogger` and `SwanLabLogger` work in the same way, each with its own
+    tracker. For another tracker, write a class with the seven methods of `Tracker`.
 
-    The step of everything that is logged is the training step, counted from the first step of epoch 1:
+    All values are logged with the training step, counted from the first step of epoch 1:
 
     .. code-block:: text
 
@@ -33,28 +33,28 @@ class TrackerLogger(TrackerCallback):
     The hyper-parameters are logged when the run starts, also as `texts/config`: number of epochs and steps, batch size,
     network, number of parameters, loss, optimizer, callbacks with their arguments, versions, and `config`.
 
-    The tracker is called in a thread of its own. Training only puts numbers into a queue, and the losses and rates are
-    read from the device once per interval. If the tracker cannot be started within `timeout` seconds, the run is
-    refused before its first step. After that, a tracker that fails or hangs neither stops nor slows down training: the
-    first error is printed, later values are tried again, and at the end a line says how many values were lost. If more
-    than 10,000 calls wait, the oldest values of steps are dropped.
+    The tracker is called in a separate thread. Training only puts numbers into a queue, and losses and rates are read
+    from the device once per interval. If the tracker cannot be started within `timeout` seconds, the run is refused
+    before its first step. After that, a tracker that fails or hangs neither stops nor slows down training. The first
+    error is printed, later values are still sent, and a message at the end says how many values were lost. If more than
+    10,000 calls are waiting, the oldest values of steps are dropped.
 
     The tracker's run is closed with the status of the run, also after an exception, and after Ctrl-C or another signal
     if `GracefulStop` is in the list; without it, a signal ends the process at once. With `TrainingState`, a resumed run
-    continues the same run of the tracker, without double or missing steps; only a process that ends at once, as by
-    SIGKILL, loses the values that wait for a slow tracker. A second run of the same callback is a new run of the
-    tracker.
+    continues the same run of the tracker, without duplicate or missing steps. Only a process that ends at once, as with
+    SIGKILL, loses the values that are waiting for a slow tracker. A second run with the same callback is a new run of
+    the tracker.
 
-    With several processes, only the first logs: `train/loss` is the loss of its own samples, and everything else that
-    of all. In sink mode on GPU and Ascend (in GRAPH mode), `train/loss` is the mean of the losses of the last steps of
-    sinks.
+    With several processes, only the first process logs. `train/loss` is the loss of its own samples; all other values
+    are those of all processes. In sink mode on GPU and Ascend (in GRAPH mode), `train/loss` is the mean of the losses
+    of the last steps of sinks.
 
     Args:
         tracker: an object with the methods of `Tracker`.
         every_n_steps: the interval of the values of steps, in steps. Default: 50.
-        config: your own hyper-parameters, by name; a name of the above replaces it. Default: None.
-        histograms: logs weights/<name>, the distribution of each trained parameter, every so many epochs; the weights
-            are copied from the device for it. Default: None, never.
+        config: your own hyper-parameters, by name; they replace those above with the same name. Default: None.
+        histograms: the interval, in epochs, at which weights/<name>, the distribution of each trained parameter, is
+            logged; this copies the weights from the device. Default: None, never.
         figures: when to draw and log figures: "end", at the end of training; "epoch", after each epoch; `None`, never.
             Default: "end".
         timeout: how many seconds to wait for the tracker, once when it starts, and once when it is closed.

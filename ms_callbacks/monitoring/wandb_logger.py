@@ -21,9 +21,9 @@ _EXIT_CODES = {"finished": 0, "stopped": 0, "interrupted": 255, "failed": 1}  # 
 class WandbLogger(TrackerCallback):
     """Log a run to Weights & Biases.
 
-    What is logged and when is described in `TrackerLogger`. The step of W&B is the training step. A run of your own
-    that is active is not affected. When the run is closed, it is finished, killed if a later run may continue it, or
-    failed. A resumed run continues it by its id; W&B refuses steps that it already has, so they are left out.
+    What is logged and when is described in `TrackerLogger`. The step of W&B is the training step. An active run of your
+    own is not affected. When the run is closed, its state is finished, killed if a later run may continue it, or
+    failed. A resumed run continues it by its id. W&B refuses steps that it already has, so the logger leaves them out.
 
     With `mode="offline"`, W&B writes a folder that `wandb sync` uploads, and a resumed run writes a second folder with
     the same id. W&B writes what was logged to the disk every 15 seconds: a process that is killed loses the rest.
@@ -35,9 +35,10 @@ class WandbLogger(TrackerCallback):
         name: a name for the run. Default: None, the class of the network and the time.
         mode: "online", "offline", "disabled", or `None` for what W&B is configured for (the variable `WANDB_MODE`).
             Default: None.
-        every_n_steps: as for `TrackerLogger`; so are the others. Default: 50.
+        every_n_steps: the interval of the values of steps, in steps, as in `TrackerLogger`. Default: 50.
         config: your own hyper-parameters, by name. Default: None.
-        histograms: logs the distribution of each trained parameter every so many epochs. Default: None, never.
+        histograms: the interval, in epochs, at which the distribution of each trained parameter is logged. Default:
+            None, never.
         figures: when to draw and log figures: "end", "epoch" or `None`. Default: "end".
         timeout: how many seconds to wait for W&B, once when it starts, and once when it is closed. Default: 30.0.
 

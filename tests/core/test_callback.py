@@ -144,7 +144,7 @@ class CountsEpochs(TrainCallback):
         self.epochs_ += 1
 
 
-def test_a_resumed_run_resets_a_new_callback_without_a_state(tmp_path):
+def test_a_resumed_run_resets_a_new_callback_without_a_state(tmp_path, capsys):
     """Otherwise it would lack what `reset_state` sets; a line says that it is not resumed."""
     counts, other = CountsEpochs(), CountsEpochs()
     make_model().train(1, dataset(), callbacks=[counts, TrainingState(tmp_path / "state")])
@@ -152,3 +152,23 @@ def test_a_resumed_run_resets_a_new_callback_without_a_state(tmp_path):
     begun = state.resume(model, data, epochs=3)
     model.train(3, data, callbacks=[other, state], initial_epoch=begun)
     assert (counts.epochs_, other.epochs_) == (1, 2)
+    assert "CountsEpochs has no state_dict; what it has learnt is not resumed" in capsys.readouterr().out
+
+
+class ForgetsSuper(CountsEpochs):
+    """Has a state, but does not call `super()` when it is loaded."""
+
+    def state_dict(self):
+        return {"epochs": self.epochs_}
+
+    def load_state_dict(self, state):
+        self.epochs_ = state["epochs"]
+
+
+def test_a_loaded_state_is_not_reset_by_a_forgotten_super(tmp_path):
+    """The run continues with it all the same."""
+    make_model().train(1, dataset(), callbacks=[ForgetsSuper(), TrainingState(tmp_path / "state")])
+    model, data, state, other = make_model(), dataset(), TrainingState(tmp_path / "state"), ForgetsSuper()
+    begun = state.resume(model, data, epochs=3)
+    model.train(3, data, callbacks=[other, state], initial_epoch=begun)
+    assert other.epochs_ == 3

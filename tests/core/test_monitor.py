@@ -76,6 +76,8 @@ def test_is_better(mode, min_delta, value, best, better):
         ("recall", "max"),
         ("bleu_score", "max"),
         ("cosine_similarity", "max"),
+        ("acc_top1", "max"),
+        ("loss_mean_2", "min"),
     ],
 )
 def test_auto_goes_by_the_words_of_a_name(name, mode):
@@ -83,9 +85,9 @@ def test_auto_goes_by_the_words_of_a_name(name, mode):
     assert Monitor(name).resolve_mode("T").mode == mode
 
 
-@pytest.mark.parametrize("name", ["my_metric", "score", "accuracy_loss", "lossy"])
+@pytest.mark.parametrize("name", ["my_metric", "score", "accuracy_loss", "lossy", "acc_gap", "false_precision_share"])
 def test_auto_that_cannot_tell_asks_for_the_mode(name):
-    """A name with no known word, or with two that disagree, is an error."""
+    """A name with no known word, with two that disagree, or with an unknown word after a known one is an error."""
     with pytest.raises(ValueError, match=f"T: mode='auto' cannot tell .*{name!r}.*pass mode='min' or mode='max'"):
         Monitor(name).resolve_mode("T")
 

@@ -102,7 +102,7 @@ def test_it_is_found_anew_in_a_second_run(tmp_path):
     """A run that another interrupts is resumed and finishes."""
     sees, state = Sees(), TrainingState(tmp_path / "state")
     trained = make_model()
-    interrupt = Interrupt(5)
+    interrupt = Interrupt(4)
     trained.train(2, dataset(), callbacks=[sees, state, interrupt])
     assert sees.last.status == "interrupted"
     data = dataset()

@@ -179,7 +179,7 @@ def test_the_language_is_switched(opened):
     button.click()
     assert page.evaluate("document.documentElement.lang") == "zh-CN"
     assert page.locator("figure.panel h3").all_inner_texts() == ["损失", "验证", "验证", "学习率"]
-    assert page.locator("#panel-1 .best").inner_html() == "最佳"
+    assert page.locator("#panel-1 .best").inner_html() == "最优"
     shown = page.locator("main").inner_text()
     assert "关键数字" in page.locator("#numbers").inner_text()
     assert "Curves" not in shown

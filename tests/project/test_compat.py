@@ -12,7 +12,7 @@ PACKAGE = pathlib.Path(__file__).parents[2] / "ms_callbacks"
 COMPAT = "mindspore_compat.py"
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != COMPAT and "vision" not in path.parts)
 MINDSPORES = ("ms", "mindspore", "nn", "ops", "ds", "train", "Tensor", "Parameter", "mint")
-OF_TUPLES = ("_replace", "_fields", "_asdict")  # which a NamedTuple has for everybody
+OF_EVERYBODY = ("_replace", "_fields", "_asdict", "_repr_html_", "_repr_png_")  # of NamedTuples, and for notebooks
 
 
 def name_of(node):
@@ -23,7 +23,7 @@ def found_in(source):
     """Private attributes of other objects, MindSpore's version, and names that it may lack, by line."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute):
-            is_private = node.attr.startswith("_") and not node.attr.startswith("__") and node.attr not in OF_TUPLES
+            is_private = node.attr.startswith("_") and not node.attr.startswith("__") and node.attr not in OF_EVERYBODY
             of_super = isinstance(node.value, ast.Call) and name_of(node.value.func) == "super"
             if is_private and not of_super and name_of(node.value) not in ("self", "cls"):
                 yield node.lineno, ast.unparse(node)
