@@ -15,7 +15,7 @@ from .core import weight_files
 
 __all__ = ["NotHereError", "checkpoint", "is_checkpoint", "is_state", "state", "totals"]
 
-_REFUSED = (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError)
+_REFUSED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 _LAST_EPOCH = "its last epoch"  # what TrainingState calls the end of a run that nothing has stopped
 _NETWORK = "network/"
 _MOST_CHARACTERS = 200
@@ -32,7 +32,8 @@ def is_checkpoint(path: str) -> bool:
 
 def is_state(path: str) -> bool:
     """Return whether a folder is a state of `TrainingState`."""
-    return _state_files.is_state(path) and os.path.lexists(os.path.join(path, _state_files.CONTENT))
+    whole = os.path.abspath(path)  # `state-00000001/` and `.` have no name of their own
+    return _state_files.is_state(whole) and os.path.lexists(os.path.join(path, _state_files.CONTENT))
 
 
 def checkpoint(path: str, *, verify: bool = True, within: Optional[str] = None) -> dict[str, Any]:
@@ -48,6 +49,7 @@ def checkpoint(path: str, *, verify: bool = True, within: Optional[str] = None) 
     recorded = f"{path}.json"
     try:
         _check_place(path, within)
+        weight_files.opened(path).close()
         facts["bytes"] = os.path.getsize(path)
         if os.path.lexists(recorded):
             _check_place(recorded, within)
@@ -122,7 +124,7 @@ def _check_place(path: str, within: Optional[str]) -> None:
 
 def _reason(error: BaseException, path: str) -> str:
     """Return what is wrong, without the path, which is printed in front of it."""
-    if isinstance(error, (KeyError, TypeError)):
+    if isinstance(error, (KeyError, TypeError, AttributeError)):
         return "it has other content than what was saved"
     text = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return text[len(f"{path!r}: ") :] if text.startswith(f"{path!r}: ") else text

@@ -28,6 +28,10 @@ def runs(folder: str, *, depth: int = 6, quick: bool = False, as_json: bool = Fa
     """
     if not os.path.isdir(folder):
         raise _found.NotHereError(f"{folder!r} is not a folder")
+    try:
+        os.scandir(folder).close()
+    except OSError as error:
+        raise _found.NotHereError(f"the folder {folder!r} cannot be read: {error.strerror}") from None
     search = _Search(folder, depth)
     found = [
         _found.totals((_found.state if kind == "state" else _found.checkpoint)(path, verify=not quick, within=folder))

@@ -39,7 +39,11 @@ def _facts(path: str) -> dict[str, Any]:
         )
     if _found.is_state(path):
         return _found.state(path)
-    states = [_found.state(each, within=path) for each in _state_files.paths_in(path)]
+    try:
+        paths = _state_files.paths_in(path)
+    except OSError as error:
+        raise _found.NotHereError(f"the folder {path!r} cannot be read: {error.strerror}") from None
+    states = [_found.state(each, within=path) for each in paths]
     if not states:
         raise _found.NotHereError(
             f"the folder {path!r} holds no state of TrainingState; for what is in the folders below it, use "

@@ -11,6 +11,7 @@ __all__ = ["BITS", "MOST_ARRAYS", "Stored", "arrays_in", "checked"]
 MOST_ARRAYS = 1_000_000
 _MOST_NAME_BYTES = 4096
 _MOST_DIMENSIONS = 64
+_MOST_FIELDS = 1000  # of an entry; MindSpore writes one for each dimension, and four others
 BITS = {
     "bool": 8,
     "bfloat16": 16,
@@ -39,7 +40,7 @@ def arrays_in(file: IO[bytes], end: int) -> list[Stored]:
     """Return the arrays in the first `end` bytes of a file; raise `ValueError` that says what is wrong with them."""
     file.seek(0)
     arrays: list[Stored] = []
-    for number, _, value in _Message(file, end).fields():
+    for number, _, value in _Message(file, end).fields(MOST_ARRAYS + 1):
         if number != 1 or value.length == 0:
             raise ValueError(f"it is damaged or no checkpoint, at byte {file.tell()}")
         stored = _stored(value)
@@ -77,9 +78,13 @@ class _Message:
     def __init__(self, file: IO[bytes], end: int) -> None:
         self._file, self._end = file, end
 
-    def fields(self) -> Iterator[tuple[int, Optional[int], _Message]]:
+    def fields(self, most: int) -> Iterator[tuple[int, Optional[int], _Message]]:
         """Yield each field's number, its value if it is a number, and its content if it has one."""
+        count = 0
         while (start := self._file.tell()) < self._end:
+            count += 1
+            if count > most:
+                raise ValueError(f"it is damaged or no checkpoint: there are more than {most:,} fields at byte {start}")
             key = self._varint()
             if key & 7 == 0:
                 yield key >> 3, self._varint(), self
@@ -131,11 +136,11 @@ def _stored(value: _Message) -> Stored:
     dtype: Optional[str] = None
     shape: list[int] = []
     size: Optional[int] = None
-    for number, _, field in value.fields():
+    for number, _, field in value.fields(_MOST_FIELDS):
         if number == 1:
             name = _text(field.content(_MOST_NAME_BYTES))
         elif number == 2:
-            for inner, dimension, content in field.fields():
+            for inner, dimension, content in field.fields(_MOST_FIELDS):
                 if inner == 1:
                     shape += content.numbers() if dimension is None else [dimension]
                 elif inner == 2:

@@ -45,15 +45,22 @@ def sections_of(callbacks: list[Any], skipped: Any) -> tuple[list[Markup], list[
                 kept = [one for one in artifacts if not (isinstance(one, FigureArtifact) and one.name in tables)]
                 found.extend((_place(one), label, _drawn(one)) for one in kept)
             except Exception as error:  # a report is no reason to fail
-                problems.append(both("problem", name=name(label), error=name(f"{type(error).__name__}: {error}")))
+                problems.append(_problem(label, error))
     found.sort(key=lambda each: each[0])
     titles = [artifact.title for _, _, artifact in found]
     sections = []
     for number, (_, label, artifact) in enumerate(found):
-        own = phrase(artifact.title)
-        title = own if titles.count(artifact.title) == 1 else Markup(f"{own} ({name(label)})")
-        sections.append(_section(f"artifact-{number}", title, artifact))
+        try:
+            own = phrase(artifact.title)
+            title = own if titles.count(artifact.title) == 1 else Markup(f"{own} ({name(label)})")
+            sections.append(_section(f"artifact-{number}", title, artifact))
+        except Exception as error:  # a table with cells that are no text, for example
+            problems.append(_problem(label, error))
     return sections, problems
+
+
+def _problem(label: str, error: Exception) -> Markup:
+    return both("problem", name=name(label), error=name(f"{type(error).__name__}: {error}"))
 
 
 class _Picture:

@@ -9,9 +9,6 @@ import contextlib
 import math
 import os
 import platform
-import re
-import shlex
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,16 +22,10 @@ from ..core.machine import processor
 from ..core.mindspore_compat import VERSION, size_of_dataset
 from ..core.run import Run
 from ._report_html import Markup, both, mark_up, name
+from ._secrets import command, hidden
 
-__all__ = ["callbacks_of", "command", "facts_of", "facts_section", "hidden"]
+__all__ = ["callbacks_of", "facts_of", "facts_section"]
 
-_SECRET = (
-    r"(?:\w+[_-])*(?:(?:api|access|private|secret)[_-]?key|token|secret|password|passwd|passphrase|credentials?|auth)"
-)
-# `--api-key value`, `--api-key=value` and `api_key='value'`, and a password within an address.
-_OPTION = re.compile(rf"-{{1,2}}{_SECRET}", re.IGNORECASE)
-_ASSIGNED = re.compile(rf"(\b{_SECRET}[=:]\s*)('[^']*'|\"[^\"]*\"|[^\s,)]+)", re.IGNORECASE)
-_ADDRESS = re.compile(r"(\w+://[^\s/:@]*:)[^\s/@]+@")
 _ORDER = (
     "network parameters loss_function optimizer train_data valid_data mode processes seed versions processor system "
     "command started ended"
@@ -97,22 +88,6 @@ def _among(facts: dict[str, Any], *keys: str) -> dict[str, Any]:
 def callbacks_of(run: Run) -> list[str]:
     """Return each callback of the run with its arguments, as they would be typed."""
     return [hidden(configuration(each)) for each in run.callbacks if not _is_mindspores_own(each)]
-
-
-def command() -> str:
-    """Return the command line of this process, with secrets hidden; `""` in a notebook."""
-    if "ipykernel" in sys.modules:
-        return ""
-    words: list[str] = []
-    for word in sys.argv:
-        is_value = bool(words) and "=" not in words[-1] and _OPTION.fullmatch(words[-1]) and not word.startswith("-")
-        words.append("***" if is_value else shlex.quote(word))
-    return hidden(" ".join(["python", *words]))
-
-
-def hidden(text: str) -> str:
-    """Return a text with `***` for each value that is assigned to a name such as `api_key`."""
-    return _ADDRESS.sub(r"\1***@", _ASSIGNED.sub(r"\1***", text))
 
 
 def _of_network(run: Run) -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from ..core.outcome import Outcome
 from ._report_curves import Curves
 from ._report_facts import facts_section
 from ._report_html import Markup, Words, both, mark_up, name, phrase, table
+from ._secrets import hidden
 from ._what_if import WhatIfRow
 
 __all__ = ["Story", "around_section", "curves_section", "summary", "what_if_section"]
@@ -95,10 +96,10 @@ def _sentence(story: Story, best: Optional[BestTracker]) -> Markup:
 def _exception(error: Optional[BaseException]) -> list[Markup]:
     if error is None:
         return []
-    message = str(error).strip()
+    message = hidden(str(error).strip())
     first = next((line.strip() for line in message.splitlines() if line.strip(" -")), "")
     line = f"{type(error).__name__}: {first}" if first else type(error).__name__
-    whole = "\n".join([f"{type(error).__name__}: {message}", *getattr(error, "__notes__", ())])
+    whole = "\n".join([f"{type(error).__name__}: {message}", *map(hidden, getattr(error, "__notes__", ()))])
     shown = f'<div class="notice failed"><p><code>{name(line[:_LONGEST_LINE])}</code></p>'
     if whole not in (line, f"{line}: ") and whole.strip() != line:
         shown += (

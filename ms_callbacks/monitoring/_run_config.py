@@ -14,6 +14,7 @@ from ..core.configuration import arguments_of
 from ..core.mindspore_compat import VERSION
 from ..core.names import labelled
 from ..core.run import Run
+from ._secrets import hidden
 
 __all__ = ["flat", "plain", "run_config"]
 
@@ -39,7 +40,7 @@ def run_config(run: Run, own: Optional[Mapping[str, Any]]) -> dict[str, Any]:
             "learning_rate": rates[0] if len(rates) == 1 else rates or None,
         },
         "mode": "GRAPH_MODE" if ms.get_context("mode") == ms.GRAPH_MODE else "PYNATIVE_MODE",
-        "callbacks": {name: arguments_of(callback) for name, callback in labelled(_public(run.callbacks))},
+        "callbacks": {name: _arguments(callback) for name, callback in labelled(_public(run.callbacks))},
         "versions": {
             "mindspore": VERSION,
             "ms_callbacks": __version__,
@@ -86,6 +87,15 @@ def _name(loss: Any) -> Optional[str]:
     if loss is None:
         return None
     return str(getattr(loss, "__name__", type(loss).__name__))
+
+
+def _arguments(callback: Any) -> dict[str, Any]:
+    """Return the arguments of a callback, without a password in the address of a server, and the like."""
+    shown = arguments_of(callback)
+    return {
+        name: hidden(f"{name}={value}")[len(name) + 1 :] if isinstance(value, str) else value
+        for name, value in shown.items()
+    }
 
 
 def _public(callbacks: list[Any]) -> list[Any]:

@@ -6,23 +6,28 @@ import hashlib
 import importlib.util
 import time
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any, Callable, Optional, TypeVar
+
+import numpy as np
 
 from ..core import distributed
 from ..core.arguments import check_choice, check_int, check_number
 from ..core.artifacts import Artifact, FigureArtifact
-from ..core.callback import TrainCallback
+from ..core.callback import TrainCallback, only_one
 from ..core.console import counted
-from ..core.names import OF_RUN
+from ..core.names import OF_RUN, label
 from ..core.observations import EpochSummary, Evaluation
 from ..core.phases import Phases
 from ..core.placement import Needs
 from ..core.run import Run
+from ..core.tensors import as_array
 from ..core.tracker import TrackedRun, Tracker
 from ._run_config import plain, run_config
 from ._tracker_thread import TrackerThread
 
 __all__ = ["TrackerCallback"]
+
+_T = TypeVar("_T")
 
 
 class TrackerCallback(TrainCallback):
@@ -38,7 +43,7 @@ class TrackerCallback(TrainCallback):
     """
 
     needs_losses = needs_samples = True
-    transient = ("_thread",)
+    transient = ("_thread", "_earlier")
     _package = ""  # that has to be installed, and the extra of this package that installs it
     _extra = ""
     id_: Optional[str]
@@ -63,6 +68,7 @@ class TrackerCallback(TrainCallback):
         self.figures = check_choice(name, "figures", figures, ("end", "epoch", None))
         self.timeout = check_number(name, "timeout", timeout, above=0)
         self._thread: Optional[TrackerThread] = None
+        self._earlier: Optional[TrackerThread] = None  # of a run before, which may not have come to its end
         self._has_reported = self._is_started = False
         self.reset_state()
 
@@ -83,8 +89,10 @@ class TrackerCallback(TrainCallback):
             run.step_hooks.every(self.every_n_steps, self, self._log_steps)
 
     def check(self, run: Run) -> None:
-        """Raise if the tracker's client is not installed."""
+        """Raise if the tracker's client is not installed, or another logger has the same tracker."""
         super().check(run)
+        alike = [each for each in run.callbacks if isinstance(each, TrackerCallback) and each._tracker is self._tracker]
+        only_one(type(self).__name__, alike, "log to the same tracker", ", or give each a tracker of its own")
         if self._package and importlib.util.find_spec(self._package) is None:
             raise ImportError(
                 f"{type(self).__name__}: the package {self._package!r} is not installed; "
@@ -110,8 +118,11 @@ class TrackerCallback(TrainCallback):
         config = run_config(run, self.config)
         name = f"{network}-{time.strftime('%Y%m%d-%H%M%S')}"
         step = run.step if self.continues else 0
-        thread = TrackerThread(self._tracker)
+        earlier = self._earlier
         try:
+            if earlier is not None and not earlier.has_ended(self.timeout):
+                raise TimeoutError(f"it has not closed its earlier run within {self.timeout:g} s")
+            self._earlier = thread = TrackerThread(self._tracker)
             self.id_ = thread.start(TrackedRun(name, config, self.id_, step), self.timeout)
         except (Exception, SystemExit) as error:
             raise RuntimeError(
@@ -155,7 +166,7 @@ class TrackerCallback(TrainCallback):
             return
         if self.histograms is not None and run.epoch % self.histograms == 0:
             trained = {name: each for name, each in run.weights.items() if each.requires_grad}
-            arrays = {f"weights/{name}": parameter.asnumpy().copy() for name, parameter in trained.items()}
+            arrays = {f"weights/{name}": np.array(as_array(parameter)) for name, parameter in trained.items()}
             self._thread.log_histograms(arrays, run.step)
         if self._texts is None:
             self._log_texts(run)
@@ -226,8 +237,17 @@ class TrackerCallback(TrainCallback):
             self.log(f"the tracker failed ({type(error).__name__}: {error}); training continues")
 
     def _artifacts(self, run: Run) -> list[Artifact]:
-        listed = [each for each in run.callbacks if isinstance(each, Phases)]
-        return [artifact for each in listed for one in (each, *each.inner) for artifact in one.artifacts()]
+        listed = [one for each in run.callbacks if isinstance(each, Phases) for one in (each, *each.inner)]
+        found = [self._tried(f"{label(each)} could not show its results", each.artifacts) for each in listed]
+        return [artifact for artifacts in found for artifact in artifacts or ()]
+
+    def _tried(self, failure: str, action: Callable[[], _T]) -> Optional[_T]:
+        """Return what an action returns; if it raises, say what has failed, and return `None`: training continues."""
+        try:
+            return action()
+        except Exception as error:
+            self.log(f"{failure} ({type(error).__name__}: {error})")
+            return None
 
     def _log_texts(self, run: Run) -> None:
         """Log the tables and texts that are new or have changed."""
@@ -235,8 +255,10 @@ class TrackerCallback(TrainCallback):
         shown = [each for each in self._artifacts(run) if not isinstance(each, FigureArtifact)]
         logged, self._texts = self._texts or {}, {}
         for each in shown:
-            text = str(each)
-            self._texts[each.name] = digest = hashlib.sha256(text.encode()).hexdigest()
+            text = self._tried(f"the table {each.name!r} could not be made", each.__str__)
+            if text is None:
+                continue
+            self._texts[each.name] = digest = hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()
             if logged.get(each.name) != digest:
                 self._thread.log_text(f"texts/{each.name}", text, run.step)
 
@@ -246,12 +268,9 @@ class TrackerCallback(TrainCallback):
         for each in self._artifacts(run):
             if not isinstance(each, FigureArtifact):
                 continue
-            try:
-                figure = each.draw()
-            except Exception as error:
-                self.log(f"the figure {each.name!r} could not be drawn ({type(error).__name__}: {error})")
-                continue
-            self._thread.log_figure(f"figures/{each.name}", figure, run.step)
+            figure = self._tried(f"the figure {each.name!r} could not be drawn", each.draw)
+            if figure is not None:
+                self._thread.log_figure(f"figures/{each.name}", figure, run.step)
 
 
 def _without_prefix(name: str) -> str:

@@ -100,8 +100,7 @@ class TrackerThread:
         with self._changed:
             self._status = self._status or status
             self._changed.notify()
-        self._thread.join(timeout)
-        if not self._thread.is_alive():
+        if self.has_ended(timeout):
             return True
         with self._changed:  # at least no further call
             waiting = (*self._steps, *self._large, *self._others)
@@ -109,6 +108,11 @@ class TrackerThread:
             for lane in (self._steps, self._large, self._others):
                 lane.clear()
         return False
+
+    def has_ended(self, timeout: float) -> bool:
+        """Return whether the tracker is closed, within `timeout` seconds."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _put(self, lane: deque[_Call], function: Callable[[], None], values: int) -> None:
         with self._changed:

@@ -105,7 +105,9 @@ class RunReport(TrainCallback):
     def check(self, run: Run) -> None:
         """Raise if the report cannot be written, or the run will not have the monitored value."""
         super().check(run)
-        alike = [each for each in run.callbacks if isinstance(each, RunReport) and each.filepath == self.filepath]
+        place = os.path.realpath(self.filepath)
+        reports = [each for each in run.callbacks if isinstance(each, RunReport)]
+        alike = [each for each in reports if os.path.realpath(each.filepath) == place]
         only_one(_OWNER, alike, f"write {shown(self.filepath)!r}", "; give the other a filepath of its own")
         check_folder(_OWNER, self.filepath)
         if os.path.isfile(self.filepath):

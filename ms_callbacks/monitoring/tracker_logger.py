@@ -39,9 +39,11 @@ class TrackerLogger(TrackerCallback):
     error is printed, later values are still sent, and a message at the end says how many values were lost. If more than
     10,000 calls are waiting, the oldest values of steps are dropped.
 
-    The tracker's run is closed with the status of the run, also after an exception or a signal. With `TrainingState`, a
-    resumed run continues the same run of the tracker, without duplicate or missing steps. A second run with the same
-    callback is a new run of the tracker.
+    The tracker's run is closed with the status of the run, also after an exception, and after Ctrl-C or another signal
+    if `GracefulStop` is in the list; without it, a signal ends the process at once. With `TrainingState`, a resumed run
+    continues the same run of the tracker, without duplicate or missing steps. Only a process that ends at once, as with
+    SIGKILL, loses the values that are waiting for a slow tracker. A second run with the same callback is a new run of
+    the tracker.
 
     With several processes, only the first process logs. `train/loss` is the loss of its own samples; all other values
     are those of all processes. In sink mode on GPU and Ascend (in GRAPH mode), `train/loss` is the mean of the losses

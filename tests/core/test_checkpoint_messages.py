@@ -73,6 +73,13 @@ def test_anything_else_is_refused(content, text):
         read(content)
 
 
+def test_an_entry_with_endless_fields_is_refused_at_once():
+    """It would take minutes for each 10 MB."""
+    fields = b"\x48\x01" * (1 << 20)
+    with pytest.raises(ValueError, match="more than 1,000 fields at byte"):
+        read(b"\x0a\x80\x80\x80\x01" + fields)
+
+
 def test_every_cut_but_those_between_two_arrays_is_noticed():
     """A file that is cut between two arrays is a smaller file; only a checksum shows it."""
     first = entry("a", (2, 2), content=zeros(2, 2))

@@ -36,7 +36,7 @@ from ms_callbacks import (
 )
 from ms_callbacks.core import distributed
 from ms_callbacks.core.mindspore_compat import CAN_BEGIN_WITHIN
-from ms_callbacks.monitoring import _report_facts as facts
+from ms_callbacks.monitoring import _secrets as secrets
 from ms_callbacks.monitoring._report_html import texts
 from ms_callbacks.testing import ScriptedRun
 
@@ -474,17 +474,72 @@ def test_images_are_made_small(path):
     assert re.findall(r'width="(\d+)" height="(\d+)"', page.source) == [("64", "128"), ("5", "3")]
 
 
+def test_a_table_that_cannot_be_shown_is_reported(path):
+    """Its cells are no text, or its shades have another shape; the report has all else."""
+    tables = [
+        TableArtifact("a", "A", ["x", "y"], [[1, 2]]),
+        TableArtifact("b", "B", ["x", "y"], [["1", "2"]], shades=np.ones(1)),
+        TableArtifact("c", "C", ["x"], [["1"]], images=[np.ones((4, 4))]),
+        TableArtifact("d", "D", ["x"], [["whole"]]),
+    ]
+    page = scripted(path, [None], [Shows(*tables)])
+    assert page.source.count(" could not show its results: ") == 3
+    assert "whole" in page.text()
+
+
+def test_two_reports_cannot_be_one_file(path):
+    """Also if one path is a link to the other."""
+    link = path.with_name("link.html")
+    link.symlink_to(path)
+    with pytest.raises(ValueError, match="RunReport and RunReport both write"):
+        scripted(path, [None], [RunReport(link)])
+
+
 def test_secrets_are_hidden(path, monkeypatch):
     """In the command line and in the arguments of callbacks; other words that look like them are not."""
     monkeypatch.setenv("MY_TOKEN", "from-environment")
     monkeypatch.setattr(
         sys, "argv", "train.py --lr 0.1 --api-key s1 --hf_token=s2 --tokens 16 http://me:s3@host/x".split()
     )
-    assert facts.command() == "python train.py --lr 0.1 --api-key *** --hf_token=*** --tokens 16 http://me:***@host/x"
-    assert facts.hidden("A(api_key='s4', tokens=16, author='x', password=s5)") == (
+    assert secrets.command() == "python train.py --lr 0.1 --api-key *** --hf_token=*** --tokens 16 http://me:***@host/x"
+    assert secrets.hidden("A(api_key='s4', tokens=16, author='x', password=s5)") == (
         "A(api_key=***, tokens=16, author='x', password=***)"
     )
     assert "from-environment" not in scripted(path, [None]).source
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["--password=my secret)"], "--password=***"),
+        (["a.b.api_key=x,y"], "a.b.api_key=***"),
+        (["--config", '{"api_key": "x y", "n": 1}'], """--config '{"api_key": ***, "n": 1}'"""),
+        (["--author=me", "--token", "x"], "--author=me --token ***"),
+    ],
+)
+def test_whole_secrets_are_hidden(words, shown, monkeypatch):
+    """With spaces and commas in them, and in dictionaries."""
+    monkeypatch.setattr(sys, "argv", words)
+    assert secrets.command() == f"python {shown}"
+
+
+def test_secrets_are_hidden_in_dictionaries_and_exceptions(path):
+    """Clients quote the address that they could not reach."""
+    assert secrets.hidden("A(config={'api_key': 's', 'n': 1})") == "A(config={'api_key': ***, 'n': 1})"
+
+    class Fail(Callback):
+        def on_train_step_end(self, run_context):
+            raise OSError("no answer from http://x/?token=mine")
+
+    with pytest.raises(OSError, match="token=mine"):
+        scripted(path, [None], [Fail()])
+    assert "token=mine" not in Page(path).source
+
+
+@pytest.mark.parametrize("text", ["a_" * 5000, "-" * 9000, "a-" * 5000, "://" * 3000, "api_key='" + "\\" * 9000])
+def test_a_search_for_secrets_ends(text):
+    """A path with many underscores took hours."""
+    assert secrets.hidden(text)[:5] == text[:5]
 
 
 def test_warnings_of_the_checks_are_in_the_report(path):

@@ -314,3 +314,13 @@ def test_a_thousand_epochs_are_drawn_at_once(opened, tmp_path):
     assert page.locator("#panel-0 .plot svg *").count() < 60
     hover(page, "#panel-0", 0.999)
     assert "Epoch 1000" in page.locator("#panel-0 .tip").inner_text()
+
+
+def test_numbers_of_any_size_are_drawn(opened, tmp_path):
+    """The range of the largest is infinite; `opened` fails where a path has NaN."""
+    path = tmp_path / "report.html"
+    results = [{"acc": (-1) ** epoch * 1.7e308, "eval_loss": 5e-324} for epoch in range(4)]
+    ScriptedRun(results, [[10.0 ** (-100 * epoch)] for epoch in range(4)]).play([RunReport(path)])
+    page = opened(path=path)
+    page.locator("#panel-0 .log").click()
+    assert page.locator("#panel-0 .plot .curve").first.get_attribute("d").count("L") >= 2

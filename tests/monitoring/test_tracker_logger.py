@@ -9,6 +9,7 @@ import threading
 import mindspore as ms
 import numpy as np
 import pytest
+from mindspore import nn
 from mindspore.train import Callback
 from trackers import Failing, Hanging, Kept
 from training import (
@@ -34,11 +35,12 @@ from ms_callbacks import (
     TrainingState,
     Validate,
 )
-from ms_callbacks.core.artifacts import FigureArtifact, TextArtifact
+from ms_callbacks.core.artifacts import FigureArtifact, TableArtifact, TextArtifact
 from ms_callbacks.core.mindspore_compat import CAN_BEGIN_WITHIN
 from ms_callbacks.monitoring import _tracker_thread
 from ms_callbacks.monitoring._run_config import flat, plain
 from ms_callbacks.monitoring._tracker_thread import TrackerThread
+from ms_callbacks.testing import ScriptedRun
 
 
 def script(tracker, *callbacks, results=None, steps=4, losses=None, initial_epoch=0, **arguments):
@@ -195,6 +197,30 @@ def test_a_figure_that_cannot_be_drawn_does_not_end_the_run(capsys):
     assert capsys.readouterr().out == line
 
 
+def test_results_that_cannot_be_shown_do_not_end_the_run(capsys):
+    """A callback whose artifacts raise, or a table without a cell, is reported, and the others are logged."""
+
+    class Raises(TrainCallback):
+        def artifacts(self):
+            raise ValueError("nothing there")
+
+    class Ragged(TrainCallback):
+        def artifacts(self):
+            return [TableArtifact("ragged", "R", ["a", "b"], [["1"]])]
+
+    class Odd(TrainCallback):
+        def artifacts(self):
+            return [TextArtifact("odd", "O", "a file's name that is no text: \udcff")]
+
+    kept = Kept()
+    script(kept, Raises(), Ragged(), Odd(), Shows(draws=False, changes=False), figures=None)
+    assert kept.named("text") == [("texts/config", 0), ("texts/odd", 4), ("texts/text", 4)]
+    lines = set(capsys.readouterr().out.splitlines())
+    assert "TrackerLogger: Raises could not show its results (ValueError: nothing there)" in lines
+    assert "TrackerLogger: the table 'ragged' could not be made (IndexError: list index out of range)" in lines
+    assert kept.statuses == ["finished"]
+
+
 def test_tables_and_figures_of_real_callbacks():
     """Of ConfusionMatrix, whose results are those of the last evaluation."""
     pytest.importorskip("matplotlib")
@@ -213,6 +239,16 @@ def test_histograms_are_of_the_trained_weights_every_n_epochs():
     found = kept.named("histogram")
     assert sorted({name for name, _ in found}) == [f"weights/{name}" for name in names]
     assert sorted({step for _, step in found}) == [8, 16]
+
+
+@pytest.mark.skipif(not hasattr(ms, "bfloat16"), reason="this MindSpore has no bfloat16")
+def test_histograms_of_bfloat16():
+    """NumPy 2 cannot hold it; as float32 each value is exact."""
+    kept, network = Kept(), nn.Dense(1, 1)
+    network.weight.set_dtype(ms.bfloat16)
+    optimizer = nn.SGD(nn.Dense(1, 1).trainable_params(), 0.1)
+    ScriptedRun([None], network=network, optimizer=optimizer).play([TrackerLogger(kept, histograms=1)])
+    assert ("weights/weight", 1) in kept.named("histogram")
 
 
 def test_watching_changes_nothing():
@@ -413,6 +449,43 @@ def test_a_close_that_hangs_or_fails_ends_in_time(capsys):
         "TrackerLogger: the tracker did not close within 0.2 s\n"
         "TrackerLogger: the tracker failed (OSError: disk full); training continues\n"
     )
+
+
+def test_a_run_waits_until_the_tracker_has_closed_the_one_before():
+    """Otherwise the thread of the earlier run would log to the later one, and close it."""
+    kept = Hanging("log")
+    logger = script(kept, timeout=0.2)
+    message = r"could not be started: TimeoutError: it has not closed its earlier run within 0\.2 s"
+    with pytest.raises(RuntimeError, match=message):
+        Script().run([logger], [None], steps=4)
+    assert (len(kept.runs), kept.statuses) == (1, [])
+    kept.released.set()
+    wait_until(lambda: kept.statuses == ["finished"])
+    Script().run([logger], [None], steps=4)
+    assert (len(kept.runs), kept.statuses) == (2, ["finished", "finished"])
+
+
+def test_two_loggers_cannot_share_a_tracker():
+    """They would call it from two threads, and one would close it under the other."""
+    kept = Kept()
+    with pytest.raises(ValueError, match="TrackerLogger and TrackerLogger both log to the same tracker; keep one"):
+        script(kept, TrackerLogger(kept))
+    assert kept.runs == []
+
+
+def test_a_password_in_an_argument_of_a_callback_is_not_logged():
+    """Such as that of a server's address; the user's own `config` is logged as it is."""
+
+    class Sends(TrainCallback):
+        def __init__(self, url, api_key):
+            super().__init__()
+            self.url, self.api_key = url, api_key
+
+    kept = Kept()
+    script(kept, Sends("https://me:s1@host/x", "s2"), config={"token": "own"})
+    (run,) = kept.runs
+    assert run.config["callbacks"]["Sends"] == {"url": "https://me:***@host/x", "api_key": "***"}
+    assert run.config["token"] == "own"
 
 
 def test_a_full_queue_drops_the_oldest_steps_and_keeps_epochs(monkeypatch):

@@ -151,6 +151,27 @@ def test_show_of_an_interrupted_run_says_where_it_would_continue(left, run):
     assert "state/state-00000001: state, " in printed
 
 
+@pytest.mark.parametrize(("folder", "path"), [(".", "state/state-00000002/"), ("state/state-00000002", ".")])
+def test_a_state_need_not_be_named_by_its_name(folder, path, left, run, monkeypatch):
+    """With the slash that a shell completes, and from within."""
+    monkeypatch.chdir(left / folder)
+    status, printed = run("show", path)
+    assert (status, printed.startswith(f"{path}: state, ")) == (0, True)
+
+
+def test_a_folder_that_cannot_be_read_is_a_mistake_of_the_call(left, run, monkeypatch):
+    """Instead of a traceback."""
+
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", folder)
+
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, refuse)
+    for command in ("show", "runs"):
+        status, printed = run(command, "state")
+        assert (status, "the folder 'state' cannot be read: Permission denied" in printed) == (2, True)
+
+
 def test_show_of_a_finished_run_says_what_ended_it(left, run):
     """A callback here; its last epoch otherwise."""
     status, printed = run("show", "done")
@@ -306,6 +327,15 @@ def test_a_pipe_is_not_waited_for(left, run):
     assert (status, facts["damaged"]) == (1, 4)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_with_the_record_of_a_checkpoint_is_not_waited_for(left, run):
+    """Its SHA-256 would have to be computed."""
+    os.remove("best.ckpt")
+    os.mkfifo("best.ckpt")
+    status, facts = run("show", "best.ckpt", "--json")
+    assert (status, facts["problems"]) == (1, ["it is not a regular file"])
+
+
 def test_names_cannot_write_to_the_terminal(tmp_path, run, monkeypatch):
     """Names of files, of parameters and of what a record says are escaped when they are printed."""
     monkeypatch.chdir(tmp_path)
@@ -358,6 +388,7 @@ CONTENT = {
         ({"epoch": "1"}, False),
         ({"epochs": -1}, False),
         ({"callbacks": [1]}, False),
+        ({"callbacks": [{"name": "A", "arguments": [], "state": {}}]}, False),
         ({"callbacks": {"a": 1}}, False),
         ({"callbacks": [{"name": 1, "arguments": {"monitor": {}}, "state": 7}]}, True),
         ({"callbacks": [{"name": "A", "arguments": {"monitor": "x"}, "state": {"best": float("nan")}}]}, True),

@@ -117,8 +117,9 @@
       }
     }
 
+    // The range of larger values would be infinite.
     isDrawn(y) {
-      return typeof y === "number" && (!this.isLog || y > 0);
+      return typeof y === "number" && Math.abs(y) < 1e300 && (!this.isLog || y > 1e-300);
     }
 
     // The range of the values, and their ticks
