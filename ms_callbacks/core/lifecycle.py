@@ -386,7 +386,8 @@ class Lifecycle:
             # What a callback raises while it is torn down, such as the SystemExit of GracefulStop, does not change how
             # the run ended.
             if not self._is_leaving:
-                self.run.outcome = Outcome("failed", error=error)
+                status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                self.run.outcome = Outcome(status, error=error)
         self._is_leaving = True
         try:
             if self._has_joined and not self._has_restored:

@@ -14,7 +14,8 @@ class Outcome:
 
     Attributes:
         status (str): `running`; `finished` after the last epoch planned; `stopped` if a callback has ended the run for
-            good; `interrupted` if a later run may continue it, as after a signal; `failed` if an exception ended it.
+            good; `interrupted` if a later run may continue it, as after a signal or `KeyboardInterrupt`; `failed` if
+            another exception ended it.
         by (str): the callback that has stopped or interrupted the run; empty if none did or it is not known.
         error (BaseException | None): the exception that the caller of `Model.train` receives: the one that ended the
             run, or the one passed to `run.request_stop`; the status is then `stopped`.

@@ -187,9 +187,7 @@ class TrackerCallback(TrainCallback):
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        outcome = self.run.outcome
-        is_interrupt = isinstance(outcome.error, KeyboardInterrupt)
-        is_closed = thread.close("interrupted" if is_interrupt else outcome.status, self.timeout)
+        is_closed = thread.close(self.run.outcome.status, self.timeout)
         self._report(thread)
         self.lost_ = thread.lost
         if not is_closed:

@@ -80,7 +80,8 @@ def test_an_exception_fails_it(first, error, mode):
     with pytest.raises(type(error)):
         trained.train(2, dataset(), callbacks=[ends, sees] if first else [sees, ends])
     assert sees.is_torn_down
-    assert (sees.last.status, sees.last.by) == ("failed", "")
+    status = "failed" if isinstance(error, ValueError) else "interrupted"
+    assert (sees.last.status, sees.last.by) == (status, "")
     assert sees.last.error is error
 
 
