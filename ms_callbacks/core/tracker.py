@@ -19,8 +19,8 @@ class TrackedRun:
         name (str): a name for the run: the class of the network and the time.
         config (Mapping[str, Any]): the hyper-parameters: nested dictionaries of numbers, strings, lists and `None`.
         id (str | None): the tracker's run to continue; `None` for a new one.
-        step (int): the step after which a resumed run continues; 0 for a new run. If an earlier process had logged
-            later steps, they are logged once more, with the same values.
+        step (int): the step after which a resumed run logs; 0 for a new run. Steps after it that an earlier process had
+            logged are logged once more, with the same values.
 
     Example:
         >>> run = TrackedRun("LeNet5", {"epochs": 10, "optimizer": {"class": "Adam"}})

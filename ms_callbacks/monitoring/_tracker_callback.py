@@ -80,6 +80,8 @@ class TrackerCallback(TrainCallback):
         self._epoch_logged_at = 0  # the last step with which the epoch was logged
         # The digests of the texts that were logged last; `None` before the first epoch's end.
         self._texts: Optional[dict[str, str]] = None
+        # What an interrupted run had logged, but the tracker had not flushed when its state was saved.
+        self._unflushed: list[tuple[int, dict[str, float]]] = []
 
     def before_train(self, run: Run) -> None:
         """Register for the losses and the interval."""
@@ -118,6 +120,9 @@ class TrackerCallback(TrainCallback):
         config = run_config(run, self.config)
         name = f"{network}-{time.strftime('%Y%m%d-%H%M%S')}"
         step = run.step if self.continues else 0
+        unflushed, self._unflushed = self._unflushed, []
+        if unflushed:
+            step = min(step, unflushed[0][0] - 1)
         earlier = self._earlier
         try:
             if earlier is not None and not earlier.has_ended(self.timeout):
@@ -132,6 +137,8 @@ class TrackerCallback(TrainCallback):
         self._thread = thread
         if not self.continues:
             thread.log_text("texts/config", _as_text(config), step)
+        for logged_at, values in unflushed:
+            thread.log(values, logged_at)
 
     def _add_losses(self, first: int, losses: list[Optional[float]]) -> None:
         for loss in losses:
@@ -196,17 +203,21 @@ class TrackerCallback(TrainCallback):
             self.log(f"{counted(self.lost_, 'value')} of this run did not reach the tracker")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the id of the tracker's run, and the mean loss of the interval so far; flush what was logged."""
+        """Return the id of the tracker's run, the mean loss of the interval so far, and what is not flushed yet."""
         if self.in_run:
             self.run.losses.read()
-        if self._thread is not None:  # what is logged by then is not logged again after a resume
+        unflushed, texts = self._unflushed, self._texts
+        if self._thread is not None:
             self._thread.flush()
+            unflushed = self._thread.unflushed()
+            texts = self._texts if self._thread.kept_texts else None
         return {
             "id": self.id_,
             "sum": self._sum,
             "count": self._count,
             "epoch_logged_at": self._epoch_logged_at,
-            "texts": self._texts,
+            "texts": texts,
+            "unflushed": [[step, values] for step, values in unflushed],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -214,6 +225,7 @@ class TrackerCallback(TrainCallback):
         super().load_state_dict(state)
         self.id_, self._texts = state["id"], state["texts"]
         self._sum, self._count, self._epoch_logged_at = state["sum"], state["count"], state["epoch_logged_at"]
+        self._unflushed = [(step, values) for step, values in state["unflushed"]]
 
     # Helpers
 

@@ -46,6 +46,8 @@ class TrackerThread:
         self._others: deque[_Call] = deque()
         self._under_way = 0  # values in the call that is being made
         self._count = 0
+        self._logged: deque[tuple[int, int, dict[str, float]]] = deque(maxlen=MOST_QUEUED)  # and not flushed yet
+        self._text_number = self._flushed = 0  # the call with the last text, and the last call that was flushed
         self._changed = threading.Condition()
         self._started = threading.Event()
         self._start_error: Optional[BaseException] = None
@@ -72,11 +74,12 @@ class TrackerThread:
     def log(self, values: Mapping[str, float], step: int, *, of_step: bool = False) -> None:
         """Queue numbers."""
         lane = self._steps if of_step else self._others
-        self._put(lane, lambda: self._tracker.log(values, step), len(values))
+        number = self._put(lane, lambda: self._tracker.log(values, step), len(values))
+        self._logged.append((number, step, dict(values)))
 
     def log_text(self, name: str, text: str, step: int) -> None:
         """Queue a text."""
-        self._put(self._others, lambda: self._tracker.log_text(name, text, step), 1)
+        self._text_number = self._put(self._others, lambda: self._tracker.log_text(name, text, step), 1)
 
     def log_figure(self, name: str, figure: Any, step: int) -> None:
         """Queue a figure."""
@@ -93,7 +96,24 @@ class TrackerThread:
 
     def flush(self) -> None:
         """Queue a flush."""
-        self._put(self._others, self._tracker.flush, 0)
+        number = self._count
+
+        def call() -> None:
+            self._tracker.flush()
+            self._flushed = number
+
+        self._put(self._others, call, 0)
+
+    def unflushed(self) -> list[tuple[int, dict[str, float]]]:
+        """Return the numbers that were queued, with their steps, and that the tracker may lose if the process dies."""
+        while self._logged and self._logged[0][0] <= self._flushed:
+            self._logged.popleft()
+        return [(step, values) for _, step, values in self._logged]
+
+    @property
+    def kept_texts(self) -> bool:
+        """Whether the tracker cannot lose a text any more."""
+        return self._text_number <= self._flushed
 
     def close(self, status: str, timeout: float) -> bool:
         """Make the calls that wait, then close the tracker; return whether that was done within `timeout` seconds."""
@@ -114,7 +134,7 @@ class TrackerThread:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def _put(self, lane: deque[_Call], function: Callable[[], None], values: int) -> None:
+    def _put(self, lane: deque[_Call], function: Callable[[], None], values: int) -> int:
         with self._changed:
             self._count += 1
             lane.append(_Call(self._count, function, values))
@@ -123,6 +143,7 @@ class TrackerThread:
             if len(self._steps) + len(self._others) > MOST_QUEUED:
                 self.lost += (self._steps or self._others).popleft().values
             self._changed.notify()
+            return self._count
 
     def _run(self, run: TrackedRun) -> None:
         try:

@@ -41,9 +41,9 @@ class TrackerLogger(TrackerCallback):
 
     The tracker's run is closed with the status of the run, also after an exception, and after Ctrl-C or another signal
     if `GracefulStop` is in the list; without it, a signal ends the process at once. With `TrainingState`, a resumed run
-    continues the same run of the tracker, without duplicate or missing steps. Only a process that ends at once, as with
-    SIGKILL, loses the values that are waiting for a slow tracker. A second run with the same callback is a new run of
-    the tracker.
+    continues the same run of the tracker, without duplicate or missing steps: the state holds the numbers that the
+    tracker had not flushed yet, and the resumed run logs them again. Texts are logged again then, but not figures and
+    histograms. A second run with the same callback is a new run of the tracker.
 
     With several processes, only the first process logs. `train/loss` is the loss of its own samples; all other values
     are those of all processes. In sink mode on GPU and Ascend (in GRAPH mode), `train/loss` is the mean of the losses

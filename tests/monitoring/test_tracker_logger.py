@@ -346,6 +346,29 @@ def test_a_resumed_run_has_every_step_once(at, every, tmp_path):
     assert kept.named("text").count(("texts/config", 0)) == 1
 
 
+@pytest.mark.skipif(not CAN_BEGIN_WITHIN, reason="this MindSpore cannot begin within an epoch")
+@pytest.mark.parametrize("fail_at", [9, 3])
+def test_what_waited_for_a_slow_tracker_is_logged_by_the_resumed_run(fail_at, tmp_path):
+    """The state holds it, because a process that dies takes it along."""
+    whole, model = Kept(), make_model()
+    model.train(4, dataset(), callbacks=[TrackerLogger(whole, every_n_steps=1)])
+    slow, model = Hanging("log"), make_model()
+    state = TrainingState(tmp_path, every_n_steps=2)
+    with pytest.raises(InterruptedError):
+        logger = TrackerLogger(slow, every_n_steps=1, timeout=0.1)
+        model.train(4, dataset(), callbacks=[logger, state, FailAt(fail_at)])
+    slow.released.set()
+    assert logger.lost_
+    assert logger._earlier.has_ended(60)
+    model, data, state, logger = make_model(), dataset(), TrainingState(tmp_path), TrackerLogger(slow, every_n_steps=1)
+    begun = state.resume(model, data, epochs=4)
+    model.train(4, data, callbacks=[logger, state], initial_epoch=begun)
+    for values in (slow.values, whole.values):
+        for name in [name for name in values if "second" in name]:
+            del values[name]
+    assert slow.values == whole.values
+
+
 def test_steps_count_from_the_first_epoch_of_all():
     """A run with `initial_epoch` that continues no state is a new one, at its own steps."""
     kept = Kept()

@@ -113,7 +113,7 @@ HAS_NO_STATE = (
 )
 VARYING = (
     "data_share elapsed filepath id longest path previous records run runs runs_before samples_per_second saved_at "
-    "seconds sha256 started_at step_seconds versions"
+    "seconds sha256 started_at step_seconds texts unflushed versions"
 ).split()
 
 
