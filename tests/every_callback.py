@@ -80,7 +80,7 @@ def watched(model):
 
 def without_client(logger):
     """The client of a tracker need not be installed: the same logger with a tracker in memory."""
-    logger._tracker, logger._package = Kept(), ""
+    logger.tracker, logger._package = Kept(), ""
     return logger
 
 

@@ -147,6 +147,7 @@ class TrainingState(TrainCallback):
     Example:
         >>> state = TrainingState(folder + "/state")
         >>> initial_epoch = state.resume(model, train_dataset, epochs=2)
+        TrainingState: there is no state in '...'; the run starts from scratch
         >>> if not state.finished_:
         ...     model.train(2, train_dataset, callbacks=[state], initial_epoch=initial_epoch)
         >>> state.finished_

@@ -85,10 +85,11 @@ class Monitor(NamedTuple):
         if of_class is not None:
             return self._replace(mode=of_class)
         parts = self.name.lower().replace("-", "_").split("_")
+        words = {"".join(parts)}  # "f-score" is one word
         while len(parts) > 1 and (parts[-1] in _QUALIFIERS or parts[-1].isdigit()):
             parts.pop()
-        # "f-score" is one word; what a last word such as "gap" means is not known.
-        words = {"".join(parts), *(parts if parts[-1] in _SMALLER_IS_BETTER | _LARGER_IS_BETTER else ())}
+        if parts[-1] in _SMALLER_IS_BETTER | _LARGER_IS_BETTER:  # what a last word such as "gap" means is not known
+            words.update(parts)
         smaller, larger = bool(words & _SMALLER_IS_BETTER), bool(words & _LARGER_IS_BETTER)
         if smaller == larger:
             raise ValueError(

@@ -59,7 +59,7 @@ class TrackerCallback(TrainCallback):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        self._tracker = tracker
+        self.tracker = tracker
         self.every_n_steps = check_int(name, "every_n_steps", every_n_steps, 1)
         if config is not None and not isinstance(config, Mapping):
             raise TypeError(f"{name}: config must be a dictionary, but got {config!r} ({type(config).__name__})")
@@ -93,7 +93,7 @@ class TrackerCallback(TrainCallback):
     def check(self, run: Run) -> None:
         """Raise if the tracker's client is not installed, or another logger has the same tracker."""
         super().check(run)
-        alike = [each for each in run.callbacks if isinstance(each, TrackerCallback) and each._tracker is self._tracker]
+        alike = [each for each in run.callbacks if isinstance(each, TrackerCallback) and each.tracker is self.tracker]
         only_one(type(self).__name__, alike, "log to the same tracker", ", or give each a tracker of its own")
         if self._package and importlib.util.find_spec(self._package) is None:
             raise ImportError(
@@ -127,7 +127,7 @@ class TrackerCallback(TrainCallback):
         try:
             if earlier is not None and not earlier.has_ended(self.timeout):
                 raise TimeoutError(f"it has not closed its earlier run within {self.timeout:g} s")
-            self._earlier = thread = TrackerThread(self._tracker)
+            self._earlier = thread = TrackerThread(self.tracker)
             self.id_ = thread.start(TrackedRun(name, config, self.id_, step), self.timeout)
         except (Exception, SystemExit) as error:
             raise RuntimeError(

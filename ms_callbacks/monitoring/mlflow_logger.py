@@ -90,7 +90,7 @@ class MLflowLogger(TrackerCallback):
     @property
     def experiment(self) -> Any:
         """The client during a run."""
-        return self._tracker.client  # type: ignore[attr-defined]
+        return self.tracker.client  # type: ignore[attr-defined]
 
 
 class _MLflow(ClientTracker):

@@ -83,7 +83,7 @@ class SwanLabLogger(TrackerCallback):
     @property
     def experiment(self) -> Any:
         """The run of SwanLab while it lasts."""
-        return self._tracker.client  # type: ignore[attr-defined]
+        return self.tracker.client  # type: ignore[attr-defined]
 
 
 class _SwanLab(ClientTracker):

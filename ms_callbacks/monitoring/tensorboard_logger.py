@@ -72,7 +72,7 @@ class TensorBoardLogger(TrackerCallback):
     @property
     def experiment(self) -> Any:
         """The writer during a run."""
-        return self._tracker.client  # type: ignore[attr-defined]
+        return self.tracker.client  # type: ignore[attr-defined]
 
 
 class _TensorBoard(ClientTracker):

@@ -116,4 +116,3 @@ class TrackerLogger(TrackerCallback):
                 f"has no {', '.join(missing)}"
             )
         super().__init__(tracker, every_n_steps, config, histograms, figures, timeout)
-        self.tracker = tracker

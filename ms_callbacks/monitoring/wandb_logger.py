@@ -81,7 +81,7 @@ class WandbLogger(TrackerCallback):
     @property
     def experiment(self) -> Any:
         """The run of W&B while it lasts."""
-        return self._tracker.client  # type: ignore[attr-defined]
+        return self.tracker.client  # type: ignore[attr-defined]
 
 
 class _Wandb(ClientTracker):

@@ -77,6 +77,7 @@ def test_is_better(mode, min_delta, value, best, better):
         ("bleu_score", "max"),
         ("cosine_similarity", "max"),
         ("acc_top1", "max"),
+        ("f-score", "max"),
         ("loss_mean_2", "min"),
     ],
 )

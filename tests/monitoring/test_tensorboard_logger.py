@@ -139,8 +139,8 @@ class Kill(TrainCallback):
         os.kill(os.getpid(), signal.SIGKILL)
 
 logger, flushed = TensorBoardLogger({folder!r}, every_n_steps=1), threading.Event()
-flush = logger._tracker.flush
-logger._tracker.flush = lambda: (flush(), flushed.set())
+flush = logger.tracker.flush
+logger.tracker.flush = lambda: (flush(), flushed.set())
 Script().run([logger, Kill()], [None] * 3, steps=4)
 """
 
