@@ -122,7 +122,7 @@ def test_a_resume_continues_the_id_without_missing_steps(tmp_path):
     assert list(one) == [1, 2, 3, 4, 5, 6, 7]
     assert list(other) == list(range(min(other), 13))
     assert {step: value for step, value in one.items() if step in other}.items() <= other.items()
-    assert min(other) in (5, 7)  # after the state of the epoch, or that of step 6
+    assert 1 < min(other) <= 7  # what was not flushed when the state was saved, of the epoch or of step 6, comes again
 
 
 class Client:
