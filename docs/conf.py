@@ -13,6 +13,7 @@ import re
 import sys
 from typing import Any
 
+import jieba
 from docutils import nodes
 from docutils.utils.math import latex2mathml
 from jinja2 import pass_context
@@ -70,12 +71,7 @@ napoleon_use_ivar = True
 default_role = "literal"  # single backticks in docstrings are code
 nitpick_ignore_regex = [("py:.*", ".*")]  # types of MindSpore and NumPy; links between pages are still checked
 
-try:
-    import jieba  # splits Chinese words for the search
-except ImportError:
-    pass
-else:
-    jieba.setLogLevel(logging.WARNING)
+jieba.setLogLevel(logging.WARNING)  # it splits Chinese words for the search
 
 # Methods that every callback has are described once, at TrainCallback.
 BASES = ("TrainCallback", "MonitorCallback")

@@ -82,8 +82,8 @@ class MLflowLogger(TrackerCallback):
         timeout: float = 30.0,
     ) -> None:
         self.experiment_name = check_text("MLflowLogger", "experiment_name", experiment_name)
-        self.tracking_uri = tracking_uri and check_text("MLflowLogger", "tracking_uri", tracking_uri)
-        self.run_name = run_name and check_text("MLflowLogger", "run_name", run_name)
+        self.tracking_uri = None if tracking_uri is None else check_text("MLflowLogger", "tracking_uri", tracking_uri)
+        self.run_name = None if run_name is None else check_text("MLflowLogger", "run_name", run_name)
         tracker = _MLflow(experiment_name, tracking_uri, run_name)
         super().__init__(tracker, every_n_steps, config, histograms, figures, timeout)
 

@@ -76,7 +76,7 @@ class SwanLabLogger(TrackerCallback):
         timeout: float = 30.0,
     ) -> None:
         self.project = check_text("SwanLabLogger", "project", project)
-        self.name = name and check_text("SwanLabLogger", "name", name)
+        self.name = None if name is None else check_text("SwanLabLogger", "name", name)
         self.mode = check_choice("SwanLabLogger", "mode", mode, ("online", "local", "offline", "disabled", None))
         super().__init__(_SwanLab(project, name, mode), every_n_steps, config, histograms, figures, timeout)
 

@@ -74,7 +74,7 @@ class WandbLogger(TrackerCallback):
         timeout: float = 30.0,
     ) -> None:
         self.project = check_text("WandbLogger", "project", project)
-        self.name = name and check_text("WandbLogger", "name", name)
+        self.name = None if name is None else check_text("WandbLogger", "name", name)
         self.mode = check_choice("WandbLogger", "mode", mode, ("online", "offline", "disabled", None))
         super().__init__(_Wandb(project, name, mode), every_n_steps, config, histograms, figures, timeout)
 

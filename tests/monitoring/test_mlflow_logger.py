@@ -175,6 +175,7 @@ def test_a_run_that_was_deleted_refuses_to_be_continued(client, uri):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
+        ({"run_name": ""}, ValueError, "run_name must not be empty"),
         ({"experiment_name": ""}, ValueError, "experiment_name must not be empty"),
         ({"tracking_uri": 3}, TypeError, "tracking_uri must be a string"),
         ({"run_name": 3}, TypeError, "run_name must be a string"),

@@ -134,6 +134,7 @@ def test_a_resume_continues_the_id_without_missing_steps(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
+        ({"name": ""}, ValueError, "name must not be empty"),
         ({"project": ""}, ValueError, "project must not be empty"),
         ({"name": 3}, TypeError, "name must be a string"),
         ({"mode": "cloud"}, ValueError, "mode must be one of 'online', 'local', 'offline', 'disabled', None"),

@@ -167,6 +167,7 @@ def test_steps_that_the_server_has_are_left_out(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
+        ({"name": ""}, ValueError, "name must not be empty"),
         ({"project": ""}, ValueError, "project must not be empty"),
         ({"name": 3}, TypeError, "name must be a string"),
         ({"mode": "shared"}, ValueError, "mode must be one of 'online', 'offline', 'disabled', None"),
